@@ -22,7 +22,7 @@ use std::{
 
 use footbridge_core::{lane::EncryptedPolicy, persons::Person, room_profile::ProfileSync};
 use footbridge_matrix::{MatrixConfig, Trust};
-use footbridge_silo::SiloConfig;
+use footbridge_silo::AnySiloConfig;
 use footbridge_store::{PortalSource, PortalSpec};
 use url::Url;
 
@@ -36,7 +36,7 @@ pub struct Config {
     /// `[matrix]`
     pub matrix: MatrixConfig,
     /// Every `[[silo]]`.
-    pub silos: Vec<SiloConfig>,
+    pub silos: Vec<AnySiloConfig>,
     /// Every `[[portal]]`.
     pub portals: Vec<PortalConfig>,
     /// Every `[[person]]`.
@@ -166,13 +166,14 @@ pub struct DeliveryConfig {
 
 impl Default for DeliveryConfig {
     fn default() -> Self {
+        use keys::delivery::{ATTEMPTS, COALESCE, GIVE_UP, KEY_LIMIT, NOTICE_AFTER, UNKNOWN_AFTER};
         Self {
-            coalesce: true,
-            notice_after: Duration::from_secs(30),
-            key_limit: Duration::from_hours(7 * 24),
-            unknown_after: Duration::from_hours(20),
-            give_up: Duration::from_hours(24),
-            attempts: 8,
+            coalesce: COALESCE.default_flag(),
+            notice_after: NOTICE_AFTER.default_duration(),
+            key_limit: KEY_LIMIT.default_duration(),
+            unknown_after: UNKNOWN_AFTER.default_duration(),
+            give_up: GIVE_UP.default_duration(),
+            attempts: ATTEMPTS.default_number(),
         }
     }
 }
@@ -191,9 +192,9 @@ pub struct ConsentConfig {
 impl Default for ConsentConfig {
     fn default() -> Self {
         Self {
-            delay: Duration::from_mins(1),
+            delay: keys::consent::DELAY.default_duration(),
             operator: None,
-            disclose_joins: false,
+            disclose_joins: keys::consent::DISCLOSE_JOINS.default_flag(),
         }
     }
 }

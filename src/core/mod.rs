@@ -25,4 +25,5 @@ pub mod rate_limiter;
 pub mod error_chain;
 pub mod clock;
 pub mod secret;
+pub mod config_keys;
 pub mod crash_points;

@@ -3,7 +3,11 @@
 
 use std::fmt::Write as _;
 
-/// Everything that is said about one kind of silo.
+use footbridge_core::config_keys::{Key, TableReader};
+
+use crate::AnySiloConfig;
+
+/// One kind of silo.
 #[derive(Debug)]
 pub struct SiloKind {
     /// The `kind` in the configuration.
@@ -14,10 +18,26 @@ pub struct SiloKind {
     pub address: Option<(&'static str, &'static str)>,
     /// How a channel is written there, by an example.
     pub channel: &'static str,
+    /// What the name of a channel may consist of.
+    pub channel_name: ChannelName,
     /// Whether it lets nobody in without a token.
     pub needs_token: bool,
     /// One line for each [`What`], in that order.
     pub capabilities: &'static [Capability],
+    /// The keys of its `[[silo]]` beside those that every kind has.
+    pub keys: &'static [&'static Key],
+    /// Reads its `[[silo]]`. The name is `None` where it is wrong; the other keys are read all the same, so that all errors are
+    /// shown at once.
+    pub read: fn(&mut dyn TableReader, Option<String>) -> Option<AnySiloConfig>,
+}
+
+/// What the name of a channel may consist of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelName {
+    /// A path without spaces, such as `org/room`.
+    Path,
+    /// Any line of text.
+    Line,
 }
 
 /// How one thing crosses.
@@ -251,6 +271,9 @@ mod tests {
             address: None,
             channel: "x",
             needs_token: true,
+            channel_name: ChannelName::Path,
+            keys: &[],
+            read: |_, _| None,
             capabilities: &[
                 Capability {
                     what: Feature::Text,
@@ -303,7 +326,7 @@ mod tests {
         ] {
             assert_eq!(bare(markup), shown);
         }
-        let all: String = KINDS.iter().map(SiloKind::lines).collect();
+        let all: String = KINDS.iter().map(|kind| kind.lines()).collect();
         let said = all.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains("a line that begins with *"), "{said}");
         assert!(said.contains("*stars*"), "{said}");

@@ -1,4 +1,4 @@
-//! Silos: connected chat networks. Each is a folder, a variant of [`SiloConfig`] and one call of the contract in the tests.
+//! Silos: connected chat networks. Each is a folder, a line of [`KINDS`] and one call of the contract in the tests.
 
 pub mod capabilities;
 mod url_scanner;
@@ -6,6 +6,7 @@ mod echoes;
 pub(crate) mod framing;
 mod feed_health;
 mod backfill;
+pub mod config;
 pub mod markdown;
 mod circuit_breaker;
 mod server_clock;
@@ -21,10 +22,11 @@ pub mod reference;
 #[cfg(any(test, feature = "testbed"))]
 pub mod fuzz;
 
-use std::sync::Arc;
+use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use footbridge_core::{
+    clock::Clock,
     inbox::Inbox,
     outlet::Outlet,
     room_profile::{ProfileField, RoomProfile},
@@ -187,57 +189,24 @@ pub enum FeedState {
     Down,
 }
 
-/// What is said about each kind.
-pub const KINDS: &[capabilities::SiloKind] = &[gitter::KIND, matterbridge::KIND, mattermost::KIND];
+/// A silo that runs.
+pub type AnySilo = Arc<dyn Silo>;
 
-/// The register of silos: one variant per kind.
-#[derive(Clone, Debug)]
-pub enum SiloConfig {
-    /// Gitter's API.
-    Gitter(gitter::GitterConfig),
-    /// Matterbridge's HTTP API.
-    Matterbridge(matterbridge::MatterbridgeConfig),
-    /// Mattermost.
-    Mattermost(mattermost::MattermostConfig),
-}
+/// A `[[silo]]` of any kind.
+pub type AnySiloConfig = Arc<dyn SiloConfig>;
 
-impl SiloConfig {
+/// The register of silos: one line per kind.
+pub static KINDS: &[&capabilities::SiloKind] =
+    &[&gitter::KIND, &matterbridge::KIND, &mattermost::KIND];
+
+/// What a `[[silo]]` says.
+pub trait SiloConfig: Any + fmt::Debug + Send + Sync {
     /// The name that portals call it by.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Gitter(config) => &config.name,
-            Self::Matterbridge(config) => &config.name,
-            Self::Mattermost(config) => &config.name,
-        }
-    }
+    fn name(&self) -> &str;
 
-    /// What is said of its kind.
-    #[must_use]
-    pub fn kind(&self) -> &'static capabilities::SiloKind {
-        match self {
-            Self::Gitter(_) => &gitter::KIND,
-            Self::Matterbridge(_) => &matterbridge::KIND,
-            Self::Mattermost(_) => &mattermost::KIND,
-        }
-    }
+    /// Its kind.
+    fn kind(&self) -> &'static capabilities::SiloKind;
 
-    /// The running silo. Nothing is requested yet.
-    pub fn build(
-        &self,
-        http: &reqwest::Client,
-        clock: footbridge_core::clock::Clock,
-    ) -> anyhow::Result<Arc<dyn Silo>> {
-        Ok(match self {
-            Self::Gitter(config) => {
-                Arc::new(gitter::Gitter::new(config.clone(), http.clone(), clock)?)
-            }
-            Self::Matterbridge(config) => {
-                Arc::new(matterbridge::Matterbridge::new(config.clone(), clock)?)
-            }
-            Self::Mattermost(config) => {
-                Arc::new(mattermost::Mattermost::new(config.clone(), http.clone())?)
-            }
-        })
-    }
+    /// The silo. Nothing is requested yet.
+    fn build(&self, http: &reqwest::Client, clock: Clock) -> anyhow::Result<AnySilo>;
 }

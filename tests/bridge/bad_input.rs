@@ -14,8 +14,9 @@ use std::{
 
 use footbridge::config::{
     Config,
-    keys::{KINDS, TABLES},
+    keys::{TABLES, Table},
 };
+use footbridge_silo::{KINDS, capabilities::SiloKind};
 use footbridge_store::{AccountInfo, Millis, SecretBytes, Store, StoreKey};
 use proptest::prelude::*;
 
@@ -1081,30 +1082,34 @@ fn value(table: &str, key: &str) -> &'static str {
 /// A file with every key, in which one key is written differently.
 fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
     let mut text = String::new();
-    let of = |key: &str| KINDS.iter().find(|(_, keys)| keys.contains(&key));
-    let kind = of(wrong_key).map_or("gitter", |(kind, _)| kind);
-    for (table, keys) in TABLES {
+    let has = |kind: &SiloKind, key: &str| kind.keys.iter().any(|known| known.name == key);
+    let of = |key: &str| KINDS.iter().find(|kind| has(kind, key));
+    let kind = of(wrong_key).map_or("gitter", |kind| kind.word);
+    let own = KINDS.iter().find(|own| own.word == kind).unwrap();
+    for Table {
+        name: table, keys, ..
+    } in TABLES.iter()
+    {
         let header = if matches!(*table, "silo" | "portal" | "person") {
             format!("[[{table}]]\n")
         } else {
             format!("[{table}]\n")
         };
         text.push_str(&header);
-        for key in *keys {
-            let here = *table == wrong_table && *key == wrong_key;
+        for key in keys.iter().map(|key| key.name) {
+            let here = *table == wrong_table && key == wrong_key;
             // Of two ways to give the token one must be left out.
             let other_token = match wrong_key {
-                "token" => *key == "token_file",
-                _ => *key == "token",
+                "token" => key == "token_file",
+                _ => key == "token",
             };
             // What belongs to silos of another kind is a fault of its own.
-            let own = KINDS.iter().find(|(own, _)| *own == kind);
-            let is_own = own.is_some_and(|(_, keys)| keys.contains(key));
+            let is_own = has(own, key);
             let foreign = *table == "silo" && of(key).is_some() && !is_own;
             if (!other_token && !foreign) || here {
                 let written = if here { typo } else { key };
                 let quoted = format!("\"{kind}\"");
-                let value = match *key {
+                let value = match key {
                     "kind" => &quoted,
                     _ => value(table, key),
                 };
@@ -1148,8 +1153,12 @@ fn slips(key: &str) -> Vec<String> {
 fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
     let desk = Desk::new();
     let (mut tried, mut wrong) = (0, Vec::new());
-    for (table, keys) in TABLES {
-        for key in *keys {
+    for Table {
+        name: table, keys, ..
+    } in TABLES.iter()
+    {
+        let keys: Vec<&str> = keys.iter().map(|key| key.name).collect();
+        for key in &keys {
             // A slip that makes another key is no slip that anybody could tell.
             let slips = slips(key).into_iter();
             for slip in slips.filter(|slip| !keys.contains(&slip.as_str())) {

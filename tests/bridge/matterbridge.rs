@@ -610,9 +610,8 @@ fn a_configuration_of_matterbridge_becomes_one_of_ours() {
     assert_eq!(config.silos.len(), 1);
     let channels = config.portals.iter().map(|portal| portal.channel.as_str());
     assert_eq!(channels.collect::<Vec<_>>(), ["one", "my gateway"]);
-    let footbridge_silo::SiloConfig::Matterbridge(silo) = &config.silos[0] else {
-        panic!("a matterbridge");
-    };
+    let silo: &dyn std::any::Any = config.silos[0].as_ref();
+    let silo: &MatterbridgeConfig = silo.downcast_ref().unwrap();
     assert_eq!(silo.token.as_ref().unwrap().expose(), "hush-token");
     assert_eq!(
         (silo.account.as_deref(), silo.api.port()),

@@ -77,7 +77,7 @@ pub async fn run(config: &Config, reach: CheckScope) -> CommandResult {
             Err(fault) => findings.add("homeserver", bad(fault)),
         }
         for silo in &config.silos {
-            check_silo(&ends, silo, &mut findings).await;
+            check_silo(&ends, silo.as_ref(), &mut findings).await;
         }
     }
     let mut errors = findings.diagnostics.iter();
@@ -252,7 +252,7 @@ async fn check_admin(config: &Config, findings: &mut CheckResults) {
     findings.add("admin", found);
 }
 
-async fn check_silo(ends: &[PortalEnds], silo: &SiloConfig, findings: &mut CheckResults) {
+async fn check_silo(ends: &[PortalEnds], silo: &dyn SiloConfig, findings: &mut CheckResults) {
     let name = silo.name();
     let built = http_client::client().and_then(|http| silo.build(&http, Clock::start()));
     let running = match built {

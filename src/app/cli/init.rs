@@ -121,7 +121,7 @@ fn gather(path: &Path, wishes: &args::Init) -> Result<InitAnswers, Report> {
         words.first().copied(),
         |text| kind_of(text, &words),
     );
-    let known = kind.or(KINDS.first());
+    let known = kind.or(KINDS.first().copied());
     if let (Some(kind), None, false) = (kind, &wishes.silo_token_file, asking.silent) {
         refuse_token(&token_file(path, kind), "give it with --silo-token-file")
             .map_err(Report::of)?;

@@ -2,7 +2,6 @@
 //! use. While the bridge runs it holds the store, and then says what to do instead.
 
 use footbridge_core::clock::Clock;
-use footbridge_silo::SiloConfig;
 use footbridge_store::{
     Consent, Error as StoreError, Portal, PortalHold, PortalSource, PortalSpec, Side, Snapshot,
     Store, StoreKey,
@@ -53,12 +52,12 @@ fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Diagnostic> {
     faults.extend(values::room(&spec.room).err().map(usage));
     let silo = config.silos.iter().find(|silo| silo.name() == spec.silo);
     let channel = match silo {
-        Some(SiloConfig::Matterbridge(_)) => values::gateway(&spec.channel),
-        _ => values::channel(&spec.channel),
+        Some(silo) => values::channel_of(silo.kind(), &spec.channel),
+        None => values::channel(&spec.channel),
     };
     faults.extend(channel.err().map(usage));
     if silo.is_none() {
-        let names: Vec<&str> = config.silos.iter().map(SiloConfig::name).collect();
+        let names: Vec<&str> = config.silos.iter().map(|silo| silo.name()).collect();
         let help = match values::nearest(&spec.silo, names.iter().copied()) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None => format!(

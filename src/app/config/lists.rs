@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use footbridge_core::config_keys::Key;
 use toml::de::DeValue;
 
 use super::{
@@ -15,20 +16,20 @@ impl Schema {
     pub fn texts<T>(
         &mut self,
         section: &Section<'_>,
-        key: &'static str,
+        key: &'static Key,
         read: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Vec<T> {
-        let Some(value) = section.value(key) else {
+        let Some(value) = section.value(key.name) else {
             return Vec::new();
         };
         let DeValue::Array(items) = value.get_ref() else {
-            self.no_list(key, value.span());
+            self.no_list(key.name, value.span());
             return Vec::new();
         };
         let mut texts = Vec::new();
         for item in items {
             let DeValue::String(text) = item.get_ref() else {
-                self.no_list(key, item.span());
+                self.no_list(key.name, item.span());
                 continue;
             };
             match read(text.as_ref()) {

@@ -9,7 +9,7 @@ use toml::{
 };
 
 use super::{
-    keys::{SECRET, TABLES},
+    keys::{secret_keys, table_names, table_of},
     schema::ParseExtent,
 };
 
@@ -89,7 +89,11 @@ impl MaskedRanges {
 }
 
 fn is_plain(key: &str) -> bool {
-    !SECRET.contains(&key) && TABLES.iter().any(|(_, keys)| keys.contains(&key))
+    !is_secret(key) && table_of(key).is_some()
+}
+
+fn is_secret(key: &str) -> bool {
+    secret_keys().any(|secret| secret == key)
 }
 
 fn has_credentials(text: &str) -> bool {
@@ -122,18 +126,16 @@ fn doubtful_lines(text: &str) -> Vec<Range<usize>> {
                 .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
                 .collect();
             let header = body.starts_with('[')
-                && TABLES.iter().any(|(name, _)| body.contains(name))
+                && table_names().any(|name| body.contains(name))
                 && !body.contains('=');
             // Two lines that ran into each other begin with a harmless key and go on with a secret.
             let single = body.matches('=').count() <= 1
                 && body.matches('"').count() <= 2
-                && !SECRET
-                    .iter()
-                    .any(|secret| body.contains(secret) && !word.contains(secret));
+                && !secret_keys().any(|secret| body.contains(secret) && !word.contains(secret));
             if body.is_empty() || header || (is_plain(&word) && single && !has_credentials(body)) {
                 return None;
             }
-            let known = is_plain(&word) || SECRET.contains(&word.as_str());
+            let known = is_plain(&word) || is_secret(&word);
             let shown = if known {
                 start + line.len() - body.len() + word.len()
             } else {

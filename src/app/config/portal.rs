@@ -8,6 +8,7 @@ use footbridge_store::PortalSource;
 
 use super::{
     PortalConfig,
+    keys::portal as keys,
     schema::Section,
     sections::{ConfigReader, unknown_silo},
     values,
@@ -18,46 +19,43 @@ impl ConfigReader<'_> {
         &mut self,
         section: &Section<'_>,
         silos: Option<&[String]>,
-        matterbridges: &[String],
+        lines: &[String],
     ) -> Option<PortalConfig> {
-        let room = self
-            .schema
-            .required(section, "room", "\"#room:example.org\"", values::room);
+        let schema = &mut self.schema;
+        let room = schema.read(section, &keys::ROOM, values::room);
         let silo = self.silo_name(section, silos);
-        let is_gateway = silo
-            .as_ref()
-            .is_some_and(|silo| matterbridges.contains(silo));
-        let channel = if is_gateway {
-            self.schema
-                .required(section, "channel", "\"gateway1\"", values::gateway)
+        let is_line = silo.as_ref().is_some_and(|silo| lines.contains(silo));
+        let schema = &mut self.schema;
+        let channel = if is_line {
+            schema.read(section, &keys::GATEWAY, values::gateway)
         } else {
-            self.schema
-                .required(section, "channel", "\"org/room\"", values::channel)
+            schema.read(section, &keys::CHANNEL, values::channel)
         };
-        let trust = self.schema.read(section, "trust", values::trust);
-        let system_messages = self.schema.flag(section, "system_messages");
-        let notices = self.schema.flag(section, "notices");
-        let reactions = self.schema.read(section, "reactions", choice);
-        let file_links = self.schema.read(section, "file_links", choice);
-        let backfill = self.schema.number(section, "backfill", 0..=100);
-        let name = self.schema.read(section, "room_name", follow);
-        let topic = self.schema.read(section, "room_topic", follow);
-        let picture = self.schema.read(section, "room_picture", follow_channel);
+        let trust = values::trust(schema.word(section, &keys::TRUST));
+        let system_messages = schema.flag(section, &keys::SYSTEM_MESSAGES);
+        let notices = schema.flag(section, &keys::NOTICES);
+        let mut policy =
+            |key| EncryptedPolicy::parse(schema.word(section, key)).unwrap_or_default();
+        let (reactions, file_links) = (policy(&keys::REACTIONS), policy(&keys::FILE_LINKS));
+        let backfill = schema.number(section, &keys::BACKFILL);
+        let mut direction =
+            |key| SyncDirection::parse(schema.word(section, key)).unwrap_or_default();
+        let shares = ProfileSync {
+            name: direction(&keys::ROOM_NAME),
+            topic: direction(&keys::ROOM_TOPIC),
+            picture: direction(&keys::ROOM_PICTURE),
+        };
         Some(PortalConfig {
             room: room?,
             silo: silo?,
             channel: channel?,
-            trust: trust.unwrap_or_default(),
-            system_messages: system_messages.unwrap_or_default(),
-            notices: notices.unwrap_or_default(),
-            reactions: reactions.unwrap_or_default(),
-            file_links: file_links.unwrap_or_default(),
-            backfill: backfill.map_or(0, toml::Spanned::into_inner),
-            shares: ProfileSync {
-                name: name.unwrap_or_default(),
-                topic: topic.unwrap_or_default(),
-                picture: picture.unwrap_or_default(),
-            },
+            trust,
+            system_messages,
+            notices,
+            reactions,
+            file_links,
+            backfill,
+            shares,
             channel_span: section.span("channel"),
             room_span: section.span("room"),
             origin: PortalSource::Config,
@@ -69,36 +67,9 @@ impl ConfigReader<'_> {
         section: &Section<'_>,
         silos: Option<&[String]>,
     ) -> Option<String> {
-        self.schema
-            .required(section, "silo", "\"gitter\"", |text| match silos {
-                Some(silos) if !silos.iter().any(|silo| silo == text) => {
-                    Err(unknown_silo(text, silos))
-                }
-                _ => Ok(text.to_owned()),
-            })
-    }
-}
-
-/// Where something crosses.
-fn choice(text: &str) -> Result<EncryptedPolicy, values::ValueError> {
-    match EncryptedPolicy::parse(text) {
-        Some(choice) => Ok(choice),
-        None => values::one_of(text, &EncryptedPolicy::WORDS),
-    }
-}
-
-/// Which side follows the other.
-fn follow(text: &str) -> Result<SyncDirection, values::ValueError> {
-    match SyncDirection::parse(text) {
-        Some(follow) => Ok(follow),
-        None => values::one_of(text, &SyncDirection::WORDS),
-    }
-}
-
-/// The same where no silo lets a channel follow.
-fn follow_channel(text: &str) -> Result<SyncDirection, values::ValueError> {
-    match SyncDirection::parse(text) {
-        Some(follow @ (SyncDirection::Off | SyncDirection::FromChannel)) => Ok(follow),
-        _ => values::one_of(text, &["off", "from-channel"]),
+        self.schema.read(section, &keys::SILO, |text| match silos {
+            Some(silos) if !silos.iter().any(|silo| silo == text) => Err(unknown_silo(text, silos)),
+            _ => Ok(text.to_owned()),
+        })
     }
 }

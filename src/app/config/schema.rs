@@ -1,19 +1,21 @@
 //! Walks the parsed file against the tables of known keys. Every fault is collected; none stops the walk.
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
+use footbridge_core::config_keys::{Key, KeyValue};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+use url::Url;
 
 use super::{
     diagnostic::Diagnostic,
     keys::{
-        DURATIONS, REPEATED, TABLES, belongs, header, keys_of, listed, nearest_key, table_of,
+        belongs, header, is_repeated, keys_of, listed, nearest_key, table_names, table_of,
         unknown_key,
     },
-    values::{ValueError, nearest},
+    values::{self, ValueError, nearest},
 };
 
 /// Whether what is not there may be missed: after an error of syntax nobody knows.
@@ -57,10 +59,7 @@ impl Schema {
         let mut sections = Vec::new();
         let mut meant = HashSet::new();
         for (key, value) in root {
-            let known = TABLES
-                .iter()
-                .map(|(name, _)| *name)
-                .find(|name| *name == key.get_ref().as_ref());
+            let known = table_names().find(|name| *name == key.get_ref().as_ref());
             match known {
                 Some(name) => self.tables_of(name, key.span(), value, &mut sections),
                 None => meant.extend(self.unknown_at_top(key, value)),
@@ -95,10 +94,10 @@ impl Schema {
         };
         let wanted = header(name);
         match value.get_ref() {
-            DeValue::Table(table) if !REPEATED.contains(&name) => {
+            DeValue::Table(table) if !is_repeated(name) => {
                 sections.push(section(value.span(), table));
             }
-            DeValue::Array(array) if REPEATED.contains(&name) => {
+            DeValue::Array(array) if is_repeated(name) => {
                 for item in array {
                     match item.get_ref() {
                         DeValue::Table(table) => sections.push(section(item.span(), table)),
@@ -135,7 +134,7 @@ impl Schema {
         value: &Spanned<DeValue<'_>>,
     ) -> Option<&'static str> {
         let name = key.get_ref().as_ref();
-        let names = TABLES.iter().map(|(name, _)| *name);
+        let names = table_names();
         if !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
             let fault = match table_of(name).or_else(|| nearest_key(name).and_then(table_of)) {
                 Some(home) => belongs(name, home),
@@ -161,16 +160,14 @@ impl Schema {
         let mut all_meant = HashSet::new();
         for key in section.table.keys() {
             let name = key.get_ref().as_ref();
-            if keys.contains(&name) {
+            if keys.clone().any(|key| key == name) {
                 continue;
             }
             let meant = nearest(
                 name,
-                keys.iter()
-                    .copied()
-                    .filter(|key| !section.table.contains_key(*key)),
+                keys.clone().filter(|key| !section.table.contains_key(*key)),
             )
-            .or_else(|| nearest(name, keys.iter().copied()));
+            .or_else(|| nearest(name, keys.clone()));
             // A key of another table may be a slip all the same: `user` for `users`.
             let is_slip = meant.is_some_and(|meant| {
                 !section.table.contains_key(meant) && strsim::damerau_levenshtein(name, meant) == 1
@@ -195,21 +192,21 @@ impl Schema {
     pub fn text<'t>(
         &mut self,
         section: &Section<'t>,
-        key: &'static str,
+        key: &'static Key,
     ) -> Option<Spanned<&'t str>> {
-        let value = section.table.get(key)?;
+        let value = section.table.get(key.name)?;
         match value.get_ref() {
             DeValue::String(text) => Some(Spanned::new(value.span(), text.as_ref())),
-            DeValue::Integer(_) if DURATIONS.contains(&key) => {
+            DeValue::Integer(_) if matches!(key.value, KeyValue::Duration { .. }) => {
                 self.diagnostics.push(
-                    Diagnostic::new("B04", format!("`{key}` has no unit"))
+                    Diagnostic::new("B04", format!("`{}` has no unit", key.name))
                         .labelled(value.span(), "found a number, expected a text")
                         .help("write a number and a unit in quotes, for example \"20s\""),
                 );
                 None
             }
             other => {
-                let fault = wrong_type(key, "a text", other)
+                let fault = wrong_type(key.name, "a text", other)
                     .at(value.span())
                     .help("put the value in quotes");
                 self.diagnostics.push(fault);
@@ -218,103 +215,127 @@ impl Schema {
         }
     }
 
-    /// The value of a key after `read`, if it is there and right.
+    /// The value of a key after `read`, if it is there and right. A key that must be there and is not is an error.
     pub fn read<T>(
         &mut self,
         section: &Section<'_>,
-        key: &'static str,
+        key: &'static Key,
         read: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
+        if key.required.is_some() && !section.table.contains_key(key.name) {
+            self.missing(section, key);
+        }
         let text = self.text(section, key)?;
         match read(text.get_ref()) {
             Ok(value) => Some(value),
-            Err(flaw) => {
-                self.add_value_error(flaw, text.span());
+            Err(error) => {
+                self.add_value_error(error, text.span());
                 None
             }
         }
     }
 
-    /// The same for a key that must be there.
-    pub fn required<T>(
-        &mut self,
-        section: &Section<'_>,
-        key: &'static str,
-        example: &str,
-        read: impl FnOnce(&str) -> Result<T, ValueError>,
-    ) -> Option<T> {
-        if !section.table.contains_key(key) {
-            self.missing(section, key, example);
+    /// A span of time, or the default.
+    pub fn duration(&mut self, section: &Section<'_>, key: &'static Key) -> Duration {
+        let KeyValue::Duration { min, max, .. } = key.value else {
+            return Duration::ZERO;
+        };
+        let (min, max) = (Duration::from_secs(min), Duration::from_secs(max));
+        self.read(section, key, |text| values::duration(text, min, max))
+            .unwrap_or(key.default_duration())
+    }
+
+    /// One of the key's words, or the first of them.
+    pub fn word(&mut self, section: &Section<'_>, key: &'static Key) -> &'static str {
+        let KeyValue::Word { words } = key.value else {
+            return "";
+        };
+        let read = |text: &str| match words.iter().find(|word| **word == text) {
+            Some(word) => Ok(*word),
+            None => values::one_of(text, words),
+        };
+        let default = words.first().copied().unwrap_or_default();
+        self.read(section, key, read).unwrap_or(default)
+    }
+
+    /// A URL, or the default one if there is one.
+    pub fn url(&mut self, section: &Section<'_>, key: &'static Key) -> Option<Url> {
+        let KeyValue::Url { schemes, default } = key.value else {
+            return None;
+        };
+        let read = |text: &str| values::base_url(key.name, text, schemes);
+        match default {
+            Some(default) if section.key_span(key.name).is_none() => read(default).ok(),
+            _ => self.read(section, key, read),
         }
-        self.read(section, key, read)
     }
 
     /// Tells that a key is not there.
-    pub fn missing(&mut self, section: &Section<'_>, key: &'static str, example: &str) {
-        if self.extent == ParseExtent::Part || section.misspelt.contains(key) {
+    pub fn missing(&mut self, section: &Section<'_>, key: &'static Key) {
+        let name = key.name;
+        if self.extent == ParseExtent::Part || section.misspelt.contains(name) {
             return;
         }
+        let example = key.required.unwrap_or_default();
         self.diagnostics.push(
-            Diagnostic::new("B04", format!("`{}` has no `{key}`", header(section.name)))
+            Diagnostic::new("B04", format!("`{}` has no `{name}`", header(section.name)))
                 .at(section.header.clone())
-                .help(format!("add a line, for example: {key} = {example}")),
+                .help(format!("add a line, for example: {name} = {example}")),
         );
     }
 
-    /// A whole number within a range.
-    pub fn number(
-        &mut self,
-        section: &Section<'_>,
-        key: &'static str,
-        range: std::ops::RangeInclusive<u32>,
-    ) -> Option<Spanned<u32>> {
-        let value = section.table.get(key)?;
-        let help = format!(
-            "write a whole number from {} to {}",
-            range.start(),
-            range.end()
-        );
+    /// A whole number, or the default.
+    pub fn number(&mut self, section: &Section<'_>, key: &'static Key) -> u32 {
+        let KeyValue::Number { min, max, default } = key.value else {
+            return 0;
+        };
+        let Some(value) = section.table.get(key.name) else {
+            return default;
+        };
+        let help = format!("write a whole number from {min} to {max}");
         let DeValue::Integer(integer) = value.get_ref() else {
             self.diagnostics.push(
-                wrong_type(key, "a number", value.get_ref())
+                wrong_type(key.name, "a number", value.get_ref())
                     .at(value.span())
                     .help(help),
             );
-            return None;
+            return default;
         };
         let digits = integer.as_str().replace('_', "");
         match u32::from_str_radix(digits.trim_start_matches('+'), integer.radix()) {
-            Ok(number) if range.contains(&number) => Some(Spanned::new(value.span(), number)),
+            Ok(number) if (min..=max).contains(&number) => number,
             _ => {
                 self.diagnostics.push(
-                    Diagnostic::new("B04", format!("`{key}` is out of range"))
+                    Diagnostic::new("B04", format!("`{}` is out of range", key.name))
                         .at(value.span())
                         .help(help),
                 );
-                None
+                default
             }
         }
     }
 
-    /// Yes or no.
-    pub fn flag(&mut self, section: &Section<'_>, key: &'static str) -> Option<bool> {
-        let value = section.table.get(key)?;
+    /// `true` or `false`, or the default.
+    pub fn flag(&mut self, section: &Section<'_>, key: &'static Key) -> bool {
+        let Some(value) = section.table.get(key.name) else {
+            return key.default_flag();
+        };
         let DeValue::Boolean(flag) = value.get_ref() else {
             self.diagnostics.push(
-                wrong_type(key, "true or false", value.get_ref())
+                wrong_type(key.name, "true or false", value.get_ref())
                     .at(value.span())
                     .help("write true or false, without quotes"),
             );
-            return None;
+            return key.default_flag();
         };
-        Some(*flag)
+        *flag
     }
 
-    fn add_value_error(&mut self, flaw: ValueError, span: Range<usize>) {
+    fn add_value_error(&mut self, error: ValueError, span: Range<usize>) {
         self.diagnostics.push(
-            Diagnostic::new(flaw.code, flaw.what)
+            Diagnostic::new(error.code, error.what)
                 .at(span)
-                .help(flaw.help),
+                .help(error.help),
         );
     }
 }

@@ -6,17 +6,17 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use footbridge_core::persons::Person;
+use footbridge_core::{config_keys::Key, persons::Person};
 use footbridge_matrix::{Homeserver, MatrixConfig, Timeouts, Trust};
-use footbridge_silo::matterbridge;
+use footbridge_silo::capabilities::ChannelName;
 use toml::de::DeTable;
 
 use super::{
     AdminConfig, Config, ConsentConfig, DeliveryConfig, GatewayConfig, MediaConfig, StoreConfig,
     diagnostic::{Diagnostic, Source},
+    keys,
     schema::{Schema, Section},
     values,
 };
@@ -45,29 +45,34 @@ impl ConfigReader<'_> {
         let silos: Vec<_> = of("silo").map(|section| self.silo(section)).collect();
         self.refuse_duplicates(
             of("silo"),
-            &["name"],
+            &[&keys::silo::NAME],
             "two silos have the same name",
             "give each silo a name of its own",
         );
         // Where a silo's own name cannot be read, nobody knows which names are wrong.
         let unread = root.contains_key("silo") && of("silo").next().is_none();
         let names: Option<Vec<String>> = of("silo")
-            .map(|section| self.quiet_text(section, "name"))
+            .map(|section| self.quiet_text(section, &keys::silo::NAME))
             .collect::<Option<_>>()
             .filter(|_| !unread);
-        let matterbridges: Vec<String> = of("silo")
+        let lines: Vec<String> = of("silo")
             .filter_map(|section| {
-                let kind = self.quiet_text(section, "kind")?;
-                let name = self.quiet_text(section, "name");
-                name.filter(|_| kind == matterbridge::KIND.word)
+                let kind = self.quiet_text(section, &keys::silo::KIND)?;
+                let name = self.quiet_text(section, &keys::silo::NAME);
+                let kind = keys::silo_kind(&kind)?;
+                name.filter(|_| kind.channel_name == ChannelName::Line)
             })
             .collect();
         let portals: Vec<_> = of("portal")
-            .map(|section| self.portal(section, names.as_deref(), &matterbridges))
+            .map(|section| self.portal(section, names.as_deref(), &lines))
             .collect();
         self.refuse_duplicates(
             of("portal"),
-            &["room", "silo", "channel"],
+            &[
+                &keys::portal::ROOM,
+                &keys::portal::SILO,
+                &keys::portal::CHANNEL,
+            ],
             "two portals join the same room and channel",
             "remove one of them",
         );
@@ -77,7 +82,7 @@ impl ConfigReader<'_> {
             .collect();
         self.refuse_duplicates(
             of("person"),
-            &["silo", "account"],
+            &[&keys::portal::SILO, &keys::person::ACCOUNT],
             "two people have the same account",
             "remove one of them",
         );
@@ -116,14 +121,16 @@ impl ConfigReader<'_> {
     }
 
     fn store(&mut self, section: Option<&Section<'_>>) -> StoreConfig {
+        use keys::store::{KEY_FILE, MIN_FREE, PATH};
+
         let mut path = |key, default: &str| {
             let given = section.and_then(|section| self.path(section, key));
             given.unwrap_or_else(|| self.base.join(default))
         };
-        let (directory, key_file) = (path("path", "data"), path("key_file", "footbridge.key"));
-        let min_free = section
-            .and_then(|section| self.schema.number(section, "min_free_mib", 0..=1_048_576))
-            .map_or(64, toml::Spanned::into_inner);
+        let (directory, key_file) = (path(&PATH, "data"), path(&KEY_FILE, "footbridge.key"));
+        let min_free = section.map_or(MIN_FREE.default_number(), |section| {
+            self.schema.number(section, &MIN_FREE)
+        });
         StoreConfig {
             path: directory,
             key_file,
@@ -132,21 +139,20 @@ impl ConfigReader<'_> {
     }
 
     fn matrix(&mut self, section: &Section<'_>) -> Option<MatrixConfig> {
-        let walk = &mut self.schema;
-        let homeserver: Option<Homeserver> = walk.required(
-            section,
-            "homeserver",
-            "\"https://matrix.example.org\"",
-            values::homeserver,
-        );
-        let user = walk.required(section, "user", "\"@bridge:example.org\"", values::user);
-        let device_name = walk.read(section, "device_name", |text| {
+        use keys::matrix::{
+            AUDIT, DEVICE_NAME, HOMESERVER, KEY_WAIT, PASSWORD_FILE, RECOVERY_KEY_FILE, USER,
+        };
+
+        let schema = &mut self.schema;
+        let homeserver: Option<Homeserver> = schema.read(section, &HOMESERVER, values::homeserver);
+        let user = schema.read(section, &USER, values::user);
+        let device_name = schema.read(section, &DEVICE_NAME, |text| {
             values::line("device name", text)
         });
-        let key_wait = span_of(walk, section, "key_wait", 0..=300, 5);
-        let audit = span_of(walk, section, "audit", 10..=3600, 300);
-        let password_file = self.path(section, "password_file");
-        let recovery_key_file = self.path(section, "recovery_key_file");
+        let key_wait = schema.duration(section, &KEY_WAIT);
+        let audit = schema.duration(section, &AUDIT);
+        let password_file = self.path(section, &PASSWORD_FILE);
+        let recovery_key_file = self.path(section, &RECOVERY_KEY_FILE);
         Some(MatrixConfig {
             homeserver: homeserver?,
             user: user?,
@@ -165,12 +171,11 @@ impl ConfigReader<'_> {
     }
 
     fn person(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<Person> {
-        let example = "\"@ann:example.org\"";
-        let user = self.schema.required(section, "user", example, values::user);
+        use keys::person::{ACCOUNT, USER};
+
+        let user = self.schema.read(section, &USER, values::user);
         let silo = self.silo_name(section, silos);
-        let account = self
-            .schema
-            .required(section, "account", "\"ann\"", values::account);
+        let account = self.schema.read(section, &ACCOUNT, values::account);
         Some(Person {
             user: user?.to_string(),
             silo: silo?,
@@ -179,27 +184,25 @@ impl ConfigReader<'_> {
     }
 
     fn delivery(&mut self, section: &Section<'_>) -> DeliveryConfig {
-        const DAY: u64 = 24 * 3_600;
-        let walk = &mut self.schema;
-        let default = DeliveryConfig::default();
-        let mut span =
-            |key, bounds, default: Duration| span_of(walk, section, key, bounds, default.as_secs());
+        use keys::delivery::{ATTEMPTS, COALESCE, GIVE_UP, KEY_LIMIT, NOTICE_AFTER, UNKNOWN_AFTER};
+
+        let schema = &mut self.schema;
         DeliveryConfig {
-            notice_after: span("notice_after", 1..=DAY, default.notice_after),
-            key_limit: span("key_limit", 1..=90 * DAY, default.key_limit),
-            unknown_after: span("unknown_after", 1..=DAY, default.unknown_after),
-            give_up: span("give_up", 1..=30 * DAY, default.give_up),
-            coalesce: walk.flag(section, "coalesce").unwrap_or(default.coalesce),
-            attempts: walk
-                .number(section, "attempts", 1..=100)
-                .map_or(default.attempts, toml::Spanned::into_inner),
+            notice_after: schema.duration(section, &NOTICE_AFTER),
+            key_limit: schema.duration(section, &KEY_LIMIT),
+            unknown_after: schema.duration(section, &UNKNOWN_AFTER),
+            give_up: schema.duration(section, &GIVE_UP),
+            coalesce: schema.flag(section, &COALESCE),
+            attempts: schema.number(section, &ATTEMPTS),
         }
     }
 
     fn media(&mut self, section: Option<&Section<'_>>) -> MediaConfig {
-        let most = section
-            .and_then(|section| self.schema.number(section, "max_mib", 0..=4_096))
-            .map_or(100, toml::Spanned::into_inner);
+        use keys::media::MAX_MIB;
+
+        let most = section.map_or(MAX_MIB.default_number(), |section| {
+            self.schema.number(section, &MAX_MIB)
+        });
         MediaConfig {
             most: u64::from(most) << 20,
             gateway: section.and_then(|section| self.gateway(section)),
@@ -207,12 +210,12 @@ impl ConfigReader<'_> {
     }
 
     fn gateway(&mut self, section: &Section<'_>) -> Option<GatewayConfig> {
-        const DAY: u64 = 24 * 3_600;
-        let walk = &mut self.schema;
-        let url = |text: &str| values::base_url("public_url", text, &["https", "http"]);
-        let public_url = walk.read(section, "public_url", url);
-        let listen = walk.read(section, "gateway_listen", values::address);
-        let good_for = span_of(walk, section, "links_last", 60..=365 * DAY, 30 * DAY);
+        use keys::media::{GATEWAY_LISTEN, LINKS_LAST, PUBLIC_URL};
+
+        let schema = &mut self.schema;
+        let public_url = schema.url(section, &PUBLIC_URL);
+        let listen = schema.read(section, &GATEWAY_LISTEN, values::address);
+        let good_for = schema.duration(section, &LINKS_LAST);
         Some(GatewayConfig {
             public_url: public_url?,
             listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 29_321))),
@@ -221,18 +224,19 @@ impl ConfigReader<'_> {
     }
 
     fn consent(&mut self, section: &Section<'_>) -> ConsentConfig {
-        let default = ConsentConfig::default();
-        let walk = &mut self.schema;
+        use keys::consent::{DELAY, DISCLOSE_JOINS, OPERATOR};
+
+        let schema = &mut self.schema;
         ConsentConfig {
-            delay: span_of(walk, section, "delay", 0..=86_400, default.delay.as_secs()),
-            operator: walk.read(section, "operator", |text| values::line("operator", text)),
-            disclose_joins: walk
-                .flag(section, "disclose_joins")
-                .unwrap_or(default.disclose_joins),
+            delay: schema.duration(section, &DELAY),
+            operator: schema.read(section, &OPERATOR, |text| values::line("operator", text)),
+            disclose_joins: schema.flag(section, &DISCLOSE_JOINS),
         }
     }
 
     fn admin(&mut self, section: Option<&Section<'_>>) -> AdminConfig {
+        use keys::admin::{ALLOW_REMOTE, LISTEN, USERS};
+
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 29_320));
         let Some(section) = section else {
             return AdminConfig {
@@ -240,14 +244,9 @@ impl ConfigReader<'_> {
                 users: Vec::new(),
             };
         };
-        let allowed = self
-            .schema
-            .flag(section, "allow_remote")
-            .unwrap_or_default();
-        let listen = self
-            .schema
-            .read(section, "listen", values::address)
-            .unwrap_or(default);
+        let allowed = self.schema.flag(section, &ALLOW_REMOTE);
+        let listen = self.schema.read(section, &LISTEN, values::address);
+        let listen = listen.unwrap_or(default);
         if !listen.ip().is_loopback() && !allowed {
             self.schema.diagnostics.push(
                 Diagnostic::new("B31", format!("`listen` is {listen}: others than this machine could read health and metrics"))
@@ -255,18 +254,18 @@ impl ConfigReader<'_> {
                     .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
             );
         }
-        let users = self.schema.texts(section, "users", values::admin);
+        let users = self.schema.texts(section, &USERS, values::admin);
         AdminConfig { listen, users }
     }
 
-    fn path(&mut self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+    fn path(&mut self, section: &Section<'_>, key: &'static Key) -> Option<PathBuf> {
         self.schema
             .read(section, key, |text| values::line("path", text))
             .map(|text| self.base.join(text))
     }
 
     // The text of a key without complaints: its own reader has made them.
-    fn quiet_text(&mut self, section: &Section<'_>, key: &'static str) -> Option<String> {
+    fn quiet_text(&mut self, section: &Section<'_>, key: &'static Key) -> Option<String> {
         let known = self.schema.diagnostics.len();
         let text = self
             .schema
@@ -279,7 +278,7 @@ impl ConfigReader<'_> {
     fn refuse_duplicates<'s, 't: 's>(
         &mut self,
         sections: impl Iterator<Item = &'s Section<'t>>,
-        keys: &[&'static str],
+        keys: &[&'static Key],
         what: &str,
         help: &str,
     ) {
@@ -294,7 +293,7 @@ impl ConfigReader<'_> {
                 .collect();
             let Some(texts) = texts else { continue };
             let here = if let [only] = keys {
-                section.span(only)
+                section.span(only.name)
             } else {
                 section.header.clone()
             };
@@ -315,10 +314,8 @@ impl ConfigReader<'_> {
     fn refuse_mixed_trust<'s, 't: 's>(&mut self, sections: impl Iterator<Item = &'s Section<'t>>) {
         let said: Vec<(Trust, Range<usize>)> = sections
             .map(|section| {
-                let text = self.quiet_text(section, "trust");
-                let trust = text
-                    .and_then(|text| values::trust(&text).ok())
-                    .unwrap_or_default();
+                let text = self.quiet_text(section, &keys::portal::TRUST);
+                let trust = values::trust(&text.unwrap_or_default());
                 (trust, section.span("trust"))
             })
             .collect();
@@ -348,20 +345,4 @@ pub(super) fn unknown_silo(text: &str, silos: &[String]) -> values::ValueError {
         what: format!("there is no silo `{text}`"),
         help,
     }
-}
-
-// Bounds and default in seconds.
-pub(super) fn span_of(
-    walk: &mut Schema,
-    section: &Section<'_>,
-    key: &'static str,
-    bounds: std::ops::RangeInclusive<u64>,
-    default: u64,
-) -> Duration {
-    let (least, most) = (
-        Duration::from_secs(*bounds.start()),
-        Duration::from_secs(*bounds.end()),
-    );
-    walk.read(section, key, |text| values::duration(text, least, most))
-        .unwrap_or(Duration::from_secs(default))
 }

@@ -1,76 +1,77 @@
-//! `[[silo]]`: what every kind of silo needs. Each kind's own keys are read in a file of its own.
+//! `[[silo]]`: what every kind of silo needs. The keys of one kind are declared and read in the folder of that silo.
 
-mod gitter;
-mod matterbridge;
-mod mattermost;
+use std::{ops::Range, time::Duration};
 
-use std::ops::Range;
-
-use footbridge_core::{media_fetcher::MediaHost, secret::Secret};
-use footbridge_silo::SiloConfig;
+use footbridge_core::{
+    config_keys::{Key, TableReader, ValueError},
+    secret::Secret,
+};
+use footbridge_silo::{AnySiloConfig, KINDS, capabilities::SiloKind};
 use url::Url;
 
 use super::{
     diagnostic::{Diagnostic, Exit},
-    keys::{KINDS, listed},
+    keys::{self, listed},
     mask,
-    schema::{Schema, Section},
+    schema::Section,
     secret_file,
     sections::ConfigReader,
     values,
 };
 
 impl ConfigReader<'_> {
-    pub(super) fn silo(&mut self, section: &Section<'_>) -> Option<SiloConfig> {
+    pub(super) fn silo(&mut self, section: &Section<'_>) -> Option<AnySiloConfig> {
         let name = self
             .schema
-            .required(section, "name", "\"gitter\"", values::silo_name);
-        let kind = self.schema.required(section, "kind", "\"gitter\"", |text| {
-            let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
-            match kinds.iter().find(|kind| **kind == text) {
-                Some(kind) => Ok(*kind),
-                None => values::one_of(text, &kinds),
+            .read(section, &keys::silo::NAME, values::silo_name);
+        let kind = self.schema.read(section, &keys::silo::KIND, |text| {
+            let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
+            match keys::silo_kind(text) {
+                Some(kind) => Ok(kind),
+                None => values::one_of(text, &words),
             }
         });
         if let Some(kind) = kind {
             self.refuse_keys_of_others(section, kind);
         }
-        let config = match kind {
-            Some("matterbridge") => self
-                .matterbridge(section, name)
-                .map(SiloConfig::Matterbridge),
-            Some("mattermost") => self.mattermost(section, name).map(SiloConfig::Mattermost),
-            // Of which kind it is meant to be is not known: most are of this one.
-            _ => self.gitter(section, name).map(SiloConfig::Gitter),
-        };
+        // Where the kind is wrong, most silos are of the first one.
+        let read = kind.or(KINDS.first().copied())?.read;
+        let config = read(
+            &mut SiloSection {
+                reader: self,
+                section,
+            },
+            name,
+        );
         kind?;
         config
     }
 
     // A key that does nothing here is one that somebody relies on in vain.
-    fn refuse_keys_of_others(&mut self, section: &Section<'_>, kind: &str) {
-        let own = KINDS.iter().find(|(own, _)| *own == kind);
-        let own = own.map_or(&[][..], |(_, keys)| keys);
+    fn refuse_keys_of_others(&mut self, section: &Section<'_>, kind: &SiloKind) {
+        let is_own = |key: &Key| kind.keys.iter().any(|own| own.name == key.name);
         let mut told = Vec::new();
-        for (other, keys) in KINDS.iter().filter(|(other, _)| *other != kind) {
-            for key in keys.iter().filter(|key| !own.contains(key)) {
-                let Some(span) = section.key_span(key) else {
+        for other in KINDS.iter().filter(|other| other.word != kind.word) {
+            for key in other.keys.iter().filter(|key| !is_own(key)) {
+                let Some(span) = section.key_span(key.name) else {
                     continue;
                 };
                 // One that several others have is told once.
-                if told.contains(key) {
+                if told.contains(&key.name) {
                     continue;
                 }
-                told.push(*key);
+                told.push(key.name);
                 let what = format!(
-                    "`{key}` belongs to silos of kind \"{other}\", and this one is \"{kind}\""
+                    "`{}` belongs to silos of kind \"{}\", and this one is \"{}\"",
+                    key.name, other.word, kind.word
                 );
                 self.schema.diagnostics.push(
                     Diagnostic::new("B02", what)
                         .at(span)
                         .note(format!(
-                            "beside what every silo has, \"{kind}\" has {}",
-                            listed(own.iter().copied())
+                            "beside what every silo has, \"{}\" has {}",
+                            kind.word,
+                            listed(kind.keys.iter().map(|key| key.name))
                         ))
                         .help("remove the line"),
                 );
@@ -82,8 +83,7 @@ impl ConfigReader<'_> {
         let found = self.token_if_any(section);
         let keys = ["token", "token_file"];
         if keys.iter().all(|key| section.key_span(key).is_none()) && !section.means("token") {
-            self.schema
-                .missing(section, "token_file", "\"gitter.token\"");
+            self.schema.missing(section, &keys::silo::TOKEN_FILE);
         }
         found
     }
@@ -116,7 +116,7 @@ impl ConfigReader<'_> {
                 .diagnostics
                 .push(fault.clone().labelled(key, "a secret").help(help));
         }
-        self.schema.read(section, "token", |text| {
+        self.schema.read(section, &keys::silo::TOKEN, |text| {
             if text.is_empty()
                 || text.len() > 4096
                 || text.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -132,7 +132,7 @@ impl ConfigReader<'_> {
     }
 
     fn token_from_file(&mut self, section: &Section<'_>) -> Option<Secret> {
-        let text = self.schema.text(section, "token_file")?;
+        let text = self.schema.text(section, &keys::silo::TOKEN_FILE)?;
         let path = self.base.join(text.get_ref());
         if mask::looks_like_token(text.get_ref()) && !path.exists() {
             self.schema.diagnostics.push(
@@ -156,28 +156,67 @@ impl ConfigReader<'_> {
     }
 }
 
-/// A host that media are fetched from: a name or an address, with a port if it is not the usual one.
-fn media_host(text: &str) -> Result<MediaHost, values::ValueError> {
-    text.parse().map_err(|why| values::ValueError {
-        code: "B11",
-        what: format!("`{text}` is {why}"),
-        help:
-            "write a host as it stands in the addresses of files, for example \"media.example.org\""
-                .to_owned(),
-    })
+/// The section of one silo.
+struct SiloSection<'s, 'f, 't> {
+    reader: &'s mut ConfigReader<'f>,
+    section: &'s Section<'t>,
 }
 
-fn url_of(
-    walk: &mut Schema,
-    section: &Section<'_>,
-    key: &'static str,
-    default: &str,
-    schemes: &[&str],
-) -> Option<Url> {
-    let read = |text: &str| values::base_url(key, text, schemes);
-    if section.key_span(key).is_some() {
-        walk.read(section, key, read)
-    } else {
-        read(default).ok()
+impl TableReader for SiloSection<'_, '_, '_> {
+    fn has(&self, key: &'static Key) -> bool {
+        self.section.key_span(key.name).is_some()
+    }
+
+    fn text(
+        &mut self,
+        key: &'static Key,
+        check: &dyn Fn(&str) -> Result<(), ValueError>,
+    ) -> Option<String> {
+        let read = |text: &str| check(text).map(|()| text.to_owned());
+        self.reader.schema.read(self.section, key, read)
+    }
+
+    fn texts(
+        &mut self,
+        key: &'static Key,
+        check: &dyn Fn(&str) -> Result<(), ValueError>,
+    ) -> Vec<String> {
+        let read = |text: &str| check(text).map(|()| text.to_owned());
+        self.reader.schema.texts(self.section, key, read)
+    }
+
+    fn word(&mut self, key: &'static Key) -> &'static str {
+        self.reader.schema.word(self.section, key)
+    }
+
+    fn number(&mut self, key: &'static Key) -> u32 {
+        self.reader.schema.number(self.section, key)
+    }
+
+    fn duration(&mut self, key: &'static Key) -> Duration {
+        self.reader.schema.duration(self.section, key)
+    }
+
+    fn url(&mut self, key: &'static Key) -> Option<Url> {
+        self.reader.schema.url(self.section, key)
+    }
+
+    fn token(&mut self, required: bool) -> Option<Secret> {
+        if required {
+            self.reader.token(self.section)
+        } else {
+            self.reader.token_if_any(self.section)
+        }
+    }
+
+    fn refuse(&mut self, key: &'static Key, error: ValueError, note: Option<String>) {
+        let diagnostic = Diagnostic::new(error.code, error.what)
+            .at(self.section.span(key.name))
+            .help(error.help);
+        let diagnostic = match note {
+            Some(note) => diagnostic.note(note),
+            None => diagnostic,
+        };
+        self.reader.schema.diagnostics.push(diagnostic);
     }
 }

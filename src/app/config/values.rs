@@ -5,20 +5,11 @@ mod address;
 use std::{net::SocketAddr, time::Duration};
 
 use footbridge_matrix::Trust;
+use footbridge_silo::capabilities::{ChannelName, SiloKind};
 use ruma::{OwnedUserId, RoomAliasId};
 
 pub use address::{base_url, homeserver};
-
-/// What is wrong with one value, to be told at its place.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ValueError {
-    /// The number of the fault.
-    pub code: &'static str,
-    /// What is wrong.
-    pub what: String,
-    /// What to write instead.
-    pub help: String,
-}
+pub use footbridge_core::config_keys::ValueError;
 
 fn value_error<T>(
     code: &'static str,
@@ -223,12 +214,20 @@ pub fn silo_name(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// Whose messages are relayed.
-pub fn trust(text: &str) -> Result<Trust, ValueError> {
-    match text {
-        "cross-signed" => Ok(Trust::CrossSigned),
-        "any-device" => Ok(Trust::AnyDevice),
-        _ => one_of(text, &["cross-signed", "any-device"]),
+/// Whose messages are relayed: one of the words of `trust`.
+#[must_use]
+pub fn trust(word: &str) -> Trust {
+    match word {
+        "any-device" => Trust::AnyDevice,
+        _ => Trust::CrossSigned,
+    }
+}
+
+/// A channel's name in a silo of this kind.
+pub fn channel_of(kind: &SiloKind, text: &str) -> Result<String, ValueError> {
+    match kind.channel_name {
+        ChannelName::Path => channel(text),
+        ChannelName::Line => gateway(text),
     }
 }
 

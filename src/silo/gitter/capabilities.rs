@@ -1,17 +1,21 @@
 //! What crosses between a room and Gitter.
 
+use super::config;
 use crate::capabilities::{
-    Capability, Feature, SiloKind,
+    Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
 };
 
 /// The table of Gitter.
-pub const KIND: SiloKind = SiloKind {
+pub static KIND: SiloKind = SiloKind {
     word: "gitter",
     title: "Gitter",
     address: None,
     channel: "org/room",
+    channel_name: ChannelName::Path,
     needs_token: true,
+    keys: config::KEYS,
+    read: config::read,
     capabilities: &[
         Capability {
             what: Feature::Text,

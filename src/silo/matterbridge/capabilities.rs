@@ -1,17 +1,21 @@
 //! What crosses between a room and the networks behind a Matterbridge.
 
+use super::config;
 use crate::capabilities::{
-    Capability, Feature, SiloKind,
+    Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
 };
 
 /// The table of Matterbridge.
-pub const KIND: SiloKind = SiloKind {
+pub static KIND: SiloKind = SiloKind {
     word: "matterbridge",
     title: "Matterbridge",
     address: Some(("api", "http://127.0.0.1:4242")),
     channel: "gateway1",
+    channel_name: ChannelName::Line,
     needs_token: false,
+    keys: config::KEYS,
+    read: config::read,
     capabilities: &[
         Capability {
             what: Feature::Text,

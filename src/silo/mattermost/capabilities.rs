@@ -1,17 +1,21 @@
 //! What crosses between a room and Mattermost.
 
+use super::config;
 use crate::capabilities::{
-    Capability, Feature, SiloKind,
+    Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
 };
 
 /// The table of Mattermost.
-pub const KIND: SiloKind = SiloKind {
+pub static KIND: SiloKind = SiloKind {
     word: "mattermost",
     title: "Mattermost",
     address: Some(("url", "https://chat.example.org")),
     channel: "team/channel",
+    channel_name: ChannelName::Path,
     needs_token: true,
+    keys: config::KEYS,
+    read: config::read,
     capabilities: &[
         Capability {
             what: Feature::Text,

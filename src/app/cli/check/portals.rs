@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use footbridge_silo::SiloConfig;
 use footbridge_store::{Portal, PortalHold, PortalSource, Side, Snapshot};
 
 use super::{CheckResult, CheckResults, bad};
@@ -14,7 +13,7 @@ use crate::{
 
 /// Looks at every portal that runs.
 pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut CheckResults) {
-    let silos: HashSet<&str> = config.silos.iter().map(SiloConfig::name).collect();
+    let silos: HashSet<&str> = config.silos.iter().map(|silo| silo.name()).collect();
     for portal in &snapshot.portals {
         if !portal.active || portal.source == PortalSource::Management {
             continue;
