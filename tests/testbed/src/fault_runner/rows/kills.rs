@@ -224,7 +224,7 @@ fn gap_point(point: &str) -> bool {
 /// change portals, which `tests/bridge/control/kills.rs` dies at.
 fn is_reached(point: &str) -> bool {
     let others = [
-        "session.", "device.", "wish.", "portal.", "consent.", "person.", "room.",
+        "session.", "device.", "request.", "portal.", "consent.", "person.", "room.",
     ];
     !others.iter().any(|start| point.starts_with(start))
 }
