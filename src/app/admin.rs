@@ -1,5 +1,5 @@
-//! The admin address: health and metrics for machines, on loopback. Booleans, ages and counts; no room, no
-//! name, no text.
+//! The admin address: health and metrics for machines, on loopback. It shows booleans, ages and counts; no room, no
+//! name and no text.
 
 mod health_report;
 
@@ -28,17 +28,17 @@ use tokio_util::sync::CancellationToken;
 
 pub use health_report::{Backlog, HealthReport, Limited, place_of};
 
-/// Whoever asks for health or metrics takes seconds; what watches them keeps its connection for the next time.
+/// A request for health or metrics takes seconds; a monitoring client keeps its connection open for the next request.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     at_once: 32,
     head_within: Duration::from_secs(15),
     all_within: Duration::from_mins(10),
 };
 
-/// What the house says about itself.
+/// What the running bridge reports about itself.
 #[async_trait]
 pub trait HealthSource: Send + Sync {
-    /// The state now.
+    /// The current health.
     async fn state(&self) -> HealthReport;
     /// The conservation counters; `None` when the store cannot be read.
     async fn all_counters(&self) -> Option<Vec<LaneCounters>>;
@@ -46,22 +46,22 @@ pub trait HealthSource: Send + Sync {
     fn now(&self) -> Millis;
 }
 
-/// Serves the admin address until told to stop.
+/// Serves the admin address until `stop` is cancelled.
 pub async fn serve(
     listener: TcpListener,
-    vitals: Arc<dyn HealthSource>,
+    source: Arc<dyn HealthSource>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/health/live", get(|| async { "ok\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(vitals);
+        .with_state(source);
     http_server::serve(listener, router, LIMITS, stop).await
 }
 
-async fn ready(State(vitals): State<Arc<dyn HealthSource>>) -> Response {
-    let health = vitals.state().await;
+async fn ready(State(source): State<Arc<dyn HealthSource>>) -> Response {
+    let health = source.state().await;
     let status = if health.ready {
         StatusCode::OK
     } else {
@@ -70,12 +70,12 @@ async fn ready(State(vitals): State<Arc<dyn HealthSource>>) -> Response {
     (status, Json(health)).into_response()
 }
 
-async fn metrics(State(vitals): State<Arc<dyn HealthSource>>) -> Response {
-    let Some(all_counters) = vitals.all_counters().await else {
+async fn metrics(State(source): State<Arc<dyn HealthSource>>) -> Response {
+    let Some(all_counters) = source.all_counters().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let health = vitals.state().await;
-    let text = render(&all_counters, &health, vitals.now());
+    let health = source.state().await;
+    let text = render(&all_counters, &health, source.now());
     (
         [(
             header::CONTENT_TYPE,
@@ -132,7 +132,7 @@ struct SiloLabels {
     silo: String,
 }
 
-/// What `/metrics` shows.
+/// The metric families of `/metrics`.
 #[derive(Default)]
 struct MetricFamilies {
     accepted: Family<LaneLabels, Counter>,
@@ -270,7 +270,11 @@ impl MetricFamilies {
 
     fn register(self) -> Registry {
         let mut all = Registry::with_prefix("footbridge");
-        all.register("accepted", "Messages owed to a lane, ever", self.accepted);
+        all.register(
+            "accepted",
+            "Messages accepted for a lane, in total",
+            self.accepted,
+        );
         all.register("delivered", "Messages delivered", self.delivered);
         all.register(
             "skipped",
@@ -279,71 +283,71 @@ impl MetricFamilies {
         );
         all.register(
             "failed",
-            "Messages that could not be delivered; somebody was told",
+            "Messages that could not be delivered; a notice said so",
             self.failed,
         );
-        all.register("pending", "Messages still owed", self.pending);
+        all.register("pending", "Messages still to be delivered", self.pending);
         all.register(
             "waiting_for_key",
-            "Of the pending ones, those whose key is missing",
+            "Of the pending messages, those whose room key is missing",
             self.waiting,
         );
         all.register(
             "oldest_pending_seconds",
-            "Age of the oldest message still owed",
+            "Age of the oldest message still to be delivered",
             self.oldest,
         );
         all.register(
             "parked",
-            "Of the failed ones, those that are kept to be tried again",
+            "Of the failed messages, those that are kept so that people can retry them",
             self.parked,
         );
         all.register(
             "closed_seconds",
-            "Since when the place does not let the bridge in; 0 where it does",
+            "How long the place has not let the bridge in; 0 where it does",
             self.closed,
         );
         all.register(
             "last_failure",
-            "1, with the kind of the last failure that still stands",
+            "1, labelled with the kind of error of the last failure",
             self.last_failure,
         );
         let conservation = "accepted - delivered - skipped - failed - pending: always 0";
         all.register("conservation_error", conservation, self.imbalance);
-        let sync_age = "Since the homeserver last answered a sync; -1 before the first";
-        let missed = "Events that the homeserver's syncs left out and that were found by comparing";
+        let sync_age = "Time since the homeserver last answered a sync; -1 before the first";
+        let missed = "Events that the homeserver's syncs left out and an audit found";
         all.register("missed_events", missed, self.missed_events);
         all.register("sync_age_seconds", sync_age, self.sync_age);
         let hindered = "1 while there is little space on the disk, or nothing can be written";
         all.register("store_hindered", hindered, self.hindered);
-        let free = "Free space where the store is; -1 when the file system does not tell";
+        let free = "Free disk space of the store; -1 when the file system does not tell";
         all.register("store_free_bytes", free, self.free);
         all.register(
             "limited",
-            "1 while the other side wants this account slower; absent otherwise",
+            "1 while the other side rate-limits this account; absent otherwise",
             self.limited,
         );
         all.register(
             "seconds_per_event",
-            "The pace of a limited account, once learnt",
+            "The pace of a rate-limited account, once it is known",
             self.pace,
         );
         all.register(
             "empty_after_seconds",
-            "When the lane of a limited account will owe nothing: an estimate",
+            "Estimated time until the lane of a rate-limited account is empty",
             self.empty_after,
         );
-        let refused = "What was refused for the sake of trust since the start, by class: should stay where it is";
+        let refused = "Security rejections since the start, by class; the numbers should not grow";
         all.register("security", refused, self.security);
-        let answers = "Answers left out since the start because somebody asked too often";
+        let answers = "Answers withheld since the start because somebody asked too often";
         all.register("answers_withheld", answers, self.answers_withheld);
-        let notices = "Notices put off since the start because there were too many of them";
+        let notices = "Notices withheld since the start because there were too many of them";
         all.register("notices_withheld", notices, self.notices_withheld);
-        all.register("silo_live", "1 when the silo's feed is live", self.live);
+        all.register("silo_live", "1 while the silo's feed is live", self.live);
         let closed = "Channels that are closed to the silo's account";
         all.register("silo_channels_closed", closed, self.channels_closed);
         let closed =
-            "Portals whose room does not let the account in, or does not let it write what waits";
+            "Portals whose room the account is not in, or may not write pending messages into";
         all.register("rooms_closed", closed, self.rooms_closed);
         all
     }
@@ -351,14 +355,14 @@ impl MetricFamilies {
 
 /// The `/metrics` text, in the OpenMetrics format.
 fn render(all_counters: &[LaneCounters], health: &HealthReport, now: Millis) -> String {
-    let figures = MetricFamilies::default();
+    let families = MetricFamilies::default();
     for counters in all_counters {
-        figures.lane(counters, now);
+        families.lane(counters, now);
     }
-    figures.health(health);
+    families.health(health);
     let mut text = String::new();
     // Writing into a String cannot fail.
-    if encode(&mut text, &figures.register()).is_err() {
+    if encode(&mut text, &families.register()).is_err() {
         text.clear();
     }
     text

@@ -1,10 +1,9 @@
-//! Wiring: opens the store, builds both sides, starts every task, and ends with all of them. Tasks start here
-//! and nowhere else:
+//! Wiring: opens the store, builds both sides, starts every task and ends with all of them. Every task starts here:
 //!
-//! - one sync of the Matrix account, one listener per silo (begun again when a portal is added),
+//! - one sync of the Matrix account and one listener per silo (restarted when a portal is added),
 //! - two lanes per portal,
-//! - the answers to what people ask in a chat,
-//! - names, topics and pictures of rooms and channels, where a portal shares them,
+//! - the answers to chat commands,
+//! - names, topics and avatars of rooms and channels, where a portal syncs them,
 //! - the admin address, the signals.
 
 mod profile_sync;
@@ -57,21 +56,24 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Runs the bridge until a signal stops it. An error means that it could not start or could not go on; what is
-/// owed stays in the store.
+/// Runs the bridge until a signal stops it. An error means that it could not start or could not continue; pending
+/// deliveries stay in the store.
 #[must_use]
 pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
     Box::pin(async move {
         loop {
             let ended = match App::build(config.clone()).await {
-                Ok((house, doors)) => Arc::new(house).run_tasks(doors).await,
+                Ok((app, listeners)) => Arc::new(app).run_tasks(listeners).await,
                 Err(error) => Err(error),
             };
             match ended {
-                // The service manager would only make a loop of it.
+                // If the process ended here, the service manager would restart it in a loop.
                 Err(error) if disk_space::was_missing(&error, &config.store) => {
                     let error = format!("{error:#}");
-                    error!(error, "The disk is full; starting again when it is not");
+                    error!(
+                        error,
+                        "The disk is full; restarting as soon as there is space"
+                    );
                     if !disk_full_mode::wait(&config).await? {
                         return Ok(());
                     }
@@ -82,7 +84,7 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
     })
 }
 
-/// Where others come in.
+/// The addresses that others connect to.
 struct Listeners {
     admin: TcpListener,
     gateway: Option<TcpListener>,
@@ -116,17 +118,18 @@ struct App {
     silos: BTreeMap<String, Arc<dyn Silo>>,
     budgets: Budgets,
     filters: RelayFilters,
-    /// Where files are kept on their way.
+    /// Where files are kept while they are transferred.
     spool: Spool,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
-    /// Those of the configuration and of the command line, found or not.
+    /// How many portals the configuration and the command line name, resolved or not.
     portals_named: AtomicUsize,
-    /// Which portals of each silo were said not to be open yet, by the reason.
+    /// Which portals of each silo were logged as not open yet, by the reason.
     unopened: Mutex<HashMap<String, BTreeMap<String, Vec<String>>>>,
-    /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
+    /// The health of the lanes toward Matrix (under its network's name) and toward each silo, shared between the lanes
+    /// of a side.
     health: HashMap<String, OutletHealth>,
-    /// How often people are answered.
+    /// The limits of answers to chat commands.
     answers: AnswerLimits,
 }
 
@@ -135,14 +138,14 @@ impl App {
         let clock = Clock::start();
         let key = StoreKey::read(&config.store.key_file)?;
         let store = Store::open(&config.store.path, &key).await?;
-        let doors = Listeners::open(&config).await?;
+        let listeners = Listeners::open(&config).await?;
         let http = http_client::client()?;
         let trust = config
             .portals
             .first()
             .map_or(Trust::default(), |portal| portal.trust);
         if trust == Trust::AnyDevice {
-            warn!("Every device is trusted in both directions: the configuration asks for it");
+            warn!("The configuration trusts every device, in both directions");
         }
         let matrix = Matrix::open(
             store.clone(),
@@ -188,20 +191,20 @@ impl App {
                 health,
                 answers: AnswerLimits::default(),
             },
-            doors,
+            listeners,
         ))
     }
 
-    /// Starts everything, adds portals as they are found, and ends when told to or when a task ended that must
-    /// not.
-    async fn run_tasks(self: Arc<Self>, doors: Listeners) -> anyhow::Result<()> {
+    /// Starts everything, adds portals as they are resolved, and ends when it is told to stop or when a task has ended
+    /// that must not.
+    async fn run_tasks(self: Arc<Self>, listeners: Listeners) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
-        let (stop, vitals) = (self.shutdown.soft.clone(), self.clone());
+        let (stop, health) = (self.shutdown.soft.clone(), self.clone());
         start(&mut tasks, "admin", async move {
-            Ok(admin::serve(doors.admin, vitals, stop).await?)
+            Ok(admin::serve(listeners.admin, health, stop).await?)
         });
-        let (house, stop) = (self.clone(), self.shutdown.soft.clone());
-        start(&mut tasks, "readiness", house.watch_readiness(stop));
+        let (app, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "readiness", app.watch_readiness(stop));
         for (name, silo) in &self.silos {
             let (silo, stop) = (silo.clone(), self.shutdown.soft.clone());
             let span = info_span!("account", silo.name = name);
@@ -211,8 +214,8 @@ impl App {
             };
             start(&mut tasks, "account", task.instrument(span));
         }
-        let (house, stop) = (self.clone(), self.shutdown.soft.clone());
-        start(&mut tasks, "waking", house.wake_lanes(stop));
+        let (app, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "waking", app.wake_lanes(stop));
         let signals = self.shutdown.clone();
         start(
             &mut tasks,
@@ -220,7 +223,7 @@ impl App {
             async move { Ok(signals.watch().await?) },
         );
 
-        if let Some(listener) = doors.gateway {
+        if let Some(listener) = listeners.gateway {
             let (gateway, stop) = (self.gateway(), self.shutdown.soft.clone());
             start(&mut tasks, "gateway", async move {
                 Ok(media_gateway::serve(listener, gateway, stop).await?)
@@ -233,13 +236,13 @@ impl App {
         });
 
         if self.shares_profiles() {
-            let (house, stop) = (self.clone(), self.shutdown.soft.clone());
-            start(&mut tasks, "facts", house.sync_profiles(stop));
+            let (app, stop) = (self.clone(), self.shutdown.soft.clone());
+            start(&mut tasks, "facts", app.sync_profiles(stop));
         }
 
         let outcome = self.serve_portals(&mut tasks).await;
 
-        // Whatever the reason: the rest stops softly, and by force if that takes too long.
+        // Whatever the reason was: the other tasks get a soft stop, and a hard one if that takes too long.
         self.shutdown.soft.cancel();
         let finished = async {
             while tasks.len() > 1 {
@@ -255,16 +258,17 @@ impl App {
         tasks.shutdown().await;
         self.matrix.release_lease().await;
         if let Err(error) = self.store.checkpoint().await {
-            warn!(error = %error, "The store was left with a write-ahead log");
+            warn!(error = %error, "The write-ahead log of the store could not be checkpointed");
         }
         info!("Stopped");
         outcome
     }
 
-    /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
+    /// Runs the lanes and listeners of all portals. Returns when it is told to stop or when a task has ended that must
+    /// not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
-        // An old copy of the store must not even pay the debts that it finds in itself (P13).
+        // An old copy of the store must not even deliver what is pending in it (P13).
         if !self.matrix.take_up(stop.clone()).await? {
             return Ok(());
         }
@@ -306,19 +310,19 @@ impl App {
         Ok(())
     }
 
-    /// While there is little space, nobody listens.
+    /// While disk space is low, no listener runs.
     async fn wait_for_space(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         if !disk_space::is_low(&self.config.store) {
             return Ok(());
         }
         error!("There is little space on the disk: nothing is read until there is more");
-        let relief = disk_space::wait_until_enough(&self.config.store);
-        tokio::pin!(relief);
+        let enough_space = disk_space::wait_until_enough(&self.config.store);
+        tokio::pin!(enough_space);
         loop {
             tokio::select! {
                 () = self.shutdown.soft.cancelled() => return Ok(()),
                 Some(ended) = tasks.join_next() => task_result(ended)?,
-                () = &mut relief => {
+                () = &mut enough_space => {
                     info!("There is enough space on the disk again");
                     return Ok(());
                 }
@@ -326,8 +330,8 @@ impl App {
         }
     }
 
-    /// Waits until told to stop, until there is little space or until portals were made or taken apart (nothing found),
-    /// or until missing portals were found.
+    /// Waits until it is told to stop, until disk space is low or until portals were added or removed (returns no
+    /// portals), or until missing portals were resolved.
     async fn wait(
         &self,
         tasks: &mut Tasks,

@@ -1,5 +1,5 @@
-//! `config.toml` becomes a [`Config`], or a [`Report`] of everything that is wrong with it. Nothing is opened
-//! and nobody is asked before the whole file is understood.
+//! Configuration: `config.toml` becomes a [`Config`], or a [`Report`] of everything that is wrong with it. Nothing is
+//! opened and nobody is asked before the whole file is parsed and checked.
 
 pub mod diagnostic;
 pub mod keys;
@@ -49,22 +49,22 @@ pub struct Config {
     pub consent: ConsentConfig,
     /// `[admin]`
     pub admin: AdminConfig,
-    /// The file, for pointing at places in it.
+    /// The file, so that diagnostics can point at places in it.
     pub source: Arc<Source>,
 }
 
-/// `[store]`: where everything is remembered.
+/// `[store]`: where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
     /// The data directory.
     pub path: PathBuf,
-    /// The file with the key that everything is sealed with.
+    /// The file with the key that seals the store.
     pub key_file: PathBuf,
-    /// With less space than this many bytes on its disk nothing more is read.
+    /// With fewer free bytes than this on its disk the bridge reads nothing more.
     pub min_free: u64,
 }
 
-/// `[[portal]]`: a room joined to a channel.
+/// `[[portal]]`: a room linked to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortalConfig {
     /// A room alias or id.
@@ -73,30 +73,30 @@ pub struct PortalConfig {
     pub silo: String,
     /// The channel's name in the silo.
     pub channel: String,
-    /// Whose messages are relayed and who gets our keys. The same for all portals.
+    /// Whose messages are relayed and who gets the bridge's room keys. The same for all portals.
     pub trust: Trust,
-    /// Whether what the silo tells by itself (somebody joined, the topic changed) is shown in the room.
+    /// Whether system messages of the silo (somebody joined, the topic changed) are relayed to the room.
     pub system_messages: bool,
-    /// Whether what machines say in the room (`m.notice`) crosses.
+    /// Whether notices in the room (`m.notice`) are relayed.
     pub notices: bool,
-    /// Which reactions cross.
+    /// Which reactions are relayed.
     pub reactions: EncryptedPolicy,
-    /// Whose files are linked to where the silo takes none.
+    /// Which files are relayed as links where the silo takes no files.
     pub file_links: EncryptedPolicy,
-    /// How many messages that the channel has already are brought along.
+    /// How many old messages of the channel are relayed at first.
     pub backfill: u32,
-    /// What room and channel share of their names, topics and pictures.
+    /// Which of their names, topics and avatars room and channel sync.
     pub shares: ProfileSync,
-    /// Where its `channel` stands in the file.
+    /// The position of its `channel` in the file, in bytes.
     pub channel_span: std::ops::Range<usize>,
-    /// Where its `room` stands in the file.
+    /// The position of its `room` in the file, in bytes.
     pub room_span: std::ops::Range<usize>,
-    /// Whether it stands in the file or comes from the command line.
+    /// Whether the file or the command line names it.
     pub origin: PortalSource,
 }
 
 impl PortalConfig {
-    /// A portal of the command line, which has no place in the file.
+    /// A portal of the command line, which has no position in the file.
     #[must_use]
     pub fn from_spec(spec: PortalSpec) -> Self {
         Self {
@@ -127,10 +127,10 @@ impl PortalConfig {
     }
 }
 
-/// `[media]`: files on their way.
+/// `[media]`: relayed files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaConfig {
-    /// The largest that is carried over, in bytes.
+    /// The largest file that is relayed, in bytes.
     pub most: u64,
     /// Where people fetch files that a silo does not take.
     pub gateway: Option<GatewayConfig>,
@@ -139,28 +139,28 @@ pub struct MediaConfig {
 /// The media gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// What links begin with.
+    /// The URL that links begin with.
     pub public_url: Url,
     /// Where it listens.
     pub listen: SocketAddr,
-    /// How long a link is good for.
+    /// How long a link is valid.
     pub good_for: Duration,
 }
 
-/// `[delivery]`: how long and how often, the same for all portals.
+/// `[delivery]`: time limits and numbers of attempts, the same for all portals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryConfig {
-    /// Whether consecutive short messages may become one event while a room's backlog grows.
+    /// Whether consecutive short messages may be sent as one event while a room's backlog grows.
     pub coalesce: bool,
     /// After how long the other side is told that a message cannot be decrypted yet.
     pub notice_after: Duration,
-    /// After how long a key is no longer expected.
+    /// After how long a room key is no longer expected.
     pub key_limit: Duration,
-    /// After how long a send of unknown outcome is no longer repeated without looking for it.
+    /// After how long a send of unknown outcome is no longer repeated before the bridge has looked for it.
     pub unknown_after: Duration,
-    /// How long a message is tried that the other side does not take for now.
+    /// How long a message is retried that the other side does not accept for now.
     pub give_up: Duration,
-    /// How often a message is tried that the other side refuses as if for good.
+    /// How many attempts a message gets that the other side rejects as if for good.
     pub attempts: u32,
 }
 
@@ -181,11 +181,11 @@ impl Default for DeliveryConfig {
 /// `[consent]`: what people are told, and how long they have to object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentConfig {
-    /// How long after an encrypted room has agreed the first message crosses.
+    /// The time from the consent of an encrypted room to the first message that is relayed.
     pub delay: Duration,
-    /// Who runs this bridge, for the people in a room; the account's user id when it is not said.
+    /// The name of whoever runs this bridge, for the people in a room; `None` for the account's user id.
     pub operator: Option<String>,
-    /// Whether whoever enters a room is told where it leads.
+    /// Whether new members of a room are told where its messages are relayed to.
     pub disclose_joins: bool,
 }
 
@@ -199,13 +199,13 @@ impl Default for ConsentConfig {
     }
 }
 
-/// `[admin]`: where health and metrics are asked for, and who may decide in a chat.
+/// `[admin]`: the address of health and metrics, and the admins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
     /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// Who may make portals and agree for rooms: user ids, and servers all of whose users may. Who is named by user id
-    /// may verify the bridge as well.
+    /// Who may add portals and give consent for rooms: user ids, and servers all of whose users may. Those named by
+    /// user id may verify the bridge as well.
     pub users: Vec<String>,
 }
 
@@ -215,12 +215,12 @@ impl Config {
         read::load(path)
     }
 
-    /// The same of what stands in a file.
+    /// Checks the contents of a file.
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, Report> {
         read::parse(path, bytes, None)
     }
 
-    /// The one trust that all portals agree on.
+    /// The trust setting, which is the same for all portals.
     #[must_use]
     pub fn trust(&self) -> Trust {
         self.portals
@@ -228,12 +228,12 @@ impl Config {
             .map_or_else(Trust::default, |portal| portal.trust)
     }
 
-    /// A report of faults in this file.
+    /// A report of diagnostics about this file.
     #[must_use]
-    pub fn report(&self, faults: Vec<Diagnostic>) -> Report {
+    pub fn report(&self, diagnostics: Vec<Diagnostic>) -> Report {
         Report {
             source: Some(Arc::clone(&self.source)),
-            diagnostics: faults,
+            diagnostics,
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What people ask of the bridge in a chat: what became of a message, portals made and taken apart, consent, and
-//! their own choices. A listener writes the question into the journal like any message (it is never relayed, and counted as skipped by the
-//! rule `command`); this task does what is asked and owes the answer to where it was asked.
+//! Chat commands: what became of a message, portals added and removed, consent, and people's own choices. A listener
+//! writes the command into the journal like any message (it is never relayed, and counted as skipped by the rule
+//! `command`); this task executes it and sends the answer to the place where it was given.
 //!
-//! A kill between doing and answering does both again: trying again what is tried again already changes
-//! nothing, and a question has one answer. Who may: anyone in the place may ask why and how; a message is tried
-//! again for its sender, and for whoever may take back other people's messages there.
+//! After a kill between executing and answering, both happen again: retrying what is being retried already changes
+//! nothing, and a command gets one answer. Permissions: anyone in the place may ask `why` and `status`; a message is
+//! retried for its sender, and for whoever may remove other people's messages there.
 
 mod consent;
 mod answer_limits;
@@ -45,69 +45,69 @@ use tracing::{debug, warn};
 use answer_limits::{AnswerClass, Asker};
 use parse::ParsedCommand;
 
-/// Open questions are looked for this often even if no bell rang.
+/// The bridge looks for unanswered commands this often even without a signal.
 const SLOW_POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// Failures that are too old to be tried again are forgotten this often.
+/// Parked deliveries that are too old to be retried are removed this often.
 const FORGET_INTERVAL: Duration = Duration::from_hours(1);
-/// How many messages are looked through for a failed one of somebody who names none.
+/// How many messages are searched for a failed one of an asker who names none.
 const MAX_SEARCHED: u32 = 200;
 
-/// While something is waited for that comes from outside, it is looked for this often.
+/// The poll interval while control waits for something that no signal announces.
 const QUICK_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
-/// What the operator decides about control.
+/// The operator's settings for chat commands.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
-    /// Who may make portals and agree for rooms: user ids and servers.
+    /// Who may add portals and give consent for rooms: user ids and servers.
     pub admins: Vec<String>,
-    /// How long after a consent the first message crosses.
+    /// The time from a consent to the first message that is relayed.
     pub delay: Duration,
     /// Who runs this bridge, for people in a room.
     pub operator: String,
-    /// Whether whoever enters a room is told where it leads.
+    /// Whether new members of a room are told where its messages are relayed to.
     pub disclose_joins: bool,
-    /// What does not cross as what it is, in words, by the name of the silo.
+    /// What a silo does not relay as what it is, in words, by the name of the silo.
     pub limits: HashMap<String, String>,
 }
 
-/// How a question is answered.
+/// The reply to a command.
 enum Reply {
-    /// So.
+    /// This text.
     Say(String),
-    /// It is not done, because the asker may not.
+    /// The command was not executed, because the asker lacks the permission; this text says why.
     Refuse(String),
-    /// It was answered together with what was done.
+    /// The command was answered in the transaction that executed it.
     Done,
 }
 
-/// Answers questions.
+/// Executes and answers chat commands.
 #[derive(Clone)]
 pub struct Control {
-    /// Where they stand.
+    /// The store, with the commands.
     pub store: Store,
-    /// What wakes it, and whom it wakes.
+    /// Wakes this task and the lanes.
     pub signals: Signals,
     /// The time.
     pub clock: Clock,
-    /// Takes an answer to a verification of our device, by this user; tells what to say.
+    /// Handles a `verify` command of a user; returns the text to reply.
     pub verify: VerificationHandler,
-    /// What the operator decides.
+    /// The operator's settings.
     pub rules: Arc<ControlConfig>,
-    /// Both sides.
+    /// Matrix and the silos.
     pub backend: Arc<dyn Backend>,
-    /// What was done since the start.
+    /// What was done since the start and need not be repeated.
     pub shown: Arc<AlreadyDone>,
-    /// How often it answers.
+    /// The limits of answers.
     pub answers: AnswerLimits,
 }
 
-/// Who says what to a verification; `None` begins it.
+/// Takes the user and their answer to a verification; `None` begins one.
 pub type VerificationHandler = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
 
 impl Control {
-    /// Answers until told to stop.
+    /// Executes and answers commands until it is told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<(), store::Error> {
-        let bell = self.signals.commands();
+        let arrived = self.signals.commands();
         let mut forget_at = Instant::now();
         while !stop.is_cancelled() {
             if forget_at <= Instant::now() {
@@ -126,7 +126,7 @@ impl Control {
             };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = bell.notified() => {}
+                () = arrived.notified() => {}
                 () = sleep(wait) => {}
             }
         }
@@ -145,19 +145,19 @@ impl Control {
                 return Ok(());
             }
         };
-        let order = parse::parse(&command.arguments);
+        let parsed = parse::parse(&command.arguments);
         let asker = Asker {
             place: &question.place,
             id: &command.sender.id,
         };
-        let reply = if self.may_begin(&order, asker) {
-            Some(self.execute(&question, &command, &order).await?)
+        let reply = if self.may_begin(&parsed, asker) {
+            Some(self.execute(&question, &command, &parsed).await?)
         } else {
             None
         };
         let text = match reply {
             Some(Reply::Done) => return Ok(()),
-            Some(Reply::Say(text)) if self.admits(self.class(&order, asker), asker) => {
+            Some(Reply::Say(text)) if self.admits(self.class(&parsed, asker), asker) => {
                 (!command.by_reaction).then_some(text)
             }
             Some(Reply::Refuse(text)) if self.admits(AnswerClass::Refusal, asker) => {
@@ -168,7 +168,7 @@ impl Control {
         crash_points::point("command.done");
         let now = self.clock.now();
         let payload = text.and_then(|text| {
-            // A reaction cannot be answered; what it stands on can.
+            // A reply to a reaction is not possible; the reply goes to the message under it.
             let reacted = command.target.as_ref().filter(|_| command.by_reaction);
             let about = ReplyTarget {
                 message: reacted.unwrap_or(&question.event_id).clone(),
@@ -185,24 +185,25 @@ impl Control {
         {
             self.signals.wake(lane);
         }
-        debug!(entry.id = %question.entry, "Answered a question");
+        debug!(entry.id = %question.entry, "Answered a command");
         Ok(())
     }
 
-    /// Does what is asked. Answers what to say.
+    /// Executes a command. Returns the reply.
     async fn execute(
         &self,
         question: &store::Command,
         command: &Command,
-        order: &ParsedCommand,
+        parsed: &ParsedCommand,
     ) -> Result<Reply, store::Error> {
         let now = self.clock.now();
         let asked = (question, command);
-        Ok(Reply::Say(match order {
+        Ok(Reply::Say(match parsed {
             ParsedCommand::Why => self.why(question, command, now).await?,
             ParsedCommand::Retry => self.retry(question, command, now).await?,
             ParsedCommand::Status => self.status(question, command, now).await?,
-            // A no ends it, whoever said it; a yes that the homeserver could have written is none.
+            // A `no` ends the verification, whoever says it; an unencrypted `yes` is refused, because the homeserver
+            // could have written it.
             ParsedCommand::Verify(yes) if *yes != Some(false) && !command.encrypted => {
                 notices::refusal(permissions::PermissionError::NotEncrypted)
             }
@@ -229,7 +230,7 @@ impl Control {
         }))
     }
 
-    /// The failed message that is to be tried again: the one that was answered, or the asker's last one.
+    /// The failed message to retry: the one that the command replies to, or the asker's last one.
     async fn failed(
         &self,
         question: &store::Command,
@@ -273,7 +274,7 @@ impl Control {
         if !message_status.is_bridge_notice() {
             return Ok(replies::message_status(&message_status, place, now));
         }
-        // A notice: what it is about is asked for.
+        // The target is a notice: the command asks about the messages that the notice is about.
         let mut told = Vec::new();
         for parked in self.store.parked_deliveries_of(place, &target).await? {
             if let Some(message_status) = self.store.status_of_parked(parked.id).await? {
@@ -282,7 +283,7 @@ impl Control {
         }
         told.dedup();
         Ok(if told.is_empty() {
-            "That is what the bridge itself has to say.".to_owned()
+            "That is a message of the bridge itself.".to_owned()
         } else {
             told.truncate(5);
             told.join("\n")
@@ -331,8 +332,7 @@ impl Control {
         Ok(if kept.len() < all {
             "Its author keeps here what they write (`!bridge optout`).".to_owned()
         } else if !kept.is_empty() {
-            "Only its sender, or somebody who may remove messages here, can have it tried again."
-                .to_owned()
+            "Only its sender, or somebody who may remove messages here, can retry it.".to_owned()
         } else if again {
             "It is being tried again.".to_owned()
         } else if about
@@ -347,7 +347,7 @@ impl Control {
         })
     }
 
-    /// The portals of this place; in a direct message of somebody whom the operator has named, all of them.
+    /// The status of the portals of this place; in a direct message of an admin, of all portals.
     async fn status(
         &self,
         question: &store::Command,
@@ -379,7 +379,7 @@ impl Control {
             let held: String = held.collect();
             let limits = self.rules.limits.get(&portal.spec.silo);
             let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));
-            // The other end need not know who is in the room.
+            // The channel must not learn who is in the room.
             let senders_without_keys = senders_without_keys
                 .iter()
                 .filter(|one| one.place == *here && portal.room == *here);

@@ -1,5 +1,5 @@
-//! What strangers can send, taken as bytes: one function for each reader of them. None may panic, and each says what must
-//! hold whatever comes. The fuzz targets of `tests/fuzz` call these; the corpus there is replayed by `cargo test`.
+//! Fuzz targets: one function for each parser of what strangers can send. None may panic, and each checks what must
+//! hold for any input. The fuzz targets of `tests/fuzz` call these; `cargo test` replays the corpus there.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ use crate::{
 
 pub use footbridge_silo::fuzz::{framer, html_to_silo, markdown_to_html, mentions, splitter};
 
-/// A target: what takes the bytes.
+/// A target: it takes the bytes.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
@@ -43,18 +43,18 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("file_names", file_names),
 ];
 
-/// Whatever a silo says becomes a fact that can be written down, read back and told in a room (C15, C24).
+/// Whatever a silo sends becomes events that can be stored, read back and shown in a room (C15, C24).
 ///
 /// # Panics
 /// Where that does not hold.
 pub fn silo_json(data: &[u8]) {
     for payload in arrivals(data) {
-        told(payload);
+        check_payload(payload);
     }
 }
 
-/// A fact goes into the journal and on into a room.
-fn told(payload: Payload) {
+/// Reads a stored payload back and plans it into a room.
+fn check_payload(payload: Payload) {
     match payload {
         Payload::Ready(payload) => {
             let message = Message::from_bytes(&payload);
@@ -68,7 +68,7 @@ fn told(payload: Payload) {
     }
 }
 
-/// Every event of a plan fits into an event of Matrix, encrypted (C12), and calls nobody (C03).
+/// Every step of a plan fits into a Matrix event, also encrypted (C12), and mentions nobody (C03).
 fn into_room(message: Message) {
     let outgoing = Outgoing {
         key: "key".to_owned(),
@@ -90,7 +90,7 @@ fn into_room(message: Message) {
     }
 }
 
-/// Every name becomes one line without anything that hides or turns the text behind it (C08, C10, C11).
+/// Every name becomes one line without characters that hide or reverse the text after them (C08, C10, C11).
 ///
 /// # Panics
 /// Where that does not hold.
@@ -110,32 +110,32 @@ pub fn display_names(data: &[u8]) {
         !head.chars().any(char::is_control),
         "a topic has more than a line"
     );
-    let _likeness = names::confusable_skeleton(&name);
+    let _skeleton = names::confusable_skeleton(&name);
     for flavour in [Flavour::Gitter, Flavour::Mattermost] {
         let prefix = markdown::sender_prefix(&name, flavour);
         assert!(!prefix.contains('\n') && !reference::gitter::calls(&prefix));
     }
 }
 
-/// A text is a command or not; one with a line break or a control character never does anything (C08).
+/// A text is a command or not; a text with a line break or a control character never is one (C08).
 ///
 /// # Panics
 /// Where that does not hold.
 pub fn commands(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let words = Command::parse_call(&text).unwrap_or(&text);
-    let understood = parse(words);
+    let parsed = parse(words);
     if words.chars().any(char::is_control) {
-        assert_eq!(understood, ParsedCommand::Unknown(None));
+        assert_eq!(parsed, ParsedCommand::Unknown(None));
     }
 }
 
-/// A configuration is understood, or each fault of it named; no secret of it is shown.
+/// A configuration is read, or each error in it is reported; no secret of it is shown.
 ///
 /// # Panics
 /// Where that does not hold.
 pub fn config(data: &[u8]) {
-    // A fuzzer has no business in the files of whoever runs it.
+    // A fuzzer must not read files of the user that runs it.
     if data.contains(&b'/')
         && data
             .windows(6)
@@ -149,7 +149,7 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A name that is handed on leads nowhere and is good everywhere (C17). The first line is the media type.
+/// A file name that is relayed points nowhere and is valid everywhere (C17). The first line is the media type.
 ///
 /// # Panics
 /// Where that does not hold.
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    /// Everything that a fuzzer found worth keeping, and everything that once was a fault.
+    /// Every input that a fuzzer found worth keeping, and every input that once failed.
     #[test]
     fn the_corpus_of_every_target_passes() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");

@@ -1,4 +1,4 @@
-//! The program. Everything it does is in the library.
+//! The program. All of its code is in the library.
 
 fn main() -> std::process::ExitCode {
     footbridge::cli::main()

@@ -1,5 +1,5 @@
-//! The media gateway: whoever has a link gets the file that it stands for, from the homeserver, verified and opened on the
-//! way. Nothing of it is kept, and a link that has expired or whose message was taken back leads to nothing.
+//! The media gateway: it serves the file behind a link, fetched from the homeserver, verified and decrypted on the way.
+//! It keeps nothing, and a link that has expired or whose message was deleted finds nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,18 +22,19 @@ use futures_util::StreamExt as _;
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How long a file may take to come from the homeserver, and again to whoever asked for it.
+/// How long the transfer of a file from the homeserver may take, and again its transfer to the client.
 const TRANSFER_TIMEOUT: Duration = Duration::from_mins(5);
-/// More connections than files, so that a link that leads to nothing needs no place among them.
+/// More connections than files at a time, so that a request for an invalid link does not wait for one of them.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     at_once: 64,
     head_within: Duration::from_secs(5),
-    // A file comes and goes; a second request on the same connection has to begin in its first half.
+    // Two transfers take 10 minutes at most; a second request on the same connection must begin in the first half of
+    // the time.
     all_within: Duration::from_mins(15),
 };
 /// How many files are served at the same time.
 pub const MAX_CONCURRENT: usize = 8;
-/// What browsers may show; everything else is saved.
+/// The media types that browsers may show; every other file is saved.
 const INLINE_TYPES: [&str; 10] = [
     "image/png",
     "image/jpeg",
@@ -46,7 +47,7 @@ const INLINE_TYPES: [&str; 10] = [
     "audio/ogg",
     "audio/wav",
 ];
-/// Says what must not be done with what is served (C16): it is a stranger's file on the operator's host.
+/// Headers that restrict what a browser does with the file (C16): it is a stranger's file on the operator's host.
 const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (
@@ -62,20 +63,20 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     ),
 ];
 
-/// What the gateway needs from the house.
+/// What the gateway needs from the bridge.
 #[derive(Clone)]
 pub struct MediaGateway {
-    /// Where the offers stand.
+    /// The store, with the links.
     pub store: Store,
-    /// Where the files come from.
+    /// The source of the files.
     pub source: Arc<dyn Outlet>,
-    /// Where they are kept on their way.
+    /// Where files are kept while they are transferred.
     pub spool: Spool,
     /// The time.
     pub clock: Clock,
 }
 
-/// Serves links until told to stop.
+/// Serves links until it is told to stop.
 pub async fn serve(
     listener: TcpListener,
     gateway: MediaGateway,
@@ -100,20 +101,20 @@ async fn answer(State(gateway): State<MediaGateway>, method: Method, uri: Uri) -
 
 impl MediaGateway {
     async fn find(&self, method: &Method, path: &str) -> Response {
-        // What stands before it is the operator's affair, and the name behind it is for people.
+        // The path before the token is up to the operator, and the name after it is for people.
         let Some(token) = path.rsplit('/').nth(1) else {
-            return nothing();
+            return not_found();
         };
         let payload = match self.store.resolve_media_link(token, self.clock.now()).await {
             Ok(Some(payload)) => payload,
-            Ok(None) => return nothing(),
+            Ok(None) => return not_found(),
             Err(error) => {
                 tracing::warn!(error = %error, "The media gateway cannot look up a link");
                 return not_now();
             }
         };
         let Ok(file) = serde_json::from_slice::<File>(&payload) else {
-            return nothing();
+            return not_found();
         };
         let body = if *method == Method::HEAD {
             None
@@ -138,16 +139,17 @@ impl MediaGateway {
         } else {
             "application/octet-stream"
         };
-        let manner = if shown { "inline" } else { "attachment" };
-        // Whoever takes it too slowly takes it from others.
-        let timely = |blocks: Blocks| Body::from_stream(blocks.take_until(sleep(TRANSFER_TIMEOUT)));
-        let mut response = Response::new(blocks.map_or_else(Body::empty, timely));
+        let disposition = if shown { "inline" } else { "attachment" };
+        // A client that reads too slowly takes the place of another one.
+        let body_of =
+            |blocks: Blocks| Body::from_stream(blocks.take_until(sleep(TRANSFER_TIMEOUT)));
+        let mut response = Response::new(blocks.map_or_else(Body::empty, body_of));
         let headers = response.headers_mut();
         let kind = HeaderValue::from_str(kind);
         headers.extend(kind.ok().map(|kind| (header::CONTENT_TYPE, kind)));
         headers.insert(
             header::CONTENT_DISPOSITION,
-            HeaderValue::from_static(manner),
+            HeaderValue::from_static(disposition),
         );
         if let Some(spooled) = &body {
             headers.insert(header::CONTENT_LENGTH, spooled.length().into());
@@ -156,8 +158,8 @@ impl MediaGateway {
     }
 }
 
-fn nothing() -> Response {
-    let text = "This link leads to nothing, or to nothing any more.\n";
+fn not_found() -> Response {
+    let text = "This link does not exist, or not any more.\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }
 

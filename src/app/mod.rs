@@ -1,19 +1,19 @@
-//! Footbridge joins end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
+//! Footbridge links end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
 
-// The SDK's futures are deep.
+// The types of the SDK's futures are deeply nested.
 #![recursion_limit = "512"]
 
-// What people and machines ask of a running bridge.
+// What people and machines ask a running bridge for.
 pub mod admin;
 pub mod media_gateway;
 pub mod control;
 
-// The frame.
+// What runs the bridge.
 pub mod config;
 pub mod bridge;
 pub mod shutdown;
 pub mod cli;
 
-// What strangers can send, for the fuzz targets.
+// Parsers of what strangers can send, for the fuzz targets.
 #[cfg(any(test, feature = "testbed"))]
 pub mod fuzz;

@@ -1,5 +1,5 @@
-//! Signals → soft stop → deadline → hard stop. Soft: stop listening, finish the attempt in hand. Hard: drop
-//! everything now; the store is made for it.
+//! Signals → soft stop → deadline → hard stop. Soft: listeners stop and the current attempts finish. Hard: everything
+//! is dropped at once; the store is made for that.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// The two ways to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Finish what is in hand.
+    /// Finish the current attempts.
     pub soft: CancellationToken,
-    /// Drop it.
+    /// Drop everything at once.
     pub hard: CancellationToken,
 }
 
 impl Shutdown {
-    /// Turns signals into stops until the hard stop: the first SIGTERM or SIGINT is soft, a second is hard,
-    /// and so is the end of the [`DEADLINE`].
+    /// Turns signals into stops until the hard stop: the first SIGTERM or SIGINT is a soft stop; a second one, or the
+    /// end of the [`DEADLINE`], is a hard stop.
     pub async fn watch(self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
@@ -31,7 +31,7 @@ impl Shutdown {
             () = self.soft.cancelled() => {}
         }
         if !self.soft.is_cancelled() {
-            info!("Stopping: finishing what is in hand");
+            info!("Stopping: finishing the current work");
         }
         self.soft.cancel();
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Logging in, once, and the account's cross-signing identity; and coming back with the session that was kept.
+//! Login, once, with the account's cross-signing identity; and the restore of a saved session.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ use super::{
 
 /// What a login needs.
 pub struct Login<'a> {
-    /// Where the session is kept.
+    /// Where the session is saved.
     pub store: Store,
     /// The key of the SDK's stores.
     pub key: &'a StoreKey,
@@ -30,27 +30,27 @@ pub struct Login<'a> {
     pub config: MatrixConfig,
     /// The password.
     pub password: Secret,
-    /// The recovery key, for an account that has an identity already.
+    /// The recovery key, for an account that has a cross-signing identity already.
     pub recovery_key: Option<Secret>,
     /// The one HTTP client.
     pub http: reqwest::Client,
     /// The time.
     pub clock: Clock,
-    /// Told what is being done, one short line each.
+    /// Called with one short line for each step.
     pub progress: &'a (dyn Fn(&str) + Sync),
 }
 
-/// What a login made.
+/// The result of a login.
 #[derive(Debug)]
 pub struct LoggedIn {
-    /// Who we are now.
+    /// The account that is logged in.
     pub face: AccountInfo,
-    /// The recovery key, when this login made the account's identity: to be shown once.
+    /// The recovery key, when this login created the account's cross-signing identity: shown once.
     pub recovery_key: Option<Secret>,
 }
 
-/// Logs in with a password, keeps the session before anything else, makes or joins the account's cross-signing
-/// identity and signs this device with it. Where an account is kept already it does not log in again, unless its
+/// Logs in with a password, saves the session before anything else, creates or joins the account's cross-signing
+/// identity and signs this device with it. If the store already has an account, it does not log in again, unless the
 /// session has expired: it finishes what an earlier, interrupted login left undone.
 #[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
@@ -59,7 +59,7 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         let client = match with.store.account().await? {
             Some(account) => {
                 check_user(&account.info, &with.config)?;
-                // After a reset there is nothing yet that could be missing.
+                // After a device reset there are no databases yet that could be missing.
                 if account.info.ed25519.is_some() || with.store.former_device().await?.is_none() {
                     databases::require_databases(&directory(&with.store))?;
                 }
@@ -69,7 +69,7 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
                 if state == SessionState::Expired {
                     session::log_in_again(&client, &with, &account).await?;
                 } else {
-                    (with.progress)("Found the session kept earlier; no second login");
+                    (with.progress)("Using the saved session; no second login");
                     restore(&client, &account.session).await?;
                 }
                 lease::refuse_old_store(&client, &with.store).await?;
@@ -98,13 +98,13 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
 
 /// The first login of this store.
 async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
-    // Keys without a session are what a login left behind that never got as far as being kept.
+    // Keys without a session are left over from a login that ended before its session was saved.
     remove_keys(&with.store)?;
     (with.progress)("Looking for the homeserver");
     let client = build(with, &with.config.homeserver).await?;
     (with.progress)("Logging in");
     let (session, life) = log_in_with_password(&client, with, None).await?;
-    let face = AccountInfo {
+    let info = AccountInfo {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),
         homeserver: client.homeserver().to_string(),
@@ -114,7 +114,7 @@ async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     let sealed = sealed(&session, life)?;
     if !with
         .store
-        .save_account(&face, &sealed, with.clock.now())
+        .save_account(&info, &sealed, with.clock.now())
         .await?
     {
         return Err(MatrixError::Refused(
@@ -122,11 +122,11 @@ async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
         ));
     }
     info!("Logged in");
-    check_user(&face, &with.config)?;
+    check_user(&info, &with.config)?;
     Ok(client)
 }
 
-/// Logs in by password: on a new device, or on the one with this id.
+/// Logs in by password: on a new device, or on the device with this id.
 pub(super) async fn log_in_with_password(
     client: &Client,
     with: &Login<'_>,
@@ -151,14 +151,14 @@ pub(super) async fn log_in_with_password(
             RequestError::SignedOut(reason) | RequestError::Invalid(reason) => {
                 MatrixError::Refused(reason)
             }
-            fault => fault.into_matrix_error("log in"),
+            error => error.into_matrix_error("log in"),
         })?;
     let life = TokenLifetime::of(answer.expires_in, with.clock.now());
     let session = client.matrix_auth().session();
     Ok((session.ok_or(MatrixError::NoAccount)?, life))
 }
 
-/// A session as it is kept, with how long it lasts.
+/// A session as the store keeps it, with its token lifetime.
 pub(super) fn sealed(
     session: &MatrixSession,
     life: TokenLifetime,
@@ -171,13 +171,13 @@ pub(super) fn sealed(
         life: TokenLifetime,
     }
     let session = serde_json::to_vec(&Kept { session, life })
-        .context("the session cannot be written down")
+        .context("the session could not be serialized")
         .map_err(MatrixError::Unavailable)?;
     Ok(SecretBytes(session))
 }
 
-/// Whether the server lets passwords in. It is also the first request, so that a server that does not answer
-/// or is no homeserver shows here.
+/// Checks that the homeserver offers login by password. It is also the first request, so that a server that does not
+/// answer or is not a homeserver is reported here.
 async fn offers_password(client: &Client) -> Result<(), MatrixError> {
     use get_login_types::v3::LoginType;
     let offered = client
@@ -216,7 +216,7 @@ async fn offers_password(client: &Client) -> Result<(), MatrixError> {
     instead.dedup();
     Err(MatrixError::PasswordLoginDisabled(
         match instead.as_slice() {
-            [] => "nothing that the bridge knows".to_owned(),
+            [] => "no login type that the bridge supports".to_owned(),
             known => known.join(" and "),
         },
     ))
@@ -234,15 +234,15 @@ async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, Matr
     .await
 }
 
-/// What the key of the SDK's stores is derived for.
+/// The purpose for which the key of the SDK's databases is derived.
 pub(super) const KEY_PURPOSE: &str = "matrix-sdk";
 
-/// Where the SDK's stores live.
+/// The directory of the SDK's databases.
 pub(super) fn directory(store: &Store) -> PathBuf {
     store.directory().join(Path::new("matrix"))
 }
 
-/// Removes the encryption keys of a device that is no longer ours.
+/// Removes the encryption keys of a device that this store no longer uses.
 pub(super) fn remove_keys(store: &Store) -> Result<(), MatrixError> {
     let directory = directory(store);
     match std::fs::remove_dir_all(&directory) {
@@ -257,7 +257,7 @@ pub(super) fn remove_keys(store: &Store) -> Result<(), MatrixError> {
     }
 }
 
-/// The server of a kept account: the one named by URL, or the one found when the account logged in.
+/// The homeserver of the saved account: the configured URL, or the URL that was discovered at the login.
 pub(super) fn homeserver(
     face: &AccountInfo,
     config: &MatrixConfig,
@@ -267,12 +267,12 @@ pub(super) fn homeserver(
         Homeserver::Name(_) => Url::parse(&face.homeserver)
             .map(Homeserver::Url)
             .map_err(|_| {
-                MatrixError::CryptoStore("the kept account names no usable homeserver".into())
+                MatrixError::CryptoStore("the saved account has no valid homeserver URL".into())
             }),
     }
 }
 
-/// The configuration must speak of the account that is kept.
+/// Refuses a configuration that names another account than the saved one.
 pub(super) fn check_user(face: &AccountInfo, config: &MatrixConfig) -> Result<(), MatrixError> {
     if face.user_id == config.user.as_str() {
         return Ok(());
@@ -283,18 +283,18 @@ pub(super) fn check_user(face: &AccountInfo, config: &MatrixConfig) -> Result<()
     })
 }
 
-/// Gives a fresh client the kept session. Every failure is final: a client that goes on after one would sync
+/// Restores the saved session in a new client. Every failure is final: a client that continued after one would sync
 /// without encryption.
 pub(super) async fn restore(client: &Client, session: &SecretBytes) -> Result<(), MatrixError> {
     let session: MatrixSession = serde_json::from_slice(&session.0)
-        .map_err(|_| MatrixError::CryptoStore("the kept session cannot be read".into()))?;
+        .map_err(|_| MatrixError::CryptoStore("the saved session could not be read".into()))?;
     client
         .matrix_auth()
         .restore_session(session, RoomLoadSettings::default())
         .await
         .map_err(|error| {
             MatrixError::CryptoStore(format!(
-                "the kept session does not fit the encryption store: {error}"
+                "the saved session does not match the encryption store: {error}"
             ))
         })
 }

@@ -1,9 +1,9 @@
-//! The audit of rooms: the newest events of each portal's room are compared with what is known of it, because a
-//! homeserver's syncs may leave out an event without saying so. What was missed is taken in, late.
+//! Audits of rooms: the newest events of each portal's room are compared with the journal, because a homeserver's syncs
+//! may omit an event without reporting a gap. An event that was missed is accepted, late.
 //!
-//! An event counts as missed when it stands before one that a sync has brought since; or when nothing newer has come, and
-//! a later look still finds it. Of what came before the link, before our entry, or before all that is known, nothing is
-//! taken.
+//! An event counts as missed when it is older than one that a sync has brought since; or when nothing newer has arrived
+//! and a later audit still finds it. Events from before the link, from before the bridge's own join, or from before
+//! every known event are not accepted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,36 +26,36 @@ use super::{
     timeline::{DisplayNames, EventFields, EventOutcome},
 };
 
-/// So many events are compared.
+/// How many events are compared.
 const PAGE_SIZE: u16 = 100;
-/// Requests for audits are never closer than this, however many rooms there are.
+/// The shortest time between two audit requests, however many rooms there are.
 const MIN_AUDIT_PAUSE: Duration = Duration::from_secs(2);
-/// What no sync has brought yet is looked for again after this long.
+/// When an event that no sync has brought yet is checked again.
 const SECOND_LOOK_AFTER: Duration = Duration::from_mins(1);
-/// How long audits rest where the homeserver wants fewer requests and does not say for how long.
+/// How long audits pause where the homeserver rate-limits them without a delay.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(5);
 
-/// When which room is looked at, and what its events came to.
+/// When each room is audited next, and what is known of its events.
 #[derive(Debug, Default)]
 pub(super) struct AuditSchedule {
     every: Duration,
-    /// No room before this.
+    /// No room is audited before this.
     rest_until: Option<Instant>,
     rooms: HashMap<OwnedRoomId, RoomAudit>,
 }
 
-/// What is remembered of a room between two looks: about the events of one page.
+/// What is remembered of a room between two audits, for the events of one page.
 #[derive(Debug)]
 struct RoomAudit {
     due: Instant,
-    /// Events that came to nothing: they are in no journal.
+    /// Events that were processed and relayed nothing: the journal does not have them.
     nothing: HashSet<RemoteId>,
-    /// Newer than what the syncs have brought.
+    /// Events newer than what the syncs have brought.
     unsynced: HashSet<RemoteId>,
 }
 
 impl AuditSchedule {
-    /// The first look at each room comes after one round, the rooms spread over it.
+    /// The first audit of each room comes after one interval, the rooms spread over it.
     pub(super) fn of<'a>(
         every: Duration,
         rooms: impl ExactSizeIterator<Item = &'a OwnedRoomId>,
@@ -78,7 +78,7 @@ impl AuditSchedule {
         }
     }
 
-    /// When a room is to be looked at.
+    /// When a room is to be audited.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let next = self.rooms.values().map(|audited| audited.due).min()?;
         Some(self.rest_until.map_or(next, |rest| next.max(rest)))
@@ -93,34 +93,34 @@ impl AuditSchedule {
         let (id, _) = rooms.find(|(_, audited)| audited.due <= now)?;
         let id = id.clone();
         let audited = self.rooms.remove(&id)?;
-        // Rooms that were all held up go on one by one.
+        // Rooms that are all overdue are audited one by one.
         self.rest_until = Some(now + MIN_AUDIT_PAUSE);
         Some((id, audited))
     }
 }
 
-/// What to do with a page.
+/// What to do with the events of a page.
 #[derive(Debug, PartialEq, Eq)]
 struct PageFindings {
-    /// Places on the page of what was missed, newest first.
+    /// Positions on the page of missed events, newest first.
     missed: Vec<usize>,
-    /// Places of what no sync has brought yet and may still bring.
+    /// Positions of events that no sync has brought yet and still may.
     unsynced: Vec<usize>,
 }
 
-/// What is known of a page, newest first, each by place.
+/// What is known of a page, newest first, each item by position.
 struct PageStatus<'a> {
-    /// Up to where the syncs have brought it; `None` where that is not on the page.
+    /// Up to where the syncs have come; `None` where that event is not on the page.
     mark: Option<usize>,
-    /// The first event of before the link.
+    /// The first event from before the link.
     unlinked: Option<usize>,
-    /// Our last entry.
+    /// The bridge's last join.
     entry: Option<usize>,
-    /// Whether it is in the journal, or came to nothing.
+    /// Whether the event is in the journal, or was processed and relayed nothing.
     settled: &'a [bool],
-    /// Whether it is in the journal.
+    /// Whether the event is in the journal.
     journalled: &'a [bool],
-    /// Whether an earlier look found it as unheard.
+    /// Whether an earlier audit found it as not brought by a sync.
     unsynced: &'a [bool],
 }
 
@@ -128,24 +128,24 @@ fn findings(page: &PageStatus<'_>) -> PageFindings {
     let oldest_known = page.journalled.iter().rposition(|known| *known);
     let end = page.unlinked.or(oldest_known).unwrap_or_default();
     let end = page.entry.map_or(end, |entry| end.min(entry));
-    let mut found = PageFindings {
+    let mut findings = PageFindings {
         missed: Vec::new(),
         unsynced: Vec::new(),
     };
     let mark = page.mark.unwrap_or(page.journalled.len());
     let open = page.settled.iter().zip(page.unsynced).enumerate().take(end);
-    for (place, (_, unheard)) in open.filter(|(_, (settled, _))| !**settled) {
-        if place > mark || *unheard {
-            found.missed.push(place);
+    for (place, (_, unsynced)) in open.filter(|(_, (settled, _))| !**settled) {
+        if place > mark || *unsynced {
+            findings.missed.push(place);
         } else {
-            found.unsynced.push(place);
+            findings.unsynced.push(place);
         }
     }
-    found
+    findings
 }
 
 impl Matrix {
-    /// Looks at one room whose turn it is. Nothing that arrives waits for more than this one request.
+    /// Audits one room that is due. Events that arrive meanwhile wait for this one request at most.
     pub(super) async fn audit(
         &self,
         audits: &mut AuditSchedule,
@@ -157,14 +157,15 @@ impl Matrix {
         };
         let now = Instant::now();
         audited.due = now + audits.every;
-        // What a gap leaves out comes with the gap. One of another room that cannot be filled must not end this.
+        // Events inside a gap come when the gap is filled. A gap of another room that cannot be filled must not stop
+        // this audit.
         let followed = rooms.get(&id).filter(|followed| followed.gap.is_none());
         let room = self.client.get_room(&id);
         if let (Some(followed), Some(room)) = (followed, room) {
             match self.compare(&room, followed, &mut audited, inbox).await? {
                 Ok(()) => {}
-                Err(fault @ RequestError::SignedOut(_)) => {
-                    return Err(fault.into_matrix_error("compare a room"));
+                Err(error @ RequestError::SignedOut(_)) => {
+                    return Err(error.into_matrix_error("compare a room"));
                 }
                 Err(RequestError::RateLimited(wait)) => {
                     audits.rest_until = Some(now + wait.unwrap_or(RATE_LIMIT_PAUSE));
@@ -193,7 +194,7 @@ impl Matrix {
         let mut names = DisplayNames::default();
         let events = match page(room, None, PAGE_SIZE, &mut names).await {
             Ok((events, _)) => events,
-            Err(fault) => return Ok(Err(fault)),
+            Err(error) => return Ok(Err(error)),
         };
         let ids: Vec<Option<RemoteId>> = events.iter().map(id_of).collect();
         let named: Vec<RemoteId> = ids.iter().flatten().cloned().collect();
@@ -207,7 +208,7 @@ impl Matrix {
             EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
         };
         let nothing = &audited.nothing;
-        let found = findings(&PageStatus {
+        let findings = findings(&PageStatus {
             mark: ids.iter().position(|id| id.as_ref() == Some(mark)),
             unlinked: ids
                 .iter()
@@ -221,20 +222,24 @@ impl Matrix {
             let ids = places.iter().filter_map(|at| ids.get(*at)?.clone());
             ids.collect()
         };
-        audited.unsynced = at(&found.unsynced).into_iter().collect();
-        let looked_at = at(&found.missed);
-        let missed = found.missed.iter().rev().filter_map(|at| events.get(*at));
+        audited.unsynced = at(&findings.unsynced).into_iter().collect();
+        let looked_at = at(&findings.missed);
+        let missed = findings
+            .missed
+            .iter()
+            .rev()
+            .filter_map(|at| events.get(*at));
         let missed = missed.collect();
         self.accept_missed(room, place, missed, &mut names, inbox)
             .await?;
-        // What is in the journal by now need not be remembered, and does no harm.
+        // Events that are in the journal by now need not be remembered, and do no harm.
         audited.nothing.extend(looked_at);
         let on_page: HashSet<RemoteId> = named.into_iter().collect();
         audited.nothing.retain(|id| on_page.contains(id));
         Ok(Ok(()))
     }
 
-    /// Walks what was missed, oldest first, and takes it in as late.
+    /// Processes missed events, oldest first, and accepts them as late.
     async fn accept_missed(
         &self,
         room: &Room,
@@ -246,7 +251,8 @@ impl Matrix {
         if events.is_empty() {
             return Ok(());
         }
-        // Where encryption began is not looked for: what is in the clear crosses only where it never did.
+        // The audit does not look for the beginning of encryption: plaintext is relayed only where the room was never
+        // encrypted.
         let encrypted = room.encryption_state().is_encrypted()
             || self.was_encrypted(place).await?
             || self.flagged(place, Flag::HistoryReachesEncrypted).await?;
@@ -257,10 +263,10 @@ impl Matrix {
                 .await
             {
                 EventOutcome::Nothing => {}
-                EventOutcome::Arrival(found) => found.file(&mut batch),
-                EventOutcome::OwnAccount(found) => {
+                EventOutcome::Arrival(processed) => processed.file(&mut batch),
+                EventOutcome::OwnAccount(processed) => {
                     shared = true;
-                    found.file(&mut batch);
+                    processed.file(&mut batch);
                 }
             }
         }
@@ -279,7 +285,7 @@ impl Matrix {
         if count > 0 {
             warn!(
                 matrix.room = place.address(),
-                count, "The homeserver's syncs left events out; they are taken in late"
+                count, "The homeserver's syncs omitted events; they are accepted late"
             );
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             self.missed.fetch_add(count, Ordering::Relaxed);
@@ -292,12 +298,13 @@ impl Matrix {
 mod tests {
     use super::*;
 
-    /// The places of what was missed and of what is unheard, of a page as `k`nown, `n`othing, `u`nheard before, our `e`ntry, `?`.
+    /// The positions of missed and of unsynced events on a page written as `k`nown, `n`othing, `u`nsynced before, own
+    /// `e`ntry, `?`.
     fn check(page: &str, mark: Option<usize>, unlinked: Option<usize>) -> (Vec<usize>, Vec<usize>) {
         let each = |letters: &str| -> Vec<bool> {
             page.chars().map(|one| letters.contains(one)).collect()
         };
-        let found = findings(&PageStatus {
+        let findings = findings(&PageStatus {
             mark,
             unlinked,
             entry: page.find('e'),
@@ -305,17 +312,17 @@ mod tests {
             journalled: &each("k"),
             unsynced: &each("u"),
         });
-        (found.missed, found.unsynced)
+        (findings.missed, findings.unsynced)
     }
 
     #[test]
     fn what_is_unknown_among_the_known_was_missed() {
         assert_eq!(check("kkkk", Some(0), None), (vec![], vec![]));
         assert_eq!(check("k?kn?k", Some(0), None), (vec![1, 4], vec![]));
-        // Older than all that is known: perhaps of before the link.
+        // Older than every known event: perhaps from before the link.
         assert_eq!(check("kk??", Some(0), None), (vec![], vec![]));
         assert_eq!(check("????", Some(0), None), (vec![], vec![]));
-        // Up to the link, where that is on the page, and never beyond our entry.
+        // Up to the link, where that is on the page, and never beyond the bridge's own join.
         assert_eq!(check("k?e?k", Some(0), None), (vec![1], vec![]));
         assert_eq!(check("k?n?k??", Some(0), Some(6)), (vec![1, 3, 5], vec![]));
         assert_eq!(check("n??k", Some(0), Some(2)), (vec![1], vec![]));

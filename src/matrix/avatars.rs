@@ -1,4 +1,5 @@
-//! Pictures of people beside what they say (MSC4144): uploaded once each, encrypted for rooms that are, and then used again.
+//! Avatars of authors beside their messages (MSC4144): uploaded once each, encrypted for encrypted rooms, and then
+//! reused.
 
 use std::{
     collections::HashMap,
@@ -18,48 +19,51 @@ use tokio::time::Instant;
 
 use super::{Matrix, convert::put_avatar, request_error::retry};
 
-/// A person's picture is asked for this often at most, whatever became of it.
+/// The shortest time between two requests for one person's avatar, whatever became of the first.
 const RETRY_AFTER: Duration = Duration::from_mins(10);
-/// The most people that are remembered for that.
+/// The most people whose requests are remembered.
 const MAX_PEOPLE: usize = 10_000;
 
-/// Whose pictures were asked for, and when.
+/// Whose avatars were requested, and when.
 #[derive(Debug, Default)]
 pub(super) struct AvatarRequests(Mutex<HashMap<String, Instant>>);
 
 impl AvatarRequests {
-    /// Whether to ask now.
+    /// Whether to request the avatar now.
     fn may(&self, who: String) -> bool {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.get(&who).is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests
+            .get(&who)
+            .is_some_and(|at| at.elapsed() < RETRY_AFTER)
+        {
             return false;
         }
-        if asked.len() >= MAX_PEOPLE {
-            asked.retain(|_, at| at.elapsed() < RETRY_AFTER);
+        if requests.len() >= MAX_PEOPLE {
+            requests.retain(|_, at| at.elapsed() < RETRY_AFTER);
         }
-        if asked.len() >= MAX_PEOPLE {
+        if requests.len() >= MAX_PEOPLE {
             return false;
         }
-        asked.insert(who, Instant::now());
+        requests.insert(who, Instant::now());
         true
     }
 }
 
 impl Matrix {
-    /// Whether a picture has to be uploaded before it can be shown in this room, and may be now.
+    /// Whether an avatar has to be uploaded before this room can show it, and may be uploaded now.
     pub(super) async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
         let (Some(room), Some(avatar)) = (self.room(to), &of.avatar) else {
             return false;
         };
-        let sealed = self.needs_encryption(&room, to).await;
+        let encrypted = self.needs_encryption(&room, to).await;
         let known = self
             .store
-            .uploaded_avatar(&self.avatar_key(sealed, avatar))
+            .uploaded_avatar(&self.avatar_key(encrypted, avatar))
             .await;
-        matches!(known, Ok(None)) && self.asked.may(format!("{sealed} {}", of.id))
+        matches!(known, Ok(None)) && self.asked.may(format!("{encrypted} {}", of.id))
     }
 
-    /// Uploads a picture for this room and all others of its kind.
+    /// Uploads an avatar for this room and for all others of the same kind, encrypted or not.
     pub(super) async fn upload_avatar(
         &self,
         to: &Place,
@@ -69,11 +73,11 @@ impl Matrix {
         let (Some(room), Some(avatar)) = (self.room(to), &of.avatar) else {
             return Ok(());
         };
-        let sealed = self.guard(&room, to).await?;
+        let encrypted = self.guard(&room, to).await?;
         let address = self
-            .upload_media(&picture.bytes, picture.mime, sealed)
+            .upload_media(&picture.bytes, picture.mime, encrypted)
             .await?;
-        let letter = if sealed {
+        let saved = if encrypted {
             let mut file = picture.bytes.key_json().clone();
             if let Some(file) = file.as_object_mut() {
                 file.insert("url".to_owned(), json!(address));
@@ -82,13 +86,13 @@ impl Matrix {
         } else {
             json!({ "avatar_url": address })
         };
-        let letter = letter.to_string().into_bytes();
-        let (which, now) = (self.avatar_key(sealed, avatar), self.clock.now());
-        let kept = self.store.save_uploaded_avatar(&which, letter, now).await;
+        let saved = saved.to_string().into_bytes();
+        let (which, now) = (self.avatar_key(encrypted, avatar), self.clock.now());
+        let kept = self.store.save_uploaded_avatar(&which, saved, now).await;
         kept.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
-    /// The event with its author's picture, where that has been uploaded.
+    /// Adds the author's avatar to the event, where it has been uploaded.
     pub(super) async fn with_avatar(
         &self,
         room: &Room,
@@ -98,27 +102,27 @@ impl Matrix {
     ) -> Value {
         let author = content.author.as_ref();
         if let Some(avatar) = author.and_then(|author| author.avatar.as_ref()) {
-            let sealed = self.needs_encryption(room, to).await;
-            let letter = self
+            let encrypted = self.needs_encryption(room, to).await;
+            let saved = self
                 .store
-                .uploaded_avatar(&self.avatar_key(sealed, avatar))
+                .uploaded_avatar(&self.avatar_key(encrypted, avatar))
                 .await;
-            let letter = letter.ok().flatten().unwrap_or_default();
-            if let Ok(picture) = serde_json::from_slice(&letter) {
+            let saved = saved.ok().flatten().unwrap_or_default();
+            if let Ok(picture) = serde_json::from_slice(&saved) {
                 put_avatar(&mut event, &picture);
             }
         }
         event
     }
 
-    /// Whether what this room shows must not lie about in the clear.
+    /// Whether media for this room must be encrypted.
     async fn needs_encryption(&self, room: &Room, to: &Place) -> bool {
         room.encryption_state().is_encrypted() || self.was_encrypted(to).await.unwrap_or(true)
     }
 
-    /// What a picture is known by: whoever logs in elsewhere uploads it there.
-    fn avatar_key(&self, sealed: bool, avatar: &str) -> String {
-        let kind = if sealed { "sealed" } else { "clear" };
+    /// The key of an uploaded avatar: another account uploads it anew.
+    fn avatar_key(&self, encrypted: bool, avatar: &str) -> String {
+        let kind = if encrypted { "sealed" } else { "clear" };
         format!("{} {kind} {avatar}", self.own)
     }
 }
@@ -129,10 +133,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn c16_whoever_changes_pictures_all_the_time_makes_us_fetch_only_now_and_then() {
-        let asked = AvatarRequests::default();
-        assert!(asked.may("ann".to_owned()) && asked.may("bob".to_owned()));
-        assert!(!asked.may("ann".to_owned()));
+        let requests = AvatarRequests::default();
+        assert!(requests.may("ann".to_owned()) && requests.may("bob".to_owned()));
+        assert!(!requests.may("ann".to_owned()));
         tokio::time::advance(RETRY_AFTER).await;
-        assert!(asked.may("ann".to_owned()));
+        assert!(requests.may("ann".to_owned()));
     }
 }

@@ -1,5 +1,5 @@
-//! Events of ours that carry several messages: one of these is changed or taken out by reading the event back, because no
-//! text stays on our disk.
+//! Edits of events that carry several messages: one message is changed or removed by reading the event back, because
+//! the bridge keeps no text on disk.
 
 use footbridge_core::outlet::{Done, Part, SendError};
 use footbridge_store::{Copy, Place, RemoteId};
@@ -13,8 +13,8 @@ use super::{
 };
 
 impl Matrix {
-    /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends
-    /// the whole as its new text.
+    /// Rewrites an event that carries several messages: reads it back, replaces or removes one part, and sends the
+    /// whole as the event's new content.
     pub(super) async fn edit_bundle(
         &self,
         room: &Room,
@@ -37,7 +37,7 @@ impl Matrix {
                     self.save_next_event_digest(to, target, (now, next)).await?;
                 }
                 let remote = self.send_event(room, to, key, event).await?;
-                // From here on nothing older counts.
+                // From here on an edit with older content does not count.
                 self.save_event_digest(to, target, next).await?;
                 Ok(rewritten((target, slot), part, self.edit(remote)))
             }
@@ -47,7 +47,7 @@ impl Matrix {
     }
 }
 
-/// What an event did that rewrites another.
+/// The outcome of an event that edits another one.
 pub(super) fn rewritten((target, slot): (&RemoteId, u32), part: Option<&Part>, by: Copy) -> Done {
     let target = target.clone();
     match part {
@@ -56,12 +56,12 @@ pub(super) fn rewritten((target, slot): (&RemoteId, u32), part: Option<&Part>, b
     }
 }
 
-/// A part of an event cannot be changed: a new text can still be said anew, an old one cannot be taken back.
+/// A part of an event cannot be changed. An edited text can still be sent as a new message; a deletion cannot be done.
 fn unchangeable(part: Option<&Part>) -> SendError {
     match part {
         Some(_) => SendError::TooLate,
         None => SendError::Refused {
-            reason: "the bridge cannot read the message any more that it is a part of".into(),
+            reason: "the bridge can no longer read the event that carries the message".into(),
         },
     }
 }

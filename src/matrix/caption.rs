@@ -1,4 +1,4 @@
-//! Other words below a file of ours: the event is read back, and the whole of it sent anew as its new form.
+//! Edits of a file's caption: the file's event is read back, and the whole of it is sent as the new content.
 
 use footbridge_core::outlet::{Content, Done, SendError};
 use footbridge_store::{Copy, Place, RemoteId};
@@ -14,7 +14,8 @@ use super::{
 };
 
 impl Matrix {
-    /// Changes what stands below a file. Where the file's event cannot be read any more, the words have to be said anew.
+    /// Changes the caption of a file. Where the file's event can no longer be read, the caption has to be sent as a new
+    /// message.
     pub(super) async fn edit_caption(
         &self,
         room: &Room,
@@ -27,12 +28,12 @@ impl Matrix {
             ReadBack::Redacted => return Ok(Done::Deleted(target.clone())),
             ReadBack::Unknown => return Err(SendError::TooLate),
         };
-        // Where the file was not taken, words stand in its place.
+        // Where the file could not be sent, a text was sent in its place.
         let event = edited_caption_event(&old, content, target)
             .unwrap_or_else(|| event_content(content, None, None, Some(target)));
         let in_clear = event.get("url").is_some();
         if in_clear && self.guard(room, to).await? {
-            // The room was encrypted since: where the file lies in the clear is not said again.
+            // The room has been encrypted since: the URL of a plaintext file is not repeated.
             return Err(SendError::TooLate);
         }
         let event = self.with_avatar(room, to, content, event).await;
@@ -40,7 +41,7 @@ impl Matrix {
         Ok(self.replaced(target, remote))
     }
 
-    /// What an event has done that replaces the text of another one.
+    /// The outcome of an event that replaces the text of another one.
     pub(super) fn replaced(&self, target: &RemoteId, by: RemoteId) -> Done {
         Done::EditedBy {
             target: target.clone(),
@@ -48,7 +49,7 @@ impl Matrix {
         }
     }
 
-    /// An event that replaces the text of another one.
+    /// The link of an event that replaces the text of another one.
     pub(super) fn edit(&self, remote: RemoteId) -> Copy {
         Copy {
             remote,

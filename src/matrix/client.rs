@@ -1,4 +1,4 @@
-//! Building the SDK's client: every switch that must not stand at its default is set here and nowhere else.
+//! Builds the SDK's client. Every setting that must differ from the SDK's default is set here and nowhere else.
 
 use std::{
     path::Path,
@@ -30,30 +30,30 @@ use super::{
     databases, lease,
 };
 
-/// How long one request may take; the long poll's own time comes on top.
+/// How long one request may take; the timeout of the long poll is added to it.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a client is built from.
 pub(super) struct ClientOptions<'a> {
     /// The server.
     pub homeserver: &'a Homeserver,
-    /// Where the SDK's stores live.
+    /// Where the SDK's databases are.
     pub directory: &'a Path,
-    /// What they are sealed with; `None` only in the testbed.
+    /// The key that encrypts the databases; `None` only in the testbed.
     pub key: Option<&'a [u8; 32]>,
-    /// Whose keys and messages count.
+    /// Which devices get room keys, and whose messages are decrypted.
     pub trust: Trust,
     /// The one HTTP client.
     pub http: reqwest::Client,
 }
 
-/// Opens the SDK's stores and builds a client that is not signed in yet. A client is good for one sign-in: the
-/// SDK panics at a second.
+/// Opens the SDK's databases and builds a client that is not logged in yet. A client can be logged in once: the SDK
+/// panics at a second time.
 pub(super) async fn build(parts: ClientOptions<'_>) -> Result<Client, MatrixError> {
     Ok(build_with_keys(parts).await?.0)
 }
 
-/// The same, with a handle on its encryption store.
+/// The same, with a handle on the client's crypto store.
 pub(super) async fn build_with_keys(
     parts: ClientOptions<'_>,
 ) -> Result<(Client, Arc<BufferedCryptoStore>), MatrixError> {
@@ -68,7 +68,7 @@ pub(super) async fn build_with_keys(
     let state = SqliteStateStore::open_with_config(&config)
         .await
         .map_err(|error| keys(&error))?;
-    // Event cache and media stay in memory and unused: they would keep decrypted text.
+    // The event cache and the media store stay in memory and unused: on disk they would keep decrypted text.
     let crypto = Arc::new(BufferedCryptoStore::new(crypto));
     let stores = StoreConfig::new(CrossProcessLockConfig::SingleProcess)
         .crypto_store(crypto.clone())
@@ -81,7 +81,7 @@ pub(super) async fn build_with_keys(
         .request_config(requests())
         .respect_login_well_known(false)
         .handle_refresh_tokens()
-        // History is never handed to people who are invited later.
+        // People who are invited later never get the keys of the history.
         .with_enable_share_history_on_invite(false)
         .with_encryption_settings(encryption())
         .with_room_key_recipient_strategy(recipients(parts.trust))
@@ -97,16 +97,16 @@ pub(super) async fn build_with_keys(
     Ok((client, crypto))
 }
 
-/// How the SDK's databases are opened, whoever opens them: without `PRAGMA optimize`, which counts rows once, when a
-/// store is new, and lets `SQLite` plan by that for ever ([`files::forget_statistics`]).
+/// How the SDK's databases are opened everywhere: without `PRAGMA optimize`, which counts rows once, when a store is
+/// new, and makes `SQLite` plan by those counts for ever ([`databases::drop_statistics`]).
 pub(super) fn store_config(directory: &Path, key: Option<&[u8; 32]>) -> SqliteStoreConfig {
     SqliteStoreConfig::with_low_memory_config(directory)
         .key(key)
         .optimize(false)
 }
 
-/// A client that keeps nothing, for requests without encryption: to log in before there is a place for keys, and to
-/// log out.
+/// A client without stores, for requests without encryption: the login before there is a directory for keys, and the
+/// logout.
 pub(super) async fn build_without_stores(
     homeserver: &Homeserver,
     http: reqwest::Client,
@@ -125,14 +125,14 @@ pub(super) async fn build_without_stores(
     built.map_err(|error| MatrixError::Unavailable(anyhow::Error::new(error)))
 }
 
-/// Retries are ours: a request that fails says so at once.
+/// The bridge retries by itself, so a request that fails returns its error at once.
 fn requests() -> RequestConfig {
     RequestConfig::new()
         .disable_retry()
         .timeout(REQUEST_TIMEOUT)
 }
 
-/// Nothing happens by itself: identity and backup are made by the login, and keys out of a backup are no reason
+/// The SDK does nothing by itself: the login creates the identity and the backup, and keys from a backup are no reason
 /// to relay a message.
 fn encryption() -> EncryptionSettings {
     EncryptionSettings {
@@ -142,7 +142,7 @@ fn encryption() -> EncryptionSettings {
     }
 }
 
-/// Who gets our room keys.
+/// Which devices get the bridge's room keys.
 fn recipients(trust: Trust) -> CollectStrategy {
     match trust {
         Trust::CrossSigned => CollectStrategy::IdentityBasedStrategy,
@@ -150,7 +150,7 @@ fn recipients(trust: Trust) -> CollectStrategy {
     }
 }
 
-/// Whose messages are opened.
+/// Whose messages are decrypted.
 fn decryption(trust: Trust) -> DecryptionSettings {
     DecryptionSettings {
         sender_device_trust_requirement: match trust {
@@ -160,8 +160,8 @@ fn decryption(trust: Trust) -> DecryptionSettings {
     }
 }
 
-/// One long poll of at most `timeout`. Offline: whoever shares the account decides about its presence. Every sync
-/// goes through here, so that the encryption store knows what belongs to it.
+/// One long poll of at most `timeout`. It sets the presence to offline: whoever shares the account decides about its
+/// presence. Every sync uses this function, so that the crypto store knows which writes belong to a sync.
 ///
 /// # Errors
 /// Those of `Client::sync_once`.
@@ -173,25 +173,26 @@ pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Resu
     crypto_store::within_sync(client.sync_once(settings)).await
 }
 
-/// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.
+/// What a sync brings. Homeservers cap the timeline at 100 events whatever the request says; further events come
+/// through gaps.
 ///
-/// Members come at once and not with their first messages. Of an encrypted room the SDK asks for all of them anyway;
-/// and Synapse, which remembers lazily sent members per device and not per room, would send those of several rooms
-/// again with every message, and each time say that their devices changed. The SDK then asks for the devices and lets
-/// every send wait for the answer, up to five seconds, behind a lock that the asking itself needs.
+/// Members come at once and not with their first messages. For an encrypted room the SDK requests all of them anyway.
+/// Synapse remembers lazily sent members per device and not per room: it would send those of several rooms again with
+/// every message, and report each time that their devices changed. The SDK then queries the devices and lets every send
+/// wait for the answer, up to five seconds, behind a lock that the query itself needs.
 ///
-/// Each process asks in words of its own. Synapse answers a sync that it was asked before, in the same words and from
-/// the same place, with what it said then, for two minutes: a process that begins where a killed one had begun would be
-/// told that there is nothing.
+/// Each process uses a filter of its own. For two minutes Synapse answers a sync with the same filter from the same
+/// position with its earlier response: a process that starts where a killed one had started would get an empty
+/// response.
 fn filter() -> FilterDefinition {
     static PROCESS: LazyLock<Option<OwnedUserId>> = LazyLock::new(|| {
         let process: u64 = rand::random();
         format!("@{process:016x}:invalid").try_into().ok()
     });
     let mut filter = FilterDefinition::default();
-    // Of nobody's presence anything is wanted, so that this changes nothing else.
+    // The filter requests no presence at all, so this changes nothing else.
     filter.presence.not_senders = PROCESS.iter().cloned().collect();
-    // Our own lease is renewed every minute and need not wake us.
+    // The bridge's own lease is renewed every minute and must not end the long poll.
     filter.account_data.not_types = vec![format!("{}.*", lease::ACCOUNT_DATA_TYPE)];
     filter.presence.types = Some(Vec::new());
     filter.room.account_data.types = Some(Vec::new());
@@ -203,10 +204,10 @@ fn filter() -> FilterDefinition {
 }
 
 fn keys(error: &dyn std::error::Error) -> MatrixError {
-    MatrixError::CryptoStore(format!("the encryption store does not open: {error}"))
+    MatrixError::CryptoStore(format!("the encryption store could not be opened: {error}"))
 }
 
-/// Makes the directory for us alone.
+/// Creates the directory, accessible to this user only.
 fn make_directory(path: &Path) -> Result<(), MatrixError> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
@@ -234,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    // What is decided when the program is built, and that nobody calls what is left out here, is in
+    // The settings that are fixed at compile time, and that nothing calls what is left out here, are checked in
     // `tests/bridge/hostile.rs`.
     #[tokio::test]
     async fn p01_p02_p03_every_switch_stands_where_the_house_wants_it() {
@@ -301,7 +302,7 @@ mod tests {
         let words = filter["presence"]["not_senders"][0].as_str().unwrap();
         assert_eq!(words.len(), "@0123456789abcdef:invalid".len());
     }
-    /// The look-ups in the SDK's tables that the SDK makes once for each member of a room and message.
+    /// The queries on the SDK's tables that the SDK makes once for each member of a room and message.
     const LOOK_UPS: [(&str, &str); 3] = [
         ("crypto", "SELECT data FROM device WHERE user_id = ?"),
         (
@@ -337,7 +338,7 @@ mod tests {
         rusqlite::Connection::open(directory.join(format!("matrix-sdk-{name}.sqlite3"))).unwrap()
     }
 
-    /// The look-ups for which a connection that is opened now would read a whole table.
+    /// The queries for which a connection that is opened now would scan a whole table.
     fn scans(directory: &Path) -> Vec<String> {
         let mut scans = Vec::new();
         for (name, query) in LOOK_UPS {
@@ -363,7 +364,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("matrix");
         run(&directory, "FIRST").await;
-        // Here the SDK counts by its default: one device.
+        // Here the SDK's default would count rows: one device.
         run(&directory, "SECOND").await;
         assert_eq!(scans(&directory), Vec::<String>::new());
     }

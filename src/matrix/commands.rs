@@ -1,5 +1,4 @@
-//! What is asked of the bridge in a room: a line that begins with `!bridge`, or the reaction 🔁 on something that
-//! failed.
+//! Commands to the bridge in a room: a line that begins with `!bridge`, or the reaction 🔁 on a message that failed.
 
 use footbridge_core::message::{Command, Sender};
 use footbridge_store::{Payload, Place};
@@ -12,9 +11,9 @@ use super::{
 };
 
 impl Matrix {
-    /// What this event asks of the bridge, if it asks anything. `in_clear` says that it was not encrypted
-    /// although the room is: then only a reaction counts. Those are never encrypted, and all it can do is send
-    /// again what its author wanted sent. `sealed` says that it was encrypted, by a device whose messages are relayed.
+    /// The command in this event, if it is one. `in_clear` says that the event was not encrypted although the room is:
+    /// then only a reaction counts. Reactions are never encrypted, and all that one can do is retry what its author
+    /// wanted to send. `sealed` says that the event was encrypted, by a device whose messages are relayed.
     pub(super) async fn command(
         &self,
         room: &Room,
@@ -29,7 +28,7 @@ impl Matrix {
         if let (true, Some(target)) = (request.is_reaction, &request.target) {
             let place = Place::room(room.room_id().as_str());
             let about = self.store.parked_deliveries_of(&place, target).await.ok()?;
-            // A reaction like any other.
+            // An ordinary reaction.
             if about.is_empty() {
                 return None;
             }
@@ -50,7 +49,7 @@ impl Matrix {
     }
 }
 
-/// Whether this user may remove other people's messages, as far as the SDK knows; no request is made.
+/// Whether this user may redact other people's messages, as far as the SDK knows; no request is made.
 async fn may_redact(room: &Room, user: &str) -> bool {
     let Ok(user) = <&UserId>::try_from(user) else {
         return false;
@@ -60,7 +59,7 @@ async fn may_redact(room: &Room, user: &str) -> bool {
         .is_ok_and(|levels| levels.user_can_redact_event_of_other(user))
 }
 
-/// The stored form of a question.
+/// A command, serialized for the store.
 pub(super) fn command_payload(command: &Command) -> Option<Payload> {
     match command.to_bytes() {
         Ok(bytes) => Some(Payload::Command(bytes)),

@@ -1,4 +1,4 @@
-//! What `[matrix]` of `config.toml` says, and what of other sections is for this side.
+//! The configuration of the Matrix side: `[matrix]` of `config.toml`, and the settings of other sections that it needs.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,36 +11,36 @@ pub struct MatrixConfig {
     pub homeserver: Homeserver,
     /// `@bridge:example.org`
     pub user: ruma::OwnedUserId,
-    /// Where `login` reads the password; it asks when absent.
+    /// Where `login` reads the password; without it `login` asks for the password.
     pub password_file: Option<PathBuf>,
     /// Where `login` reads the recovery key of an account that has a cross-signing identity already.
     pub recovery_key_file: Option<PathBuf>,
-    /// The device's name as others see it.
+    /// The display name of the device.
     pub device_name: String,
-    /// How long a lane waits for a missing key before it lets later messages pass.
+    /// How long a lane waits for a missing room key before it delivers later messages.
     pub key_wait: Duration,
     /// Who may verify the bridge.
     pub admins: Vec<ruma::OwnedUserId>,
-    /// Whose invites are accepted: user ids and servers (`[admin] users`), or nobody's.
+    /// From whom invites are accepted: user ids and servers (`[admin] users`). Empty: nobody.
     pub inviters: Vec<String>,
-    /// What the bridge says in a room that it has just entered by the invite of one of them.
+    /// The bridge's greeting in a room that it has just joined by such an invite.
     pub greeting: String,
-    /// What of `[delivery]` is for this side.
+    /// The settings of `[delivery]` that concern this side.
     pub timeouts: Timeouts,
 }
 
-/// How long this side waits for what; most of it is of `[delivery]`.
+/// Timeouts of the Matrix side; most come from `[delivery]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// After how long the other side is told that a message cannot be decrypted yet.
+    /// When the other side is told that a message cannot be decrypted yet.
     pub notice_after: Duration,
-    /// After how long a key is no longer expected.
+    /// When a room key is no longer expected.
     pub key_limit: Duration,
-    /// After how long a send of unknown outcome is no longer repeated without looking for it.
+    /// When a send of unknown outcome is no longer repeated before the bridge has looked for it.
     pub unknown_after: Duration,
-    /// How long the list of a sender's devices may take that names the device of a message.
+    /// How long the sender's device list may take to name the device of a message.
     pub device_wait: Duration,
-    /// How long a verification of our device may take.
+    /// How long a verification of the bridge's device may take.
     pub verification: Duration,
     /// How often each portal's room is compared with its history.
     pub audit: Duration,
@@ -59,7 +59,7 @@ impl Default for Timeouts {
     }
 }
 
-/// How the homeserver is named.
+/// How the configuration names the homeserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Homeserver {
     /// By URL.
@@ -68,7 +68,7 @@ pub enum Homeserver {
     Name(ruma::OwnedServerName),
 }
 
-/// Whose messages are relayed and who gets our keys.
+/// Whose messages are relayed, and which devices get room keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// Cross-signed devices only.

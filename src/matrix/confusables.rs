@@ -1,5 +1,5 @@
-//! Names that could be taken for somebody else's (C10): each person of a channel is told apart from the members of the room
-//! and from the others who speak there.
+//! Names that could be taken for somebody else's (C10): each author from a channel is distinguished from the members of
+//! the room and from the other authors there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,14 +14,14 @@ use tokio::time::Instant;
 
 use super::{Matrix, convert::renamed};
 
-/// How long the names of a room's members are good for.
+/// How long the names of a room's members stay valid.
 const MEMBERS_TTL: Duration = Duration::from_mins(5);
-/// The most names of speakers that are kept per room.
+/// The most names of authors that are kept per room.
 const MAX_SPEAKERS: usize = 10_000;
-/// How much of an id tells two people of one name apart, in characters.
+/// How many characters of an id distinguish two authors with one name.
 const ID_CHARS: usize = 8;
 
-/// Who is in each room, and who speaks there.
+/// The names of each room's members and authors.
 #[derive(Debug, Default)]
 pub(super) struct RoomNameTable(Mutex<HashMap<Place, RoomNames>>);
 
@@ -29,12 +29,12 @@ pub(super) struct RoomNameTable(Mutex<HashMap<Place, RoomNames>>);
 struct RoomNames {
     members: HashSet<String>,
     read: Option<Instant>,
-    /// Who was first to speak under a name.
+    /// Which author used a name first, by the name's skeleton.
     speakers: HashMap<String, String>,
 }
 
 impl RoomNames {
-    /// What marks this person, if their name is somebody else's, too.
+    /// The mark for this author, if somebody else's name looks like theirs.
     fn mark(&mut self, author: &Sender) -> Option<String> {
         let confusable_skeleton = names::confusable_skeleton(&author.name);
         if confusable_skeleton.is_empty() {
@@ -53,12 +53,12 @@ impl RoomNames {
 }
 
 impl Matrix {
-    /// The content under a name that nobody else has.
+    /// The content with a name that nobody else in the room has.
     pub(super) async fn disambiguate(&self, room: &Room, to: &Place, content: &Content) -> Content {
         let Some(author) = &content.author else {
             return content.clone();
         };
-        // Where the members cannot be read now, they are at the next message.
+        // If the members cannot be read now, the next message reads them.
         if !self.room_names.is_fresh(to)
             && let Ok(members) = room.members(RoomMemberships::ACTIVE).await
         {

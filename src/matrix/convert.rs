@@ -1,4 +1,5 @@
-//! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
+//! Pure conversion: Matrix events ⇄ neutral messages. Reading assumes nothing about an event's shape; writing never
+//! copies markup.
 
 pub mod caption;
 mod edits;
@@ -27,19 +28,19 @@ pub struct Incoming {
     pub event_id: RemoteId,
     /// The Matrix user id.
     pub sender: String,
-    /// The name shown in the room, as written there.
+    /// The display name in the room, unchanged.
     pub sender_name: String,
     /// `origin_server_ts`
     pub sent_at: Millis,
-    /// The type, of the inner event where it came encrypted.
+    /// The type; of the decrypted event where it came encrypted.
     pub event_type: String,
-    /// The content, of the inner event where it came encrypted.
+    /// The content; of the decrypted event where it came encrypted.
     pub content: Value,
-    /// What a redaction redacts, wherever the room version puts it.
+    /// The event that a redaction redacts, wherever the room version names it.
     pub redacts: Option<RemoteId>,
 }
 
-// It holds message text.
+// The event contains message text.
 impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Incoming")
@@ -48,12 +49,12 @@ impl std::fmt::Debug for Incoming {
     }
 }
 
-/// What an event is to us.
+/// The result of converting an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Converted {
-    /// To be relayed.
+    /// The event is relayed as this message.
     Message(Message),
-    /// Not to be relayed, by this rule.
+    /// The event is not relayed, by this rule.
     Skip(&'static str),
 }
 

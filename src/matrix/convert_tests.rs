@@ -1,4 +1,4 @@
-//! What Matrix events become, and what messages become as Matrix events.
+//! Conversion of Matrix events into messages, and of messages into Matrix events.
 
 use footbridge_core::{
     file::File,
@@ -68,7 +68,7 @@ fn texts_and_emotes_are_posts() {
     assert_eq!(body, Body::plain("x"));
 }
 
-/// The specification, "`m.room.message` msgtypes": what is not understood is shown as its body.
+/// The specification, "`m.room.message` msgtypes": the body of an unknown type is shown.
 #[test]
 fn a_message_of_an_unknown_kind_says_what_its_body_says() {
     for kind in [
@@ -136,7 +136,7 @@ fn the_files_of_a_gallery_are_files() {
         (0..count).map(one).collect::<Vec<_>>()
     };
     let mut many = others(22);
-    // The same file again is none more.
+    // A second copy of a file adds nothing.
     many.extend(others(20));
     let Converted::Message(message) = read(
         "m.room.message",
@@ -826,7 +826,7 @@ fn who_says_it_stands_beside_the_text_and_in_it_for_older_clients() {
         event(Style::Text)["formatted_body"],
         "<strong data-mx-profile-fallback>Bob: </strong>hi"
     );
-    // Without the name an emote would say nothing of who does it.
+    // Without the name an emote would not say who acts.
     assert_eq!(
         event(Style::Emote)[profile],
         json!({ "id": "u1", "displayname": "Bob" })
@@ -865,7 +865,7 @@ fn files_are_read_with_their_captions() {
         "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } });
     let edit = read_file(edit);
     assert!(matches!(&edit.action, Action::Edit { .. }) && edit.files.len() == 1);
-    // C26: what lies nowhere is told in words.
+    // C26: a file without a valid source is named in words.
     let nowhere =
         json!({ "msgtype": "m.image", "body": "cat.png", "url": "https://example.org/cat.png" });
     let nowhere = read_file(nowhere);
@@ -926,7 +926,7 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
         edited("", &both, &["b"]),
         ["remove $words", "remove $a", "send b"]
     );
-    // Words that stand below a file go with it.
+    // A caption is sent with its file.
     let captioned = [("$a", "a")];
     assert_eq!(edited("new", &captioned, &["a"]), ["change $a below"]);
     assert_eq!(
@@ -938,7 +938,7 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
         edited("new", &captioned, &["b"]),
         ["post", "remove $a", "send b"]
     );
-    // A line names what could not be carried, whatever is said beside it.
+    // A line names what could not be sent, whatever else the text says.
     assert_eq!(edited("new", &[("$a", "~a")], &["a"]), ["change $a"]);
     assert_eq!(edited("", &[("$a", "~a")], &["a"]), ["change $a"]);
     let long = "word ".repeat(3_200);
@@ -970,7 +970,7 @@ fn words_that_an_edit_adds_stand_beside_the_line_that_names_a_file_also_among_se
     let mut outgoing = outgoing(edit, &[]);
     outgoing.message.files = vec![cat.clone(), dog.clone()];
     let named = copy("$cat", format!("~{}", cat.digest()));
-    // The other file was carried, or is added by the edit.
+    // The other file was sent, or is added by the edit.
     for (copies, count) in [
         (vec![named.clone(), copy("$dog", dog.digest())], 1),
         (vec![named], 2),
@@ -1002,7 +1002,7 @@ fn an_edit_changes_the_words_and_leaves_the_files() {
         panic!("steps");
     };
     assert!(matches!(&steps[..], [Step::Edit { target, .. }] if target.as_str() == "$words"));
-    // A file without words gets some.
+    // A file without a caption gets one.
     outgoing.copies.remove(0);
     let Plan::Steps(steps) = plan(&outgoing) else {
         panic!("steps");
@@ -1041,7 +1041,7 @@ fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
         panic!("one event");
     };
     assert!(content.text.ends_with(": my cat"));
-    // Where the file is not taken, both are told.
+    // If the file is refused, one line says both.
     let Step::Post { content, .. } = &**instead else {
         panic!("words");
     };

@@ -1,4 +1,4 @@
-//! Who we are to other devices: the cross-signing identity and its recovery key.
+//! The account's cross-signing identity and its recovery key, by which other devices trust this one.
 
 use std::time::Duration;
 
@@ -17,44 +17,46 @@ use tracing::info;
 
 use super::{MatrixError, account::Login, client, request_error::RequestError};
 
-/// Signs our device with the account's identity, which is made when there is none. Answers the recovery key if
-/// this made one. Can be called again after any interruption.
+/// Signs this device with the account's cross-signing identity, and creates the identity if there is none. Returns the
+/// recovery key if this call created one. Can be called again after any interruption.
 pub(super) async fn set_up_cross_signing(
     client: &Client,
     with: &Login<'_>,
 ) -> Result<Option<Secret>, MatrixError> {
-    (with.progress)("Looking at the account's devices");
+    (with.progress)("Reading the account's devices");
     sync(client).await?;
     let mut made = None;
     if identity_exists(client).await? {
         join_identity(client, with).await?;
     } else {
-        (with.progress)("Making the account's cross-signing identity");
+        (with.progress)("Creating the account's cross-signing identity");
         bootstrap(client, with).await?;
     }
     sync(client).await?;
     identity_exists(client).await?;
     require_signed_device(client).await?;
     if load_recovery_key(with).await?.is_none() {
-        (with.progress)("Making a recovery key");
+        (with.progress)("Creating a recovery key");
         let key = make_recovery_key(client).await?;
         store_recovery_key(with, &key).await?;
         made = Some(key);
     }
     save_fingerprints(client, with).await?;
-    info!("This device is signed by its owner");
+    info!("This device is signed with the account's cross-signing identity");
     Ok(made)
 }
 
-/// The device must be signed by its owner, or others have no reason to give it keys or to show what it sends
-/// (B21). Needs no network.
+/// Fails unless this device is cross-signed: otherwise others have no reason to share room keys with it or to trust
+/// what it sends (B21). Needs no network.
 pub(super) async fn require_signed_device(client: &Client) -> Result<(), MatrixError> {
     let device = client
         .encryption()
         .get_own_device()
         .await
         .map_err(|error| {
-            MatrixError::CryptoStore(format!("our own device cannot be read: {error}"))
+            MatrixError::CryptoStore(format!(
+                "the bridge's own device could not be read: {error}"
+            ))
         })?;
     match device {
         Some(device) if device.is_cross_signed_by_owner() => Ok(()),
@@ -71,7 +73,7 @@ async fn sync(client: &Client) -> Result<(), MatrixError> {
         .map_err(|error| RequestError::from(&error).into_matrix_error("read the account's state"))
 }
 
-/// Asks the server, so that what other devices did is seen.
+/// Queries the homeserver, so that changes by other devices are seen.
 async fn identity_exists(client: &Client) -> Result<bool, MatrixError> {
     let own = client.user_id().ok_or(MatrixError::NoAccount)?;
     client
@@ -84,8 +86,8 @@ async fn identity_exists(client: &Client) -> Result<bool, MatrixError> {
         })
 }
 
-/// Makes the identity, unless its private keys are here already, and signs this device. Only ever called for an account
-/// without one or with ours: another it would replace.
+/// Creates the identity, unless its private keys are here already, and signs this device. Only called for an account
+/// without an identity or with the one that this store holds: it would replace any other.
 async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
     let encryption = client.encryption();
     let Err(error) = encryption.bootstrap_cross_signing(None).await else {
@@ -93,10 +95,10 @@ async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError>
     };
     let failed = |error: &matrix_sdk::Error| {
         MatrixError::Identity(format!(
-            "the cross-signing identity cannot be made: {error}"
+            "the cross-signing identity could not be created: {error}"
         ))
     };
-    // Some servers want to see the password once more.
+    // Some homeservers require the password once more.
     let Some(challenge) = error.as_uiaa_response() else {
         return Err(failed(&error));
     };
@@ -113,12 +115,12 @@ async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError>
         .map_err(|error| failed(&error))
 }
 
-/// Becomes part of the identity that exists.
+/// Joins the identity that exists.
 async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
     let mut signed = require_signed_device(client).await.is_ok();
     if !signed && has_identity_keys(client).await {
-        // The login that made the identity was interrupted before it signed anything (F39). The same keys and their
-        // signature of this device are uploaded once more.
+        // The login that created the identity was interrupted before it signed this device (F39). The same keys and
+        // their signature of this device are uploaded once more.
         (with.progress)("Signing this device");
         bootstrap(client, with).await?;
         signed = true;
@@ -146,20 +148,20 @@ async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixEr
     store_recovery_key(with, &key).await
 }
 
-/// Whether the private keys of the account's identity are here.
+/// Whether the private keys of the account's identity are in this store.
 async fn has_identity_keys(client: &Client) -> bool {
     let status = client.encryption().cross_signing_status().await;
     status.is_some_and(|status| status.is_complete())
 }
 
-/// A recovery key for an identity whose private keys we hold and whose recovery key nobody has seen.
+/// Creates a recovery key for an identity whose private keys are in this store and whose recovery key was never shown.
 async fn make_recovery_key(client: &Client) -> Result<Secret, MatrixError> {
     let recovery = client.encryption().recovery();
     let made = if recovery.state() == RecoveryState::Enabled {
         recovery.reset_key().await
     } else {
         match recovery.enable().await {
-            // An interrupted login got as far as the backup.
+            // An interrupted login had already created the backup.
             Err(RecoveryError::BackupExistsOnServer) => recovery.reset_key().await,
             made => made,
         }
@@ -175,7 +177,7 @@ fn recovery_error(error: &RecoveryError) -> MatrixError {
             RequestError::from(error).into_matrix_error("reach the account's secret storage")
         }
         RecoveryError::SecretStorage(SecretStorageError::SecretStorageKey(_)) => {
-            MatrixError::Identity("the recovery key is not the account's".into())
+            MatrixError::Identity("this is not the account's recovery key".into())
         }
         error => MatrixError::Identity(format!("the recovery failed: {error}")),
     }
@@ -189,7 +191,7 @@ async fn load_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixErr
     };
     key.map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
         .transpose()
-        .map_err(|_| MatrixError::Unavailable(anyhow!("the kept recovery key cannot be read")))
+        .map_err(|_| MatrixError::Unavailable(anyhow!("the saved recovery key could not be read")))
 }
 
 async fn store_recovery_key(with: &Login<'_>, key: &Secret) -> Result<(), MatrixError> {
@@ -207,7 +209,9 @@ async fn save_fingerprints(client: &Client, with: &Login<'_>) -> Result<(), Matr
     let master_key = encryption
         .get_user_identity(own)
         .await
-        .map_err(|error| MatrixError::CryptoStore(format!("our identity cannot be read: {error}")))?
+        .map_err(|error| {
+            MatrixError::CryptoStore(format!("the account's identity could not be read: {error}"))
+        })?
         .and_then(|identity| identity.master_key().get_first_key())
         .map(|key| key.to_base64());
     Ok(with

@@ -1,9 +1,10 @@
-//! The encryption store: the SDK's, made whole where a kill between two of its writes would lose a room key.
-//! While a sync is taken in, the SDK writes each new Olm session at once, and the room keys that came through it
-//! only at the end. Killed in between, it reads the same message again with a session that has moved on, cannot,
-//! and the key is gone. The same happens when somebody else encrypts with such a session meanwhile and saves it.
-//! Here what a sync received through a session and the keys that came so are one transaction, and whoever else
-//! saves the session waits for it. Of one key that a sync brings twice, the earlier is stored.
+//! The crypto store: the SDK's store, plus the guarantee that a kill between two of its writes loses no room key.
+//! While the SDK processes a sync, it writes each new Olm session at once, and the room keys that came through the
+//! session only at the end. After a kill in between it would read the same message again with a session whose ratchet
+//! has moved on, fail to decrypt it, and the room key would be lost. The same would happen if another task encrypted
+//! with such a session meanwhile and saved it. Here the messages that a sync received through a session and the room
+//! keys from them are saved in one transaction, and any other task that saves the session waits for it. If a sync
+//! brings one room key twice, the earlier one is stored.
 
 mod key_sharing;
 mod device_cache;
@@ -49,40 +50,43 @@ pub(super) use {key_sharing::sharing, missing_sessions::sending, saves::within_s
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
 
-/// Keeps a session's received messages and the room keys they brought together.
+/// Saves the messages that a session received together with the room keys that they brought.
 ///
-/// A session on its own, saved by a sync, is held back if the sync has received something through it that is not
-/// stored yet: the SDK does so for a sender's first message, and for a message that it decrypted and then refused
-/// (`Account::decrypt_olm_message`). What is held is written with what ends the sync (`receive_sync_changes`), the
-/// one write that names our place in the stream. A kill before leaves nothing of the message, and the one-time key
-/// in the account, so that it is read again as if for the first time; a kill after finds it known.
+/// A session that a sync saves on its own is held back if the sync has received a message through it that is not stored
+/// yet: the SDK does so for a sender's first message, and for a message that it decrypted and then refused
+/// (`Account::decrypt_olm_message`). The held session is written with the changes that end the sync
+/// (`receive_sync_changes`), the one write that contains the sync token. After a kill before that write, nothing of the
+/// message is stored and the one-time key is still in the account, so that the message is read again as if for the
+/// first time; after a kill after it, the message is known.
 ///
-/// Why nothing else suffers:
-/// - A session that others save (they encrypted with it) waits for the end of the sync that received something
-///   through it. The SDK lets a request go only after that save, so nothing was sent from a state that could come
-///   again. Such a session is written as it was when it was looked at, not as a sync may leave it meanwhile.
-/// - A session of ours, made from a claimed key, has received nothing and is written at once.
-/// - The account, with the one-time key used up, is written after the end of the sync, and not at all if that
-///   failed: then the SDK reads it anew from the store. So it can never be there without the session.
-/// - `close` writes nothing: what is held then belongs to a sync that is not finished and will be heard again.
-/// - The empty message that mends a broken session is the one thing the SDK encrypts without saving the session.
+/// Why nothing else breaks:
+/// - A session that another task saves (because it encrypted with it) waits for the end of the sync that received a
+///   message through it. The SDK sends a request only after that save, so nothing was sent from a ratchet state that
+///   could occur again. Such a session is written in the state it had when the save began, not as a sync may change it
+///   meanwhile.
+/// - An outbound session, made from a claimed key, has received nothing and is written at once.
+/// - The account, with the one-time key used up, is written after the end of the sync, and not at all if that write
+///   failed: then the SDK reads the account again from the store. So it is never stored without the session.
+/// - `close` writes nothing: held sessions then belong to an unfinished sync, whose messages come again.
+/// - The empty message that replaces a broken session is the one thing that the SDK encrypts without saving the
+///   session.
 #[derive(Debug)]
 pub(super) struct BufferedCryptoStore {
     inner: SqliteCryptoStore,
     held: Mutex<PendingSessions>,
-    /// One save at a time, so that what is held changes together with what is stored.
+    /// One save at a time, so that held and stored sessions change together.
     saving: tokio::sync::Mutex<()>,
-    /// Counts the syncs that ended.
+    /// Counts the syncs that have ended.
     ended: watch::Sender<u64>,
-    /// Rooms whose events a sync leaves closed.
+    /// Rooms whose events a sync leaves encrypted.
     deferred: DeferredRooms,
     known: DeviceCache,
     reachable: EstablishedSessions,
     outbound: OutboundKeys,
-    /// Users whose devices were saved, for whoever makes sessions with them.
+    /// Users whose devices were saved; key claims establish Olm sessions with them.
     fresh: saves::NewDevices,
     own: OnceCell<(OwnedUserId, OwnedDeviceId)>,
-    /// By which identity each user is believed.
+    /// The pinned identity of each user.
     pins: IdentityPins,
 }
 
@@ -115,8 +119,8 @@ impl CryptoStore for BufferedCryptoStore {
         self.see(&shown).await
     }
 
-    // What is held is looked at before what is stored: a save in between moves from the one to the other, and
-    // nothing may be missed.
+    // Held sessions are read before stored ones: a save in between moves a session from the one to the other, and none
+    // may be missed.
 
     async fn get_sessions(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
         self.sessions_with(sender_key).await
@@ -139,7 +143,7 @@ impl CryptoStore for BufferedCryptoStore {
         self.shown(user_id, devices).await
     }
 
-    // The rest is the inner store's.
+    // All other methods delegate to the inner store.
 
     async fn save_pending_changes(&self, changes: PendingChanges) -> Result<()> {
         self.inner.save_pending_changes(changes).await
@@ -417,13 +421,13 @@ mod tests {
     use std::time::Duration;
     use tokio::time::timeout;
 
-    /// Our store in a directory, and the device of someone who writes to us.
+    /// The bridge's store in a directory, and the device of a user who writes to the bridge.
     struct Scene {
         directory: TempDir,
         store: BufferedCryptoStore,
         account: Account,
         ann: Account,
-        /// Ann's side of the session of her newest first message.
+        /// Ann's side of the session of her newest pre-key message.
         hers: Option<vodozemac::olm::Session>,
     }
 
@@ -464,16 +468,17 @@ mod tests {
             self.ann.identity_keys().curve25519.to_base64()
         }
 
-        /// What the SDK writes for a first message of Ann's: a session she began, and her device, raised to `index`.
+        /// What the SDK writes for a pre-key message of Ann's: an inbound session, and her device, with its wedging
+        /// index raised to `index`.
         async fn first_message(&mut self, index: u8) -> Changes {
             self.account.generate_one_time_keys(1);
             let key = *self.account.one_time_keys().values().next().unwrap();
             self.account.mark_keys_as_published();
-            let ours = self.account.identity_keys().curve25519;
+            let own_key = self.account.identity_keys().curve25519;
             let config = SessionConfig::version_1();
             let mut hers = self
                 .ann
-                .create_outbound_session_helper(config, ours, key, false, self.ann.device_keys())
+                .create_outbound_session_helper(config, own_key, key, false, self.ann.device_keys())
                 .unwrap();
             let to = DeviceData::from_account(&self.account);
             let dummy = ToDeviceDummyEventContent::new();
@@ -507,10 +512,10 @@ mod tests {
             within_sync(self.store.save_changes(changes)).await.unwrap();
         }
 
-        /// Ann writes once more, and it is decrypted.
-        async fn next_message(&mut self, ours: &Session) {
+        /// Ann sends another message, and it is decrypted.
+        async fn next_message(&mut self, session: &Session) {
             let message = self.hers.as_mut().unwrap().encrypt("again").unwrap();
-            ours.inner.lock().await.decrypt(&message).unwrap();
+            session.inner.lock().await.decrypt(&message).unwrap();
         }
 
         /// Whether a new process would find a session that has not received what this one has.
@@ -528,7 +533,8 @@ mod tests {
         }
     }
 
-    /// How many sessions of Ann's a store knows, and the wedging index of her device, the same by both ways.
+    /// How many sessions with Ann a store knows, and the wedging index of her device, which both methods report
+    /// equally.
     async fn known(store: &impl CryptoStore, scene: &Scene) -> (usize, u64) {
         let sessions = store.get_sessions(&scene.ann_key()).await.ok().unwrap();
         let (user, device) = (scene.ann.user_id(), scene.ann.device_id());
@@ -543,7 +549,7 @@ mod tests {
         (sessions.map_or(0, |sessions| sessions.len()), index(&one))
     }
 
-    /// The same of what a new process would find.
+    /// The same, as a new process would find it on disk.
     async fn on_disk(scene: &Scene) -> (usize, u64) {
         known(&Scene::stored(&scene.directory).await, scene).await
     }
@@ -592,11 +598,14 @@ mod tests {
         assert_eq!(known(&stored, &scene).await, (0, 0));
     }
 
-    /// What others save waits until the sync has ended; the bytes on disk until then are `before`.
+    /// A save by another task waits until the sync has ended; until then the disk has `before`.
     async fn waits_for_the_end(scene: &Scene, session: Session, before: (usize, u64)) {
         let mut save = std::pin::pin!(scene.store.save_changes(of(session)));
         let waited = timeout(Duration::from_millis(200), &mut save).await;
-        assert!(waited.is_err(), "the session went before its room key");
+        assert!(
+            waited.is_err(),
+            "the session was written before its room key"
+        );
         assert_eq!(on_disk(scene).await, before);
         scene.sync_saves(end_of_sync()).await;
         save.await.unwrap();
@@ -617,7 +626,7 @@ mod tests {
         scene.sync_saves(changes).await;
         waits_for_the_end(&scene, session.clone(), (0, 0)).await;
         assert_eq!(on_disk(&scene).await, (1, 1));
-        // From now on it is a stored session like any other.
+        // From here on it is a stored session like any other.
         scene.store.save_changes(of(session)).await.unwrap();
     }
 
@@ -630,17 +639,20 @@ mod tests {
         scene.sync_saves(end_of_sync()).await;
 
         scene.next_message(&session).await;
-        // Decrypted and then refused: the sync saves it by itself, and it is held.
+        // Decrypted and then refused: the sync saves the session on its own, and it is held.
         scene.sync_saves(of(session.clone())).await;
         assert!(scene.is_ahead_of_disk(&session).await);
         waits_for_the_end(&scene, session.clone(), (1, 1)).await;
         assert!(!scene.is_ahead_of_disk(&session).await);
 
-        // Decrypted and used: only the end of the sync brings it.
+        // Decrypted and used: only the end of the sync saves the session.
         scene.next_message(&session).await;
         let mut save = std::pin::pin!(scene.store.save_changes(of(session.clone())));
         let waited = timeout(Duration::from_millis(200), &mut save).await;
-        assert!(waited.is_err(), "the session went before its room key");
+        assert!(
+            waited.is_err(),
+            "the session was written before its room key"
+        );
         let end = Changes {
             sessions: vec![session.clone()],
             ..end_of_sync()
@@ -696,7 +708,7 @@ mod tests {
         assert_eq!(on_disk(&scene).await, (1, 7));
     }
 
-    /// The wedging index of Ann's device, as the store says it.
+    /// The wedging index of Ann's device in this store.
     async fn index(store: &impl CryptoStore, scene: &Scene) -> u64 {
         known(store, scene).await.1
     }
@@ -711,7 +723,7 @@ mod tests {
     async fn a_known_device_is_not_read_again_until_a_save_names_its_user() {
         let scene = Scene::open().await;
         assert_eq!(index(&scene.store, &scene).await, 0);
-        // Nobody but this process writes; this shows that the database is not asked.
+        // Only this process writes, so a change behind its back shows that the database is not read.
         let behind = Scene::stored(&scene.directory).await;
         behind
             .save_changes(with_device(scene.device(5)))
@@ -746,7 +758,7 @@ mod tests {
         assert_eq!(index(&scene.store, &scene).await, 0);
     }
 
-    /// A key of a room, shared with everybody as the SDK would leave it.
+    /// A room key, shared with all members as the SDK would leave it.
     async fn shared_key(scene: &Scene) -> OutboundGroupSession {
         let keys = Arc::new(scene.account.identity_keys());
         let key = OutboundGroupSession::new(
@@ -789,7 +801,7 @@ mod tests {
             .await
             .unwrap();
         assert!(!is_good(&scene), "a device has changed");
-        // A send that began before does not make it good again.
+        // A send that began before the change does not make the key valid again.
         scene.store.note_key_shared(room, key.session_id(), before);
         assert!(!is_good(&scene), "a device has changed meanwhile");
 

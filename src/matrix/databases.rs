@@ -1,6 +1,6 @@
-//! The SDK's databases must be there before the SDK is let at them: where one is gone or empty it makes a new one, and
-//! the bridge would go on without keys or without knowing which rooms are encrypted (F09). And they must not hold
-//! statistics of the time when they were empty.
+//! Checks of the SDK's databases before the SDK opens them. Where one is missing or empty, the SDK creates a new one,
+//! and the bridge would continue without keys or without knowing which rooms are encrypted (F09). And the databases
+//! must not hold statistics of the time when they were empty.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -8,10 +8,10 @@ use super::MatrixError;
 
 /// The databases of an account that has logged in.
 const DATABASES: [&str; 2] = ["matrix-sdk-crypto.sqlite3", "matrix-sdk-state.sqlite3"];
-/// How every `SQLite` database begins (<https://sqlite.org/fileformat.html>, 1.3).
+/// The header of every `SQLite` database (<https://sqlite.org/fileformat.html>, 1.3).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Refuses a directory in which one of them is missing or empty. Changes nothing.
+/// Refuses a directory in which one of the databases is missing or empty. Changes nothing.
 pub(super) fn require_databases(directory: &Path) -> Result<(), MatrixError> {
     for name in DATABASES {
         let path = directory.join(name);
@@ -28,11 +28,11 @@ pub(super) fn require_databases(directory: &Path) -> Result<(), MatrixError> {
     Ok(())
 }
 
-/// Removes what `SQLite` once counted in them. To be called before the SDK opens them.
+/// Removes the row statistics of `SQLite` from the databases. Must be called before the SDK opens them.
 ///
 /// `SqliteStoreConfig` runs `PRAGMA optimize=0x10002` by default (matrix-sdk-sqlite 0.18, `utils.rs`, `optimize`): in a
-/// store of one device that notes `1 1` for the table `device`, which `SQLite` scans from then on for each look-up.
-/// The stores are opened without it ([`super::client::store_config`]), but older ones still have the note.
+/// store of one device that saves `1 1` for the table `device`, which `SQLite` scans from then on for each lookup. The
+/// stores are opened without it ([`super::client::store_config`]), but older stores still have those statistics.
 pub(super) async fn drop_statistics(directory: &Path) -> Result<(), footbridge_store::Error> {
     for name in DATABASES {
         let path = directory.join(name);

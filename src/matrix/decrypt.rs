@@ -1,5 +1,5 @@
-//! Opening an event's ciphertext ourselves. The SDK forgets the ciphertext of what it opens, and with it which message
-//! of its key it was; so the events of rooms that we walk reach us closed (see `crypto_store`), and are opened here.
+//! Decryption of events by the bridge itself. The SDK drops the ciphertext of what it decrypts, and with it the ratchet
+//! index; so the events of rooms with a portal arrive encrypted (see `crypto_store`), and are decrypted here.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -17,38 +17,38 @@ use vodozemac::megolm::MegolmMessage;
 
 use super::{Matrix, relation, trust_policy::PinStatus};
 
-/// An event, as open as it can be made.
+/// An event, decrypted if that is possible.
 pub(super) struct DecryptionResult<'a> {
-    /// Decrypted, or with the reason why it is not.
+    /// The event: decrypted, or with the reason why it is not.
     pub event: Cow<'a, TimelineEvent>,
-    /// What it was encrypted with, also where it is still closed.
+    /// The room key and ratchet index of its encryption, also where the event is still encrypted.
     pub opened: Option<DecryptedWith>,
-    /// The identity that had signed the sender's device when its room key came: the public master key. It never
-    /// changes, whatever the homeserver shows later.
+    /// The public master key of the identity that had signed the sender's device when its room key arrived. It never
+    /// changes, whatever identity the homeserver shows later.
     pub signer: Option<String>,
-    /// The same beside the identity by which the sender is believed; of a sender in the clear nobody asks.
+    /// How that identity compares with the sender's pinned one; not looked up for an unencrypted event.
     pub pin: PinStatus,
 }
 
 impl<'a> DecryptionResult<'a> {
-    /// What it was decrypted with, if it was and counts as read.
+    /// The room key and ratchet index, if the event was decrypted and counts as read.
     pub(super) fn opened_with(&self, is_read: bool) -> Option<DecryptedWith> {
         let open = matches!(self.event.kind, TimelineEventKind::Decrypted(_));
         self.opened.clone().filter(|_| open && is_read)
     }
 
-    /// How the event was shown, as it came.
+    /// The event as it arrived in the room, with the digest of its ciphertext.
     pub(super) fn shown(&self, place: &Place, came: &TimelineEvent) -> SeenEvent {
-        let closed = EncryptedFields::of(came.raw().json().get());
+        let encrypted = EncryptedFields::of(came.raw().json().get());
         SeenEvent {
             place: place.clone(),
             event: RemoteId(came.event_id().map(|id| id.to_string()).unwrap_or_default()),
-            ciphertext: closed.map(|closed| closed.content.digest()),
+            ciphertext: encrypted.map(|encrypted| encrypted.content.digest()),
             decrypted_with: self.opened_with(true),
         }
     }
 
-    /// What was never closed.
+    /// An event that was not encrypted.
     fn clear(event: &'a TimelineEvent) -> Self {
         Self {
             event: Cow::Borrowed(event),
@@ -59,7 +59,7 @@ impl<'a> DecryptionResult<'a> {
     }
 }
 
-/// The fields of an encrypted event that say what it was encrypted with.
+/// The fields of an encrypted event that name its encryption.
 #[derive(Deserialize)]
 struct EncryptedFields {
     #[serde(rename = "type")]
@@ -76,13 +76,14 @@ struct Ciphertext {
 }
 
 impl EncryptedFields {
-    /// `None` for what is not encrypted with a room key, or in no shape that anybody knows.
+    /// `None` for an event that is not encrypted with a room key, or whose shape is unknown.
     fn of(json: &str) -> Option<Self> {
-        let closed: Self = serde_json::from_str(json).ok()?;
-        (closed.event_type == "m.room.encrypted").then_some(closed)
+        let fields: Self = serde_json::from_str(json).ok()?;
+        (fields.event_type == "m.room.encrypted").then_some(fields)
     }
 
-    /// Which message of which key it is. Nobody can change that without breaking the signature of the ciphertext.
+    /// The room key and ratchet index of the ciphertext. Nobody can change them without breaking the ciphertext's
+    /// signature.
     fn opened(&self) -> Option<DecryptedWith> {
         let message = MegolmMessage::from_base64(&self.content.ciphertext).ok()?;
         Some(DecryptedWith {
@@ -94,15 +95,15 @@ impl EncryptedFields {
 }
 
 impl Ciphertext {
-    /// A short name, for which nobody finds another ciphertext. Base64 can be written in several ways that decode to the
-    /// same; all of them have this name.
+    /// A digest for which nobody can find another ciphertext. Several Base64 texts decode to the same bytes; all of
+    /// them have the same digest.
     fn digest(&self) -> String {
         let message = MegolmMessage::from_base64(&self.ciphertext);
         let canonical =
             message.map_or_else(|_| self.ciphertext.clone(), |message| message.to_base64());
         let mut text = String::new();
         for byte in Sha256::digest(canonical.as_bytes()) {
-            // Writing into a string cannot fail.
+            // Writing to a string cannot fail.
             write!(text, "{byte:02x}").ok();
         }
         text
@@ -110,7 +111,7 @@ impl Ciphertext {
 }
 
 impl Matrix {
-    /// How events of before a link were shown. Nothing of them is kept but what tells them again.
+    /// Events from before a link, as they arrived. Only what identifies them again is kept.
     pub(super) async fn shown_events(
         &self,
         room: Option<&Room>,
@@ -128,26 +129,26 @@ impl Matrix {
         all
     }
 
-    /// Opens an event that came closed.
+    /// Decrypts an event that arrived encrypted.
     pub(super) async fn try_decrypt<'a>(
         &self,
         room: &Room,
         event: &'a TimelineEvent,
     ) -> DecryptionResult<'a> {
-        let closed = match &event.kind {
+        let encrypted = match &event.kind {
             TimelineEventKind::Decrypted(_) => None,
             TimelineEventKind::UnableToDecrypt { .. } | TimelineEventKind::PlainText { .. } => {
                 EncryptedFields::of(event.raw().json().get())
             }
         };
-        let Some(closed) = closed else {
-            let clear = DecryptionResult::clear(event);
+        let Some(encrypted) = encrypted else {
+            let unencrypted = DecryptionResult::clear(event);
             let TimelineEventKind::Decrypted(open) = &event.kind else {
-                return clear;
+                return unencrypted;
             };
             let sender = open.encryption_info.sender.as_str();
             let session = open.encryption_info.session_id().unwrap_or_default();
-            return self.signed(room, session, sender, clear).await;
+            return self.signed(room, session, sender, unencrypted).await;
         };
         match room
             .decrypt_event(event.raw().cast_ref_unchecked(), None)
@@ -155,22 +156,22 @@ impl Matrix {
         {
             Ok(read) => {
                 let read = DecryptionResult {
-                    opened: closed.opened(),
+                    opened: encrypted.opened(),
                     event: Cow::Owned(relation::with_outer_relation(read, event)),
                     ..DecryptionResult::clear(event)
                 };
-                let session = &closed.content.session_id;
-                self.signed(room, session, &closed.sender, read).await
+                let session = &encrypted.content.session_id;
+                self.signed(room, session, &encrypted.sender, read).await
             }
             Err(error) => {
-                warn!(matrix.room = %room.room_id(), error = %error, "An event cannot be decrypted now");
+                warn!(matrix.room = %room.room_id(), error = %error, "Failed to decrypt an event");
                 DecryptionResult::clear(event)
             }
         }
     }
 
-    /// An event with the identity under which its room key came. Asked after the SDK has opened it, which may write down
-    /// a signature that has become known meanwhile.
+    /// Adds to an event the identity under which its room key arrived. Looked up after the SDK has decrypted the event,
+    /// which may save a signature that has become known meanwhile.
     async fn signed<'a>(
         &self,
         room: &Room,
@@ -185,34 +186,34 @@ impl Matrix {
         event.pin = match key {
             Ok(key) => {
                 event.signer = key.and_then(|key| signer_of(&key.sender_data, sender));
-                let believed = self.keys.pins();
-                believed.pin_status(sender, event.signer.as_deref())
+                let pins = self.keys.pins();
+                pins.pin_status(sender, event.signer.as_deref())
             }
             Err(error) => {
                 let error = error.to_string();
-                warn!(matrix.room = %room.room_id(), error, "It cannot be read under which identity a room key came; a message is held");
+                warn!(matrix.room = %room.room_id(), error, "Failed to read the identity of a room key; message held");
                 PinStatus::Changed
             }
         };
         event
     }
 
-    /// Whether the key with this id is one of another room: then the ciphertext was moved here from there.
+    /// Whether this session id is of another room's key: then the ciphertext was copied here from that room.
     pub(super) async fn is_of_another_room(&self, room: &Room, session: &str) -> bool {
         for other in self.client.rooms() {
             let id = other.room_id();
             if id == room.room_id() {
                 continue;
             }
-            let found = self.keys.get_inbound_group_session(id, session).await;
-            if matches!(found, Ok(Some(_))) {
+            let key = self.keys.get_inbound_group_session(id, session).await;
+            if matches!(key, Ok(Some(_))) {
                 return true;
             }
         }
         false
     }
 
-    /// An entry that waits, as the event it was.
+    /// An undecryptable entry, as the event that arrived.
     pub(super) fn as_received(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
         let raw = String::from_utf8(waiting.raw.clone()).ok()?;
         let raw = Raw::from_json_string(raw).ok()?;
@@ -220,7 +221,7 @@ impl Matrix {
     }
 }
 
-/// The public master key of the identity that had signed the device of this sender when the room key came.
+/// The public master key of the identity that had signed this sender's device when the room key arrived.
 fn signer_of(data: &SenderData, sender: &str) -> Option<String> {
     match data {
         SenderData::VerificationViolation(known)
@@ -245,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    /// An event that says something by this key, for this room.
+    /// An encrypted text message with this key, for this room.
     fn event(session: &mut GroupSession, room: &str) -> Value {
         let payload = json!({
             "type": "m.room.message",
@@ -282,8 +283,8 @@ mod tests {
                 (session.session_id().as_str(), index, Millis(5))
             );
         }
-        let clear = json!({"type": "m.room.message", "sender": "@ann:x", "origin_server_ts": 5, "content": {}});
-        assert!(EncryptedFields::of(&clear.to_string()).is_none());
+        let plaintext = json!({"type": "m.room.message", "sender": "@ann:x", "origin_server_ts": 5, "content": {}});
+        assert!(EncryptedFields::of(&plaintext.to_string()).is_none());
         let mut nonsense = event(&mut session, "!room:x");
         nonsense["content"]["ciphertext"] = "nonsense".into();
         assert!(
@@ -345,11 +346,11 @@ mod tests {
             let plain = session.encrypt(text).to_base64();
             let padded = format!("{plain}{}", "=".repeat((4 - plain.len() % 4) % 4));
             let name = |ciphertext: &str| {
-                let closed = Ciphertext {
+                let ciphertext = Ciphertext {
                     session_id: session.session_id(),
                     ciphertext: ciphertext.to_owned(),
                 };
-                closed.digest()
+                ciphertext.digest()
             };
             assert_eq!(name(&plain), name(&padded));
             assert!(!names.contains(&name(&plain)));

@@ -1,9 +1,9 @@
-//! Giving a device up: for another (`device reset`) or for good (`logout`). The queue, the links and our places in the
-//! streams stay; the keys go.
+//! Replacing the device (`device reset`) or logging it out for good (`logout`). The queue, the links and the cursors
+//! stay; the keys are removed.
 //!
-//! The homeserver knows transaction ids per device, so a send of the old device whose outcome nobody wrote down cannot
-//! be repeated by the new one: it is looked for while the keys are still there, and what is found is kept. A kill at any
-//! moment leaves either the old device as it was or the new one, which `footbridge login` then finishes.
+//! The homeserver knows transaction ids per device, so the new device cannot repeat a send of the old one whose outcome
+//! was not recorded: such sends are looked up while the keys are still there, and the found events are saved. A kill at
+//! any moment leaves either the old device as it was or the new one, which `footbridge login` then finishes.
 
 use std::time::Duration;
 
@@ -34,12 +34,12 @@ use super::{
     unanswered_sends,
 };
 
-/// The homeserver's clock may differ from ours by so much.
+/// How much the homeserver's clock may differ from the local one.
 const CLOCK_SKEW: Duration = Duration::from_hours(1);
-/// How many pages of each room are read at most.
+/// The most pages of each room that are read.
 const MAX_PAGES: usize = 40;
 
-/// Puts a new device in the place of the present one. The password is tried before anything is given up.
+/// Replaces the current device by a new one. The password is tried before anything is removed.
 #[must_use]
 pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
@@ -49,41 +49,41 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         let homeserver = account::homeserver(&account.info, &with.config)?;
         let fresh = client::build_without_stores(&homeserver, with.http.clone()).await?;
         let (session, life) = account::log_in_with_password(&fresh, &with, None).await?;
-        (with.progress)("Looking for what the old device has sent");
-        let found = match former_sends(&fresh, &account, &with).await {
-            Ok(found) => found,
+        (with.progress)("Looking up what the old device has sent");
+        let sends = match former_sends(&fresh, &account, &with).await {
+            Ok(sends) => sends,
             Err(error) => {
-                // Nobody needs the new device then.
-                let _gone = fresh.matrix_auth().logout().await;
+                // Without the reset nobody needs the new device.
+                let _logged_out = fresh.matrix_auth().logout().await;
                 return Err(error);
             }
         };
-        let mut face = account.info.clone();
-        face.device_id = session.meta.device_id.to_string();
+        let mut info = account.info.clone();
+        info.device_id = session.meta.device_id.to_string();
         let sealed = account::sealed(&session, life)?;
         with.store
-            .replace_device(&face, &sealed, &found, with.clock.now())
+            .replace_device(&info, &sealed, &sends, with.clock.now())
             .await?;
-        info!("Another device has taken the place of the old one");
+        info!("A new device has replaced the old one");
         crash_points::point("device.replaced");
         account::login(with).await
     })
 }
 
-/// Logs the device out and forgets its keys.
+/// Logs the device out and removes its keys.
 #[must_use]
 pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
     Box::pin(async move {
         let state = session::ask(&with.store, &with.config, &with.http).await?;
         let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-        let mut found = Vec::new();
+        let mut sends = Vec::new();
         match state {
             SessionState::Accepted => {
                 let homeserver = account::homeserver(&account.info, &with.config)?;
                 let client = client::build_without_stores(&homeserver, with.http.clone()).await?;
                 account::restore(&client, &account.session).await?;
-                (with.progress)("Looking for what the device has sent");
-                found = former_sends(&client, &account, &with).await?;
+                (with.progress)("Looking up what the device has sent");
+                sends = former_sends(&client, &account, &with).await?;
                 (with.progress)("Logging out");
                 client
                     .matrix_auth()
@@ -105,15 +105,15 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
                 )));
             }
         }
-        with.store.forget_account(&found).await?;
+        with.store.forget_account(&sends).await?;
         account::remove_keys(&with.store)
     })
 }
 
-/// Finishes what a reset began: puts the old keys away. Before anything is kept in their place.
+/// Finishes what a reset began: removes the old keys. Called before anything is stored in their place.
 pub(super) async fn discard_old_keys(store: &Store) -> Result<(), MatrixError> {
-    if let Some(retired) = store.former_device().await?
-        && retired.store_in_place
+    if let Some(former) = store.former_device().await?
+        && former.store_in_place
     {
         account::remove_keys(store)?;
         store.mark_former_store_moved().await?;
@@ -126,11 +126,11 @@ pub(super) async fn log_out_old_device(
     store: &Store,
     http: &reqwest::Client,
 ) -> Result<(), MatrixError> {
-    let Some(retired) = store.former_device().await? else {
+    let Some(former) = store.former_device().await? else {
         return Ok(());
     };
-    let session: Option<MatrixSession> = serde_json::from_slice(&retired.session.0).ok();
-    let server = Url::parse(&retired.homeserver).ok();
+    let session: Option<MatrixSession> = serde_json::from_slice(&former.session.0).ok();
+    let server = Url::parse(&former.homeserver).ok();
     if let (Some(session), Some(server)) = (session, server) {
         match session::log_out(&server, session, http).await {
             SessionState::Unknown => {
@@ -140,7 +140,7 @@ pub(super) async fn log_out_old_device(
                 return Ok(());
             }
             SessionState::Expired => warn!(
-                matrix.device = retired.device_id,
+                matrix.device = former.device_id,
                 "The old device's session has expired, so it cannot log itself out: remove it with another client"
             ),
             SessionState::Accepted | SessionState::Gone => info!("The old device is logged out"),
@@ -149,7 +149,7 @@ pub(super) async fn log_out_old_device(
     Ok(store.forget_former_device().await?)
 }
 
-/// What our account has sent into rooms that something is still owed to, as far as the old device's keys tell.
+/// The events of this account in rooms with pending deliveries, as far as the old device's keys can decrypt them.
 async fn former_sends(
     client: &Client,
     account: &Account,
@@ -159,13 +159,13 @@ async fn former_sends(
     let portals = with.store.portals().await?;
     let mut rooms: Vec<(Place, Millis)> = Vec::new();
     for counters in &all_counters {
-        let owed = counters.oldest_pending.filter(|_| {
+        let oldest = counters.oldest_pending.filter(|_| {
             counters.lane.toward == footbridge_store::Side::Matrix && counters.pending > 0
         });
         let portal = portals
             .iter()
             .find(|portal| portal.id == counters.lane.portal);
-        if let (Some(since), Some(portal)) = (owed, portal) {
+        if let (Some(since), Some(portal)) = (oldest, portal) {
             rooms.push((portal.room.clone(), since));
         }
     }
@@ -173,7 +173,7 @@ async fn former_sends(
         return Ok(Vec::new());
     }
     let keys = old_keys(account, with).await;
-    let mut found = Vec::new();
+    let mut sends = Vec::new();
     for (place, since) in rooms {
         let Ok(room) = RoomId::parse(place.address()) else {
             continue;
@@ -184,12 +184,12 @@ async fn former_sends(
             place: &place,
             since,
         };
-        reader.read(client, &room, &mut found).await?;
+        reader.read(client, &room, &mut sends).await?;
     }
-    Ok(found)
+    Ok(sends)
 }
 
-/// The old device's keys, for reading. Where they are gone what they would open stays closed.
+/// The old device's keys, for reading. Without them, encrypted events stay undecrypted.
 async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
     let directory = account::directory(&with.store);
     let key = with.key.derive(account::KEY_PURPOSE);
@@ -218,7 +218,7 @@ impl Reader<'_> {
         &self,
         client: &Client,
         room: &RoomId,
-        found: &mut Vec<FormerSend>,
+        sends: &mut Vec<FormerSend>,
     ) -> Result<(), MatrixError> {
         let mut from = None;
         for _ in 0..MAX_PAGES {
@@ -228,10 +228,10 @@ impl Reader<'_> {
             request.from.clone_from(&from);
             let page = match client.send(request).await {
                 Ok(page) => page,
-                // We are not in that room: nothing is owed there that anybody could see.
+                // The account is not in that room: no event of a pending delivery could be visible there.
                 Err(error) => match RequestError::from(&error) {
                     RequestError::Forbidden(_) | RequestError::NotFound(_) => return Ok(()),
-                    fault => return Err(fault.into_matrix_error("read a room")),
+                    error => return Err(error.into_matrix_error("read a room")),
                 },
             };
             for event in &page.chunk {
@@ -243,7 +243,7 @@ impl Reader<'_> {
                     return Ok(());
                 }
                 if envelope.sender == self.own {
-                    found.extend(self.look_at(room, raw, &envelope).await);
+                    sends.extend(self.look_at(room, raw, &envelope).await);
                 }
             }
             match page.end {

@@ -1,11 +1,11 @@
-//! One room key that comes twice in one sync. Whoever writes to us anew after a new Olm session shares the key
-//! again, from where it stands by then; a bridge that was away receives both at once. The SDK compares each with
-//! the store, which has neither yet, and would write the second over the first: everything before it could then
-//! never be read.
+//! One room key that arrives twice in one sync. A sender that writes after establishing a new Olm session shares the
+//! key again, from its current ratchet index on; a bridge that was offline receives both at once. The SDK compares each
+//! with the store, which has neither yet, and would overwrite the first with the second: all messages before that index
+//! could then never be decrypted.
 
 use matrix_sdk_crypto::olm::InboundGroupSession;
 
-/// Of the keys of one session by one sender keeps the one that reads the most.
+/// Of the keys of one session by one sender keeps the one with the lowest index.
 pub(super) fn keep_earliest(keys: &mut Vec<InboundGroupSession>) {
     let mut kept: Vec<InboundGroupSession> = Vec::with_capacity(keys.len());
     for key in keys.drain(..) {
@@ -67,7 +67,7 @@ mod tests {
         for order in [[&first, &again], [&again, &first]] {
             let mut keys: Vec<_> = order.into_iter().cloned().collect();
             keys.push(shared(&ann, &other));
-            // Somebody else's copy proves nothing about Ann and must not stand in for hers.
+            // Eve's copy proves nothing about Ann and must not replace hers.
             keys.push(foreign.clone());
             keep_earliest(&mut keys);
             let indices: Vec<_> = keys

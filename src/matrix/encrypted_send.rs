@@ -1,5 +1,5 @@
-//! Sending into an encrypted room. Where all members have the room's key and nothing has changed since the SDK made
-//! sure of it, the event is encrypted with that key at once; otherwise the SDK goes through all members first.
+//! Sending into an encrypted room. If all members have the room key and nothing has changed since the SDK checked that,
+//! the event is encrypted with that key at once; otherwise the SDK goes through all members first.
 
 use matrix_sdk::{
     Room,
@@ -18,7 +18,7 @@ use super::{Matrix, crypto_store, send::put};
 /// An event that was sent.
 pub(super) struct SentEvent {
     pub event: OwnedEventId,
-    /// Whether it went encrypted.
+    /// Whether it was sent encrypted.
     pub encrypted: bool,
 }
 
@@ -32,8 +32,8 @@ impl From<SendMessageLikeEventResult> for SentEvent {
 }
 
 impl Matrix {
-    /// Sends an event that must be encrypted. To be called with the room's turn, after `Matrix::guard` has said that the
-    /// SDK would encrypt it.
+    /// Sends an event that must be encrypted. Must be called with the room's lock, after `Matrix::guard` has confirmed
+    /// that the SDK would encrypt it.
     pub(super) async fn send_encrypted(
         &self,
         room: &Room,
@@ -42,12 +42,12 @@ impl Matrix {
     ) -> matrix_sdk::Result<SentEvent> {
         if let Some(session) = self.keys.shared_key(room.room_id()) {
             let content: Raw<AnyMessageLikeEventContent> = Raw::new(&content)?.cast_unchecked();
-            let sealed = session.encrypt("m.room.message", &content).await.content;
+            let encrypted = session.encrypt("m.room.message", &content).await.content;
             let request = send_message_event::v3::Request::new_raw(
                 room.room_id().to_owned(),
                 key.to_owned(),
                 MessageLikeEventType::RoomEncrypted,
-                sealed.cast_unchecked(),
+                encrypted.cast_unchecked(),
             );
             let response = self.client.send(request).await?;
             return Ok(SentEvent {

@@ -1,23 +1,23 @@
-//! Where the encryption of a room begins. Nothing is sent in the clear from the moment we hear of it; but what was
-//! written in the clear before it, and is read after we heard of it, crosses.
+//! Where the encryption of a room begins. As soon as the bridge knows of it, nothing is sent in plaintext; but an event
+//! that was written in plaintext before it, and is read after the bridge knows of it, is relayed.
 
 use footbridge_store::{Flag, Place};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 
 use super::{Matrix, MatrixError, timeline::EventFields};
 
-/// A stretch of a room that is walked, oldest event first.
+/// A span of a room's timeline that is processed oldest event first.
 #[derive(Debug)]
 pub(super) struct EncryptionBoundary {
     place: Place,
-    /// Whether the walk is past the beginning of encryption.
+    /// Whether processing is past the beginning of encryption.
     past: bool,
     recorded: bool,
 }
 
 impl Matrix {
-    /// Begins to walk a stretch. `encrypted` says whether the room is encrypted at its end or later, `within` whether
-    /// its encryption begins in the stretch.
+    /// Starts a span. `encrypted` says whether the room is encrypted at the end of the span or later, `within` whether
+    /// its encryption begins in the span.
     pub(super) async fn encryption_boundary(
         &self,
         place: &Place,
@@ -32,7 +32,7 @@ impl Matrix {
         })
     }
 
-    /// Whether a room was encrypted by now, as the last sync that was taken in tells.
+    /// Whether a room is encrypted, as of the last sync that was processed.
     pub(super) async fn is_encrypted(
         &self,
         room: &Room,
@@ -43,13 +43,13 @@ impl Matrix {
 }
 
 impl EncryptionBoundary {
-    /// Walks one event. Answers whether nothing in the clear is taken any more.
+    /// Processes one event. Returns whether plaintext is refused from here on.
     pub(super) fn pass(&mut self, event: &TimelineEvent) -> bool {
         self.past = self.past || shows_encryption(event);
         self.past
     }
 
-    /// What must be raised with what was walked so far.
+    /// The flags that must be saved together with the events processed so far.
     pub(super) fn flags(&mut self) -> Vec<(Place, Flag)> {
         if !self.past || self.recorded {
             return Vec::new();
@@ -61,8 +61,8 @@ impl EncryptionBoundary {
     }
 }
 
-/// Whether the encryption of the room begins with this event. One that changes the settings of a room that is
-/// encrypted already takes the place of another.
+/// Whether the encryption of the room begins with this event. An event that changes the settings of an encrypted room
+/// replaces another one.
 pub(super) fn begins_encryption(event: &TimelineEvent) -> bool {
     EventFields::open(event).is_some_and(|envelope| {
         envelope.event_type == "m.room.encryption"

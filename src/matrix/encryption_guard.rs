@@ -1,4 +1,4 @@
-//! Whoever sends something asks here first whether it may go, and whether it will be encrypted (P04).
+//! The check before every send: whether the event may be sent, and whether it will be encrypted (P04).
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use super::{
     send::not_sent,
 };
 
-/// How long a lane waits whose room would not be encrypted although it was.
+/// How long a lane waits when the homeserver reports its encrypted room as unencrypted.
 const DOWNGRADE_RETRY: Duration = Duration::from_mins(1);
 
-/// How long a lane waits until the SDK knows as well that its room is encrypted.
+/// How long a lane waits until the SDK also knows that its room is encrypted.
 const BOUNDARY_RETRY: Duration = Duration::from_secs(2);
 
 impl Matrix {
-    /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
-    /// whether it will.
+    /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Returns whether it
+    /// will.
     ///
-    /// What the SDK knows of a room is as old as the last sync, so the homeserver itself is asked before anything
-    /// goes in the clear (F36). What remains is encryption that begins between its answer and our event: some
-    /// milliseconds, in which every client sends in the clear.
+    /// The SDK's knowledge of a room is as old as the last sync, so the homeserver is asked before anything is sent in
+    /// plaintext (F36). What remains is encryption that begins between its answer and the event: some milliseconds, in
+    /// which every client sends in plaintext.
     pub(super) async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
         let kept =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
@@ -51,7 +51,7 @@ impl Matrix {
                 return Err(retry(
                     Some(BOUNDARY_RETRY),
                     Outcome::NotDone,
-                    "the room has just been encrypted, and nobody there has agreed yet",
+                    "the room has just been encrypted, and nobody there has given consent yet",
                 ));
             }
         }
@@ -61,7 +61,7 @@ impl Matrix {
             EncryptionDecision::NotYet => Err(retry(
                 Some(BOUNDARY_RETRY),
                 Outcome::NotDone,
-                "the room has just been encrypted, and the sync that tells of it has not come yet",
+                "the room has just been encrypted, and no sync has reported it yet",
             )),
             EncryptionDecision::Downgraded => {
                 self.alarms.record(SecurityClass::Downgrade, 1);
@@ -79,7 +79,7 @@ impl Matrix {
     }
 }
 
-/// Asks the homeserver, and nobody's memory, whether the room is encrypted.
+/// Asks the homeserver, not the SDK's cache, whether the room is encrypted.
 async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
     let request = get_state_event_for_key::v3::Request::new(
         room.room_id().to_owned(),
@@ -90,7 +90,7 @@ async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
         Ok(_) => Ok(true),
         Err(error) => match RequestError::from(&error) {
             RequestError::NotFound(_) => Ok(false),
-            fault => Err(not_sent(&fault)),
+            error => Err(not_sent(&error)),
         },
     }
 }

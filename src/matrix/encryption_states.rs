@@ -1,32 +1,32 @@
-//! Whether something may be sent into a room, by what is known of its encryption (P04). Pure: nothing goes in the clear
-//! where the room is, or ever was, encrypted.
+//! What may be sent into a room, by what is known of its encryption (P04). Pure: nothing is sent in plaintext where the
+//! room is, or ever was, encrypted.
 
 /// What is known of a room's encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EncryptionState {
-    /// It is or was encrypted, as our own database has it.
+    /// It is or was encrypted, by the bridge's own database.
     pub ever: bool,
     /// The SDK will encrypt what is sent now.
     pub will_encrypt: bool,
-    /// The homeserver says, asked this moment, that the room is encrypted.
+    /// The homeserver, asked right now, says that the room is encrypted.
     pub is_now: bool,
 }
 
 /// What may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EncryptionDecision {
-    /// The room is in the clear and always was.
+    /// Plaintext: the room is and always was unencrypted.
     Plaintext,
-    /// It will be encrypted.
+    /// An encrypted event.
     Encrypted,
-    /// The room has just been encrypted, and the SDK does not know it yet: nothing before it does.
+    /// Nothing until the SDK knows that the room has just been encrypted.
     NotYet,
-    /// The room was encrypted, and the homeserver denies it: nothing.
+    /// Nothing: the room was encrypted, and the homeserver denies it.
     Downgraded,
 }
 
 impl EncryptionState {
-    /// Whether the room is encrypted and our database does not know it.
+    /// Whether the room is encrypted and the bridge's database does not know it.
     pub(super) fn is_newly_encrypted(self) -> bool {
         !self.ever && (self.will_encrypt || self.is_now)
     }

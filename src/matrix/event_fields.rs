@@ -1,4 +1,4 @@
-//! What an event says outside of its content, and what its sender is called.
+//! The fields of an event outside of its content, and the display names of senders.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use matrix_sdk::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// No id of Matrix is longer, in bytes.
+/// The longest id in Matrix, in bytes.
 const MAX_ID: usize = 255;
 
-/// The fields of an event that decide about it.
+/// The fields of an event that decide what happens with it.
 #[derive(Deserialize)]
 pub(super) struct EventFields {
     pub event_id: String,
@@ -28,12 +28,12 @@ pub(super) struct EventFields {
     pub redacts: Option<String>,
     #[serde(default)]
     pub unsigned: Unsigned,
-    /// It came encrypted and is of a kind that counts only where the homeserver has checked it.
+    /// The event was encrypted, and its type counts only where the homeserver has checked the event.
     #[serde(skip)]
     pub unchecked: bool,
 }
 
-/// What the server adds to an event.
+/// The fields that the homeserver adds to an event.
 #[derive(Default, Deserialize)]
 pub(super) struct Unsigned {
     pub transaction_id: Option<String>,
@@ -55,8 +55,8 @@ impl EventFields {
         })
     }
 
-    /// What was encrypted, the homeserver never saw: it has not checked whether the sender may change the room, or redact
-    /// what somebody else wrote. So nothing in there makes a state event or a redaction.
+    /// The homeserver never saw what was encrypted: it has not checked whether the sender may change the room's state
+    /// or redact another user's event. So nothing inside makes a state event or a redaction.
     fn mark_unchecked(mut self) -> Self {
         let is_state = self.state_key.take().is_some();
         self.redacts = None;
@@ -64,8 +64,8 @@ impl EventFields {
         self
     }
 
-    /// What a redaction redacts: it stands where the homeserver has looked, by the version of the room. Where that is not
-    /// known, nothing may say otherwise.
+    /// The target of a redaction, from the field that the homeserver checks in this room version. If the version is
+    /// unknown, the two fields must not contradict each other.
     pub(super) fn redacted(&self, rules: Option<&RedactionRules>) -> Option<RemoteId> {
         let inside = self.content.get("redacts").and_then(Value::as_str);
         let beside = self.redacts.as_deref();
@@ -80,7 +80,7 @@ impl EventFields {
             .map(RemoteId::from)
     }
 
-    /// Whether it was redacted itself: its content is gone then, but for what the room version keeps.
+    /// Whether the event was redacted: its content is then gone, except for what the room version keeps.
     pub(super) fn is_redacted(&self) -> bool {
         self.unsigned.redacted_because.is_some()
             || self
@@ -89,12 +89,12 @@ impl EventFields {
                 .is_some_and(serde_json::Map::is_empty)
     }
 
-    /// Whether this user entered the room by this event.
+    /// Whether this user joined the room by this event.
     pub(super) fn is_join_of(&self, user: &UserId) -> bool {
         self.joiner() == Some(user.as_str())
     }
 
-    /// Who entered the room by this event.
+    /// The user who joined the room by this event.
     pub(super) fn joiner(&self) -> Option<&str> {
         fn membership(content: &Value) -> Option<&str> {
             content.get("membership").and_then(Value::as_str)
@@ -105,7 +105,7 @@ impl EventFields {
         self.state_key.as_deref().filter(|_| joins)
     }
 
-    /// The room that takes this one's place, if the event says so.
+    /// The room that replaces this one, if the event says so.
     pub(super) fn successor(&self) -> Option<&str> {
         let moved = self.event_type == "m.room.tombstone" && self.state_key.as_deref() == Some("");
         let next = self.content.get("replacement_room");
@@ -114,23 +114,23 @@ impl EventFields {
     }
 }
 
-/// Whether events of this type count in the clear only: redactions, state, and what is encrypted once more.
+/// Whether events of this type count only unencrypted: redactions, state events, and doubly encrypted events.
 fn is_never_encrypted(event_type: &str) -> bool {
     matches!(event_type, "m.room.redaction" | "m.room.encrypted")
         || super::convert::is_state(event_type)
 }
 
-/// The names of senders, as far as one walk has looked them up.
+/// Display names of senders, as far as this batch of events has looked them up.
 #[derive(Debug, Default)]
 pub(super) struct DisplayNames(HashMap<String, String>);
 
 impl DisplayNames {
-    /// Takes in what a page of history says about members.
+    /// Records the display name in a member event from a page of history.
     pub(super) fn learn(&mut self, user: &str, name: &str) {
         self.0.insert(user.to_owned(), name.to_owned());
     }
 
-    /// The name people see in the room; the user id when there is none. No request is made for it.
+    /// The display name in the room; the user id if there is none. No request is made for it.
     pub(super) async fn of(&mut self, room: &Room, user: &str) -> String {
         if let Some(name) = self.0.get(user) {
             return name.clone();
@@ -216,8 +216,8 @@ mod tests {
             (&new, None, Some("$inside")),
             (&long, Some(&v10), None),
         ] {
-            let found = envelope(event.clone()).redacted(rules);
-            assert_eq!(found, target.map(RemoteId::from), "{event} {rules:?}");
+            let actual = envelope(event.clone()).redacted(rules);
+            assert_eq!(actual, target.map(RemoteId::from), "{event} {rules:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Gaps: what a limited timeline left out is fetched page by page, backwards, until an event is met that was
-//! walked before, and journalled oldest first. The same code serves start, outage and join.
+//! Filling gaps: events that a limited timeline omitted are fetched page by page, backwards, up to an event that was
+//! processed before, and written to the journal oldest first. The same code serves start, outage and join.
 //!
-//! History is ordered otherwise than syncs are: an event of another server that arrives late stands among those that
-//! were walked before. So a gap overlaps what is older, and what is not known of it is taken as well.
+//! The order of history differs from that of syncs: an event of another server that arrives late is among events that
+//! were processed before. So a gap overlaps older events, and unknown ones among them are accepted as well.
 
 use std::collections::HashSet;
 
@@ -20,23 +20,23 @@ use super::{
     timeline::{DisplayNames, EventOutcome},
 };
 
-/// So many of them are journalled at once, and the gap is that much shorter: a process that dies again and again gets
-/// on all the same.
+/// How many events are written to the journal at once; the gap is then shorter by them, so that a process that is
+/// killed again and again still makes progress.
 const CHUNK: usize = 100;
 
-/// How filling a gap ended.
+/// The result of filling a gap.
 #[derive(Debug)]
 pub(super) enum GapFill {
-    /// All of it is in the journal; this is the newest event of it, if it held any.
+    /// All events are in the journal; with the newest of them, if there was one.
     Complete(Option<RemoteId>),
-    /// Told to stop; the gap stays open.
+    /// Stopped; the gap stays open.
     Stopped,
-    /// The server would not; the gap stays open.
+    /// The homeserver refused or failed; the gap stays open.
     Failed(RequestError),
 }
 
 impl Matrix {
-    /// Fills one gap. What is left of it when this ends early is in `gap`.
+    /// Fills one gap. If this ends early, `gap` is what remains of it.
     pub(super) async fn fill(
         &self,
         room: &Room,
@@ -46,7 +46,7 @@ impl Matrix {
     ) -> Result<GapFill, MatrixError> {
         let first = match self.first_after_entry(room, gap).await {
             Ok(first) => first,
-            Err(fault) => return Ok(GapFill::Failed(fault)),
+            Err(error) => return Ok(GapFill::Failed(error)),
         };
         let GapPages {
             all: mut pages,
@@ -58,10 +58,10 @@ impl Matrix {
         {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(GapFill::Stopped),
-            Err(fault) => return Ok(GapFill::Failed(fault)),
+            Err(error) => return Ok(GapFill::Failed(error)),
         };
         let encrypted = self.is_encrypted(room, &gap.place).await?;
-        let mut beginning = self
+        let mut boundary = self
             .encryption_boundary(&gap.place, encrypted, begins)
             .await?;
         let mut newest = None;
@@ -75,7 +75,7 @@ impl Matrix {
             };
             let (mut events, overlap, mut names) = match fetched {
                 Ok(fetched) => (fetched.events, fetched.overlap, fetched.names),
-                Err(fault) => return Ok(GapFill::Failed(fault)),
+                Err(error) => return Ok(GapFill::Failed(error)),
             };
             let known = overlap.iter().filter_map(id_of).collect();
             let known = self.store.known_events(&gap.place, known).await?;
@@ -90,15 +90,15 @@ impl Matrix {
                 let older: Vec<RemoteId> = late.iter().filter_map(id_of).collect();
                 chunk.append(&mut late);
                 let mut batch = self
-                    .process_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
+                    .process_chunk(room, gap, chunk, (&mut names, &mut boundary), inbox)
                     .await?;
-                batch.flags = beginning.flags();
+                batch.flags = boundary.flags();
                 let older = older
                     .into_iter()
                     .map(|event_id| (gap.place.clone(), event_id));
                 batch.out_of_order = older.collect();
                 if begins {
-                    // It stood in the clear while we were in it, however short.
+                    // The room was unencrypted while the account was in it, however briefly.
                     batch.unencrypted.push(gap.place.clone());
                 }
                 batch.filled.push(gap.clone());
@@ -124,8 +124,8 @@ impl Matrix {
         Ok(GapFill::Complete(newest))
     }
 
-    /// Of a page, newest first: whether something on it was walked before, and where, behind all such, the first event
-    /// stands that was seen before the room was linked.
+    /// For a page, newest first: whether an event on it was processed before, and the position of the first event older
+    /// than all such that was seen before the room was linked.
     pub(super) async fn before_link(
         &self,
         gap: &Gap,
@@ -150,28 +150,28 @@ impl Matrix {
         Ok((last_known.is_some(), before.map(|(place, _)| place)))
     }
 
-    /// Walks a part of a page, oldest first.
+    /// Processes a part of a page, oldest first.
     async fn process_chunk(
         &self,
         room: &Room,
         gap: &Gap,
         events: Vec<TimelineEvent>,
-        (names, beginning): (&mut DisplayNames, &mut EncryptionBoundary),
+        (names, boundary): (&mut DisplayNames, &mut EncryptionBoundary),
         inbox: &Inbox,
     ) -> Result<Batch, MatrixError> {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
-            let encrypted = beginning.pass(event);
+            let encrypted = boundary.pass(event);
             sync_response::changes(self, &gap.place, event, &mut batch);
             match self
                 .process_event(room, &gap.place, event, names, encrypted)
                 .await
             {
                 EventOutcome::Nothing => {}
-                EventOutcome::Arrival(found) => found.file(&mut batch),
-                EventOutcome::OwnAccount(found) => {
+                EventOutcome::Arrival(processed) => processed.file(&mut batch),
+                EventOutcome::OwnAccount(processed) => {
                     shared = true;
-                    found.file(&mut batch);
+                    processed.file(&mut batch);
                 }
             }
         }
@@ -182,8 +182,8 @@ impl Matrix {
     }
 }
 
-/// What of an overlap, newest first, arrived late: it is not known, and something older is. What is older than all
-/// that is known may have been written before the room was linked.
+/// The events of an overlap, newest first, that arrived late: they are unknown, and an older event is known. Events
+/// older than all known ones may have been written before the room was linked.
 fn late(mut overlap: Vec<TimelineEvent>, known: &HashSet<RemoteId>) -> Vec<TimelineEvent> {
     let is_known = |event: &TimelineEvent| id_of(event).is_some_and(|id| known.contains(&id));
     let linked = overlap.iter().rposition(is_known).unwrap_or_default();

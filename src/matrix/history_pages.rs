@@ -1,9 +1,9 @@
 //! Pages of a room's history: as many as a gap needs, newest first.
 //!
-//! Pages are asked for from the newest event on and not from a position that a sync has named: some homeservers take
-//! that position as exclusive, and leave out the newest event of the sync. What the sync brought last must be on a page;
-//! where it is not, what stands around it is asked for. Where our own entry is sought, nothing from before it is taken,
-//! whether a page shows it or not.
+//! Pages are requested from the newest event on and not from a position in a sync response: some homeservers treat that
+//! position as exclusive and omit the newest event of the sync. The newest event that the sync brought must be on a
+//! page; otherwise the events around it are requested. Where the bridge's own join is the end of the gap, no event from
+//! before it is accepted, whether a page shows the join or not.
 
 use footbridge_store::{Gap, RemoteId};
 use matrix_sdk::{
@@ -27,15 +27,15 @@ use super::{
     timeline::{DisplayNames, EventFields},
 };
 
-/// Pages that stay in memory between finding the end of a gap and journalling it (500 events each). Those
-/// beyond are fetched a second time.
+/// Pages that stay in memory between finding the end of a gap and writing it to the journal (500 events each). Further
+/// pages are fetched a second time.
 const MAX_PAGES_IN_MEMORY: usize = 10;
 /// Events on a page.
 pub(super) const PAGE: u16 = 500;
-/// So many events before the end of a gap are looked at.
+/// How many events before the end of a gap are compared with the journal.
 const OVERLAP_EVENTS: u16 = 50;
 
-/// One page of history, as long as it is kept.
+/// One page of history, as long as it is kept in memory.
 pub(super) struct HistoryPage {
     /// `None` for the newest page, which is always kept.
     pub from: Option<String>,
@@ -47,36 +47,36 @@ pub(super) struct HistoryPage {
 /// The pages of a gap, newest first.
 pub(super) struct GapPages {
     pub all: Vec<HistoryPage>,
-    /// Whether the encryption of the room begins in one of them.
+    /// Whether the encryption of the room begins on one of them.
     pub begins: bool,
-    /// Where nothing of the gap is taken: how far the room counts as walked all the same.
+    /// Up to where the room counts as processed although no event of the gap is accepted.
     pub skip_to: Option<RemoteId>,
 }
 
-/// Where a gap ends, at its older side.
+/// The older end of a gap.
 pub(super) struct GapBounds<'a> {
     pub gap: &'a Gap,
-    /// Our entry is sought: the homeserver says that this event was the first after it.
+    /// The end is the bridge's own join: the homeserver says that this event was the first after it.
     pub first: Option<&'a EventId>,
 }
 
-/// A page as fetched: newest first, cut where the gap ends.
+/// A fetched page: newest first, cut at the end of the gap.
 #[derive(Default)]
 pub(super) struct FetchedPage {
     pub events: Vec<TimelineEvent>,
-    /// What stands before the end of the gap, newest first.
+    /// The events before the end of the gap, newest first.
     pub overlap: Vec<TimelineEvent>,
     pub names: DisplayNames,
-    /// Where to go on; `None` at the end of the gap.
+    /// Where to continue; `None` at the end of the gap.
     pub next: Option<String>,
     /// Whether the end of the gap is on this page.
     pub ends: bool,
-    /// Whether what the sync brought last is on this page.
+    /// Whether the newest event that the sync brought is on this page.
     pub anchored: bool,
 }
 
 impl Matrix {
-    /// Finds where the gap ends. The pages come newest first; `None` when told to stop.
+    /// Finds the end of the gap. The pages are newest first; `None` when stopped.
     pub(super) async fn fetch_gap_pages(
         &self,
         room: &Room,
@@ -88,7 +88,7 @@ impl Matrix {
         let mut pages: Vec<HistoryPage> = Vec::new();
         let mut from: Option<String> = None;
         let (mut events, mut anchored, mut ends) = (0, false, false);
-        // Where the time before the link begins, should the end of the gap be on no page: page, place on it.
+        // The first event from before the link, in case the end of the gap is on no page: page, position on it.
         let mut linked: Option<(usize, usize)> = None;
         loop {
             if stop.is_cancelled() {
@@ -109,7 +109,7 @@ impl Matrix {
                 begins: fetched.events.iter().any(begins_encryption),
                 fetched: Some(fetched),
             });
-            // Asked for again, the newest page would be another one.
+            // The newest page is never dropped: requested again, it would be another page.
             if pages.len() > MAX_PAGES_IN_MEMORY
                 && let Some(page) = pages.iter_mut().skip(1).find(|page| page.fetched.is_some())
             {
@@ -151,7 +151,7 @@ impl Matrix {
         }))
     }
 
-    /// Adds to the newest page what history lacks of what the sync brought last.
+    /// Adds to the newest page what history omits of the newest events that the sync brought.
     async fn add_omitted(
         &self,
         room: &Room,
@@ -159,7 +159,7 @@ impl Matrix {
         anchor: &EventId,
         pages: &mut [HistoryPage],
     ) -> Result<(), RequestError> {
-        let whole = pages.len() == 1;
+        let single_page = pages.len() == 1;
         let Some(page) = pages.first_mut() else {
             return Ok(());
         };
@@ -168,12 +168,13 @@ impl Matrix {
         };
         let around = self.around(room, anchor, &mut newest.names).await?;
         let added = add_omitted(&mut newest.events, around, anchor, |event| {
-            whole && self.ends(bounds, event) == Some(false)
+            single_page && self.ends(bounds, event) == Some(false)
         });
         page.begins = newest.events.iter().any(begins_encryption);
         warn!(
             matrix.room = bounds.gap.place.address(),
-            added, "The homeserver's history lacks what its sync brought; it was looked up"
+            added,
+            "The homeserver's history omits events that its sync brought; they were fetched on their own"
         );
         Ok(())
     }
@@ -224,8 +225,8 @@ impl Matrix {
         })
     }
 
-    /// Whether the gap ends at this event, and then whether the event is itself part of it: it was walked before, or,
-    /// where nothing was, it is our own entry into the room or the first event after it.
+    /// Whether the gap ends at this event, and then whether the event itself is part of the gap: an event that was
+    /// processed before, or, if there is none, the bridge's own join or the first event after it.
     fn ends(&self, bounds: &GapBounds<'_>, event: &TimelineEvent) -> Option<bool> {
         let id = event.event_id();
         let ends = match &bounds.gap.stop {
@@ -239,8 +240,8 @@ impl Matrix {
         (first.is_some() && first == id.as_deref()).then_some(true)
     }
 
-    /// Where our entry is sought: the first event that stands behind our membership, if the homeserver names one. That
-    /// is later than the entry where we have changed our name since.
+    /// Where the gap ends at the bridge's own join: the first event after the membership event, if the homeserver
+    /// returns one. After a change of the display name, that event is later than the join.
     pub(super) async fn first_after_entry(
         &self,
         room: &Room,
@@ -259,7 +260,7 @@ impl Matrix {
         Ok(first.and_then(|event| came(event).event_id()))
     }
 
-    /// What stands around an event, newest first.
+    /// The events around an event, newest first.
     async fn around(
         &self,
         room: &Room,
@@ -278,7 +279,7 @@ impl Matrix {
     }
 }
 
-/// A page of history as it came, nothing opened: newest first, and where to go on.
+/// A page of history as received, nothing decrypted: newest first, and where to continue.
 pub(super) async fn page(
     room: &Room,
     from: Option<&str>,
@@ -288,7 +289,7 @@ pub(super) async fn page(
     page_of(&room.client(), room.room_id(), from, limit, names).await
 }
 
-/// The same, of a room that no sync may have told of.
+/// The same, for a room that no sync may have reported.
 pub(super) async fn page_of(
     client: &Client,
     room: &RoomId,
@@ -316,7 +317,7 @@ fn came(event: Raw<AnyTimelineEvent>) -> TimelineEvent {
     TimelineEvent::from_plaintext(event.cast())
 }
 
-/// Takes in what a member event says about a name.
+/// Records the display name in a member event.
 fn learn(names: &mut DisplayNames, member: Option<&Value>) {
     let text = |at: &str| member?.pointer(at)?.as_str();
     if let (Some(user), Some(name)) = (text("/state_key"), text("/content/displayname")) {
@@ -324,7 +325,7 @@ fn learn(names: &mut DisplayNames, member: Option<&Value>) {
     }
 }
 
-/// What stands around an event; `None` where the homeserver does not show it.
+/// The events around an event; `None` where the homeserver does not return them.
 async fn context(
     room: &Room,
     event: &EventId,
@@ -337,19 +338,19 @@ async fn context(
             RequestError::NotFound(_) | RequestError::Forbidden(_) | RequestError::Invalid(_) => {
                 Ok(None)
             }
-            fault => Err(fault),
+            error => Err(error),
         },
     }
 }
 
-/// Nothing of a gap whose end, our entry, is on none of its pages.
+/// No events of a gap whose end, the bridge's own join, is on none of its pages.
 fn without_entry(gap: &Gap, pages: &[HistoryPage]) -> GapPages {
     warn!(
         matrix.room = gap.place.address(),
-        "The homeserver does not show when we entered the room; nothing of its history is taken"
+        "The homeserver does not show when the bridge joined the room; none of its history is accepted"
     );
     let newest = pages.first().and_then(|page| page.fetched.as_ref());
-    let shown = newest.and_then(|page| page.events.first().and_then(id_of));
+    let newest_id = newest.and_then(|page| page.events.first().and_then(id_of));
     let brought = anchor_of(gap).map(|id| RemoteId(id.to_string()));
     GapPages {
         all: vec![HistoryPage {
@@ -358,18 +359,17 @@ fn without_entry(gap: &Gap, pages: &[HistoryPage]) -> GapPages {
             fetched: Some(FetchedPage::default()),
         }],
         begins: false,
-        skip_to: brought.or(shown),
+        skip_to: brought.or(newest_id),
     }
 }
 
-/// The event that the sync brought last when the gap was noted. Gaps of older versions name a position instead.
+/// The newest event that the sync brought when the gap was recorded. Gaps of older versions have a position instead.
 fn anchor_of(gap: &Gap) -> Option<&EventId> {
     <&EventId>::try_from(gap.from.as_str()).ok()
 }
 
-/// Adds to a page, newest first, what it lacks of the events around this one: as far as they stand behind one that is
-/// on the page, or behind the end of the gap. Where they do not, only the event itself is added, as the newest. Answers
-/// how many were added.
+/// Adds to a page, newest first, the events around this one that it lacks, if they follow an event on the page or the
+/// end of the gap. Otherwise only the event itself is added, as the newest. Returns how many were added.
 fn add_omitted(
     page: &mut Vec<TimelineEvent>,
     mut around: Vec<TimelineEvent>,

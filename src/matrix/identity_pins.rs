@@ -1,6 +1,6 @@
-//! By which identity each user is believed, in memory as in the store, and of whom another one was seen since: that
-//! stays so, whatever the homeserver shows next, until somebody in charge accepts one. Shared with the encryption store,
-//! which sees each identity before the SDK uses it and gives no room keys to one that is not believed.
+//! The pinned identity of each user, in memory as in the store, and the users of whom another identity was seen since:
+//! such a user stays marked, whatever the homeserver shows next, until an admin accepts one identity. Shared with the
+//! crypto store, which sees each identity before the SDK uses it and gives no room keys to one that is not pinned.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -13,12 +13,12 @@ use tracing::warn;
 
 use super::trust_policy::PinStatus;
 
-/// How many other identities of one user are remembered here, so that each is written down once.
+/// How many other identities of one user are remembered here, so that each is saved once.
 const MAX_OTHERS: usize = 8;
-/// Of how many other identities people are told at a time.
+/// How many changed identities can wait for their notice.
 const MAX_UNTOLD: usize = 256;
 
-/// Whom we believe. Before [`Believed::load`] nobody was ever seen, as in a login.
+/// The identity pins. Before [`IdentityPins::load`] no user is known, as in a login.
 #[derive(Debug, Default)]
 pub(super) struct IdentityPins {
     kept: OnceLock<(Store, Clock)>,
@@ -27,18 +27,18 @@ pub(super) struct IdentityPins {
 
 #[derive(Debug, Default)]
 struct Pins {
-    /// User, public master key.
+    /// User → public master key.
     pins: HashMap<String, String>,
     /// Users of whom another identity was seen, with its keys as far as they are remembered here.
     changed: HashMap<String, HashSet<String>>,
-    /// Other identities of which people were not told since the start: user, public master key.
+    /// Other identities without a notice since the start: user, public master key.
     unannounced: BTreeSet<(String, String)>,
     /// How often something changed that decides who gets room keys.
     changes: u64,
 }
 
 impl Pins {
-    /// Whether another identity is news.
+    /// Records another identity. Returns whether it is new.
     fn change(&mut self, user: &str, key: Option<&str>) -> bool {
         if !self.changed.contains_key(user) {
             self.changes += 1;
@@ -62,7 +62,7 @@ impl Pins {
 }
 
 impl IdentityPins {
-    /// Reads what the store knows, and writes there from now on.
+    /// Loads the pins from the store; from now on changes are saved there.
     pub(super) async fn load(&self, store: &Store, clock: Clock) -> Result<(), Error> {
         let (pins, others) = (
             store.pinned_identities().await?,
@@ -75,17 +75,17 @@ impl IdentityPins {
                 book.change(user, Some(key));
             }
         }
-        // Once per account that is opened.
+        // Called once per account that is opened.
         self.kept.set((store.clone(), clock)).ok();
         Ok(())
     }
 
-    /// The users that are believed by some identity.
+    /// The users with a pinned identity.
     pub(super) fn users(&self) -> Vec<String> {
         self.lock().pins.keys().cloned().collect()
     }
 
-    /// The public master key of the identity by which this user is believed.
+    /// The public master key of this user's pinned identity.
     pub(super) fn pinned_key(&self, user: &str) -> Option<String> {
         self.lock().pins.get(user).cloned()
     }
@@ -95,27 +95,27 @@ impl IdentityPins {
         self.lock().changed.contains_key(user)
     }
 
-    /// How often something changed that decides who gets room keys: a key that was shared before a change is not used
-    /// after it without a look at all members.
+    /// How often something changed that decides who gets room keys: a key that was shared before a change is used again
+    /// only after a check of all members.
     pub(super) fn changes(&self) -> u64 {
         self.lock().changes
     }
 
-    /// The identity that has signed a message's device when its room key came, beside the one by which its sender is
-    /// believed.
+    /// Compares the identity that had signed a message's device when its room key arrived with the sender's pinned
+    /// identity.
     pub(super) fn pin_status(&self, user: &str, signer: Option<&str>) -> PinStatus {
         let book = self.lock();
         match (signer, book.pins.get(user)) {
             (Some(signer), Some(pinned)) if signer == pinned => PinStatus::Same,
             (Some(_), Some(_)) => PinStatus::Changed,
             (Some(signer), None) => PinStatus::First(signer.to_owned()),
-            // Nobody has signed it, and nobody knows who would.
+            // No identity has signed the device, and the user's identity is in doubt.
             (None, _) if book.changed.contains_key(user) => PinStatus::Changed,
             (None, _) => PinStatus::None,
         }
     }
 
-    /// Believes a user by this identity from now on unless another one already is. Answers whether it is the one.
+    /// Pins this identity of a user unless another one is pinned. Returns whether the pinned identity is this one.
     pub(super) async fn pin_identity(&self, user: &str, key: &str) -> Result<bool, Error> {
         let Some((store, clock)) = self.kept.get() else {
             return Ok(false);
@@ -142,18 +142,19 @@ impl IdentityPins {
         store.note_changed_identity(user, key, clock.now()).await?;
         if self.lock().change(user, Some(key)) {
             warn!(
-                "A user has another identity than before: it gets no room keys, and its messages are held"
+                "A user's identity has changed: the new one gets no room keys, and its messages are held"
             );
         }
         Ok(())
     }
 
-    /// A message is held for this identity of a user, or for want of any. The store notes it with the message.
+    /// A message is held because of this identity of a user, or because no identity signed it. The store records the
+    /// hold with the message.
     pub(super) fn suspect(&self, user: &str, key: Option<&str>) {
         self.lock().change(user, key);
     }
 
-    /// Somebody in charge accepts this identity of a user. Others that were seen are forgotten.
+    /// An admin accepts this identity of a user. The user's other identities are forgotten.
     pub(super) async fn accept(&self, user: &str, key: &str) -> Result<(), Error> {
         let Some((store, clock)) = self.kept.get() else {
             return Ok(());
@@ -167,12 +168,12 @@ impl IdentityPins {
         Ok(())
     }
 
-    /// Other identities of which people were not told yet.
+    /// Takes the other identities without a notice.
     pub(super) fn take_unannounced(&self) -> BTreeSet<(String, String)> {
         std::mem::take(&mut self.lock().unannounced)
     }
 
-    /// People could not be told of this identity: too much was said already.
+    /// The notice about this identity was rate-limited; it is sent later.
     pub(super) fn announce_later(&self, user: String, key: String) {
         let mut book = self.lock();
         if book.unannounced.len() < MAX_UNTOLD {
@@ -194,65 +195,64 @@ mod tests {
     async fn open(directory: &std::path::Path) -> (Store, IdentityPins) {
         let key = StoreKey::read_or_create(&directory.join("key")).unwrap();
         let store = Store::open(&directory.join("data"), &key).await.unwrap();
-        let believed = IdentityPins::default();
-        believed.load(&store, Clock::start()).await.unwrap();
-        (store, believed)
+        let pins = IdentityPins::default();
+        pins.load(&store, Clock::start()).await.unwrap();
+        (store, pins)
     }
 
     #[tokio::test]
     async fn p02_another_identity_stays_another_one_whatever_is_shown_next() {
         let directory = tempfile::tempdir().unwrap();
-        let (store, believed) = open(directory.path()).await;
+        let (store, pins) = open(directory.path()).await;
         let (ann, bob) = ("@ann:x", "@bob:x");
-        assert_eq!(believed.pin_status(ann, None), PinStatus::None);
+        assert_eq!(pins.pin_status(ann, None), PinStatus::None);
         assert_eq!(
-            believed.pin_status(ann, Some("a")),
+            pins.pin_status(ann, Some("a")),
             PinStatus::First("a".into())
         );
-        assert!(believed.pin_identity(ann, "a").await.unwrap());
+        assert!(pins.pin_identity(ann, "a").await.unwrap());
         assert!(
-            !believed.pin_identity(ann, "b").await.unwrap(),
+            !pins.pin_identity(ann, "b").await.unwrap(),
             "the first stays"
         );
-        believed.see(ann, "a").await.unwrap();
-        believed.see(bob, "b").await.unwrap();
-        assert!(!believed.has_changed(ann) && !believed.has_changed(bob));
-        assert_eq!(believed.pin_status(ann, None), PinStatus::None);
+        pins.see(ann, "a").await.unwrap();
+        pins.see(bob, "b").await.unwrap();
+        assert!(!pins.has_changed(ann) && !pins.has_changed(bob));
+        assert_eq!(pins.pin_status(ann, None), PinStatus::None);
 
-        believed.see(ann, "b").await.unwrap();
-        believed.see(ann, "a").await.unwrap();
-        drop((store, believed));
-        let (store, believed) = open(directory.path()).await;
-        assert!(believed.has_changed(ann) && !believed.has_changed(bob));
-        let judged =
-            [Some("a"), Some("b"), Some("c"), None].map(|key| believed.pin_status(ann, key));
+        pins.see(ann, "b").await.unwrap();
+        pins.see(ann, "a").await.unwrap();
+        drop((store, pins));
+        let (store, pins) = open(directory.path()).await;
+        assert!(pins.has_changed(ann) && !pins.has_changed(bob));
+        let statuses = [Some("a"), Some("b"), Some("c"), None].map(|key| pins.pin_status(ann, key));
         let wanted = [
             PinStatus::Same,
             PinStatus::Changed,
             PinStatus::Changed,
             PinStatus::Changed,
         ];
-        assert_eq!(judged, wanted);
-        let untold = believed.take_unannounced();
+        assert_eq!(statuses, wanted);
+        let unannounced = pins.take_unannounced();
         assert_eq!(
-            untold.into_iter().collect::<Vec<_>>(),
+            unannounced.into_iter().collect::<Vec<_>>(),
             [(ann.into(), "b".into())]
         );
-        // Told once, and written down once.
-        believed.see(ann, "b").await.unwrap();
-        assert!(believed.take_unannounced().is_empty());
+        // One notice, and one save.
+        pins.see(ann, "b").await.unwrap();
+        assert!(pins.take_unannounced().is_empty());
 
-        believed.accept(ann, "b").await.unwrap();
-        assert!(!believed.has_changed(ann));
-        let judged = [Some("a"), Some("b"), None].map(|key| believed.pin_status(ann, key));
+        pins.accept(ann, "b").await.unwrap();
+        assert!(!pins.has_changed(ann));
+        let statuses = [Some("a"), Some("b"), None].map(|key| pins.pin_status(ann, key));
         assert_eq!(
-            judged,
+            statuses,
             [PinStatus::Changed, PinStatus::Same, PinStatus::None]
         );
         assert_eq!(store.changed_identities().await.unwrap(), []);
-        // The one that was believed before is another one now.
-        believed.see(ann, "a").await.unwrap();
-        assert!(believed.has_changed(ann));
+        // The identity that was pinned before is another one now.
+        pins.see(ann, "a").await.unwrap();
+        assert!(pins.has_changed(ann));
         assert_eq!(
             store.changed_identities().await.unwrap(),
             [(ann.into(), "a".into())]
@@ -262,15 +262,15 @@ mod tests {
     #[tokio::test]
     async fn p02_any_number_of_identities_of_one_user_takes_little_room() {
         let directory = tempfile::tempdir().unwrap();
-        let (store, believed) = open(directory.path()).await;
-        assert!(believed.pin_identity("@ann:x", "a").await.unwrap());
+        let (store, pins) = open(directory.path()).await;
+        assert!(pins.pin_identity("@ann:x", "a").await.unwrap());
         for number in 0..40 {
             let key = format!("b{number:02}");
-            believed.see("@ann:x", &key).await.unwrap();
+            pins.see("@ann:x", &key).await.unwrap();
         }
         let others = store.changed_identities().await.unwrap();
         assert_eq!(others.len(), 8, "{others:?}");
         assert_eq!(others.last().unwrap().1, "b39");
-        assert!(believed.has_changed("@ann:x"));
+        assert!(pins.has_changed("@ann:x"));
     }
 }

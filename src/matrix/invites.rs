@@ -1,4 +1,4 @@
-//! Invites: which are accepted and which refused, and rooms of portals that we are not in.
+//! Invites: which are accepted and which refused, and rooms of portals that the account has not joined.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,31 +25,31 @@ use super::{
     rooms::{JOIN, PortalRoom, RoomCursor, resolve},
 };
 
-/// Why an invite is turned down.
-const REFUSE_REASON: &str = "This bridge only joins rooms that its operator has configured, or into which people invite it whom the operator has named.";
-/// So many invites to rooms that have no portal are refused after one sync.
+/// The reason that is sent when an invite is refused.
+const REFUSE_REASON: &str = "This bridge only joins rooms that its operator has configured, or to which a user invites it who is on the operator's list.";
+/// The most invites to rooms without a portal that are refused after one sync.
 const MAX_REFUSALS: usize = 10;
-/// How long an invite that could not be answered rests.
+/// How long an invite waits after an answer that failed.
 const INVITE_RETRY: Duration = Duration::from_secs(30);
 
-/// Invites, and rooms of portals that we are not in.
+/// Invites, and rooms of portals that the account has not joined.
 #[derive(Debug, Default)]
 pub(super) struct Invites {
-    /// When each was last answered: the SDK shows the outcome only after the next sync.
+    /// When each invite was last answered: the SDK shows the outcome only after the next sync.
     answered: HashMap<OwnedRoomId, Instant>,
-    /// What did not work is said once, and which invites wait.
+    /// Rooms with a failure, or with a waiting invite, that was logged already.
     reported: HashSet<OwnedRoomId>,
-    /// Rooms of portals whose invites were refused before they were that.
+    /// Rooms of portals whose invites were refused before the portal existed.
     refused: HashSet<OwnedRoomId>,
-    /// Which rooms aliases lead to, and since when that is known; `None` where there is no such alias.
+    /// The room of each alias, and since when it is known; `None` where there is no such alias.
     aliases: HashMap<String, (Instant, Option<Place>)>,
 }
 
-/// Rooms that are named by whoever decides here, although nothing is followed in them yet.
+/// Rooms that are named by the operator or an upgrade, although the bridge does not follow them yet.
 struct NamedRooms {
-    /// Of portals that rest, and those that take another's place.
+    /// Rooms of active portals, and successors of upgraded rooms.
     places: HashSet<Place>,
-    /// Ids and aliases that portals name which are not open yet.
+    /// Ids and aliases of portals that are not resolved yet.
     awaited_rooms: Vec<String>,
 }
 
@@ -71,7 +71,8 @@ impl NamedRooms {
 }
 
 impl Matrix {
-    /// These rooms, by id or alias, are those of portals that are not open yet: an invite to one of them waits until it is.
+    /// Sets the rooms, by id or alias, of portals that are not resolved yet: an invite to one of them waits until its
+    /// portal is open.
     pub fn set_awaited_rooms(&self, rooms: Vec<String>) {
         *self
             .awaited_rooms
@@ -81,8 +82,8 @@ impl Matrix {
 }
 
 impl Invites {
-    /// Accepts invites to followed rooms and refuses those to rooms that nobody named. A followed room that we have never
-    /// been in, or whose invite was refused before, is tried as well: anyone may enter a public room.
+    /// Accepts invites to followed rooms and refuses those to rooms that nobody named. A followed room that the account
+    /// has never joined, or whose invite was refused before, is tried as well: it may be public.
     pub(super) async fn answer(
         &mut self,
         matrix: &Matrix,
@@ -102,7 +103,7 @@ impl Invites {
         self.answer_these(open, matrix, rooms, inbox).await
     }
 
-    /// A sync shows these invites as new. One to a followed room is answered at once, whatever failed before.
+    /// A sync shows these invites as new. An invite to a followed room is answered at once, whatever failed before.
     pub(super) fn renewed<'i>(
         &mut self,
         invited: impl Iterator<Item = &'i OwnedRoomId>,
@@ -114,7 +115,7 @@ impl Invites {
         }
     }
 
-    /// Enters the followed rooms that we were invited to before we listened.
+    /// Joins the followed rooms with an invite from before the sync loop started.
     pub(super) async fn enter(
         &mut self,
         matrix: &Matrix,
@@ -139,7 +140,7 @@ impl Invites {
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let client = &matrix.client;
-        // Who invites us again and again holds up no sync: the others are refused after the next ones.
+        // Repeated invites must not delay the syncs: further ones are refused after the next syncs.
         let mut refused = 0;
         let mut named = None;
         self.answered.retain(|_, at| at.elapsed() < INVITE_RETRY);
@@ -202,7 +203,7 @@ impl Invites {
         Ok(())
     }
 
-    /// Whether this room is one that somebody has named. What cannot be told yet counts as named: a refusal is for good.
+    /// Whether this room is named. If that is not known yet, it counts as named: a refusal cannot be undone.
     async fn is_named(
         &mut self,
         matrix: &Matrix,
@@ -220,12 +221,12 @@ impl Invites {
         for name in &named.awaited_rooms {
             let leads_here = match self.resolve_name(matrix, name).await {
                 Ok(Some(named)) => named == place,
-                // An alias that is not there yet: its room may say already that it is to have it.
+                // The alias does not exist yet; its room may already name it as canonical.
                 Ok(None) => matrix
                     .client
                     .get_room(room)
                     .is_some_and(|room| room.canonical_alias().is_some_and(|alias| alias == *name)),
-                Err(fault @ MatrixError::SignedOut(_)) => return Err(fault),
+                Err(error @ MatrixError::SignedOut(_)) => return Err(error),
                 Err(_) => true,
             };
             if leads_here {
@@ -251,14 +252,14 @@ impl Invites {
         let found = match resolve(&matrix.client, name).await {
             Ok(place) => Some(place),
             Err(MatrixError::NoRoom(_)) => None,
-            Err(fault) => return Err(fault),
+            Err(error) => return Err(error),
         };
         self.aliases
             .insert(name.to_owned(), (Instant::now(), found.clone()));
         Ok(found)
     }
 
-    /// Whether somebody whom the operator has named invites us.
+    /// Whether the invite comes from somebody on the operator's list.
     async fn is_from_inviter(&self, matrix: &Matrix, room: &RoomId) -> bool {
         let Some(room) = matrix.client.get_room(room) else {
             return false;
@@ -277,13 +278,13 @@ impl Invites {
                 self.reported.remove(room);
                 Ok(())
             }
-            Err(fault @ RequestError::SignedOut(_)) => {
-                Err(fault.into_matrix_error("answer an invite"))
+            Err(error @ RequestError::SignedOut(_)) => {
+                Err(error.into_matrix_error("answer an invite"))
             }
-            Err(fault) => {
+            Err(error) => {
                 if self.reported.insert(room.to_owned()) {
-                    let error = format!("{:#}", fault.into_matrix_error("enter or leave"));
-                    warn!(matrix.room = %room, error, "A room cannot be entered or an invite not be refused; trying again");
+                    let error = format!("{:#}", error.into_matrix_error("join or leave the room"));
+                    warn!(matrix.room = %room, error, "Failed to join a room or to refuse an invite; trying again");
                 }
                 Ok(())
             }
@@ -291,8 +292,8 @@ impl Invites {
     }
 }
 
-/// Before we enter: whatever comes after our entry is wanted, also if we crash now. Where we come back to, all that
-/// follows what was walked before is wanted as well.
+/// Called before the join: every event after the join is to be relayed, even after a crash in between. If the account
+/// rejoins, every event after the last processed one is to be relayed as well.
 async fn mark_entry(followed: &mut PortalRoom, inbox: &Inbox) -> Result<(), MatrixError> {
     if matches!(followed.mark, Some(RoomCursor::Event(_))) {
         return Ok(());
@@ -308,7 +309,7 @@ async fn mark_entry(followed: &mut PortalRoom, inbox: &Inbox) -> Result<(), Matr
     Ok(())
 }
 
-/// Makes a room one that is followed: the next listener enters it, and the bridge answers there.
+/// Makes the room a management room: the next run of the sync loop joins it, and the bridge answers there.
 async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
     let now = matrix.clock.now();
     let greeting = Message::notice(&matrix.greeting, now).to_bytes().ok();
@@ -318,7 +319,7 @@ async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), Ma
         .open_management_room(&place, greeting, now)
         .await?;
     inbox.signals().notify_portals_changed();
-    info!(matrix.room = %room, "Accepting the invite of somebody whom the operator has named");
+    info!(matrix.room = %room, "Accepting an invite from a user on the operator's list");
     Ok(())
 }
 
@@ -328,7 +329,7 @@ async fn join(client: &Client, room: &RoomId) -> Result<(), RequestError> {
         .send(request)
         .await
         .map_err(|error| RequestError::from(&error))?;
-    info!(matrix.room = %room, "Entered the room of a portal");
+    info!(matrix.room = %room, "Joined the room of a portal");
     Ok(())
 }
 

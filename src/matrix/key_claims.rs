@@ -1,7 +1,8 @@
-//! Olm sessions made ahead of need. A room's key reaches a device through an Olm session, and for a session one of the
-//! device's one-time keys must be claimed from its owner's server. That is done here, in batches, for one server at a
-//! time, when members and devices become known and once more before a send; the SDK would do it in the middle of a
-//! send, for all at once, while it holds a lock that stops all other rooms (`crypto_store::lacking`).
+//! Olm sessions that are established ahead of need. A room key reaches a device through an Olm session, and for a
+//! session one of the device's one-time keys must be claimed from its owner's server. That is done here, in batches,
+//! for one server at a time, when members and devices become known and once more before a send; the SDK would do it in
+//! the middle of a send, for all at once, under a lock that blocks all other rooms
+//! (`crypto_store/missing_sessions.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -27,22 +28,22 @@ use tracing::{debug, warn};
 
 use super::crypto_store::BufferedCryptoStore;
 
-/// One-time keys that are claimed with one request.
+/// The number of one-time keys that are claimed with one request.
 const BATCH: usize = 100;
-/// How long our homeserver waits for another one.
+/// How long the account's homeserver waits for another one.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a first failure; doubled with each further one, up to [`LONGEST`].
+/// The wait after a first failure; doubled with each further one, up to [`MAX_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_mins(1);
-/// The longest time between two tries.
+/// The longest wait between two tries.
 const MAX_RETRY: Duration = Duration::from_hours(1);
 /// The most devices and servers whose failures are remembered.
 const MAX_FAILURES: usize = 100_000;
-/// How long more devices are waited for once one was saved.
+/// How long to wait for further devices once one was saved.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Sessions that are made in one go. Each takes some tenths of a millisecond, and others want to go on.
+/// The number of sessions between two yields. Each takes some tenths of a millisecond, and other tasks must run.
 const SESSIONS_PER_YIELD: usize = 8;
 
-/// What has failed, and when it is tried again.
+/// A claim that failed, and when it is retried.
 #[derive(Clone, Copy, Debug)]
 struct FailedClaim {
     times: u32,
@@ -63,34 +64,34 @@ impl FailedClaim {
 #[derive(Debug, Default)]
 struct FailedClaims {
     devices: HashMap<(OwnedUserId, OwnedDeviceId), FailedClaim>,
-    /// Whose devices those are, or were: the next try finds out.
+    /// The users of those devices, current or former: the next try removes the latter.
     users: HashSet<OwnedUserId>,
     servers: HashMap<OwnedServerName, FailedClaim>,
 }
 
 impl FailedClaims {
-    /// Whether a server has failed in no claim, or is to be tried again. Devices that are left to the SDK are in none of
-    /// our claims: if a failure did not end by itself, nobody would ever ask for their keys again.
+    /// Whether a server has not failed, or is to be retried. Devices that are left to the SDK are in none of the
+    /// bridge's claims: if a failure did not expire, nothing would ever claim their keys again.
     fn answers(&self, server: &ServerName) -> bool {
         let failed = self.servers.get(server);
         failed.is_none_or(|failed| failed.until <= Instant::now())
     }
 }
 
-/// Makes sessions.
+/// Establishes Olm sessions.
 #[derive(Debug)]
 pub(super) struct KeyClaims {
     client: Client,
     keys: Arc<BufferedCryptoStore>,
     failures: Mutex<FailedClaims>,
-    /// Of one server one claim at a time, so that nobody claims twice for one device.
+    /// One claim per server at a time, so that no device's key is claimed twice.
     turns: Mutex<HashMap<OwnedServerName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// For whom a key is claimed.
+/// Why a key is claimed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ClaimPurpose {
-    /// For a send that waits: what has failed before is not tried again.
+    /// For a send that waits: what has failed before is not retried.
     Send,
     /// Ahead of need.
     Ahead,
@@ -106,7 +107,7 @@ impl KeyClaims {
         })
     }
 
-    /// Makes sessions with the members of a room that is about to be sent into.
+    /// Establishes sessions with the members of a room before a send.
     pub(super) async fn before_send(&self, room: &Room) {
         let store = self.client.state_store();
         match store
@@ -114,34 +115,35 @@ impl KeyClaims {
             .await
         {
             Ok(members) => self.establish_new_sessions(&members).await,
-            // The SDK asks the same and says what is the matter.
+            // The SDK reads the same and reports the error.
             Err(error) => debug!(error = %error, "The members of a room cannot be read"),
         }
     }
 
-    /// Makes sessions with all devices of these users for which that has not failed before.
+    /// Establishes sessions with all devices of these users for which that has not failed before.
     pub(super) async fn establish_new_sessions(&self, users: &[OwnedUserId]) {
         self.establish(users, ClaimPurpose::Send).await;
     }
 
-    /// Makes sessions with all devices of these users.
+    /// Establishes sessions with all devices of these users.
     pub(super) async fn establish_sessions(&self, users: &[OwnedUserId]) {
         self.establish(users, ClaimPurpose::Ahead).await;
     }
 
-    /// Whether the user's server has answered the last claim, or may do so by now.
+    /// Whether the user's server has answered the last claim, or is to be retried.
     pub(super) fn answers(&self, user: &UserId) -> bool {
         self.failures().answers(user.server_name())
     }
 
-    /// Makes sessions with the members of these rooms, and with those whose devices become known or change. Never ends.
+    /// Establishes sessions with the members of these rooms, and with users whose devices become known or change. Never
+    /// returns.
     pub(super) async fn follow(&self, rooms: &[OwnedRoomId]) {
         self.establish_sessions(&self.members(rooms, |_| true).await)
             .await;
         loop {
             let users = match timeout(FIRST_RETRY, self.keys.fresh()).await {
                 Ok(fresh) => {
-                    // What belongs together comes together: the answer about many devices is saved in parts.
+                    // The response to a device query is saved in parts; wait for all of them.
                     sleep(DEBOUNCE).await;
                     self.members(rooms, |user| fresh.contains(user)).await
                 }
@@ -165,7 +167,7 @@ impl KeyClaims {
         servers.contains_key(user.server_name()) || failures.users.contains(user)
     }
 
-    /// Who is in one of these rooms, if it is encrypted, and is wanted.
+    /// The members of those of these rooms that are encrypted, filtered by `wanted`.
     async fn members(
         &self,
         rooms: &[OwnedRoomId],
@@ -192,20 +194,20 @@ impl KeyClaims {
     async fn establish(&self, users: &[OwnedUserId], reason: ClaimPurpose) {
         let mut servers: BTreeMap<OwnedServerName, Vec<DeviceData>> = BTreeMap::new();
         for user in users {
-            let lacking = match self.keys.devices_without_session(user).await {
-                Ok(lacking) => lacking,
+            let missing = match self.keys.devices_without_session(user).await {
+                Ok(missing) => missing,
                 Err(error) => {
                     debug!(error = %error, "The devices of a user cannot be read");
                     continue;
                 }
             };
-            let lacking = lacking
+            let missing = missing
                 .into_iter()
                 .filter(|device| self.is_due(device, reason) && !self.keys.is_left_to_sdk(device));
-            let lacking: Vec<_> = lacking.collect();
-            if !lacking.is_empty() {
+            let missing: Vec<_> = missing.collect();
+            if !missing.is_empty() {
                 let server = user.server_name().to_owned();
-                servers.entry(server).or_default().extend(lacking);
+                servers.entry(server).or_default().extend(missing);
             }
         }
         let servers = servers
@@ -237,14 +239,15 @@ impl KeyClaims {
         };
         let _turn = turn.lock_owned().await;
         for batch in devices.chunks(BATCH) {
-            // Whoever had the turn before may have made them, or may have learnt that the server does not answer.
+            // The previous holder of the lock may have established them, or may have found that the server does not
+            // answer.
             let mut wanted = Vec::with_capacity(batch.len());
             for device in batch {
                 if !self.is_due(device, reason) {
                     continue;
                 }
-                let still = self.keys.still_lacks_session(device).await;
-                if still.unwrap_or(true) {
+                let lacks_session = self.keys.still_lacks_session(device).await;
+                if lacks_session.unwrap_or(true) {
                     wanted.push(device.clone());
                 }
             }
@@ -270,12 +273,12 @@ impl KeyClaims {
                     warn!(error = %error, "Failed to save Olm sessions");
                 }
             }
-            // Our own server: what is claimed next, or the send, will say so.
+            // The account's own homeserver: the next claim, or the send, will report it.
             Err(error) => warn!(error = %error, "One-time keys could not be claimed"),
         }
     }
 
-    /// Makes and saves the sessions that an answer allows, and remembers the rest as failed.
+    /// Establishes and saves the sessions that a response allows, and remembers the rest as failed.
     async fn take(&self, devices: &[DeviceData], response: &Response) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let account = self.keys.load_account().await.map_err(|e| text(&e))?;
@@ -347,7 +350,7 @@ fn session(
 ) -> Result<matrix_sdk_crypto::Session, String> {
     let keys = response.one_time_keys.get(device.user_id());
     let keys = keys.and_then(|devices| devices.get(device.device_id()));
-    let keys = keys.ok_or("its server has no one-time key of it")?;
+    let keys = keys.ok_or("its server has no one-time key for it")?;
     account
         .create_outbound_session(device, keys, own.as_device_keys().clone())
         .map_err(|error| error.to_string())

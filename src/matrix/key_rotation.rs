@@ -1,6 +1,7 @@
-//! When a room key of ours is used no longer (P05). The SDK makes a new one when members leave, devices go or the room
-//! says so; here is what it does not do: limits of our own whatever the room says, a new key after every start, and one
-//! after any stretch of history in which somebody may have left without our seeing it.
+//! When the bridge stops using one of its room keys (P05). The SDK makes a new one when members leave, devices are
+//! removed or the room's settings require it. This module adds what the SDK does not do: limits of the bridge's own
+//! whatever the room's settings say, a new key after every start, and one after any gap in which somebody may have left
+//! unseen.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 /// The most events that are sent with one key.
 const MAX_EVENTS: u32 = 100;
-/// The longest that one key is used.
+/// The longest time that one key is used.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// A key in use: since when, and how often it was used.
@@ -29,12 +30,12 @@ struct KeyUse {
     times: u32,
 }
 
-/// The keys in use, per room. What was used before the start of the process is not known, and not used any more.
+/// The keys in use, per room. Keys from before the start of the process are unknown and not used any more.
 #[derive(Debug, Default)]
 pub(super) struct KeyRotation(Mutex<HashMap<Place, KeyUse>>);
 
 impl KeyRotation {
-    /// Counts a send. Answers whether it needs a new key.
+    /// Counts a send. Returns whether it needs a new key.
     pub(super) fn is_due(&self, place: &Place) -> bool {
         let mut keys = self.lock();
         if let Some(used) = keys.get_mut(place)
@@ -62,8 +63,8 @@ impl KeyRotation {
     }
 }
 
-/// Whether somebody may have left: an answer says of someone that they are not in the room, or it leaves events out
-/// and anything is new about any member. Who left and came back while nobody looked is only seen as a member.
+/// Whether somebody may have left: a sync response shows a membership other than join, or its timeline is limited and
+/// it contains any membership. A member who left and rejoined within a gap is only seen as a member.
 pub(super) fn may_have_lost_member(
     timeline: &[TimelineEvent],
     state: &State,

@@ -1,5 +1,5 @@
-//! Late keys: entries that could not be read are tried again when a key or news of a device comes. Those of
-//! devices that do not become trusted are given up here; for keys that never come see `unread`.
+//! Late room keys: undecryptable entries are retried when a key or a change of a device arrives. Entries of devices
+//! that do not become trusted are given up here; for keys that never arrive see `undecryptable`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,41 +25,41 @@ use super::{
     unsigned_devices,
 };
 
-/// How long the sender's device may take to become known as signed. News of devices come by other ways than
+/// How long it may take until the sender's device is known to be signed. Device changes arrive by other ways than
 /// messages and may come after them.
 const TRUST_WAIT: Duration = Duration::from_secs(10);
-/// How long asking for somebody's devices may hold up what else there is.
+/// How long a query of a user's devices may block the sync loop.
 const DEVICE_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The rule for what turned out to be no message once it could be read.
+/// The rule for an entry that, once decrypted, is no message.
 const NO_MESSAGE: &str = "not-a-message";
 
-/// What has become of an entry that waited.
+/// The outcome of retrying an entry.
 struct RetryOutcome {
     payload: Payload,
     opened: Option<DecryptedWith>,
-    /// The device that it comes from.
+    /// The device that sent the entry.
     device: Option<String>,
 }
 
-/// Why to try again.
+/// What triggers a retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wakeup {
-    /// Keys of these sessions came.
+    /// Room keys of these sessions arrived.
     Keys(Vec<String>),
-    /// So many keys came that not all were told.
+    /// So many room keys arrived that their session ids were lost.
     ManyKeys,
-    /// Something is new about other people's devices.
+    /// Devices or identities of other users changed.
     Devices,
-    /// Somebody in charge has accepted an identity.
+    /// An admin has approved an identity.
     Approved,
 }
 
 impl Matrix {
-    /// What may make waiting entries readable, as it happens.
+    /// The stream of events that may make waiting entries readable.
     pub(super) async fn wakeups(&self) -> Result<BoxStream<'static, Wakeup>, MatrixError> {
         let encryption = self.client.encryption();
         let broken = |error: matrix_sdk::Error| {
-            MatrixError::CryptoStore(format!("no news of devices: {error}"))
+            MatrixError::CryptoStore(format!("the device changes cannot be watched: {error}"))
         };
         let keys = encryption
             .room_keys_received_stream()
@@ -79,15 +79,15 @@ impl Matrix {
             .await
             .map_err(broken)?
             .map(|_| Wakeup::Devices);
-        let approvals = stream::unfold(self.approved.clone(), |bell| async move {
-            bell.notified().await;
-            Some((Wakeup::Approved, bell))
+        let approvals = stream::unfold(self.approved.clone(), |approved| async move {
+            approved.notified().await;
+            Some((Wakeup::Approved, approved))
         });
-        let news = stream::select(devices, stream::select(identities, approvals));
-        Ok(stream::select(keys, news).boxed())
+        let changes = stream::select(devices, stream::select(identities, approvals));
+        Ok(stream::select(keys, changes).boxed())
     }
 
-    /// Tries again what this news is about.
+    /// Retries the entries that this wakeup concerns.
     pub(super) async fn handle_wakeup(
         &self,
         woken: Wakeup,
@@ -109,14 +109,14 @@ impl Matrix {
         Ok(())
     }
 
-    /// What is done now and then, whatever comes.
+    /// The hourly maintenance, whatever else happens.
     pub(super) async fn sweep(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         self.store.compact_used_indexes(self.clock.now()).await?;
         self.notify_identity_changes(inbox).await?;
         self.retry(None, inbox).await
     }
 
-    /// Tries entries that wait: all, or those of one session.
+    /// Retries waiting entries: all, or those of one session.
     pub(super) async fn retry(
         &self,
         session: Option<&str>,
@@ -129,7 +129,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Tries one entry that waits. Answers whether it does so no longer.
+    /// Retries one waiting entry. Returns whether it no longer waits.
     pub(super) async fn retry_entry(
         &self,
         waiting: &UndecryptableEvent,
@@ -148,7 +148,7 @@ impl Matrix {
             self.notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
         } else {
-            // Its sender's device has become known, and nobody need look after it.
+            // The sender's device has become known, so the session is no longer watched.
             self.unverified_sessions().remove(&waiting.session);
         }
         let replayed = inbox.fill(waiting.entry, payload, opened).await?;
@@ -157,7 +157,7 @@ impl Matrix {
         Ok(true)
     }
 
-    /// Takes in what was walked, and says what of it was refused.
+    /// Accepts a batch into the inbox, and reports what of it was refused.
     pub(super) async fn accept(
         &self,
         batch: Batch,
@@ -172,21 +172,22 @@ impl Matrix {
         Ok(accepted)
     }
 
-    /// Asks for the devices of those whose messages are held because no signature of theirs is known. The SDK does it by
-    /// itself for the members of rooms whose encryption a sync has told it of, and not where it has asked for that.
+    /// Queries the devices of senders whose messages are held because no signature of their device is known. The SDK
+    /// does that itself for the members of rooms whose encryption a sync reported, but not where the SDK requested the
+    /// encryption state.
     async fn query_held_devices(&self) {
-        let strangers = std::mem::take(&mut *self.unknown_senders());
-        for user in strangers {
+        let senders = std::mem::take(&mut *self.unknown_senders());
+        for user in senders {
             let Ok(user) = UserId::parse(user) else {
                 continue;
             };
             let encryption = self.client.encryption();
-            let asked = timeout(
+            let queried = timeout(
                 DEVICE_QUERY_TIMEOUT,
                 encryption.request_user_identity(&user),
             )
             .await;
-            if !matches!(asked, Ok(Ok(_))) {
+            if !matches!(queried, Ok(Ok(_))) {
                 warn!(matrix.user = %user, "Failed to query the devices of a sender");
             }
         }
@@ -213,7 +214,7 @@ impl Matrix {
         self.unverified_sessions().values().min().copied()
     }
 
-    /// An entry of this session waits for its sender's device to become known or trusted. Answers until when.
+    /// Holds an entry of this session until its sender's device is known or trusted. Returns the deadline.
     pub(super) fn hold(&self, session: &str, sender: &str, hold: TrustHold) -> Instant {
         let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.timeouts));
         *self
@@ -237,13 +238,13 @@ impl Matrix {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has become of an entry that waits; `None` when it still does.
+    /// The outcome of retrying an entry; `None` while it still waits.
     async fn reread(&self, waiting: &UndecryptableEvent) -> Option<RetryOutcome> {
         let room = self.room(&waiting.place)?;
         let came = Self::as_received(waiting)?;
         let unsealed = self.try_decrypt(&room, &came).await;
         let envelope = EventFields::open(&unsealed.event)?;
-        let reading = self
+        let classification = self
             .classify(
                 &room,
                 &unsealed,
@@ -252,8 +253,8 @@ impl Matrix {
                 true,
             )
             .await;
-        let reading = self.pin_sender(reading, &unsealed, &envelope).await;
-        let payload = match reading {
+        let classification = self.pin_sender(classification, &unsealed, &envelope).await;
+        let payload = match classification {
             Classification::Message(message) => {
                 self.has_crossed(&waiting.place, &envelope.sender);
                 message_payload(&message)?
@@ -262,8 +263,8 @@ impl Matrix {
             Classification::Nothing => Payload::Skipped(NO_MESSAGE),
             Classification::Skipped(rule) => Payload::Skipped(rule),
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _) => {
-                let suspect = self.suspect(&envelope.sender, &unsealed);
-                self.hold_for_approval(waiting.entry, &suspect).await;
+                let held = self.suspect(&envelope.sender, &unsealed);
+                self.hold_for_approval(waiting.entry, &held).await;
                 return None;
             }
             Classification::Waits(WaitReason::Trust(hold), session) => {
@@ -285,7 +286,7 @@ impl Matrix {
         })
     }
 
-    /// Says once per sender that their messages do not cross, without naming them.
+    /// Warns once per sender that their messages are not relayed, without naming them.
     fn warn_untrusted_sender(&self, sender: &str) {
         let first = {
             let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -300,12 +301,12 @@ impl Matrix {
     }
 }
 
-/// How long a message may be held for this.
-fn longest(hold: TrustHold, patience: &Timeouts) -> Duration {
+/// The longest time that a message may be held for this reason.
+fn longest(hold: TrustHold, timeouts: &Timeouts) -> Duration {
     match hold {
-        TrustHold::DeviceList => patience.device_wait,
+        TrustHold::DeviceList => timeouts.device_wait,
         TrustHold::Signature => TRUST_WAIT,
-        // People take as long as they take, so this ends nothing: it is only when they are looked after.
+        // There is no limit for an admin's approval; this only bounds how long the session is watched.
         TrustHold::Approval => Duration::from_hours(365 * 24),
     }
 }
@@ -316,10 +317,10 @@ mod tests {
 
     #[test]
     fn p02_a_device_list_has_a_minute_and_a_person_all_the_time() {
-        let patience = Timeouts::default();
+        let timeouts = Timeouts::default();
         let waits =
-            [TrustHold::Signature, TrustHold::DeviceList].map(|hold| longest(hold, &patience));
+            [TrustHold::Signature, TrustHold::DeviceList].map(|hold| longest(hold, &timeouts));
         assert_eq!(waits, [10, 60].map(Duration::from_secs));
-        assert!(longest(TrustHold::Approval, &patience) > patience.key_limit);
+        assert!(longest(TrustHold::Approval, &timeouts) > timeouts.key_limit);
     }
 }

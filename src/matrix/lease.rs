@@ -1,14 +1,14 @@
-//! The lease (P12, P13): a record in the account's data by which two copies of one store are noticed. It says where
-//! the store lives, how often it was taken up, and when it was last seen.
+//! The lease (P12, P13): a record in the account data by which two copies of one store are detected. It names the
+//! store's location, its epoch (how often the store was started or renewed), and when it was last seen.
 //!
-//! The number (`epoch`) is written to the disk first and to the homeserver second, at the start, once a minute and at
-//! the end. A kill in between leaves the disk ahead, which is harmless: a healthy store is never behind the record. A
-//! store that is behind is an old copy. Its ratchets would encrypt different texts under keys that were used already,
-//! so it must never be used again (B22). A copy that is not old is known by its place: while the other one is seen, it
-//! does not start (B19). Moved to another machine after a clean stop, a store starts at once; after a kill, two
+//! The epoch is written to the disk first and to the homeserver second, at the start, once a minute and at the end. A
+//! kill in between leaves the disk ahead, which is harmless: a healthy store is never behind the record. A store that
+//! is behind is an old copy. Its ratchets would encrypt different texts with keys that were used already, so it must
+//! never be used again (B22). A current copy is detected by its location: while the other one was seen recently, it
+//! does not start (B19). A store that was moved to another machine after a clean stop starts at once; after a kill, two
 //! minutes later.
 //!
-//! The homeserver is believed: by lying it can keep a store from starting, or make an old copy look new.
+//! The homeserver is trusted here: by lying it can keep a store from starting, or make an old copy look new.
 
 use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
@@ -28,43 +28,43 @@ use tracing::{debug, warn};
 
 use super::{Matrix, MatrixError, request_error::RequestError};
 
-/// The record's type begins so; the device follows.
+/// The prefix of the record's type; the device id follows.
 pub(super) const ACCOUNT_DATA_TYPE: &str = "org.footbridge.lease";
 /// How often the record is renewed.
 const RENEW_INTERVAL: Duration = Duration::from_mins(1);
-/// Whoever was seen within this time is taken to be alive.
+/// An instance that was seen within this time counts as running.
 const ALIVE_WINDOW: Duration = Duration::from_mins(2);
-/// How long giving the lease back may hold up the end.
+/// How long releasing the lease may delay the end of the process.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The record.
+/// The lease record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct LeaseRecord {
-    /// The place of the store: a copy has another.
+    /// The location of the store: a copy has another.
     instance: String,
-    /// The run that wrote it.
+    /// The process run that wrote it.
     run: String,
-    /// How often the store was taken up.
+    /// How often the epoch was raised.
     epoch: u64,
-    /// When, in milliseconds since 1970; 0 when it was given back.
+    /// When it was written, in milliseconds since 1970; 0 when the lease was released.
     seen: i64,
 }
 
-/// Our side of it.
+/// This process's side of the lease.
 #[derive(Debug)]
 pub(super) struct Lease {
     instance: String,
     run: String,
-    /// The number under which it is held, once it is.
+    /// The epoch under which it is held, once it is.
     held: Mutex<Option<u64>>,
 }
 
 impl Lease {
-    /// Takes nothing yet.
+    /// Does not take the lease yet.
     pub(super) fn of(store: &Store, key: &StoreKey) -> Self {
         let place = place(store.directory());
         Self {
-            // The homeserver learns nothing of this machine.
+            // The hash hides this machine from the homeserver.
             instance: hex(&key.derive(&format!("lease of {place}"))),
             run: format!("{:016x}", rand::random::<u64>()),
             held: Mutex::new(None),
@@ -74,8 +74,8 @@ impl Lease {
     /// Takes the lease if it is not held yet.
     ///
     /// # Errors
-    /// [`MatrixError::Old`] and [`MatrixError::Elsewhere`] are final; what the homeserver did not answer may be
-    /// tried again.
+    /// [`MatrixError::StaleStore`] and [`MatrixError::StoreInUse`] are final; if the homeserver did not answer, the
+    /// call may be repeated.
     pub(super) async fn hold(
         &self,
         client: &Client,
@@ -86,27 +86,27 @@ impl Lease {
         if held.is_some() {
             return Ok(());
         }
-        let found = fetch(client).await?;
-        if let Some(found) = &found {
-            refuse_old(found, store).await?;
-            self.refuse_in_use(found, clock.now())?;
+        let record = fetch(client).await?;
+        if let Some(record) = &record {
+            refuse_old(record, store).await?;
+            self.refuse_in_use(record, clock.now())?;
         }
         *held = Some(self.raise(client, store, clock.now()).await?);
         Ok(())
     }
 
-    fn refuse_in_use(&self, found: &LeaseRecord, now: Millis) -> Result<(), MatrixError> {
-        let seen = Millis(found.seen);
+    fn refuse_in_use(&self, record: &LeaseRecord, now: Millis) -> Result<(), MatrixError> {
+        let seen = Millis(record.seen);
         let apart = if seen > now {
             seen.since(now)
         } else {
             now.since(seen)
         };
-        if found.instance == self.instance || apart >= ALIVE_WINDOW {
+        if record.instance == self.instance || apart >= ALIVE_WINDOW {
             return Ok(());
         }
         Err(MatrixError::StoreInUse(format!(
-            "a copy of this store is in use at another place and was seen {} s ago",
+            "a copy of this store is in use in another place and was seen {} s ago",
             apart.as_secs()
         )))
     }
@@ -131,16 +131,16 @@ impl Lease {
         Ok(epoch)
     }
 
-    /// Whether somebody else has taken the lease that is held.
+    /// Renews the lease, unless another process has taken it.
     async fn renew(&self, matrix: &Matrix) -> Result<(), MatrixError> {
         let mut held = self.held.lock().await;
         let Some(epoch) = *held else { return Ok(()) };
-        if let Some(found) = fetch(&matrix.client).await?
-            && found.run != self.run
-            && found.epoch >= epoch
+        if let Some(record) = fetch(&matrix.client).await?
+            && record.run != self.run
+            && record.epoch >= epoch
         {
             return Err(MatrixError::StoreInUse(
-                "a copy of this store was started at another place meanwhile".into(),
+                "a copy of this store was started in another place meanwhile".into(),
             ));
         }
         let now = matrix.clock.now();
@@ -152,29 +152,29 @@ impl Lease {
 /// Refuses a store that is older than what the homeserver knows of its device.
 pub(super) async fn refuse_old_store(client: &Client, store: &Store) -> Result<(), MatrixError> {
     match fetch(client).await? {
-        Some(found) => refuse_old(&found, store).await,
+        Some(record) => refuse_old(&record, store).await,
         None => Ok(()),
     }
 }
 
-async fn refuse_old(found: &LeaseRecord, store: &Store) -> Result<(), MatrixError> {
+async fn refuse_old(record: &LeaseRecord, store: &Store) -> Result<(), MatrixError> {
     let known = store.epoch().await?;
-    if found.epoch <= known {
+    if record.epoch <= known {
         return Ok(());
     }
     Err(MatrixError::StaleStore(format!(
         "this store's lease epoch is {known}, the homeserver's is {}",
-        found.epoch
+        record.epoch
     )))
 }
 
 impl Matrix {
-    /// Before anything is sent or synced. Cheap once the lease is held.
+    /// Called before anything is sent or synced. Cheap once the lease is held.
     pub(super) async fn ensure_lease(&self) -> Result<(), MatrixError> {
         self.lease.hold(&self.client, &self.store, self.clock).await
     }
 
-    /// Takes the lease, however long the homeserver does not answer. Answers whether it is held: not when told to stop.
+    /// Takes the lease, however long the homeserver does not answer. Returns whether it is held; `false` when stopped.
     pub(super) async fn acquire_lease(
         &self,
         stop: &CancellationToken,
@@ -199,7 +199,7 @@ impl Matrix {
         }
     }
 
-    /// Keeps the lease. Returns only when it is lost.
+    /// Renews the lease. Returns only when it is lost.
     pub(super) async fn maintain_lease(&self) -> MatrixError {
         loop {
             sleep(RENEW_INTERVAL).await;
@@ -213,23 +213,23 @@ impl Matrix {
                 Err(error) => {
                     debug!(
                         error = format!("{error:#}"),
-                        "The lease cannot be renewed now"
+                        "Failed to renew the lease; trying again"
                     );
                 }
             }
         }
     }
 
-    /// Gives the lease back, so that the store may start elsewhere at once. The last that is done with the account.
+    /// Releases the lease, so that the store may start elsewhere at once. The last request of the account.
     pub async fn release_lease(&self) {
         let mut held = self.lease.held.lock().await;
         if held.take().is_none() {
             return;
         }
-        let gone = Millis(0);
+        let released = Millis(0);
         let raised = timeout(
             RELEASE_TIMEOUT,
-            self.lease.raise(&self.client, &self.store, gone),
+            self.lease.raise(&self.client, &self.store, released),
         );
         match raised.await {
             Ok(Ok(_)) => {}
@@ -241,17 +241,17 @@ impl Matrix {
     }
 }
 
-/// The name of this device's record.
+/// The account data type of this device's record.
 fn kind(client: &Client) -> Result<GlobalAccountDataEventType, MatrixError> {
     let device = client.device_id().ok_or(MatrixError::NoAccount)?;
     Ok(format!("{ACCOUNT_DATA_TYPE}.{device}").into())
 }
 
 async fn fetch(client: &Client) -> Result<Option<LeaseRecord>, MatrixError> {
-    let found = client.account().fetch_account_data(kind(client)?).await;
-    let found = found.map_err(|error| failed(&error))?;
-    // What is not of this form was not written by us.
-    Ok(found.and_then(|raw| raw.deserialize_as_unchecked().ok()))
+    let record = client.account().fetch_account_data(kind(client)?).await;
+    let record = record.map_err(|error| failed(&error))?;
+    // A record of another form was not written by the bridge.
+    Ok(record.and_then(|raw| raw.deserialize_as_unchecked().ok()))
 }
 
 async fn put(client: &Client, record: &LeaseRecord) -> Result<(), MatrixError> {
@@ -266,7 +266,7 @@ async fn put(client: &Client, record: &LeaseRecord) -> Result<(), MatrixError> {
         .map_err(|error| failed(&error))
 }
 
-/// Whatever the homeserver answers here, it says nothing of a room.
+/// No answer of the homeserver here is about a room.
 fn failed(error: &matrix_sdk::Error) -> MatrixError {
     match RequestError::from(error).into_matrix_error("take the lease of the store") {
         MatrixError::NoRoom(why) => MatrixError::Unavailable(anyhow::anyhow!(why)),
@@ -274,15 +274,15 @@ fn failed(error: &matrix_sdk::Error) -> MatrixError {
     }
 }
 
-/// Where the store lives: the machine and the directory itself, whatever its name. Moved within a disk it stays the
+/// The location of the store: the machine and the directory itself, whatever its name. Moved within a disk it stays the
 /// same, copied it does not.
 fn place(directory: &Path) -> String {
     let read = |path| std::fs::read_to_string(path).ok();
     let machine = read("/etc/machine-id")
         .or_else(|| read("/proc/sys/kernel/hostname"))
         .unwrap_or_default();
-    let facts = std::fs::metadata(directory);
-    let (disk, node) = facts.map_or((0, 0), |facts| (facts.dev(), facts.ino()));
+    let metadata = std::fs::metadata(directory);
+    let (disk, node) = metadata.map_or((0, 0), |metadata| (metadata.dev(), metadata.ino()));
     format!("{} {disk} {node}", machine.trim())
 }
 

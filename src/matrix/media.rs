@@ -1,5 +1,6 @@
-//! Files on the homeserver: by stream, with our own requests, because the SDK holds whole files in memory. Downloads ask
-//! for our token (Matrix 1.11, "Content repository"); what was encrypted is verified before anybody gets it.
+//! Files on the homeserver: streamed with the bridge's own requests, because the SDK holds whole files in memory.
+//! Downloads are authenticated (Matrix 1.11, "Content repository"); encrypted files are verified before anybody gets
+//! them.
 
 use std::time::Duration;
 
@@ -26,27 +27,27 @@ use super::{
     },
 };
 
-/// How long a file may be under way.
+/// How long the transfer of a file may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_mins(15);
-/// The type of what is encrypted.
+/// The MIME type of an encrypted file.
 const ENCRYPTED_MIME: &str = "application/octet-stream";
-/// The longest answer about a file: an address.
+/// The longest response about a file, in bytes: it contains a URL.
 const MAX_RESPONSE: usize = 64 << 10;
 
 impl Matrix {
-    /// A file of a room, whole and verified.
+    /// Downloads a file of a room, complete and verified.
     pub(super) async fn download(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
-        let lost = || refused("the message has no media URL");
-        let source = files::source_of(&file.source).ok_or_else(lost)?;
+        let no_url = || refused("the message has no media URL");
+        let source = files::source_of(&file.source).ok_or_else(no_url)?;
         let address = match &source {
             MediaSource::Clear(address) => address,
             MediaSource::Encrypted(file) => &file.url,
         };
-        let (server, id) = address.parts().map_err(|_| lost())?;
+        let (server, id) = address.parts().map_err(|_| no_url())?;
         let path = ["client", "v1", "media", "download", server.as_str(), id];
         let mut answer = self.ask(Method::GET, &path, |request| request).await;
         if matches!(&answer, Err(SendError::Refused { .. })) {
-            // Servers before Matrix 1.11.
+            // Homeservers before Matrix 1.11.
             let path = ["media", "v3", "download", server.as_str(), id];
             answer = self.ask(Method::GET, &path, |request| request).await;
         }
@@ -57,7 +58,7 @@ impl Matrix {
         })
     }
 
-    /// Uploads a file and sends the event that it is. Encrypted rooms get it encrypted.
+    /// Uploads a file and sends its event. Encrypted rooms get it encrypted.
     pub(super) async fn send_media(
         &self,
         room: &Room,
@@ -80,11 +81,11 @@ impl Matrix {
         let address = self
             .upload_media(spooled, file.safe_type(), encrypted)
             .await?;
-        let lies = (file, spooled);
+        let source = (file, spooled);
         let content = self.disambiguate(room, to, content).await;
-        let mut event = files::event_of(lies, &content, &address, encrypted);
+        let mut event = files::event_of(source, &content, &address, encrypted);
         if let Some(preview) = preview {
-            // Without it the file goes all the same.
+            // Without a thumbnail the file is sent all the same.
             match self
                 .upload_media(&preview.bytes, preview.mime, encrypted)
                 .await
@@ -95,9 +96,9 @@ impl Matrix {
         }
         convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
         let event = self.with_avatar(room, to, &content, event).await;
-        let said = convert::caption::to_verify(&event);
+        let digest_input = convert::caption::to_verify(&event);
         let remote = self.send_event(room, to, key, event).await?;
-        self.save_event_digest(to, &remote, said).await?;
+        self.save_event_digest(to, &remote, digest_input).await?;
         Ok(Done::Created(Copy {
             remote,
             thread: thread.clone(),
@@ -106,7 +107,7 @@ impl Matrix {
         }))
     }
 
-    /// Uploads a file, encrypted or not. Answers where it lies.
+    /// Uploads a file, encrypted or not. Returns its URL.
     pub(super) async fn upload_media(
         &self,
         spooled: &Spooled,
@@ -147,24 +148,24 @@ impl Matrix {
         let answer = with(request.bearer_auth(token)).send().await;
         let answer = answer.map_err(|error| not_done(&error))?;
         let status = answer.status().as_u16();
-        let waits = answer.headers().get(header::RETRY_AFTER);
-        let waits = waits.and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = answer.headers().get(header::RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
         match status {
             200..=299 => Ok(answer),
-            413 => Err(refused("the file is larger than the homeserver takes")),
-            // What became of our token, the next sync finds out.
+            413 => Err(refused("the file is larger than the homeserver accepts")),
+            // If the token is no longer accepted, the next sync reports it.
             401 | 408 | 425 | 500.. => Err(SendError::Retry {
                 after: None,
                 outcome: Outcome::NotDone,
                 source: anyhow!("the homeserver answered {status} about a file"),
             }),
             429 => Err(SendError::Retry {
-                after: Some(Duration::from_secs(waits.unwrap_or(5))),
+                after: Some(Duration::from_secs(retry_after.unwrap_or(5))),
                 outcome: Outcome::NotDone,
-                source: anyhow!("the homeserver takes no more files for now"),
+                source: anyhow!("the homeserver accepts no more files for now"),
             }),
             _ => Err(refused(&format!(
-                "the homeserver does not have the file, or does not take it (status {status})"
+                "the homeserver does not have the file, or does not accept it (status {status})"
             ))),
         }
     }
@@ -175,7 +176,7 @@ struct Uploaded {
     content_uri: String,
 }
 
-/// The address of a path below `/_matrix`; every segment is encoded.
+/// The URL of a path below `/_matrix`; every segment is encoded.
 fn below(mut homeserver: Url, path: &[&str]) -> Url {
     if let Ok(mut segments) = homeserver.path_segments_mut() {
         segments.pop_if_empty().push("_matrix").extend(path);
@@ -189,7 +190,7 @@ fn refused(reason: &str) -> SendError {
     }
 }
 
-/// No event was sent, whatever became of the upload. The address would name the file; the cause is enough.
+/// No event was sent, whatever became of the upload. The URL would name the file; the cause is enough.
 fn not_done(error: &reqwest::Error) -> SendError {
     let why = if error.is_timeout() {
         "it took too long"

@@ -1,5 +1,5 @@
-//! The Matrix side: one ordinary account on one device. The only room that awaits the SDK's futures; all it
-//! hands out is boxed, so that nobody else compiles them again.
+//! The Matrix side: one ordinary Matrix account on one device. The only package that awaits the SDK's futures; every
+//! future it returns is boxed, so that other crates do not compile the SDK's futures again.
 
 pub mod account;
 pub mod session;
@@ -95,13 +95,13 @@ use self::{
     security_metrics::SecurityMetrics, sender_cache::SenderCache,
 };
 
-/// The longest that the answer to a sync may take. Until then its absence says nothing.
+/// The longest time that a sync response may take. Until then a missing response says nothing about the homeserver.
 pub const MAX_SYNC: Duration = sync_loop::MAX_SYNC;
 
-/// A boxed future: what this side hands out.
+/// A boxed future: the type of every future that this package returns.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The cursor of the sync. Beside it stands one per room, with the newest event that was walked.
+/// The name of the sync cursor. Each room has a cursor of its own, with the newest event that was processed.
 const SYNC_CURSOR: &str = "matrix";
 
 /// The running account.
@@ -109,7 +109,7 @@ pub struct Matrix {
     client: Client,
     /// For files, which the SDK would hold in memory.
     http: reqwest::Client,
-    /// The encryption store, past the SDK.
+    /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
     store: Store,
@@ -119,56 +119,57 @@ pub struct Matrix {
     key_wait: Duration,
     inviters: Vec<String>,
     greeting: String,
-    /// Rooms that portals name which are not open yet.
+    /// Rooms that portals name and that are not resolved yet.
     awaited_rooms: Mutex<Vec<String>>,
-    /// Rooms of portals that we are known not to be in.
+    /// Rooms of portals that the account has not joined.
     unjoined_rooms: Mutex<HashSet<Place>>,
     timeouts: Timeouts,
     lease: lease::Lease,
     session: session::SessionKeeper,
     verify: verify::Verifications,
-    /// When our device was kept in the store: what was sent before, another one sent.
+    /// When this device was saved in the store: messages sent before that came from another device.
     device_since: Millis,
-    /// When the last sync was answered.
+    /// When the last sync response arrived.
     synced: Mutex<Option<Millis>>,
-    /// Whether a sync has brought nothing, since the start.
+    /// Whether a sync response without new events has arrived since the start.
     caught_up: AtomicBool,
-    /// The sync that was on its way when listening stopped.
+    /// The sync that was in flight when the sync loop stopped.
     suspended_sync: Mutex<Option<sync_coverage::PendingSync>>,
-    /// Whether the next sync asks again for what one that failed has asked for.
+    /// Whether the next sync has to repeat the request of a sync that failed.
     repeat_sync: AtomicBool,
-    /// Flags of rooms known to be raised; what is not here must be looked up.
+    /// Room flags that are known to be set; other flags must be looked up in the store.
     flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<SenderCache>,
     turns: send::RoomLocks,
     room_names: confusables::RoomNameTable,
-    /// For pictures of people.
+    /// Which avatars were requested, and when.
     asked: avatars::AvatarRequests,
     rotation: KeyRotation,
-    /// Which channels rooms are joined to.
+    /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
     alarms: SecurityMetrics,
-    /// Rooms in which something in the clear did not cross, until people there were told.
+    /// Rooms in which a plaintext event was refused and the people there have not been notified yet.
     plaintext_refused: Mutex<HashSet<Place>>,
-    /// Rung when somebody in charge has accepted an identity.
+    /// Notified when an admin has approved an identity.
     approved: Arc<Notify>,
-    /// Sessions whose sender's device is not known to be signed, and until when that may change.
+    /// Sessions whose sender's device is not known to be cross-signed, and until when the bridge waits for the
+    /// signature.
     unverified_sessions: Mutex<HashMap<String, Instant>>,
-    /// Their senders, until somebody has asked for their devices.
+    /// The senders of these sessions, until their devices have been queried.
     unknown_senders: Mutex<HashSet<String>>,
-    /// Rooms known to be noted as standing in the clear.
+    /// Rooms that the store has recorded as unencrypted.
     plaintext_rooms: Mutex<HashSet<Place>>,
-    /// Whose devices are not signed.
+    /// Which senders have devices that are not cross-signed.
     unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
-    /// When to look at what waits for its key.
+    /// When to check the events that wait for a room key.
     watch: Mutex<undecryptable::WaitTimer>,
-    /// Events that audits found and no sync had brought, since the start.
+    /// The number of events that audits found and no sync had brought, since the start.
     missed: AtomicU64,
 }
 
 impl Matrix {
-    /// Restores the session kept in the store: opens the SDK's stores in the store's directory, puts our cursor
-    /// over the SDK's, then restores. Never logs in. Needs no network.
+    /// Restores the session that the store holds: opens the SDK's databases in the store's directory, replaces the
+    /// SDK's sync cursor by the bridge's, then restores the session. Never logs in. Needs no network.
     #[must_use]
     pub fn open(
         store: Store,
@@ -205,7 +206,7 @@ impl Matrix {
             let session = session::SessionKeeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             cross_signing::require_signed_device(&client).await?;
-            let standing = unsigned_devices::UnsignedNotices::learn(&store).await?;
+            let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 claims: KeyClaims::of(&client, &keys),
@@ -242,16 +243,16 @@ impl Matrix {
                 unverified_sessions: Mutex::default(),
                 unknown_senders: Mutex::default(),
                 plaintext_rooms: Mutex::default(),
-                unsigned_notices: Mutex::new(standing),
+                unsigned_notices: Mutex::new(unsigned_notices),
                 watch: Mutex::new(undecryptable::WaitTimer::new()),
                 missed: AtomicU64::new(0),
             }))
         })
     }
 
-    /// Takes up the account: refuses where this store is an old copy, or another copy of it is in use. Nothing may be
-    /// sent anywhere before, by either side. Waits while the homeserver does not answer; answers whether it was taken
-    /// up: not when told to stop.
+    /// Takes the lease of the account. Refuses a store that is an old copy, or of which another copy is in use. Neither
+    /// side may send anything before. Waits while the homeserver does not answer. Returns whether the lease was taken;
+    /// `false` when stopped.
     pub fn take_up(&self, stop: CancellationToken) -> Boxed<'_, Result<bool, MatrixError>> {
         Box::pin(async move { self.acquire_lease(&stop).await })
     }
@@ -261,9 +262,9 @@ impl Matrix {
         Box::pin(rooms::resolve(&self.client, room))
     }
 
-    /// Follows the account until told to stop: accepts invites to these rooms and those of people whom the operator has
-    /// named, refuses others, takes in their messages. Returns early only when it cannot go on by itself. It can be called again afterwards, for
-    /// example with one room more; never twice at the same time.
+    /// Runs the sync loop until stopped: accepts invites to these rooms and from the configured inviters, refuses other
+    /// invites, and accepts the messages into the inbox. Returns early only when it cannot continue by itself. It can
+    /// be called again afterwards, for example with one room more, but never twice at the same time.
     pub fn listen(
         &self,
         rooms: Vec<Place>,
@@ -273,32 +274,32 @@ impl Matrix {
         Box::pin(sync_loop::listen(self, rooms, inbox, stop))
     }
 
-    /// What was refused for the sake of trust since the start, by class.
+    /// How many events were refused by the trust policy since the start, by class.
     #[must_use]
     pub fn security_counts(&self) -> BTreeMap<String, u64> {
         self.alarms.counts()
     }
 
-    /// How many events the homeserver's syncs had left out when their rooms were compared with its history, since the start.
+    /// How many events the homeserver's syncs had omitted, as audits of the rooms' history found, since the start.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// When the last sync was answered, if any was.
+    /// When the last sync response arrived, if any.
     #[must_use]
     pub fn last_sync(&self) -> Option<Millis> {
         *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the last sync that was asked for and has ended was answered.
+    /// Whether the last sync that has ended was answered.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         !self.repeat_sync.load(Ordering::SeqCst)
     }
 
-    /// Whether everything has been taken in that the homeserver had at the start, and nothing of it is held for news of
-    /// its sender's device.
+    /// Whether the bridge has accepted everything that the homeserver had at the start, and no event is held until its
+    /// sender's device is known.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::SeqCst) && self.next_deadline().is_none()
@@ -328,7 +329,7 @@ impl Matrix {
         *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
     }
 
-    /// Whether the room is or ever was encrypted.
+    /// Whether the room is encrypted or ever was.
     async fn was_encrypted(&self, place: &Place) -> Result<bool, footbridge_store::Error> {
         self.flagged(place, Flag::EverEncrypted).await
     }
@@ -343,14 +344,14 @@ impl Matrix {
         if known {
             return Ok(true);
         }
-        let raised = self.store.flag(place, flag).await?;
-        if raised {
+        let is_set = self.store.flag(place, flag).await?;
+        if is_set {
             self.remember_flags([flag_of]);
         }
-        Ok(raised)
+        Ok(is_set)
     }
 
-    /// Writes down that the room is encrypted, for ever.
+    /// Records, for ever, that the room is encrypted.
     async fn raise_encrypted(&self, place: &Place) -> Result<(), footbridge_store::Error> {
         let flags = vec![(place.clone(), Flag::EverEncrypted)];
         self.store
@@ -366,7 +367,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Once they are written down.
+    /// Remembers flags that the store has saved.
     fn remember_flags(&self, flags: impl IntoIterator<Item = (Place, Flag)>) {
         self.flags
             .lock()
@@ -381,9 +382,9 @@ impl std::fmt::Debug for Matrix {
     }
 }
 
-/// Puts our cursor where the SDK looks for its own. The SDK moves its cursor before anyone has seen the events;
-/// ours moves with the journal. Handing ours over as an argument is not enough: an answer that ends where the
-/// SDK believes to be already is thrown away.
+/// Replaces the SDK's sync cursor by the bridge's. The SDK moves its cursor before the events are processed; the
+/// bridge's cursor moves in the transaction that writes the journal. Passing the cursor as an argument is not enough:
+/// the SDK drops a response that ends at the cursor it already has.
 async fn put_cursor(client: &Client, cursor: Option<String>) -> Result<(), MatrixError> {
     let store = client.state_store();
     let key = StateStoreDataKey::SyncToken;
@@ -396,7 +397,7 @@ async fn put_cursor(client: &Client, cursor: Option<String>) -> Result<(), Matri
         None => store.remove_kv_data(key).await,
     };
     put.map_err(|error| {
-        MatrixError::CryptoStore(format!("the SDK's store cannot be written: {error}"))
+        MatrixError::CryptoStore(format!("the SDK's store could not be written: {error}"))
     })
 }
 

@@ -1,31 +1,31 @@
-//! Looking into an Olm session: whether a message was received through it since it was last stored, and a copy of
-//! it that no longer changes while others go on using it.
+//! Inspecting an Olm session: whether it received a message since it was last stored, and a copy of it that no longer
+//! changes while others go on using it.
 
 use matrix_sdk_crypto::Session;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// The part of a stored session that receiving moves forward and sending leaves alone.
+/// The part of a stored session that receiving changes and sending does not.
 #[derive(Deserialize)]
 struct ReceivingState<'a> {
     #[serde(borrow)]
     receiving_chains: &'a RawValue,
 }
 
-/// The session as it is now.
+/// The session in its current state.
 ///
 /// # Errors
-/// The session's own keys are incomplete, which the SDK never leaves them.
+/// The session's own device keys are incomplete, which the SDK never leaves them.
 pub(super) async fn snapshot(session: &Session) -> Result<Session, String> {
     let keys = session.our_device_keys.clone();
     Session::from_pickle(keys, session.pickle().await).map_err(|error| error.to_string())
 }
 
-/// Whether a message was received through the session that the stored one, if there is one, has not received.
+/// Whether the session has received a message that the stored one, if there is one, has not.
 ///
 /// # Errors
-/// A session that cannot be written as JSON, which no session is.
+/// The session cannot be serialized as JSON, which does not happen.
 pub(super) async fn received_since(
     session: &Session,
     stored: Option<&Session>,

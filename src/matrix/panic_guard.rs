@@ -1,5 +1,5 @@
-//! One event may not stop all the others: what breaks us is passed over and counted. It would break us again at every
-//! start (C25).
+//! One event must not stop all others: an event that makes the bridge panic is skipped and counted. Otherwise it would
+//! cause the same panic at every start (C25).
 
 use std::panic::AssertUnwindSafe;
 
@@ -15,11 +15,11 @@ use super::{
     timeline::{Classification, DisplayNames, EventFields},
 };
 
-/// The rule for an event that breaks us.
+/// The rule for an event that makes the bridge panic.
 const PANICKED: &str = "panic";
 
 impl Matrix {
-    /// Reads one event, by the rules about trust and encryption.
+    /// Classifies one event, by the rules about trust and encryption.
     pub(super) async fn classify(
         &self,
         room: &Room,
@@ -28,10 +28,10 @@ impl Matrix {
         names: &mut DisplayNames,
         encrypted: bool,
     ) -> Classification {
-        let reading = self.classify_unguarded(room, unsealed, envelope, names, encrypted);
-        let read = AssertUnwindSafe(reading).catch_unwind().await;
+        let classification = self.classify_unguarded(room, unsealed, envelope, names, encrypted);
+        let outcome = AssertUnwindSafe(classification).catch_unwind().await;
         let place = Place::room(room.room_id().as_str());
-        if matches!(read, Ok(Classification::Message(_)))
+        if matches!(outcome, Ok(Classification::Message(_)))
             && !self
                 .peer_bridges
                 .peers_in(&place, &envelope.content)
@@ -39,7 +39,7 @@ impl Matrix {
         {
             return Classification::Skipped(PEER_BRIDGE);
         }
-        read.unwrap_or_else(|_| {
+        outcome.unwrap_or_else(|_| {
             error!(
                 matrix.room = %room.room_id(),
                 "Panic while handling an event; event skipped. Please report this bug"

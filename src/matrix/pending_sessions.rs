@@ -1,5 +1,5 @@
-//! New Olm sessions that a sync has made and not finished: kept in memory beside the encryption store until the
-//! room keys that came through them can be written with them. Here is what is held; when is for `crypto_store`.
+//! Olm sessions that an unfinished sync has established or advanced: kept in memory beside the crypto store until the
+//! room keys that came through them can be written with them. This module holds them; `crypto_store` decides when.
 
 use std::{collections::HashMap, fmt};
 
@@ -9,25 +9,27 @@ use matrix_sdk_crypto::{
 };
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 
-/// A session, and its sender's device with the wedging index the session has raised.
+/// A session, and its sender's device with the wedging index that the session has raised.
 #[derive(Clone)]
 struct PendingSession {
     session: Session,
     device: Option<DeviceData>,
 }
 
-/// What is held, oldest first.
+/// The held sessions, oldest first.
 #[derive(Clone, Default)]
 pub(super) struct PendingSessions(Vec<PendingSession>);
 
 impl fmt::Debug for PendingSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Held").field(&self.0.len()).finish()
+        f.debug_tuple("PendingSessions")
+            .field(&self.0.len())
+            .finish()
     }
 }
 
 impl PendingSessions {
-    /// Keeps changes of the shape that [`lone_session`] knows.
+    /// Holds changes of the shape that [`single_session`] accepts.
     pub(super) fn keep(&mut self, changes: Changes) {
         let mut devices = changes.devices.changed.into_iter();
         for session in changes.sessions {
@@ -44,8 +46,8 @@ impl PendingSessions {
             .any(|entry| entry.session.session_id() == session_id)
     }
 
-    /// The changes with what must be written with them, and what stays held once they are written. What the end
-    /// of a sync brings takes everything along, other changes nothing. Where both know a session or a device, the
+    /// The changes together with what must be written with them, and what stays held once they are written. The end of
+    /// a sync includes everything that is held, other changes nothing. Where both have a session or a device, the
     /// changes are newer.
     pub(super) fn join(&self, mut changes: Changes) -> (Changes, Self) {
         let ends_sync = changes.next_batch_token.is_some();
@@ -73,7 +75,7 @@ impl PendingSessions {
         (changes, rest)
     }
 
-    /// A sender's sessions: the stored ones and the held ones, these in place of older copies.
+    /// A sender's sessions: the stored ones and the held ones, which replace older copies.
     pub(super) fn overlay_sessions(
         &self,
         sender_key: &str,
@@ -110,8 +112,8 @@ fn names(changes: &DeviceChanges, user: &UserId, device: &DeviceId) -> bool {
         .any(|named| named.user_id() == user && named.device_id() == device)
 }
 
-/// The session of changes that hold one session, at most one changed device, and nothing else. Every field is
-/// named, so that a field the SDK adds is thought about here.
+/// The session of changes that contain one session, at most one changed device, and nothing else. Every field is named,
+/// so that a field that the SDK adds must be considered here.
 pub(super) fn single_session(changes: &Changes) -> Option<&Session> {
     let Changes {
         private_identity,

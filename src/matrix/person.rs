@@ -1,4 +1,4 @@
-//! A person at a Matrix client of their own, for the testbed: own device, own store, no shortcut into the bridge.
+//! A Matrix client for tests: a user with their own device and store, and no shortcut into the bridge.
 
 mod files;
 mod identity;
@@ -36,7 +36,7 @@ pub use self::{
 };
 use super::{Boxed, Homeserver, Trust, client};
 
-/// A person at a client.
+/// A user at a Matrix client.
 #[derive(Clone)]
 pub struct TestClient {
     client: Client,
@@ -44,17 +44,17 @@ pub struct TestClient {
     verifications: verifying::KnownFlows,
 }
 
-/// How far this person has read.
+/// How far this client has read.
 #[derive(Default)]
 struct ReadState {
-    /// The newest event seen per room.
+    /// The newest event seen, per room.
     newest: HashMap<OwnedRoomId, OwnedEventId>,
-    /// What could not be read yet.
+    /// The events that could not be decrypted yet.
     unread: VecDeque<(OwnedRoomId, Raw<OriginalSyncRoomEncryptedEvent>)>,
 }
 
 impl TestClient {
-    /// Logs in on a device of its own, makes a cross-signing identity, syncs once.
+    /// Logs in on a new device, creates a cross-signing identity, and syncs once.
     #[must_use]
     pub fn login(
         homeserver: &str,
@@ -65,7 +65,7 @@ impl TestClient {
         Self::login_as(homeserver, user, password, directory, Identity::New)
     }
 
-    /// Logs in with this identity.
+    /// Logs in on a new device and signs it as `identity` says.
     #[must_use]
     pub fn login_as(
         homeserver: &str,
@@ -77,8 +77,8 @@ impl TestClient {
         let (homeserver, user) = (homeserver.to_owned(), user.to_owned());
         let (password, directory) = (password.to_owned(), directory.to_owned());
         Box::pin(async move {
-            // A person who excludes insecure devices, as clients are beginning to do: what they read from the
-            // bridge proves that its device is signed, and what they send reaches signed devices only.
+            // This client excludes insecure devices, as clients are beginning to do: it decrypts only what a signed
+            // device of the bridge sent, and sends room keys to signed devices only.
             let client = client::build(client::ClientOptions {
                 homeserver: &Homeserver::Url(homeserver.parse()?),
                 directory: &directory,
@@ -116,21 +116,21 @@ impl TestClient {
         })
     }
 
-    /// Who this is.
+    /// The user id.
     #[must_use]
     pub fn user_id(&self) -> String {
         let id = self.client.user_id();
         id.map(ToString::to_string).unwrap_or_default()
     }
 
-    /// The device.
+    /// The device id.
     #[must_use]
     pub fn device_id(&self) -> String {
         let id = self.client.device_id();
         id.map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Makes a private room and invites these users.
+    /// Creates a private room and invites these users; returns the room id.
     #[must_use]
     pub fn create_room(
         &self,
@@ -190,7 +190,7 @@ impl TestClient {
         })
     }
 
-    /// Turns encryption on.
+    /// Enables encryption in a room.
     #[must_use]
     pub fn enable_encryption(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();
@@ -203,14 +203,14 @@ impl TestClient {
         })
     }
 
-    /// Changes the name others see.
+    /// Changes the display name.
     #[must_use]
     pub fn set_display_name(&self, name: &str) -> Boxed<'_, anyhow::Result<()>> {
         let name = name.to_owned();
         Box::pin(async move { Ok(self.client.account().set_display_name(Some(&name)).await?) })
     }
 
-    /// Says something; answers the event's id.
+    /// Sends a text message; returns the event id.
     #[must_use]
     pub fn say(&self, room: &str, text: &str) -> Boxed<'_, anyhow::Result<String>> {
         self.send(
@@ -220,7 +220,7 @@ impl TestClient {
         )
     }
 
-    /// Sends an event of any type, encrypted where the room is.
+    /// Sends an event of any type, encrypted if the room is; returns the event id.
     #[must_use]
     pub fn send(
         &self,
@@ -236,14 +236,14 @@ impl TestClient {
         })
     }
 
-    /// Forgets the room key in use, so that the next message needs a new one.
+    /// Discards the current room key, so that the next message needs a new one.
     #[must_use]
     pub fn discard_room_key(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();
         Box::pin(async move { Ok(self.room(&room)?.discard_room_key().await?) })
     }
 
-    /// Changes the text of an event.
+    /// Edits a message; returns the id of the edit event.
     #[must_use]
     pub fn edit(
         &self,
@@ -260,7 +260,7 @@ impl TestClient {
         self.send(room, "m.room.message", content)
     }
 
-    /// Answers an event.
+    /// Replies to an event; returns the reply's event id.
     #[must_use]
     pub fn reply(
         &self,
@@ -276,7 +276,7 @@ impl TestClient {
         self.send(room, "m.room.message", content)
     }
 
-    /// Says something in a thread.
+    /// Sends a message in a thread; returns the event id.
     #[must_use]
     pub fn in_thread(
         &self,
@@ -297,7 +297,7 @@ impl TestClient {
         self.send(room, "m.room.message", content)
     }
 
-    /// Takes an event back; answers the redaction's id.
+    /// Redacts an event; returns the redaction's id.
     #[must_use]
     pub fn redact(&self, room: &str, event_id: &str) -> Boxed<'_, anyhow::Result<String>> {
         let (room, event_id) = (room.to_owned(), event_id.to_owned());
@@ -308,7 +308,7 @@ impl TestClient {
         })
     }
 
-    /// Waits at most `timeout` for news and answers the new timeline events in order, gaps filled. To be called
+    /// Syncs once, waiting at most `timeout`, and returns the new timeline events in order, with gaps filled. Call it
     /// in a loop.
     #[must_use]
     pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<SeenEvent>>> {
@@ -342,7 +342,7 @@ impl TestClient {
         })
     }
 
-    /// The events after `stop` up to `from`, oldest first.
+    /// The events between `stop` and `from`, oldest first.
     async fn page_back(
         &self,
         room: &RoomId,
@@ -369,7 +369,7 @@ impl TestClient {
         Ok(events)
     }
 
-    /// Tries again what could not be read.
+    /// Tries again to decrypt the events that could not be decrypted.
     async fn read_late(&self, timeline: &mut ReadState) -> anyhow::Result<Vec<SeenEvent>> {
         let mut seen = Vec::new();
         for (room_id, raw) in std::mem::take(&mut timeline.unread) {
@@ -390,6 +390,6 @@ impl TestClient {
         let id = <&RoomId>::try_from(id)?;
         self.client
             .get_room(id)
-            .ok_or_else(|| anyhow!("this person is not in {id}"))
+            .ok_or_else(|| anyhow!("this client is not in the room {id}"))
     }
 }

@@ -1,5 +1,5 @@
-//! Rooms in the clear: that they are is noted, so that their encryption, when it comes, is known as news to which
-//! somebody has to agree.
+//! Unencrypted rooms are recorded as such, so that encryption that is enabled later is recognised as new: it needs
+//! consent.
 
 use std::{collections::HashMap, sync::PoisonError};
 
@@ -11,7 +11,7 @@ use matrix_sdk::{
 
 use super::{Matrix, MatrixError, rooms::PortalRoom};
 
-/// Notes of each room in the clear that it is, so that its encryption is known as news.
+/// Records each joined unencrypted room as such, so that encryption that is enabled later is recognised as new.
 pub(super) async fn record_plaintext_rooms(
     matrix: &Matrix,
     rooms: &HashMap<OwnedRoomId, PortalRoom>,
@@ -29,8 +29,8 @@ pub(super) async fn record_plaintext_rooms(
 }
 
 impl Matrix {
-    /// Whether it is news that the room stands in the clear. The SDK does not say so of a room before it has asked for
-    /// that by itself; but a sync that brings a room brings all of its state.
+    /// Whether the room is unencrypted and not yet recorded as such. The SDK does not know this of a room before it has
+    /// requested its encryption state; but a sync that brings a room brings all of its state.
     pub(super) async fn is_unrecorded_plaintext(
         &self,
         id: &RoomId,
@@ -46,21 +46,21 @@ impl Matrix {
         Ok(!known && in_clear && !self.was_encrypted(place).await?)
     }
 
-    /// Once it is written down.
+    /// Remembers a room that the store has recorded.
     pub(super) fn remember_plaintext(&self, place: &Place) {
-        let mut clear = self
+        let mut plaintext_rooms = self
             .plaintext_rooms
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        clear.insert(place.clone());
+        plaintext_rooms.insert(place.clone());
     }
 
-    /// A listener begins: what was noted of a portal that was taken apart and joined again has to be noted again.
+    /// The sync loop starts: a portal that was removed and added again has to be recorded again.
     pub(super) fn forget_plaintext(&self) {
-        let mut clear = self
+        let mut plaintext_rooms = self
             .plaintext_rooms
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        clear.clear();
+        plaintext_rooms.clear();
     }
 }

@@ -1,5 +1,6 @@
-//! Who may do what in a room, as the homeserver tells now: nothing here is taken from what the SDK remembers. And the
-//! few things that control does in rooms: entering the one that takes another's place, marking where a portal leads.
+//! Power levels in a room, as the homeserver reports them now: nothing here comes from the SDK's cache. Also the few
+//! actions of chat commands in rooms: joining the successor of an upgraded room, and writing the state event that names
+//! a portal's channel.
 
 use footbridge_store::{Place, Tombstone};
 use matrix_sdk::ruma::{
@@ -15,53 +16,53 @@ use serde_json::{Value, json};
 
 use super::{Boxed, Matrix, MatrixError, request_error::RequestError};
 
-/// The level of whoever made a room whose version gives its creators every power.
+/// The level of a creator in a room version that gives creators unlimited power.
 const CREATOR_LEVEL: i64 = i64::MAX;
-/// The first version of rooms whose creators have every power.
+/// The first room version that gives creators unlimited power.
 const FIRST_CREATOR_VERSION: u32 = 12;
 
-/// How somebody stands in a room.
+/// The membership and power of a user in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberRights {
-    /// Whether they are in the room.
+    /// Whether they have joined the room.
     pub joined: bool,
     /// Their power level.
     pub level: i64,
-    /// What it takes to change power levels.
+    /// The level that is required to change power levels.
     pub to_change_power: i64,
-    /// What it takes to send a state event that nothing else is said of.
+    /// The level that is required for a state event without a level of its own.
     pub state_default: i64,
     /// Whether the room is or ever was encrypted.
     pub encrypted: bool,
 }
 
-/// What a room that takes another's place is like.
+/// The room that replaces another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Successor {
     /// The room.
     pub place: Place,
-    /// The room that it says it replaces.
+    /// The room that it names as its predecessor.
     pub predecessor: Option<String>,
     /// Whether it is encrypted.
     pub encrypted: bool,
 }
 
 impl Matrix {
-    /// Our own user id.
+    /// The user id of the bridge's account.
     #[must_use]
     pub fn user(&self) -> &str {
         self.own.as_str()
     }
 
-    /// How somebody stands in a room that we are in, asked of the homeserver.
+    /// The rights of a user in a joined room, queried from the homeserver.
     pub fn member_rights<'a>(
         &'a self,
         room: &'a Place,
         user: &'a str,
     ) -> Boxed<'a, Result<MemberRights, MatrixError>> {
         Box::pin(async move {
-            let looked = self.fetch_member_rights(room, user).await;
-            let rights = looked.map_err(|fault| fault.into_matrix_error("look at the room"))?;
+            let rights = self.fetch_member_rights(room, user).await;
+            let rights = rights.map_err(|error| error.into_matrix_error("look at the room"))?;
             let ever = self.was_encrypted(room).await?;
             Ok(MemberRights {
                 encrypted: rights.encrypted || ever,
@@ -91,14 +92,14 @@ impl Matrix {
         })
     }
 
-    /// Enters the room that takes another's place, and tells what it is like.
+    /// Joins the room that replaces another one, and returns its properties.
     pub fn join_successor<'a>(
         &'a self,
         tombstone: &'a Tombstone,
     ) -> Boxed<'a, Result<Successor, MatrixError>> {
         Box::pin(async move {
-            let looked = self.fetch_successor(tombstone).await;
-            let next = looked.map_err(|fault| fault.into_matrix_error("enter the new room"))?;
+            let successor = self.fetch_successor(tombstone).await;
+            let next = successor.map_err(|error| error.into_matrix_error("enter the new room"))?;
             self.store.forget_refused_invite(&next.place).await?;
             Ok(next)
         })
@@ -135,8 +136,8 @@ impl Matrix {
         })
     }
 
-    /// Writes a state event into a room that is not and never was encrypted. Answers whether that could be done: the
-    /// state of a room can be read by its server.
+    /// Writes a state event into a room that is not and never was encrypted. Returns whether that was possible: the
+    /// room's homeserver can read its state.
     pub fn put_plaintext_state<'a>(
         &'a self,
         room: &'a Place,
@@ -150,7 +151,7 @@ impl Matrix {
             match self.put_state(room, (event_type, key), content).await {
                 Ok(written) => Ok(written),
                 Err(RequestError::Forbidden(_) | RequestError::Invalid(_)) => Ok(false),
-                Err(fault) => Err(fault.into_matrix_error("mark the room")),
+                Err(error) => Err(error.into_matrix_error("mark the room")),
             }
         })
     }
@@ -170,7 +171,7 @@ impl Matrix {
         let before = self
             .state(&id, kind.clone(), key, StateForm::Content)
             .await?;
-        // What is there already, or has never been there, need not be written.
+        // Content that is there already, or is empty and has never been set, need not be written.
         if before.as_ref().unwrap_or(&json!({})) == content {
             return Ok(true);
         }
@@ -179,7 +180,7 @@ impl Matrix {
             .map(|()| true)
     }
 
-    /// Writes a state event, which everybody's server can read.
+    /// Writes a state event, which every member's homeserver can read.
     pub(super) async fn write_state(
         &self,
         room: OwnedRoomId,
@@ -196,7 +197,7 @@ impl Matrix {
         sent.map(drop).map_err(|error| RequestError::from(&error))
     }
 
-    /// A state event of a room we are in; `None` when it has none.
+    /// A state event of a joined room; `None` if the room has none.
     pub(super) async fn state(
         &self,
         room: &RoomId,
@@ -216,13 +217,13 @@ impl Matrix {
             }
             Err(error) => match RequestError::from(&error) {
                 RequestError::NotFound(_) => Ok(None),
-                fault => Err(fault),
+                error => Err(error),
             },
         }
     }
 }
 
-/// How much of a state event is asked for.
+/// How much of a state event is requested.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateForm {
     Content,
@@ -230,11 +231,12 @@ pub(super) enum StateForm {
 }
 
 pub(super) fn room_id(room: &Place) -> Result<OwnedRoomId, RequestError> {
-    RoomId::parse(room.address()).map_err(|_| RequestError::Invalid("this is no room".to_owned()))
+    RoomId::parse(room.address())
+        .map_err(|_| RequestError::Invalid("this is not a room id".to_owned()))
 }
 
-/// The levels that count, from the events that made the room and say who has which power. What cannot be read gives
-/// nobody any.
+/// The effective levels, from the create event and the power levels event. A value that cannot be read gives nobody any
+/// power.
 fn levels(create: &Value, power: Option<&Value>, user: &str) -> MemberRights {
     let content = create.get("content").unwrap_or(create);
     let creator = create.get("sender").and_then(Value::as_str);
@@ -254,7 +256,7 @@ fn levels(create: &Value, power: Option<&Value>, user: &str) -> MemberRights {
             let change = events.and_then(|events| number(events.get("m.room.power_levels")));
             (number(own).unwrap_or(base), state, change.unwrap_or(state))
         }
-        // Without such an event only whoever made the room has any power.
+        // Without a power levels event only the room's creator has any power.
         None => (if is_creator { 100 } else { 0 }, 50, 100),
     };
     let rules = version >= FIRST_CREATOR_VERSION && (is_creator || also);
@@ -267,7 +269,7 @@ fn levels(create: &Value, power: Option<&Value>, user: &str) -> MemberRights {
     }
 }
 
-/// A level; old rooms write them as text.
+/// A power level; old rooms write it as text.
 fn number(value: Option<&Value>) -> Option<i64> {
     let value = value?;
     value

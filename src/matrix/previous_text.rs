@@ -1,6 +1,6 @@
-//! What a message says once an edit of it was redacted: its newest edit that stands, or its own text, read back from the
-//! homeserver. Nothing counts but what this bridge has read before under the same event, so that the homeserver cannot
-//! put other words in their place.
+//! The text of a message after an edit of it was redacted: its newest edit that was not redacted, or its original text,
+//! read back from the homeserver. Only a content counts that this bridge has read before under the same event id, so
+//! that the homeserver cannot replace it.
 
 use footbridge_core::{
     message::{Action, Message, Style},
@@ -22,21 +22,21 @@ use super::{
     timeline::{Classification, DisplayNames, EventFields},
 };
 
-/// The most edits that are read once more, each by a request, while the homeserver says that they were redacted.
+/// The most edits that are read again, each with one request, while the homeserver says that they were redacted.
 const MAX_EDITS: usize = 24;
 
-/// What an event says that is read once more.
+/// The result of reading an event again.
 enum RereadEvent {
-    /// This.
+    /// Its message.
     Text(Box<Message>),
     /// It was redacted.
     Redacted,
-    /// It cannot be read, or may not be believed.
+    /// It cannot be read, or must not be trusted.
     UndecryptableTexts,
 }
 
 impl Matrix {
-    /// See `Outlet::text_before`.
+    /// See `Outlet::text_before_edit`.
     pub(super) async fn find_previous_text(
         &self,
         from: &Place,
@@ -48,8 +48,8 @@ impl Matrix {
             .ok_or_else(|| RequestError::NotJoined.into_send_error())?;
         for edit in edits.iter().take(MAX_EDITS) {
             match self.reread_event(&room, from, edit).await? {
-                RereadEvent::Text(said) if said.target() == Some(message) => {
-                    return Ok(TextBeforeEdit::Says(said, Some(edit.clone())));
+                RereadEvent::Text(text) if text.target() == Some(message) => {
+                    return Ok(TextBeforeEdit::Says(text, Some(edit.clone())));
                 }
                 RereadEvent::Redacted => {}
                 RereadEvent::Text(_) | RereadEvent::UndecryptableTexts => {
@@ -61,7 +61,7 @@ impl Matrix {
             return Ok(TextBeforeEdit::UndecryptableTexts);
         }
         Ok(match self.reread_event(&room, from, message).await? {
-            RereadEvent::Text(said) => match as_edit(*said, message) {
+            RereadEvent::Text(text) => match as_edit(*text, message) {
                 Some(edit) => TextBeforeEdit::Says(Box::new(edit), None),
                 None => TextBeforeEdit::UndecryptableTexts,
             },
@@ -70,7 +70,7 @@ impl Matrix {
         })
     }
 
-    /// Reads an event of a room once more, by all rules by which it was read at first.
+    /// Reads an event of a room again, by all rules by which it was read at first.
     async fn reread_event(
         &self,
         room: &Room,
@@ -90,9 +90,9 @@ impl Matrix {
         if envelope.is_redacted() {
             return Ok(RereadEvent::Redacted);
         }
-        let keeps = self.has_opted_out(place, &envelope.sender).await;
-        if keeps.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
-            // They want nothing of what they write carried over any more.
+        let opted_out = self.has_opted_out(place, &envelope.sender).await;
+        if opted_out.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
+            // The sender has opted out of relaying since.
             return Ok(RereadEvent::UndecryptableTexts);
         }
         let broken =
@@ -103,7 +103,7 @@ impl Matrix {
             if !known.map_err(broken)? {
                 warn!(
                     matrix.room = place.address(),
-                    "The homeserver shows another message under an event that was read before: it is not believed"
+                    "The homeserver returned another content for an event that was read before; it is ignored"
                 );
                 return Ok(RereadEvent::UndecryptableTexts);
             }
@@ -111,38 +111,41 @@ impl Matrix {
             return Ok(RereadEvent::UndecryptableTexts);
         }
         let mut names = DisplayNames::default();
-        let reading = self
+        let classification = self
             .classify(room, &unsealed, &envelope, &mut names, encrypted)
             .await;
-        Ok(match self.pin_sender(reading, &unsealed, &envelope).await {
-            Classification::Message(message) if message.is_nobridge() => {
-                RereadEvent::UndecryptableTexts
-            }
-            Classification::Message(message) => {
-                let wrote = self.store.is_author(place, event, &envelope.sender).await;
-                match (wrote.map_err(broken)?, &message.action) {
-                    // Who wrote an edit, `read` has compared with who wrote its message.
-                    (_, Action::Edit { .. }) | (Some(true), _) => {
-                        RereadEvent::Text(Box::new(message))
-                    }
-                    _ => RereadEvent::UndecryptableTexts,
+        Ok(
+            match self.pin_sender(classification, &unsealed, &envelope).await {
+                Classification::Message(message) if message.is_nobridge() => {
+                    RereadEvent::UndecryptableTexts
                 }
-            }
-            Classification::Nothing
-            | Classification::Command(_)
-            | Classification::Waits(..)
-            | Classification::Skipped(_) => {
-                info!(
-                    matrix.room = place.address(),
-                    "An event that was read before cannot be read any more"
-                );
-                RereadEvent::UndecryptableTexts
-            }
-        })
+                Classification::Message(message) => {
+                    let wrote = self.store.is_author(place, event, &envelope.sender).await;
+                    match (wrote.map_err(broken)?, &message.action) {
+                        // `classify` has compared the sender of an edit with the sender of its message.
+                        (_, Action::Edit { .. }) | (Some(true), _) => {
+                            RereadEvent::Text(Box::new(message))
+                        }
+                        _ => RereadEvent::UndecryptableTexts,
+                    }
+                }
+                Classification::Nothing
+                | Classification::Command(_)
+                | Classification::Waits(..)
+                | Classification::Skipped(_) => {
+                    info!(
+                        matrix.room = place.address(),
+                        "An event that was read before can no longer be read"
+                    );
+                    RereadEvent::UndecryptableTexts
+                }
+            },
+        )
     }
 }
 
-/// An event as the homeserver has it, still encrypted; `None` where it has none of this id, or does not show it.
+/// An event from the homeserver, still encrypted; `None` where the homeserver has none of this id or does not return
+/// it.
 async fn fetch(room: &Room, event: &RemoteId) -> Result<Option<TimelineEvent>, SendError> {
     let Ok(id) = <&EventId>::try_from(event.as_str()) else {
         return Ok(None);
@@ -154,12 +157,12 @@ async fn fetch(room: &Room, event: &RemoteId) -> Result<Option<TimelineEvent>, S
         ))),
         Err(error) => match RequestError::from(&error) {
             RequestError::NotFound(_) | RequestError::Forbidden(_) => Ok(None),
-            fault => Err(not_sent(&fault)),
+            error => Err(not_sent(&error)),
         },
     }
 }
 
-/// A message as the edit that makes it say the same again.
+/// The edit that gives a message this content again.
 fn as_edit(message: Message, target: &RemoteId) -> Option<Message> {
     let (body, style) = match message.action {
         Action::Post { body, style, .. } => (body, style),

@@ -1,4 +1,4 @@
-//! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
+//! The result of processing an event: an arrival, with what must be saved in the same transaction.
 
 use footbridge_core::peer_bridges::PeerBridges;
 use footbridge_store::{
@@ -7,25 +7,25 @@ use footbridge_store::{
 
 use super::{Matrix, timeline::EventFields};
 
-/// An arrival and what belongs to it.
+/// An arrival and the data that belong to it.
 #[derive(Debug)]
 pub(super) struct ProcessedEvent {
     pub arrival: Arrival,
-    /// Who wrote it, if others may speak of it.
+    /// Who wrote it, if other events can refer to it.
     pub writer: Option<(Place, RemoteId, String)>,
-    /// What it was decrypted with.
+    /// The room key and ratchet index of its encryption.
     pub opened: Option<DecryptedWith>,
-    /// The identity that somebody in charge has to look at before it crosses.
+    /// The identity that an admin has to approve before the message is relayed.
     pub held: Option<HeldIdentity>,
-    /// What is noted of another bridge.
+    /// What it claims about another bridge.
     pub bridges: Vec<PeerClaim>,
-    /// How it was shown.
+    /// The event as it arrived in the room.
     pub shown: SeenEvent,
 }
 
 impl ProcessedEvent {
-    /// Puts it into a batch. Of events that are shown under one id the first is taken: what belongs to an arrival is
-    /// found again by its id.
+    /// Adds it to a batch. Of several events with one id only the first is accepted: the data of an arrival are found
+    /// by its id.
     pub(super) fn file(self, batch: &mut Batch) {
         let place = || self.arrival.place.clone();
         let event_id = || self.arrival.event_id.clone();
@@ -49,13 +49,13 @@ impl ProcessedEvent {
 }
 
 impl Matrix {
-    /// Which channels rooms are joined to.
+    /// Which channels the rooms are linked to.
     #[must_use]
     pub fn peer_bridges(&self) -> &PeerBridges {
         &self.peer_bridges
     }
 
-    /// What is noted of the bridge that this is from.
+    /// The claims of the peer bridge that sent this event.
     pub(super) fn other_bridges(&self, place: &Place, envelope: &EventFields) -> Vec<PeerClaim> {
         let others = self
             .peer_bridges

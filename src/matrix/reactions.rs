@@ -1,4 +1,5 @@
-//! Reactions of our own. Matrix never encrypts them, so into an encrypted room they go only where the portal says so.
+//! The bridge's reactions. Matrix never encrypts them, so into an encrypted room they are sent only where the portal
+//! allows it.
 
 use footbridge_core::outlet::{Done, Outcome, SendError};
 use footbridge_store::{Copy, Place, RemoteId};
@@ -18,14 +19,14 @@ use super::{
 /// How to react.
 #[derive(Clone, Copy)]
 pub(super) struct ReactOptions {
-    /// Also where the room is encrypted and the reaction is not.
+    /// Whether to react although the room is encrypted and the reaction is not.
     pub unencrypted: bool,
-    /// For the bridge itself, which joins no channels by it.
+    /// Whether the reaction is the bridge's own, and not relayed from a channel.
     pub own: bool,
 }
 
 impl Matrix {
-    /// Reacts to a message. That we have done so already is success.
+    /// Reacts to a message. A reaction that exists already counts as success.
     pub(super) async fn react(
         &self,
         room: &Room,
@@ -35,7 +36,7 @@ impl Matrix {
     ) -> Result<Done, SendError> {
         let _turn = self.turns.take(to).await;
         if self.guard(room, to).await? && !how.unencrypted {
-            // Asked again, the lane knows it as well.
+            // At the retry the lane knows that the room is encrypted.
             return Err(retry(
                 None,
                 Outcome::NotDone,
@@ -62,7 +63,7 @@ impl Matrix {
     }
 }
 
-/// Whether the homeserver says that this account has reacted like this already.
+/// Whether the homeserver says that this account has made this reaction already.
 fn is_duplicate(error: &matrix_sdk::Error) -> bool {
     matches!(
         error.client_api_error_kind(),

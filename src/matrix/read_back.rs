@@ -1,6 +1,7 @@
-//! Events of ours, read back from the homeserver to be changed: what it shows is signed by us as soon as it is sent again.
-//! So it is believed only where a keyed digest says that we sent it, and that it is the newest that we sent. Where none was
-//! kept, an encrypted room must show what this device has encrypted.
+//! The bridge's own events, read back from the homeserver before an edit: their content gets the bridge's signature
+//! when it is sent again. So it is trusted only if a keyed digest proves that the bridge sent it, and that it is the
+//! newest content that the bridge sent. Without a saved digest, an event of an encrypted room must have been encrypted
+//! by this device.
 
 use footbridge_core::outlet::{Outcome, SendError};
 use footbridge_store::{Place, RemoteId};
@@ -23,18 +24,18 @@ use super::{
     send::not_sent,
 };
 
-/// What an event of ours that was read back turns out to be.
+/// The result of reading an own event back.
 pub(super) enum ReadBack {
-    /// We sent this content; with what of it is verified, if anything.
+    /// The bridge sent this content; with the verified part of it, if any.
     Ours(Value, Option<String>),
     /// It was redacted.
     Redacted,
-    /// It cannot be read, or it is not what we sent.
+    /// It cannot be read, or the bridge did not send it.
     Unknown,
 }
 
 impl Matrix {
-    /// The newest form of an event of ours. `to_verify` answers what of a content will be sent again.
+    /// The latest content of an own event. `to_verify` returns the part of a content that will be sent again.
     pub(super) async fn read_back(
         &self,
         room: &Room,
@@ -53,16 +54,16 @@ impl Matrix {
             LatestContent::UndecryptableTexts => return Ok(ReadBack::Unknown),
         };
         let verified = to_verify(&content);
-        let says = match &verified {
-            Some(said) => self
+        let matches = match &verified {
+            Some(digest_input) => self
                 .store
-                .matches_event_digest(place, target, said)
+                .matches_event_digest(place, target, digest_input)
                 .await
                 .map_err(|error| broken(&error))?,
             None => None,
         };
-        let is_ours = match says {
-            Some(says) => says,
+        let is_ours = match matches {
+            Some(matches) => matches,
             None => {
                 !self
                     .was_encrypted(place)
@@ -78,41 +79,44 @@ impl Matrix {
             self.alarms.record(SecurityClass::ReadBack, 1);
             error!(
                 matrix.room = place.address(),
-                "The homeserver shows an event of ours that is not what we sent: it is not sent again"
+                "The homeserver returned another content for an event of the bridge; it is not sent again"
             );
         }
         Ok(ReadBack::Unknown)
     }
 
-    /// Keeps what an event that was sent says.
+    /// Saves the digest of an event that was sent.
     pub(super) async fn save_event_digest(
         &self,
         place: &Place,
         remote: &RemoteId,
-        said: Option<String>,
+        digest_input: Option<String>,
     ) -> Result<(), SendError> {
-        match said {
-            Some(said) => self
+        match digest_input {
+            Some(digest_input) => self
                 .store
-                .save_event_digest(place, remote, &said)
+                .save_event_digest(place, remote, &digest_input)
                 .await
                 .map_err(|error| retry(None, Outcome::Unknown, &error.to_string())),
             None => Ok(()),
         }
     }
 
-    /// Keeps what an event is about to say.
+    /// Saves the digest of an event that is about to be sent.
     pub(super) async fn save_next_event_digest(
         &self,
         place: &Place,
         target: &RemoteId,
-        said: (&str, &str),
+        contents: (&str, &str),
     ) -> Result<(), SendError> {
-        let kept = self.store.save_next_event_digest(place, target, said).await;
-        kept.map_err(|error| broken(&error))
+        let saved = self
+            .store
+            .save_next_event_digest(place, target, contents)
+            .await;
+        saved.map_err(|error| broken(&error))
     }
 
-    /// Whether this device has encrypted the event, and its newest form.
+    /// Whether this device has encrypted the event and its latest edit.
     async fn has_encrypted(&self, event: &TimelineEvent, json: &Value) -> bool {
         let Some(own) = self.client.encryption().curve25519_key().await else {
             return false;
@@ -122,7 +126,7 @@ impl Matrix {
             let AlgorithmInfo::MegolmV1AesSha2 { curve25519_key, .. } = &info.algorithm_info else {
                 return false;
             };
-            // A key out of a backup names whomever its maker wanted.
+            // A key from a backup names any sender that its creator chose.
             let is_known = matches!(
                 info.verification_state,
                 VerificationState::Verified
@@ -152,13 +156,13 @@ impl Matrix {
             Ok(event) => Ok(Some(event)),
             Err(error) => match RequestError::from(&error) {
                 RequestError::NotFound(_) => Ok(None),
-                fault => Err(not_sent(&fault)),
+                error => Err(not_sent(&error)),
             },
         }
     }
 }
 
-/// The store cannot be read before anything was sent.
+/// The store could not be read before anything was sent.
 fn broken(error: &footbridge_store::Error) -> SendError {
     retry(None, Outcome::NotDone, &error.to_string())
 }

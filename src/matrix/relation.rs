@@ -1,4 +1,4 @@
-//! What an event says about others, readable even where the event is not.
+//! The relation of an event to other events, readable even if the event is not.
 
 use footbridge_store::RemoteId;
 use matrix_sdk::{
@@ -7,10 +7,10 @@ use matrix_sdk::{
 };
 use serde_json::Value;
 
-/// Where an event says to which other it relates, and how.
+/// The field of an event's content that holds its relation to another event.
 const RELATES: &str = "m.relates_to";
 
-/// What an event says about others outside of its ciphertext.
+/// An event's relation outside of its ciphertext.
 pub(super) struct Relation {
     pub replaces: bool,
     pub thread: Option<RemoteId>,
@@ -33,31 +33,34 @@ impl Relation {
     }
 }
 
-/// A decrypted event with the relation that stands beside the ciphertext of the event as it `came`, and no other: the
-/// homeserver and all clients go by that, and ignore one from inside (specification, "Event relationships"). The SDK takes
-/// that from inside first (matrix-sdk-crypto 0.18, `InboundGroupSession::decrypt`).
-pub(super) fn with_outer_relation(mut read: TimelineEvent, came: &TimelineEvent) -> TimelineEvent {
-    let TimelineEventKind::Decrypted(open) = &mut read.kind else {
-        return read;
+/// A decrypted event with the relation from outside of the ciphertext of the event as it `came`, and no other: the
+/// homeserver and all clients use that one and ignore a relation inside (specification, "Event relationships"). The SDK
+/// prefers the relation inside (matrix-sdk-crypto 0.18, `InboundGroupSession::decrypt`).
+pub(super) fn with_outer_relation(
+    mut decrypted: TimelineEvent,
+    came: &TimelineEvent,
+) -> TimelineEvent {
+    let TimelineEventKind::Decrypted(open) = &mut decrypted.kind else {
+        return decrypted;
     };
     let parsed = |json: &str| serde_json::from_str::<Value>(json).ok();
-    let beside =
+    let outer =
         parsed(came.raw().json().get()).and_then(|came| came.get("content")?.get(RELATES).cloned());
     let Some(mut event) = parsed(open.event.json().get()) else {
-        return read;
+        return decrypted;
     };
     let Some(content) = event.get_mut("content").and_then(Value::as_object_mut) else {
-        return read;
+        return decrypted;
     };
-    if content.get(RELATES) == beside.as_ref() {
-        return read;
+    if content.get(RELATES) == outer.as_ref() {
+        return decrypted;
     }
-    match beside {
+    match outer {
         Some(relation) => content.insert(RELATES.to_owned(), relation),
         None => content.remove(RELATES),
     };
     if let Ok(event) = Raw::new(&event) {
         open.event = event.cast_unchecked();
     }
-    read
+    decrypted
 }

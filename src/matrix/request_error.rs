@@ -1,4 +1,4 @@
-//! What an error of the SDK means. The one place that reads status codes and Matrix error codes.
+//! What an error of the SDK means. The only place that reads HTTP status codes and Matrix error codes.
 
 use std::time::Duration;
 
@@ -16,35 +16,35 @@ use tracing::debug;
 
 use super::MatrixError;
 
-/// How long to wait where we are not, or not yet, in the room.
+/// How long to wait when the account is not, or not yet, in the room.
 const NOT_JOINED: Duration = Duration::from_secs(5);
 
-const FORBIDDEN: &str = "the homeserver does not let the bridge's account do that in the room: it was removed from it (then \
-     invite it again), or has no right to speak there";
+const FORBIDDEN: &str = "the homeserver does not allow the bridge's account to do that in the room: it was removed from the room (then \
+     invite it again), or has no permission to send there";
 const NOT_FOUND: &str = "the homeserver does not find the room, or does not show it to the bridge's account; invite it again";
-const TOO_LARGE: &str = "it is too large for the homeserver";
-const WRONG: &str = "the homeserver refuses it as wrong";
+const TOO_LARGE: &str = "the homeserver refuses it as too large";
+const WRONG: &str = "the homeserver refuses it as invalid";
 
-/// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
+/// An error of a request, by what the caller does about it. The text is for people and contains no message text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// The homeserver no longer knows our session, or has closed the account.
+    /// The homeserver no longer accepts the session, or has deactivated the account.
     SignedOut(String),
-    /// Too fast.
+    /// Rate-limited, with the delay if the homeserver named one.
     RateLimited(Option<Duration>),
     /// Not allowed.
     Forbidden(String),
-    /// Not there.
+    /// Not found.
     NotFound(String),
-    /// Too big for an event.
+    /// Too large for an event.
     TooLarge(String),
-    /// The request will never be right.
+    /// The request is invalid and will stay so.
     Invalid(String),
-    /// We are not in the room.
+    /// The account is not in the room.
     NotJoined,
-    /// The request never reached the server.
+    /// The request did not reach the homeserver, or had no effect.
     NotSent(String),
-    /// The request was on its way.
+    /// The request may have reached the homeserver.
     Unknown(String),
 }
 
@@ -66,7 +66,7 @@ impl From<&HttpError> for RequestError {
         }
         let mut text = error.to_string();
         let Some(answer) = error.as_client_api_error() else {
-            // No Matrix answer at all: a proxy's page, a broken body.
+            // Not a Matrix response: a proxy's page, or a broken body.
             return Self::Unknown(text);
         };
         let status = answer.status_code.as_u16();
@@ -76,7 +76,7 @@ impl From<&HttpError> for RequestError {
                 _ => None,
             }),
             Some(ErrorKind::UnknownToken(data)) if data.soft_logout => {
-                text.push_str(" (the session has expired, the device has not: log in again)");
+                text.push_str(" (the session has expired, the device still exists: log in again)");
                 Self::SignedOut(text)
             }
             Some(
@@ -89,7 +89,7 @@ impl From<&HttpError> for RequestError {
             Some(ErrorKind::Forbidden) => Self::Forbidden(text),
             Some(ErrorKind::TooLarge) => Self::TooLarge(text),
             Some(ErrorKind::NotFound) => Self::NotFound(text),
-            // The wrong one of the homeserver's workers was asked: that says nothing of what is there.
+            // The request reached a wrong worker of the homeserver, which says nothing about the resource.
             Some(ErrorKind::Unrecognized) => Self::NotSent(text),
             Some(_) => match status {
                 401 => Self::SignedOut(text),
@@ -100,7 +100,7 @@ impl From<&HttpError> for RequestError {
                 400..=499 => Self::Invalid(text),
                 _ => Self::Unknown(text),
             },
-            // A proxy speaks here, not the homeserver: it knows nothing of our account or of rooms.
+            // A proxy sent this response: it says nothing about the account or its rooms.
             None => match status {
                 413 => Self::TooLarge(text),
                 429 => Self::RateLimited(None),
@@ -115,7 +115,7 @@ impl From<&matrix_sdk::Error> for RequestError {
         match error {
             matrix_sdk::Error::Http(error) => Self::from(error.as_ref()),
             matrix_sdk::Error::WrongRoomState(_) => Self::NotJoined,
-            // What fails in our own encryption fails before anything is sent.
+            // Errors of the bridge's own encryption happen before anything is sent.
             matrix_sdk::Error::OlmError(_)
             | matrix_sdk::Error::MegolmError(_)
             | matrix_sdk::Error::CryptoStoreError(_)
@@ -127,7 +127,7 @@ impl From<&matrix_sdk::Error> for RequestError {
 }
 
 impl RequestError {
-    /// The session had expired, so that the request itself was turned away, and could not be renewed.
+    /// A failed refresh. The session had expired, so the homeserver had rejected the request itself.
     pub(super) fn from_refresh(error: &RefreshTokenError) -> Self {
         let RefreshTokenError::MatrixAuth(error) = error else {
             return Self::SignedOut(error.to_string());
@@ -148,11 +148,11 @@ impl RequestError {
                 format!("{why} (the session has expired and is not renewed: log in again)"),
             ),
             Self::Unknown(why) => Self::NotSent(why),
-            fault => fault,
+            error => error,
         }
     }
 
-    /// What it means for a step.
+    /// The error as the result of a step.
     pub(super) fn into_send_error(self) -> SendError {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
@@ -166,7 +166,7 @@ impl RequestError {
             Self::TooLarge(answer) => SendError::Refused {
                 reason: in_words(&answer, TOO_LARGE),
             },
-            // A proxy, or a homeserver out of order, answers so as well.
+            // A proxy, or a homeserver with a defect, also answers with this.
             Self::Invalid(answer) => SendError::Rejected {
                 reason: format!("{} ({})", in_words(&answer, WRONG), code_of(&answer)),
             },
@@ -176,14 +176,14 @@ impl RequestError {
         }
     }
 
-    /// What it means for anything but a step.
+    /// The error as the result of anything but a step.
     pub(super) fn into_matrix_error(self, doing: &str) -> MatrixError {
         match self {
             Self::SignedOut(reason) => MatrixError::SignedOut(format!(
-                "the homeserver does not accept our session: {reason}"
+                "the homeserver does not accept the bridge's session: {reason}"
             )),
             Self::RateLimited(wait) => MatrixError::Unavailable(anyhow!(
-                "cannot {doing}: the homeserver wants us to wait {} s",
+                "cannot {doing}: the homeserver asks to wait {} s",
                 wait.map_or(60, |wait| wait.as_secs().max(1))
             )),
             Self::NotJoined => MatrixError::NoRoom(format!("cannot {doing}: not in the room")),
@@ -200,14 +200,14 @@ impl RequestError {
     }
 }
 
-/// What people in a channel are told, who may be anybody. The homeserver's own answer names rooms and accounts: it goes into
-/// the log.
+/// The text for people in a channel, which may be public. The homeserver's own message names rooms and accounts, so it
+/// is only logged.
 fn in_words(answer: &str, words: &str) -> String {
-    debug!(answer, "The homeserver refuses a step");
+    debug!(answer, "The homeserver refused a step");
     words.to_owned()
 }
 
-/// `400 / M_BAD_JSON`, as the SDK shows it at the beginning of an answer.
+/// `400 / M_BAD_JSON`, as the SDK shows it at the beginning of an error.
 fn code_of(answer: &str) -> &str {
     let code = answer
         .split_once('[')
@@ -250,7 +250,7 @@ mod tests {
         answer(status, &body.to_string())
     }
 
-    /// What the house does about it, in one word.
+    /// The resulting `SendError`, in one word.
     fn word(error: &HttpError) -> String {
         match RequestError::from(error).into_send_error() {
             SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
@@ -348,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_was_sent_nothing() {
         let http = footbridge_core::http_client::client().unwrap();
-        // Port 9 of the loopback: nobody listens there.
+        // Port 9 of the loopback interface: no server listens there.
         let error = http.get("http://127.0.0.1:9/").send().await.unwrap_err();
         assert_eq!(word(&HttpError::Reqwest(error)), "NotDone None");
     }

@@ -1,4 +1,4 @@
-//! What stands at the head of a room: name, topic and picture. All of it is state, which Matrix never encrypts.
+//! The profile of a room: name, topic and avatar. All of it is state, which Matrix never encrypts.
 
 use footbridge_core::{
     image::Image,
@@ -14,9 +14,9 @@ use super::{
     request_error::RequestError,
 };
 
-/// Which event says it, and under which key of its content.
-fn written(fact: ProfileField) -> (StateEventType, &'static str) {
-    match fact {
+/// The state event of a profile field, and the key of its content.
+fn written(field: ProfileField) -> (StateEventType, &'static str) {
+    match field {
         ProfileField::Name => (StateEventType::RoomName, "name"),
         ProfileField::Topic => (StateEventType::RoomTopic, "topic"),
         ProfileField::Avatar => (StateEventType::RoomAvatar, "url"),
@@ -24,14 +24,14 @@ fn written(fact: ProfileField) -> (StateEventType, &'static str) {
 }
 
 impl Matrix {
-    /// What stands there now, asked of the homeserver.
+    /// The room's current profile, queried from the homeserver.
     pub fn room_profile<'a>(
         &'a self,
         room: &'a Place,
     ) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
         Box::pin(async move {
-            let looked = self.fetch_room_profile(room).await;
-            looked.map_err(|fault| fault.into_matrix_error("look at the room"))
+            let profile = self.fetch_room_profile(room).await;
+            profile.map_err(|error| error.into_matrix_error("look at the room"))
         })
     }
 
@@ -44,18 +44,19 @@ impl Matrix {
         })
     }
 
-    async fn fact(&self, room: &RoomId, fact: ProfileField) -> Result<String, RequestError> {
-        let (event, key) = written(fact);
+    async fn fact(&self, room: &RoomId, field: ProfileField) -> Result<String, RequestError> {
+        let (event, key) = written(field);
         let state = self.state(room, event, "", StateForm::Content).await?;
         let text = state.as_ref().and_then(|state| state.get(key)?.as_str());
         Ok(text.unwrap_or_default().to_owned())
     }
 
-    /// Says something else there, if we have the right; a picture is uploaded first. Answers what stands there then.
+    /// Changes a field of the room's profile, if the account may; an avatar is uploaded first. Returns the field's new
+    /// value.
     pub fn set_room_profile<'a>(
         &'a self,
         room: &'a Place,
-        fact: ProfileField,
+        field: ProfileField,
         value: &'a str,
         picture: Option<&'a Image>,
     ) -> Boxed<'a, Result<String, anyhow::Error>> {
@@ -67,9 +68,9 @@ impl Matrix {
                 }
                 None => value.to_owned(),
             };
-            let (event, key) = written(fact);
+            let (event, key) = written(field);
             let mut content = json!({});
-            if !(value.is_empty() && fact == ProfileField::Avatar)
+            if !(value.is_empty() && field == ProfileField::Avatar)
                 && let Some(content) = content.as_object_mut()
             {
                 content.insert(key.to_owned(), Value::String(value.clone()));

@@ -1,4 +1,4 @@
-//! Rooms: finding them, and how far each has been walked.
+//! Rooms: resolving them, and up to where each has been processed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,7 @@ use super::{
     timeline::DisplayNames,
 };
 
-/// The mark of a room whose every event after our own entry is wanted.
+/// The cursor of a room in which every event after the bridge's own join is still to be processed.
 pub(super) const JOIN: &str = "join";
 
 /// Finds a room by alias or id.
@@ -38,10 +38,10 @@ pub(super) async fn resolve(client: &Client, room: &str) -> Result<Place, Matrix
     Ok(Place::room(answer.room_id.as_str()))
 }
 
-/// How far a room has been walked.
+/// Up to where a room has been processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoomCursor {
-    /// Up to our own entry.
+    /// Up to the bridge's own join.
     Join,
     /// Up to this event.
     Event(RemoteId),
@@ -56,7 +56,7 @@ impl RoomCursor {
         }
     }
 
-    /// Where a gap after this mark ends.
+    /// Where a gap after this cursor ends.
     pub(super) fn as_stop(&self) -> Option<RemoteId> {
         match self {
             Self::Join => None,
@@ -70,16 +70,16 @@ impl RoomCursor {
 pub(super) struct PortalRoom {
     /// The room.
     pub place: Place,
-    /// How far it has been walked; `None` before it was ever seen.
+    /// Up to where it has been processed; `None` before the first time.
     pub mark: Option<RoomCursor>,
-    /// What must still be fetched.
+    /// The events that still have to be fetched.
     pub gap: Option<Gap>,
-    /// When the gap is tried, and how often it failed.
+    /// When to try the gap next, and how often it has failed.
     pub gap_retry_at: Instant,
     pub backoff: Backoff,
 }
 
-/// The rooms that have a portal, with how far each has been walked.
+/// The rooms that have a portal, with up to where each has been processed.
 pub(super) async fn followed(
     store: &Store,
     places: Vec<Place>,
@@ -88,7 +88,7 @@ pub(super) async fn followed(
     let mut rooms = HashMap::new();
     for place in places {
         let id = RoomId::parse(place.address())
-            .map_err(|_| MatrixError::NoRoom(format!("{} is no room id", place.address())))?;
+            .map_err(|_| MatrixError::NoRoom(format!("{} is not a room id", place.address())))?;
         let mark = store
             .cursor(&room_cursor_name(&place))
             .await?
@@ -106,7 +106,7 @@ pub(super) async fn followed(
     Ok(rooms)
 }
 
-/// The rooms that are joined to a channel, and not only listened in.
+/// The rooms that are linked to a channel; not management rooms.
 pub(super) async fn rooms_with_channels(store: &Store) -> Result<HashSet<Place>, MatrixError> {
     let portals = store.portals().await?.into_iter();
     let joined =
@@ -114,9 +114,9 @@ pub(super) async fn rooms_with_channels(store: &Store) -> Result<HashSet<Place>,
     Ok(joined.map(|portal| portal.room).collect())
 }
 
-/// Marks the rooms that were linked while we were in them already, by their newest event: it was written before.
-/// The syncs that follow bring nothing of a quiet room until somebody writes, and that is wanted. An account that
-/// has never synced is shown all its rooms by its first sync.
+/// Sets the cursor of rooms that the account had joined before they were linked to their newest event, which was
+/// written before the link. Later syncs bring nothing of a quiet room until somebody writes, and that message is to be
+/// relayed. The first sync of an account that has never synced shows all its rooms.
 pub(super) async fn init_cursors(
     matrix: &Matrix,
     rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
@@ -129,23 +129,23 @@ pub(super) async fn init_cursors(
     }
     let mut backoff = Backoff::default();
     let marks = loop {
-        let fault = match newest_of_unmarked(matrix, rooms).await {
+        let error = match newest_of_unmarked(matrix, rooms).await {
             Ok(marks) => break marks,
-            Err(fault @ RequestError::SignedOut(_)) => {
-                return Err(fault.into_matrix_error("list the rooms"));
+            Err(error @ RequestError::SignedOut(_)) => {
+                return Err(error.into_matrix_error("list the rooms"));
             }
-            Err(fault) => fault,
+            Err(error) => error,
         };
-        // A sync now would leave nothing to tell what was written before from what is written after.
+        // A sync now would make it impossible to distinguish events from before and after the link.
         let wait = backoff.failed();
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let error = format!(
             "{:#}",
-            fault.into_matrix_error("look at a new portal's room")
+            error.into_matrix_error("read the room of a new portal")
         );
         warn!(
             wait_ms,
-            error, "The rooms of new portals cannot be looked at; trying again"
+            error, "Failed to read the rooms of new portals; trying again"
         );
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -171,16 +171,16 @@ pub(super) async fn init_cursors(
     Ok(())
 }
 
-/// The newest events of each room that we are in and that has no mark, newest first.
+/// The newest events of each joined room without a cursor, newest first.
 async fn newest_of_unmarked(
     matrix: &Matrix,
     rooms: &HashMap<OwnedRoomId, PortalRoom>,
 ) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, RequestError> {
     let client = &matrix.client;
-    let fault = |error: matrix_sdk::HttpError| RequestError::from(&error);
+    let failed = |error: matrix_sdk::HttpError| RequestError::from(&error);
     let joined = client.send(joined_rooms::v3::Request::new()).await;
     let mut marks = Vec::new();
-    for id in joined.map_err(fault)?.joined_rooms {
+    for id in joined.map_err(failed)?.joined_rooms {
         if rooms
             .get(&id)
             .is_none_or(|followed| followed.mark.is_some())
@@ -193,7 +193,7 @@ async fn newest_of_unmarked(
     Ok(marks)
 }
 
-/// We are no longer in this room: there is nobody to answer.
+/// The account is no longer in this management room, so nobody can be answered there.
 pub(super) async fn leave_management_room(
     matrix: &Matrix,
     place: &Place,

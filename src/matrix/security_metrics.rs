@@ -1,4 +1,4 @@
-//! What was refused for the sake of trust, counted by class: the numbers that should stay where they are. No ids.
+//! Counters of what the trust policy refused, by class: numbers that should not grow. No ids.
 
 use std::{
     collections::BTreeMap,
@@ -10,25 +10,25 @@ use std::{
 pub(super) enum SecurityClass {
     /// A message from a device that its owner has not signed.
     UntrustedDevice,
-    /// A message of somebody whose identity changed, held until somebody in charge has looked at it.
+    /// A message of a user whose identity changed, held until an admin has approved the identity.
     IdentityChanged,
-    /// A message whose key came from a backup, a file or a third party.
+    /// A message whose room key came from a backup, a file or a third party.
     InsecureKey,
-    /// A message whose key belongs to somebody other than its sender.
+    /// A message whose room key belongs to a user other than its sender.
     SenderMismatch,
-    /// An old ciphertext under a new event.
+    /// A replayed ciphertext in a new event.
     Replay,
     /// A ciphertext of another room.
     ForeignRoom,
-    /// A message in the clear in a room that was ever encrypted.
+    /// A plaintext message in a room that is or was encrypted.
     Plaintext,
-    /// An edit of somebody else's message, or of another room's.
+    /// An edit of another user's message, or of a message of another room.
     ForeignEdit,
-    /// A redaction or a state event inside of an encrypted event, where no homeserver has checked it.
+    /// A redaction or a state event inside of an encrypted event, which no homeserver has checked.
     Unchecked,
-    /// Something that was shown as an event of ours, in an encrypted room, and is not what we sent.
+    /// An event that was shown as the bridge's own, in an encrypted room, with a content that the bridge did not send.
     ReadBack,
-    /// A send that was held because the room, once encrypted, was said not to be.
+    /// A send that was held because the homeserver reported an encrypted room as unencrypted.
     Downgrade,
     /// A send that the SDK did not encrypt although it said that it would.
     SentInClear,
@@ -50,7 +50,7 @@ impl SecurityClass {
         Self::SentInClear,
     ];
 
-    /// Its name. A rule by which messages are skipped has the same.
+    /// The name of the class, which is also the rule by which messages are skipped.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::UntrustedDevice => "untrusted-device",
@@ -68,28 +68,28 @@ impl SecurityClass {
         }
     }
 
-    /// The class of a rule, if it is one of trust.
+    /// The class of a rule, if it is one of the trust policy.
     fn from_rule(rule: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|alarm| alarm.as_str() == rule)
+        Self::ALL.into_iter().find(|class| class.as_str() == rule)
     }
 }
 
-/// The counters, from the start of the process.
+/// The counters, since the start of the process.
 #[derive(Debug, Default)]
 pub(super) struct SecurityMetrics([AtomicU64; SecurityClass::ALL.len()]);
 
 impl SecurityMetrics {
-    pub(super) fn record(&self, alarm: SecurityClass, times: u64) {
+    pub(super) fn record(&self, class: SecurityClass, times: u64) {
         let counters = SecurityClass::ALL.iter().zip(&self.0);
-        for (_, counter) in counters.filter(|(class, _)| **class == alarm) {
+        for (_, counter) in counters.filter(|(other, _)| **other == class) {
             counter.fetch_add(times, Ordering::Relaxed);
         }
     }
 
-    /// Counts a message that was skipped by this rule, if it is one of trust.
+    /// Counts a message that was skipped by this rule, if it is one of the trust policy.
     pub(super) fn skipped(&self, rule: &str) {
-        if let Some(alarm) = SecurityClass::from_rule(rule) {
-            self.record(alarm, 1);
+        if let Some(class) = SecurityClass::from_rule(rule) {
+            self.record(class, 1);
         }
     }
 
@@ -108,22 +108,25 @@ mod tests {
 
     #[test]
     fn every_class_is_shown_and_counts_for_itself() {
-        let alarms = SecurityMetrics::default();
+        let metrics = SecurityMetrics::default();
         assert_eq!(
-            alarms.counts().len(),
+            metrics.counts().len(),
             SecurityClass::ALL.len(),
             "no name twice"
         );
-        assert!(alarms.counts().values().all(|count| *count == 0));
-        alarms.record(SecurityClass::Replay, 2);
-        alarms.skipped("sender-mismatch");
-        alarms.skipped("not-a-message");
-        let raised: Vec<_> = alarms
+        assert!(metrics.counts().values().all(|count| *count == 0));
+        metrics.record(SecurityClass::Replay, 2);
+        metrics.skipped("sender-mismatch");
+        metrics.skipped("not-a-message");
+        let recorded: Vec<_> = metrics
             .counts()
             .into_iter()
             .filter(|(_, count)| *count > 0)
             .collect();
         let wanted = [("replayed", 2), ("sender-mismatch", 1)];
-        assert_eq!(raised, wanted.map(|(name, count)| (name.to_owned(), count)));
+        assert_eq!(
+            recorded,
+            wanted.map(|(name, count)| (name.to_owned(), count))
+        );
     }
 }

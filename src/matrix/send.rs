@@ -1,5 +1,5 @@
-//! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver
-//! makes one of however many tries.
+//! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver creates one
+//! event however often the step is retried.
 
 use std::{
     collections::HashMap,
@@ -37,8 +37,8 @@ use super::{
     unanswered_sends,
 };
 
-/// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
-/// the SDK panics at the second.
+/// One event at a time into each room. Two lanes at once could both find the room key usable for one more message; the
+/// SDK panics at the second.
 #[derive(Debug, Default)]
 pub(super) struct RoomLocks(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
 
@@ -126,8 +126,8 @@ impl Outlet for Matrix {
             } => {
                 let content = self.disambiguate(&room, to, content).await;
                 if *is_caption {
-                    let words = (target, &content);
-                    return self.edit_caption(&room, to, key, words).await;
+                    let edit = (target, &content);
+                    return self.edit_caption(&room, to, key, edit).await;
                 }
                 let event = convert::event_content(&content, None, None, Some(target));
                 let event = self.with_avatar(&room, to, &content, event).await;
@@ -153,9 +153,9 @@ impl Outlet for Matrix {
             Step::Bundle { parts, thread } => {
                 let event =
                     bundles::event_of(parts, thread.as_ref(), None).ok_or_else(not_writable)?;
-                let said = bundles::to_verify(&event);
+                let digest_input = bundles::to_verify(&event);
                 let remote = self.send_event(&room, to, key, event).await?;
-                self.save_event_digest(to, &remote, said).await?;
+                self.save_event_digest(to, &remote, digest_input).await?;
                 Ok(Done::Created(Copy {
                     remote,
                     thread: thread.clone(),
@@ -240,7 +240,7 @@ impl Outlet for Matrix {
 }
 
 impl Matrix {
-    /// The room, if we may write into it.
+    /// The room, if the account may write into it.
     async fn open_room(&self, to: &Place) -> Result<Room, SendError> {
         let room = self.known_room(to).await?;
         match room.state() {
@@ -270,7 +270,7 @@ impl Matrix {
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
         if must_encrypt && content.get("url").is_some() {
-            // It was uploaded in the clear, and the room has been encrypted meanwhile.
+            // The file was uploaded unencrypted, and the room has been encrypted meanwhile.
             return Err(retry(
                 None,
                 Outcome::NotDone,
@@ -291,13 +291,13 @@ impl Matrix {
             self.alarms.record(SecurityClass::SentInClear, 1);
             error!(
                 matrix.room = to.address(),
-                "The SDK sent an event in the clear into an encrypted room"
+                "The SDK sent an unencrypted event into an encrypted room"
             );
         }
         Ok(RemoteId(sent.event.to_string()))
     }
 
-    /// Counts a send, and makes sure of a new room key where the present one has been used enough.
+    /// Counts a send, and discards the room key where it has been used enough.
     async fn rotate(&self, room: &Room, to: &Place) -> Result<(), SendError> {
         if self.rotation.is_due(to)
             && let Err(error) = room.discard_room_key().await
@@ -309,7 +309,7 @@ impl Matrix {
     }
 }
 
-/// The one way out: all that we send goes through here, and whoever comes here has asked `Matrix::guard`.
+/// Every unencrypted event and every event that the SDK encrypts is sent here; the caller has called `Matrix::guard`.
 pub(super) async fn put(
     room: &Room,
     key: &TransactionId,
@@ -320,7 +320,7 @@ pub(super) async fn put(
     crypto_store::sharing(sending.with_transaction_id(key).into_future()).await
 }
 
-/// Nothing is sent before it is known that this store is the newest of its device.
+/// Nothing is sent before it is certain that this store is the newest of its device.
 fn lease_error(error: MatrixError) -> SendError {
     match error {
         MatrixError::SignedOut(reason) => SendError::SignedOut { reason },
@@ -330,15 +330,15 @@ fn lease_error(error: MatrixError) -> SendError {
 
 fn not_writable() -> SendError {
     SendError::Refused {
-        reason: "it cannot be written as an event".into(),
+        reason: "it cannot be converted to an event".into(),
     }
 }
 
-/// A question before the event was sent did not get its answer: whatever happened to it, the step did not.
-pub(super) fn not_sent(fault: &RequestError) -> SendError {
-    match fault.clone() {
+/// A request before the event was sent failed: whatever became of that request, the step was not done.
+pub(super) fn not_sent(error: &RequestError) -> SendError {
+    match error.clone() {
         RequestError::Unknown(why) => RequestError::NotSent(why).into_send_error(),
-        fault => fault.into_send_error(),
+        error => error.into_send_error(),
     }
 }
 
@@ -349,20 +349,21 @@ pub(super) async fn redact(
 ) -> Result<Done, SendError> {
     let Ok(event) = <&EventId>::try_from(target.as_str()) else {
         return Err(SendError::Refused {
-            reason: "the message to be removed has no event id".into(),
+            reason: "the message to delete has no valid event id".into(),
         });
     };
     match room.redact(event, None, Some(key)).await {
         Ok(_) => Ok(Done::Deleted(target.clone())),
         Err(error) => match RequestError::from(&error) {
-            // Never there, or no longer: what was asked for is the case.
+            // The event never existed, or exists no longer: the step is done.
             RequestError::NotFound(_) => Ok(Done::Deleted(target.clone())),
-            // Not the room is closed to us, only this message of somebody else.
+            // The room is not closed to the bridge; only this event, of another user, cannot be redacted.
             RequestError::Forbidden(_) => Err(SendError::Refused {
-                reason: "the bridge has no right to remove other people's messages in the room"
-                    .into(),
+                reason:
+                    "the bridge has no permission to delete other people's messages in the room"
+                        .into(),
             }),
-            fault => Err(fault.into_send_error()),
+            error => Err(error.into_send_error()),
         },
     }
 }

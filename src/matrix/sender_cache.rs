@@ -1,4 +1,4 @@
-//! Who sent what, of late: an edit counts only when it comes from the author.
+//! The senders of recent events: an edit counts only when it comes from the author.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
@@ -14,12 +14,12 @@ use tracing::warn;
 
 use super::{Matrix, request_error::RequestError, timeline::EventFields};
 
-/// How often an edit's author is looked up before the edit is given up.
+/// How often an edit's author is looked up before the edit is skipped.
 const MAX_LOOKUPS: u32 = 3;
 /// How many events are remembered.
 const CAPACITY: usize = 16_384;
 
-/// Who wrote the message that arrived, for the store: it knows that longer than this memory.
+/// The author of an arrival's message, for the store, which remembers it longer than this cache.
 pub(super) fn writer(
     arrival: &Arrival,
     event: &TimelineEvent,
@@ -28,7 +28,7 @@ pub(super) fn writer(
     Some((arrival.place.clone(), message, event.sender()?.to_string()))
 }
 
-/// A bounded memory of event → sender. It keeps hashes under a key of its own: whoever chooses ids cannot make
+/// A bounded cache of event → sender. It keeps hashes with a key of its own, so that nobody who chooses ids can make
 /// them collide.
 #[derive(Debug, Default)]
 pub(super) struct SenderCache {
@@ -39,8 +39,8 @@ pub(super) struct SenderCache {
 }
 
 impl SenderCache {
-    /// Remembers who sent an event. Who is shown first stays: an event has one sender for ever, and whoever shows it again
-    /// with another one lies.
+    /// Remembers who sent an event. The first sender is kept: an event has one sender for ever, and a homeserver that
+    /// shows it again with another one lies.
     pub(super) fn remember(&mut self, event: &str, sender: &str) {
         let event = self.hasher.hash_one(event);
         let Entry::Vacant(place) = self.by_event.entry(event) else {
@@ -55,27 +55,27 @@ impl SenderCache {
         }
     }
 
-    /// Whether this is who sent the event; `None` when that is not remembered.
+    /// Whether this user sent the event; `None` if the event is not remembered.
     pub(super) fn sent(&self, sender: &str, event: &str) -> Option<bool> {
         self.by_event
             .get(&self.hasher.hash_one(event))
             .map(|known| *known == self.hasher.hash_one(sender))
     }
 
-    /// A number for this sender, the first time they are complained of. It means nothing outside of this process.
+    /// A number for this sender, at their first warning. It means nothing outside of this process.
     pub(super) fn first_warning(&mut self, sender: &str) -> Option<u64> {
         let sender = self.hasher.hash_one(sender);
         (self.warned.len() < CAPACITY && self.warned.insert(sender)).then_some(sender)
     }
 }
 
-/// Who wrote the message that somebody edits.
+/// The result of comparing the sender of an edit with the author of its message.
 pub(super) enum AuthorCheck {
-    /// The same person.
+    /// The same user.
     Same,
-    /// Somebody else.
+    /// Another user.
     Other,
-    /// The same person, as the homeserver claims: nobody else knows.
+    /// The same user, by the homeserver's claim only.
     Claimed,
 }
 
@@ -92,15 +92,16 @@ impl Matrix {
         senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
     }
 
-    /// Whether this user wrote the message: only the author may edit it. The store knows it of all that crossed, the memory
-    /// of what is about to, and both from the session that opened it where the room is encrypted. The homeserver is asked
-    /// only of what neither has seen, and what it says proves nothing in an encrypted room.
+    /// Whether this user wrote the message: only the author may edit it. The store knows the authors of relayed
+    /// messages, the cache those of messages that are about to be relayed, and in an encrypted room both know them from
+    /// the session that decrypted the event. The homeserver is asked only about events that neither knows, and in an
+    /// encrypted room its answer proves nothing.
     pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> AuthorCheck {
         let place = Place::room(room.room_id().as_str());
         match self.store.is_author(&place, event, user).await {
             Ok(Some(known)) => return AuthorCheck::known(known),
             Ok(None) => {}
-            Err(error) => warn!(error = %error, "The author of a message cannot be read"),
+            Err(error) => warn!(error = %error, "Failed to read the author of a message"),
         }
         let remembered = {
             let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +136,7 @@ impl Matrix {
     }
 }
 
-/// An event's name among those of all rooms: no edit reaches into another room.
+/// An event id qualified by its room: no edit reaches into another room.
 fn in_room(place: &Place, event: &str) -> String {
     format!("{}/{event}", place.address())
 }

@@ -1,15 +1,16 @@
-//! The session (D21, F29): renewed with its refresh token where the homeserver gives one; and what becomes of one that
-//! is no longer accepted: it has expired, and the device lives on with its keys; or the device was logged out, and its
-//! keys are of no use any more.
+//! The session (D21, F29): its tokens are refreshed where the homeserver gives a refresh token. A session that is no
+//! longer accepted has either expired by a soft logout, and the device still exists with its keys; or the device was
+//! logged out, and its keys are useless.
 //!
-//! By the specification a refresh takes the old pair of tokens away only when the new one is first used, so a kill before
-//! the new pair is kept goes on with the old one. The SDK lets the request that found the session expired go on only
-//! after the new pair is kept. A request of another task may be quicker by the time that the write takes; a kill in just
-//! these milliseconds needs the password once more.
+//! By the specification a refresh invalidates the old pair of tokens only when the new one is first used, so after a
+//! kill before the new pair is saved the old one is still valid. The SDK continues the request that found the session
+//! expired only after the new pair is saved. A request of another task may be earlier, by the time that the save takes;
+//! after a kill within these milliseconds the password is needed once more.
 //!
-//! Some homeservers remove the device when a spent refresh token comes once more after a few seconds (Tuwunel: 15). So a
-//! session is renewed before it expires, when nothing waits for it, where the login told how long it lasts; a renewal
-//! whose answer does not come is asked for again at once, within those seconds; and a start renews what is due first.
+//! Some homeservers remove the device when a used refresh token is sent again after a few seconds (Tuwunel: 15). So a
+//! session is refreshed before it expires, when no request waits for it, if the login response named its lifetime; a
+//! refresh without a response is repeated at once, within those seconds; and a start refreshes an expired session
+//! first.
 
 mod tokens;
 
@@ -31,31 +32,31 @@ use super::{
 
 pub(super) use tokens::{SessionKeeper, TokenLifetime};
 
-/// How long a homeserver may take to renew a session, and how often it is asked at once: all of it within the seconds for
-/// which homeservers take a spent refresh token.
+/// How long the homeserver may take to refresh a session, and how often the request is repeated at once: all of it
+/// within the seconds in which homeservers accept a used refresh token.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(4);
 const REFRESH_ATTEMPTS: usize = 3;
 const REFRESH_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest answer about a session.
+/// The longest response about a session, in bytes.
 const MAX_RESPONSE: usize = 64 << 10;
-/// How long the homeserver may take for an answer.
+/// How long the homeserver may take to respond.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the homeserver says of the session that is kept.
+/// The state of the saved session, by the homeserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionState {
     /// It is accepted.
     Accepted,
-    /// It has expired; the device has not. A login on the same device goes on with it.
+    /// It has expired by a soft logout. A login on the same device continues with it.
     Expired,
     /// The device was logged out.
     Gone,
-    /// Nobody could be asked.
+    /// The homeserver did not answer.
     Unknown,
 }
 
-/// The answer to a request with a token that is not accepted.
+/// The error response to a request whose token is not accepted.
 #[derive(Deserialize)]
 struct ErrorBody {
     errcode: String,
@@ -63,7 +64,7 @@ struct ErrorBody {
     soft_logout: bool,
 }
 
-/// The answer to a refresh token.
+/// The response to a refresh.
 #[derive(Deserialize)]
 struct RefreshResponse {
     access_token: String,
@@ -71,8 +72,8 @@ struct RefreshResponse {
     expires_in_ms: Option<u64>,
 }
 
-/// Asks the homeserver about the session that is kept, and renews one that has expired if that needs no password.
-/// Opens none of the SDK's stores.
+/// Asks the homeserver about the saved session, and refreshes an expired one if that needs no password. Opens none of
+/// the SDK's databases.
 #[must_use]
 pub fn ask<'a>(
     store: &'a Store,
@@ -94,7 +95,7 @@ pub fn ask<'a>(
 
 pub(super) fn read(account: &Account) -> Result<MatrixSession, MatrixError> {
     serde_json::from_slice(&account.session.0)
-        .map_err(|_| MatrixError::CryptoStore("the kept session cannot be read".into()))
+        .map_err(|_| MatrixError::CryptoStore("the saved session could not be read".into()))
 }
 
 async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionState {
@@ -112,10 +113,10 @@ async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionSta
     if status.is_success() {
         return SessionState::Accepted;
     }
-    // What is no answer of a homeserver says nothing of a session.
+    // A response that is not from a homeserver says nothing about the session.
     match bounded::json::<ErrorBody>(answer, MAX_RESPONSE).await {
-        Ok(refusal) if status == 401 && refusal.errcode == "M_UNKNOWN_TOKEN" => {
-            if refusal.soft_logout {
+        Ok(body) if status == 401 && body.errcode == "M_UNKNOWN_TOKEN" => {
+            if body.soft_logout {
                 SessionState::Expired
             } else {
                 SessionState::Gone
@@ -125,8 +126,8 @@ async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionSta
     }
 }
 
-/// Logs a device out by its session: [`SessionState::Accepted`] when it was, [`SessionState::Gone`] when it had been
-/// before. One that has expired is renewed for it where that can be done.
+/// Logs a device out by its session. [`SessionState::Accepted`]: it was logged out now; [`SessionState::Gone`]: it had
+/// been before. An expired session is refreshed for it if possible.
 pub(super) async fn log_out(
     server: &Url,
     session: MatrixSession,
@@ -156,22 +157,22 @@ pub(super) async fn log_out(
     }
 }
 
-/// A new pair for a refresh token; without one, what that says of the session. Where the answer is lost it is asked for
-/// again at once.
+/// A new pair of tokens for a refresh token, or the state of the session. A request whose response is lost is repeated
+/// at once.
 async fn refresh_tokens(
     server: &Url,
     token: &str,
     http: &reqwest::Client,
 ) -> Result<RefreshResponse, SessionState> {
-    let mut asked = request_refresh(server, token, http).await;
+    let mut response = request_refresh(server, token, http).await;
     for _ in 1..REFRESH_ATTEMPTS {
-        if !matches!(asked, Err(SessionState::Unknown)) {
+        if !matches!(response, Err(SessionState::Unknown)) {
             break;
         }
         sleep(REFRESH_PAUSE).await;
-        asked = request_refresh(server, token, http).await;
+        response = request_refresh(server, token, http).await;
     }
-    asked
+    response
 }
 
 async fn request_refresh(
@@ -196,13 +197,13 @@ async fn request_refresh(
     }
     Err(
         match bounded::json::<ErrorBody>(answer, MAX_RESPONSE).await {
-            Ok(refusal) if refusal.errcode != "M_LIMIT_EXCEEDED" => SessionState::Expired,
+            Ok(body) if body.errcode != "M_LIMIT_EXCEEDED" => SessionState::Expired,
             _ => SessionState::Unknown,
         },
     )
 }
 
-/// Nobody else uses the session meanwhile: whoever asks holds the store.
+/// No other process uses the session meanwhile: the caller holds the store's lock.
 async fn renew(
     store: &Store,
     server: &Url,
@@ -214,7 +215,7 @@ async fn renew(
     };
     let renewed = match refresh_tokens(server, token, http).await {
         Ok(renewed) => renewed,
-        // The homeserver may have removed the device for it.
+        // The homeserver may have removed the device because of the refresh token.
         Err(SessionState::Expired) => {
             let state = whoami(server, &session.tokens.access_token, http).await;
             return Ok(if state == SessionState::Gone {
@@ -238,7 +239,7 @@ async fn renew(
     Ok(SessionState::Accepted)
 }
 
-/// Logs in once more on the device that is kept, whose keys stay as they are, and keeps the new session.
+/// Logs in again on the saved device, whose keys stay as they are, and saves the new session.
 pub(super) async fn log_in_again(
     client: &Client,
     with: &Login<'_>,
@@ -249,7 +250,7 @@ pub(super) async fn log_in_again(
         account::log_in_with_password(client, with, Some(&account.info.device_id)).await?;
     if session.meta.device_id.as_str() != account.info.device_id {
         return Err(MatrixError::CryptoStore(
-            "the homeserver made another device than the one it was asked for".into(),
+            "the homeserver created another device than the requested one".into(),
         ));
     }
     with.store

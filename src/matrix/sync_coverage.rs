@@ -1,6 +1,6 @@
-//! What an answered sync proves: all that the homeserver had when it was asked for has been brought, by it or by those
-//! before, but for what stands in gaps. By that, and by no clock of anybody who writes, the delay of a consent ends, and
-//! what is said in a room passes a portal that was linked while the room was followed already.
+//! What a sync response proves: everything that the homeserver had when the sync was requested has arrived by now,
+//! except for events in gaps. That, and not the clock of any sender, ends the delay of a consent, and decides from
+//! which message on a portal relays that was linked while its room was already followed.
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
@@ -21,28 +21,28 @@ use matrix_sdk::{
 
 use super::{Boxed, Matrix, MatrixError, SYNC_CURSOR, client, room_cursor_name, rooms::PortalRoom};
 
-/// A sync on its way. It must never be dropped half-way while the client lives on: the SDK keeps its place in
-/// the stream before anyone has seen the answer.
+/// A sync in flight. It must never be dropped while the client lives on: the SDK moves its cursor before the response
+/// has been processed.
 pub(super) struct PendingSync {
-    /// What comes of it.
+    /// The result of the sync.
     pub answer: Boxed<'static, matrix_sdk::Result<SyncResponse>>,
-    /// How things stood when it was asked for; `None` where the homeserver may answer what it had said before.
+    /// The state when it was requested; `None` where the homeserver may repeat an earlier response.
     pub asked: Option<SyncSnapshot>,
 }
 
-/// How things stood before a sync was asked for.
+/// The state before a sync was requested.
 #[derive(Clone, Debug)]
 pub(super) struct SyncSnapshot {
     at: Millis,
     link: Option<LinkBarrier>,
-    /// The rooms of which it brings all, or leaves gaps: those that we are in.
+    /// The joined rooms: all their events have arrived or are in gaps.
     rooms: Vec<Place>,
 }
 
 impl Matrix {
-    /// Asks for a sync. The homeserver may hold it open for `long_poll`, but not beyond the end of a consent's delay: what is
-    /// said after that crosses, and what one answer brings may have been said at any time since the one before. What
-    /// waits for nothing but an answer is not held open at all.
+    /// Requests a sync. The homeserver may hold it open for `long_poll`, but not beyond the end of a consent's delay:
+    /// messages after that are relayed, and the events of one response may have been sent at any time since the
+    /// previous one. If something waits only for a response, the sync is not held open at all.
     pub(super) async fn begin_sync(
         &self,
         rooms: &HashMap<OwnedRoomId, PortalRoom>,
@@ -71,9 +71,10 @@ impl Matrix {
             let begins = self.store.next_consent_at(at).await?;
             begins.map_or(long_poll, |begins| begins.since(at).min(long_poll))
         };
-        // A sync that failed may have been answered: Synapse then says for two minutes what it said then.
+        // A sync that failed may have been processed by the homeserver: for two minutes Synapse then repeats its
+        // response.
         let repeats = self.repeat_sync.load(Ordering::SeqCst);
-        let asked = SyncSnapshot {
+        let snapshot = SyncSnapshot {
             at,
             link,
             rooms: inside,
@@ -85,38 +86,37 @@ impl Matrix {
                 keys.sync_ended(answer.as_ref().ok());
                 answer
             }),
-            asked: (!repeats).then_some(asked),
+            asked: (!repeats).then_some(snapshot),
         })
     }
 
-    /// A sync has been taken in, and what could be fetched of its gaps. Of rooms that it has shown us to have left, nothing
-    /// is known.
+    /// A sync was processed, and its gaps were filled where possible. Rooms that it shows as left are not covered.
     pub(super) async fn sync_applied(
         &self,
         rooms: &HashMap<OwnedRoomId, PortalRoom>,
-        asked: Option<SyncSnapshot>,
+        snapshot: Option<SyncSnapshot>,
     ) -> Result<Option<SyncSnapshot>, MatrixError> {
-        let Some(mut asked) = asked else {
+        let Some(mut snapshot) = snapshot else {
             return Ok(None);
         };
         let inside = self.inside(rooms);
-        asked.rooms.retain(|place| inside.contains(place));
-        self.note_covered(&asked).await?;
-        Ok(Some(asked))
+        snapshot.rooms.retain(|place| inside.contains(place));
+        self.note_covered(&snapshot).await?;
+        Ok(Some(snapshot))
     }
 
-    /// The same as soon as more of its gaps has been fetched.
-    pub(super) async fn note_covered(&self, asked: &SyncSnapshot) -> Result<(), MatrixError> {
-        self.store.activate_consents(asked.at).await?;
-        if let Some(link) = asked.link {
+    /// Records the coverage once more after further gaps were filled.
+    pub(super) async fn note_covered(&self, snapshot: &SyncSnapshot) -> Result<(), MatrixError> {
+        self.store.activate_consents(snapshot.at).await?;
+        if let Some(link) = snapshot.link {
             self.store
-                .lift_link_barriers(asked.rooms.clone(), link)
+                .lift_link_barriers(snapshot.rooms.clone(), link)
                 .await?;
         }
         Ok(())
     }
 
-    /// The rooms that we are in.
+    /// The joined rooms.
     fn inside(&self, rooms: &HashMap<OwnedRoomId, PortalRoom>) -> Vec<Place> {
         let is_in = |id: &RoomId| {
             let room = self.client.get_room(id);
@@ -126,8 +126,8 @@ impl Matrix {
         inside.map(|(_, followed)| followed.place.clone()).collect()
     }
 
-    /// Looks whether anything is to be taken in of rooms that new portals join, where a sync that was asked for before the
-    /// links may be on its way: what it brings was said after them then.
+    /// Lifts the link barriers of new portals whose rooms have no unprocessed events. A sync that was requested before
+    /// the links may be in flight: all its events were sent after the links then.
     pub(super) async fn check_new_links(
         &self,
         rooms: &HashMap<OwnedRoomId, PortalRoom>,
@@ -146,8 +146,8 @@ impl Matrix {
         Ok(())
     }
 
-    /// Whether all that others have said in a room that is followed has been taken in, as the homeserver tells now. Asked
-    /// beside the sync on its way, which may be held open for long.
+    /// Whether all messages of others in a followed room have been processed, by a request to the homeserver now. Runs
+    /// beside the sync in flight, which may be held open for long.
     pub fn is_room_caught_up<'a>(
         &'a self,
         place: &'a Place,
@@ -161,7 +161,7 @@ impl Matrix {
             return Ok(false);
         };
         let is_followed = self.store.cursor(&room_cursor_name(place)).await?.is_some();
-        // Read before the gaps: a gap that comes with a later position is seen then.
+        // Read before the gaps: a gap that is recorded with a later cursor is seen then.
         let Some(since) = self.store.cursor(SYNC_CURSOR).await? else {
             return Ok(false);
         };
@@ -183,18 +183,19 @@ impl Matrix {
         let Some(joined) = answer.rooms.join.get(room.room_id()) else {
             return Ok(true);
         };
-        let is_ours = |sender: Option<OwnedUserId>| sender.is_some_and(|sender| sender == self.own);
+        let is_own = |sender: Option<OwnedUserId>| sender.is_some_and(|sender| sender == self.own);
         let mut events = joined.timeline.events.iter();
-        let only_ours = events.all(|event| is_ours(event.get_field("sender").ok().flatten()));
-        Ok(only_ours && !joined.timeline.limited)
+        let only_own = events.all(|event| is_own(event.get_field("sender").ok().flatten()));
+        Ok(only_own && !joined.timeline.limited)
     }
 }
 
-/// The messages of one room, in words that no question had before: the answer is of now.
+/// A filter for the messages of one room, different from every earlier filter, so that the response is not a cached
+/// one.
 fn only(room: OwnedRoomId) -> FilterDefinition {
-    let question: u64 = rand::random();
+    let nonce: u64 = rand::random();
     let mut filter = FilterDefinition::default();
-    let nobody = format!("@{question:016x}:invalid").try_into();
+    let nobody = format!("@{nonce:016x}:invalid").try_into();
     filter.presence.not_senders = nobody.into_iter().collect();
     filter.presence.types = Some(Vec::new());
     filter.account_data.types = Some(Vec::new());

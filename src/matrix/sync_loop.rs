@@ -1,5 +1,5 @@
-//! Following the account: our own loop of syncs. What an answer holds is written to the journal together with
-//! our place in the stream, in one transaction; only then the next answer is asked for.
+//! The sync loop of the account. The events of a sync response are written to the journal together with the sync
+//! cursor, in one transaction; only then is the next sync requested.
 
 use std::{
     collections::HashMap,
@@ -37,21 +37,22 @@ use super::{
     sync_response,
 };
 
-/// How long the server may hold a sync open.
+/// How long the homeserver may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);
-/// The longest that an answer to a sync may take; a first one, which nothing holds open, may take the second part.
+/// The longest time that a sync response may take. The first sync, which the homeserver does not hold open, may take
+/// the second addend.
 pub(super) const MAX_SYNC: Duration = LONG_POLL.saturating_add(client::REQUEST_TIMEOUT);
-/// A sync that is being taken in by the SDK when we stop gets this long to finish.
+/// How long a sync that the SDK is processing when the loop stops may take to finish.
 const STOP_GRACE: Duration = Duration::from_millis(200);
-/// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
+/// A pause between syncs while responses with messages follow each other, so that there are fewer and larger responses.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
-/// Answers closer than this follow each other. A conversation of ten messages a second is not busy yet: there a
-/// pause would only be seen as delay.
+/// Responses closer than this follow each other. A conversation of ten messages a second does not count as busy: there
+/// the pause would only add a visible delay.
 const BUSY_WITHIN: Duration = Duration::from_millis(40);
-/// Everything that waits for a key is looked at this often, whatever happens.
+/// How often all events that wait for a room key are retried, whatever happens.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Follows the account until told to stop.
+/// Runs the sync loop until stopped.
 pub(super) async fn listen(
     matrix: &Matrix,
     places: Vec<Place>,
@@ -82,18 +83,18 @@ pub(super) async fn listen(
         audits: AuditSchedule::default(),
     };
     let joined = rooms_with_channels(&matrix.store).await?;
-    let walked = listener.rooms.iter();
-    let closed = walked.filter(|(_, followed)| joined.contains(&followed.place));
-    let closed: Vec<_> = closed.map(|(id, _)| id.clone()).collect();
-    listener.audits = AuditSchedule::of(matrix.timeouts.audit, closed.iter());
-    matrix.keys.defer_rooms(closed.iter().cloned());
+    let rooms = listener.rooms.iter();
+    let deferred = rooms.filter(|(_, followed)| joined.contains(&followed.place));
+    let deferred: Vec<_> = deferred.map(|(id, _)| id.clone()).collect();
+    listener.audits = AuditSchedule::of(matrix.timeouts.audit, deferred.iter());
+    matrix.keys.defer_rooms(deferred.iter().cloned());
     let outcome = {
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
             lost = Box::pin(matrix.maintain_lease()) => Err(lost),
             over = Box::pin(matrix.maintain_session()) => Err(over),
             () = Box::pin(matrix.run_verifications()) => Ok(()),
-            () = Box::pin(matrix.claims.follow(&closed)) => Ok(()),
+            () = Box::pin(matrix.claims.follow(&deferred)) => Ok(()),
         }
     };
     matrix.cancel_verifications().await;
@@ -107,34 +108,34 @@ struct SyncLoop<'a> {
     wakes: BoxStream<'static, Wakeup>,
     duplicates:
         broadcast::Receiver<Option<matrix_sdk::encryption::DuplicateOneTimeKeyErrorMessage>>,
-    /// The sync on its way.
+    /// The sync in flight.
     flight: Option<PendingSync>,
     inbox: Inbox,
     stop: CancellationToken,
     invites: Invites,
     backoff: Backoff,
-    /// Zero until a sync brings nothing, so that a quiet account is known to be alive at once, and one that has caught up
-    /// to have done so.
+    /// Zero until a sync response brings nothing, so that the bridge knows at once that a quiet account is alive and
+    /// that it has caught up.
     long_poll: Duration,
-    /// When the last sync that was answered had been asked for: what the next one brings was said after that.
+    /// What was current when the last answered sync was requested: the next response reports what changed after that.
     heard: Option<SyncSnapshot>,
     last_news: Option<Instant>,
     next_sweep: Instant,
     audits: AuditSchedule,
 }
 
-/// What the listener waits for.
+/// What the loop waits for.
 enum LoopEvent {
     Stopped,
     Answer(Box<matrix_sdk::Result<SyncResponse>>),
     Woken(Wakeup),
     /// The homeserver has one-time keys of this device that the device does not know.
     DuplicateKeys,
-    /// Something that waited for its time is due.
+    /// A timer expired.
     Due,
 }
 
-/// What is done while a sync may be on its way.
+/// What the loop does while a sync may be in flight.
 enum LoopWork {
     Begin,
     Woken(Wakeup),
@@ -177,8 +178,8 @@ impl SyncLoop<'_> {
         }
     }
 
-    /// Works while the sync on its way goes on. It may hold locks of the SDK that the work needs: left alone, it
-    /// would never give them back.
+    /// Does some work while the sync in flight goes on. The sync may hold locks of the SDK that the work needs, and
+    /// would never release them if it were not polled.
     async fn work_during_sync(&mut self, work: LoopWork) -> Result<(), MatrixError> {
         let Some(mut flight) = self.flight.take() else {
             return Box::pin(self.work(work)).await;
@@ -229,15 +230,15 @@ impl SyncLoop<'_> {
             Some(woken) = self.wakes.next() => LoopEvent::Woken(woken),
             duplicate = self.duplicates.recv() => match duplicate {
                 Ok(_) | Err(RecvError::Lagged(_)) => LoopEvent::DuplicateKeys,
-                // The client is gone, and with it everything that could be heard.
+                // The client was dropped, and no error can be reported any more.
                 Err(RecvError::Closed) => LoopEvent::Stopped,
             },
             () = sleep_until(due) => LoopEvent::Due,
         }
     }
 
-    /// Keeps a sync on its way for the next listener: dropped, it could take messages with it that the SDK
-    /// counts as seen.
+    /// Keeps the sync in flight for the next run of the loop: if it were dropped, messages that the SDK counts as seen
+    /// could be lost with it.
     async fn park(&mut self) {
         let Some(mut flight) = self.flight.take() else {
             return;
@@ -290,11 +291,11 @@ impl SyncLoop<'_> {
         self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();
         self.matrix.repeat_sync.store(false, Ordering::SeqCst);
-        // What was to be fetched of earlier ones may have come since.
+        // Events that earlier responses had left to fetch may have arrived since.
         if let Some(before) = self.heard.take() {
             self.matrix.note_covered(&before).await?;
         }
-        let news = response
+        let has_messages = response
             .rooms
             .joined
             .values()
@@ -303,9 +304,9 @@ impl SyncLoop<'_> {
         self.invites.renewed(rooms.invited.keys(), &self.rooms);
         let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
         let is_empty = no_rooms && response.to_device.is_empty();
-        let heard = self.matrix.verification_requests(&response);
+        let requests = self.matrix.verification_requests(&response);
         sync_response::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
-        self.matrix.handle_requests(heard, &self.inbox).await?;
+        self.matrix.handle_requests(requests, &self.inbox).await?;
         self.invites
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
@@ -315,7 +316,7 @@ impl SyncLoop<'_> {
             self.long_poll = LONG_POLL;
             self.matrix.caught_up.store(true, Ordering::SeqCst);
         }
-        if news {
+        if has_messages {
             let busy = self.last_news.is_some_and(|at| at.elapsed() < BUSY_WITHIN);
             self.last_news = Some(Instant::now());
             if busy {
@@ -329,13 +330,14 @@ impl SyncLoop<'_> {
         self.heard = None;
         self.matrix.repeat_sync.store(true, Ordering::SeqCst);
         if !matches!(error, matrix_sdk::Error::Http(_)) {
-            // The SDK had the answer and could not keep it. Going on would leave it out; a new start does not.
+            // The SDK received the response and could not store it. Continuing would skip the response; a restart does
+            // not.
             return Err(MatrixError::Unavailable(anyhow!(
-                "a sync could not be taken in: {error}"
+                "the SDK could not store a sync response: {error}"
             )));
         }
         let wait = match RequestError::from(error) {
-            fault @ RequestError::SignedOut(_) => return Err(fault.into_matrix_error("sync")),
+            error @ RequestError::SignedOut(_) => return Err(error.into_matrix_error("sync")),
             RequestError::RateLimited(Some(wait)) => wait.max(self.backoff.failed()),
             _ => self.backoff.failed(),
         };
@@ -355,7 +357,7 @@ impl SyncLoop<'_> {
             else {
                 continue;
             };
-            // Not there yet after a start without network: the first sync brings it.
+            // The room is not known after a start without network; the first sync brings it.
             let Some(room) = self.matrix.client.get_room(id) else {
                 followed.gap_retry_at = Instant::now() + followed.backoff.failed();
                 continue;
@@ -375,15 +377,15 @@ impl SyncLoop<'_> {
                     info!(matrix.room = %id, "Filled a gap");
                 }
                 GapFill::Stopped => return Ok(()),
-                GapFill::Failed(fault @ RequestError::SignedOut(_)) => {
-                    return Err(fault.into_matrix_error("read history"));
+                GapFill::Failed(error @ RequestError::SignedOut(_)) => {
+                    return Err(error.into_matrix_error("read history"));
                 }
-                GapFill::Failed(fault) => {
+                GapFill::Failed(error) => {
                     let wait = followed.backoff.failed();
                     followed.gap_retry_at = Instant::now() + wait;
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                    let error = format!("{:#}", fault.into_matrix_error("read history"));
-                    warn!(matrix.room = %id, wait_ms, error, "A gap cannot be filled now; trying again");
+                    let error = format!("{:#}", error.into_matrix_error("read history"));
+                    warn!(matrix.room = %id, wait_ms, error, "Failed to fill a gap; trying again");
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! What one answer of a sync says of the rooms that are followed: walked into one batch, or, where the server left
-//! events out, noted as gaps.
+//! Processing a sync response: the events of the followed rooms go into one batch; where the homeserver omitted events,
+//! a gap is recorded.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use super::{
     timeline::{DisplayNames, EventFields, EventOutcome},
 };
 
-/// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
+/// Saves a response: messages, room cursors, gaps, flags and the sync cursor, all or nothing.
 pub(super) async fn answer(
     matrix: &Matrix,
     rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
@@ -33,18 +33,18 @@ pub(super) async fn answer(
         .cursors
         .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
     let mut shared = Vec::new();
-    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let (mut left_rooms, mut rejoined) = (Vec::new(), Vec::new());
     for id in response.rooms.joined.keys() {
-        let here = rooms.get(id).map(|followed| followed.place.clone());
-        come.extend(here.filter(|place| matrix.is_unjoined(place)));
+        let place = rooms.get(id).map(|followed| followed.place.clone());
+        rejoined.extend(place.filter(|place| matrix.is_unjoined(place)));
     }
     let joined = response.rooms.joined.into_iter();
     let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
-    // What was said before we had to leave is brought with the leave, and once.
+    // Events from before the account had to leave are in the leave section, once.
     for id in response.rooms.left.keys() {
         if let Some(followed) = rooms.get(id) {
             warn!(matrix.room = %id, "The bridge left or was removed from a portal room");
-            gone.push(followed.place.clone());
+            left_rooms.push(followed.place.clone());
         }
     }
     let left = response.rooms.left.into_iter();
@@ -58,32 +58,32 @@ pub(super) async fn answer(
             shared.push(room.place.clone());
         }
     }
-    // What our own account did may be a step of ours whose link is not written yet.
+    // An event of the bridge's account may be a step of a lane whose link is not saved yet.
     for place in &shared {
         inbox.wait_settled(place).await?;
     }
-    let (flags, clear) = (batch.flags.clone(), batch.unencrypted.clone());
+    let (flags, plaintext) = (batch.flags.clone(), batch.unencrypted.clone());
     let arrivals = batch.arrivals.len();
     matrix.accept(batch, inbox).await?;
     matrix.remember_flags(flags);
-    for place in &clear {
+    for place in &plaintext {
         matrix.remember_plaintext(place);
     }
-    for place in &come {
+    for place in &rejoined {
         matrix.mark_joined(place, inbox).await?;
     }
-    for place in &gone {
+    for place in &left_rooms {
         matrix.mark_unjoined(place).await?;
         leave_management_room(matrix, place, inbox).await?;
     }
     if arrivals > 0 {
-        debug!(arrivals, "Took in a sync");
+        debug!(arrivals, "Processed a sync response");
     }
     Ok(())
 }
 
-/// Takes in what an answer says of one room. Answers whether our own account wrote something that this device,
-/// as far as the server tells, did not send.
+/// Processes one room of a response. Returns whether the account wrote something that, by the homeserver's claim, this
+/// device did not send.
 async fn take_in(
     matrix: &Matrix,
     id: &RoomId,
@@ -108,23 +108,23 @@ async fn take_in(
     if matrix.is_unrecorded_plaintext(id, &followed.place).await? {
         batch.unencrypted.push(followed.place.clone());
     }
-    // What the SDK has opened lacks the ciphertext, without which an old message cannot be told from a new one: history
-    // has it. So in direct rooms, and where a sync was on its way when the room was linked.
+    // An event that the SDK has decrypted lacks the ciphertext, which is needed to detect replays, so it is fetched
+    // from history. That happens in direct rooms, and where a sync was in flight when the room was linked.
     let opened = |event: &TimelineEvent| matches!(event.kind, TimelineEventKind::Decrypted(_));
-    // What is left out before our own entry is none of ours.
-    let entry = own_join(matrix, &events).filter(|_| followed.mark == Some(RoomCursor::Join));
+    // Omitted events from before the bridge's own join are not relayed.
+    let own_join = own_join(matrix, &events).filter(|_| followed.mark == Some(RoomCursor::Join));
     let enters = followed.mark == Some(RoomCursor::Join) && !events.is_empty();
-    let leaves_out = (timeline.limited || enters) && entry.is_none()
+    let leaves_out = (timeline.limited || enters) && own_join.is_none()
         || followed.gap.is_some() && !events.is_empty()
         || events.iter().any(opened);
     if leaves_out && followed.mark.is_some() {
-        let entry = entry.and_then(|entry| events.get(entry)?.event_id());
+        let own_join = own_join.and_then(|own_join| events.get(own_join)?.event_id());
         let newest = events.iter().rev().find_map(TimelineEvent::event_id);
         let newest = newest.map_or_else(|| next_batch.to_owned(), |newest| newest.to_string());
         note_gap(
             followed,
             newest,
-            entry.map(|id| RemoteId(id.to_string())),
+            own_join.map(|id| RemoteId(id.to_string())),
             batch,
         );
         return Ok(false);
@@ -133,14 +133,14 @@ async fn take_in(
         return Ok(false);
     }
     let start = match &followed.mark {
-        // Never seen and not entered by us: from here on.
+        // Never seen and not joined by the bridge: from here on.
         None => events.len(),
-        Some(RoomCursor::Join) => entry.map_or(0, |entry| entry + 1),
-        // It stands in the answer when it was not walked but written down when the room was linked, and when we
-        // have come back into the room.
+        Some(RoomCursor::Join) => own_join.map_or(0, |own_join| own_join + 1),
+        // The event is in the response if it was not processed but recorded when the room was linked, or if the account
+        // has rejoined the room.
         Some(RoomCursor::Event(mark)) => after(mark, &events),
     };
-    let before = before_link(followed, entry, &events);
+    let before = before_link(followed, own_join, &events);
     let before = matrix.shown_events(Some(&room), &followed.place, before);
     batch.before_link.extend(before.await);
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
@@ -153,31 +153,31 @@ async fn take_in(
     let (mut names, mut shared) = (DisplayNames::default(), false);
     let events = events.get(start..).unwrap_or_default();
     let begins = !state_shows_encryption(&state) && events.iter().any(begins_encryption);
-    let mut beginning = matrix
+    let mut boundary = matrix
         .encryption_boundary(&followed.place, encrypted, begins)
         .await?;
     if events.iter().any(begins_encryption) {
-        // It stood in the clear while we were in it, however short.
+        // The room was unencrypted while the account was in it, however briefly.
         batch.unencrypted.push(followed.place.clone());
     }
     for event in events {
-        let encrypted = beginning.pass(event);
+        let encrypted = boundary.pass(event);
         changes(matrix, &followed.place, event, batch);
-        let walked = matrix.process_event(&room, &followed.place, event, &mut names, encrypted);
-        match walked.await {
+        let outcome = matrix.process_event(&room, &followed.place, event, &mut names, encrypted);
+        match outcome.await {
             EventOutcome::Nothing => {}
-            EventOutcome::Arrival(found) => found.file(batch),
-            EventOutcome::OwnAccount(found) => {
+            EventOutcome::Arrival(processed) => processed.file(batch),
+            EventOutcome::OwnAccount(processed) => {
                 shared = true;
-                found.file(batch);
+                processed.file(batch);
             }
         }
     }
-    batch.flags.extend(beginning.flags());
+    batch.flags.extend(boundary.flags());
     Ok(shared)
 }
 
-/// Takes in what an event changes in a room: who has entered it, and that it has moved.
+/// Adds to the batch what an event changes in a room: a user joined it, or it was upgraded.
 pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, batch: &mut Batch) {
     let Some(envelope) = EventFields::open(event) else {
         return;
@@ -197,31 +197,37 @@ pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, bat
     }
 }
 
-/// What of an answer was not said to us: all in a room that was never seen, and our own entry, behind which all was.
+/// The events of a response from before the link: all of a room that was never seen; otherwise the bridge's own join,
+/// which all such events precede.
 fn before_link<'e>(
     followed: &PortalRoom,
-    entry: Option<usize>,
+    own_join: Option<usize>,
     events: &'e [TimelineEvent],
 ) -> &'e [TimelineEvent] {
-    let before = match (&followed.mark, entry) {
+    let before = match (&followed.mark, own_join) {
         (None, _) => Some(events),
-        (Some(_), Some(entry)) => events.get(entry..=entry),
+        (Some(_), Some(own_join)) => events.get(own_join..=own_join),
         (Some(_), None) => None,
     };
     before.unwrap_or_default()
 }
 
-/// Opens the room's gap, or moves the one it has, to what the answer brought last: the gap brings all events of the
-/// answer, in order, and none of them must be kept until then. Where nothing was walked it ends at our entry, if the
-/// answer shows it.
-fn note_gap(followed: &mut PortalRoom, newest: String, entry: Option<RemoteId>, batch: &mut Batch) {
+/// Opens the room's gap, or extends the existing one, up to the newest event of the response: filling the gap brings
+/// all events of the response, in order, so none of them is saved now. If no event of the room was processed before,
+/// the gap ends at the bridge's own join, if the response contains it.
+fn note_gap(
+    followed: &mut PortalRoom,
+    newest: String,
+    own_join: Option<RemoteId>,
+    batch: &mut Batch,
+) {
     let stop = match followed.gap.take() {
         Some(gap) => gap.stop,
         None => followed
             .mark
             .as_ref()
             .and_then(RoomCursor::as_stop)
-            .or(entry),
+            .or(own_join),
     };
     let gap = Gap {
         place: followed.place.clone(),
@@ -232,7 +238,7 @@ fn note_gap(followed: &mut PortalRoom, newest: String, entry: Option<RemoteId>, 
     followed.gap = Some(gap);
 }
 
-/// Where to begin in a timeline that may hold what was walked before.
+/// Where to start in a timeline that may contain events that were processed before.
 fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
     events
         .iter()
@@ -244,7 +250,7 @@ fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
         .map_or(0, |position| position + 1)
 }
 
-/// Where our own entry stands, the last one.
+/// The position of the bridge's last own join.
 fn own_join(matrix: &Matrix, events: &[TimelineEvent]) -> Option<usize> {
     events.iter().rposition(|event| {
         EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))

@@ -1,5 +1,5 @@
-//! Walking a room's timeline: one event in, at most one arrival out. All rules about what crosses and what does
-//! not are applied here.
+//! Processing one event of a room's timeline into at most one arrival. All rules about what is relayed and what is not
+//! are applied here.
 
 use footbridge_core::{
     crash_points,
@@ -31,49 +31,49 @@ use super::{
 
 pub(super) use super::event_fields::{DisplayNames, EventFields};
 
-/// The rule for what no key will ever open.
+/// The rule for an event that no key will ever decrypt.
 const UNDECRYPTABLE: &str = "undecryptable";
-/// The rule for an edit of somebody else's message.
+/// The rule for an edit of another user's message.
 const FOREIGN_EDIT: &str = SecurityClass::ForeignEdit.as_str();
-/// The rule for an edit of what never crossed.
+/// The rule for an edit of a message that was never relayed.
 const UNKNOWN_TARGET: &str = "unknown-target";
 /// The rule for a ciphertext of another room.
 const FOREIGN_ROOM: &str = SecurityClass::ForeignRoom.as_str();
 /// The rule for a redaction or a state event that was encrypted.
 const UNCHECKED: &str = SecurityClass::Unchecked.as_str();
 
-/// What an event turned out to be.
+/// The result of processing an event.
 #[derive(Debug)]
 pub(super) enum EventOutcome {
-    /// Nothing that crosses.
+    /// Nothing to relay.
     Nothing,
-    /// Something that happened.
+    /// An arrival.
     Arrival(ProcessedEvent),
-    /// Something that our own account did, but not, as far as the server tells, this device: a person who
-    /// shares the account, or a step of ours that has not been settled yet.
+    /// An arrival from the bridge's own account but, by the homeserver's claim, not from this device: a person who
+    /// shares the account, or a step of a lane that has not been settled yet.
     OwnAccount(ProcessedEvent),
 }
 
 /// Why an entry waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitReason {
-    /// Its key has not come.
+    /// Its room key has not arrived.
     Key,
-    /// It is not known yet whether its sender may be believed.
+    /// It is not known yet whether its sender can be trusted.
     Trust(TrustHold),
 }
 
-/// What can be read of an event.
+/// The classification of an event.
 pub(super) enum Classification {
-    /// Nothing that crosses.
+    /// Nothing to relay.
     Nothing,
     /// A message.
     Message(Message),
-    /// Something asked of the bridge itself.
+    /// A command to the bridge.
     Command(Command),
-    /// Not yet.
+    /// It cannot be relayed yet, with the session id of its room key.
     Waits(WaitReason, String),
-    /// By this rule it does not cross.
+    /// It is not relayed, by this rule.
     Skipped(&'static str),
 }
 
@@ -83,16 +83,16 @@ impl Classification {
     }
 }
 
-/// What goes into the journal.
+/// A new entry for the journal.
 struct NewEntry {
-    /// Whether others will refer to it.
+    /// Whether other events can refer to it.
     is_new: bool,
     thread: Option<RemoteId>,
     payload: Payload,
 }
 
 impl NewEntry {
-    /// What no other event will speak of.
+    /// An entry that no other event refers to.
     fn unreferenced(payload: Payload) -> Self {
         Self {
             is_new: false,
@@ -103,7 +103,7 @@ impl NewEntry {
 }
 
 impl Matrix {
-    /// Walks one event. `encrypted` says whether the room is or ever was encrypted.
+    /// Processes one event. `encrypted` says whether the room is or ever was encrypted.
     pub(super) async fn process_event(
         &self,
         room: &Room,
@@ -121,53 +121,54 @@ impl Matrix {
             );
             return EventOutcome::Nothing;
         };
-        let ours = envelope.sender == self.own.as_str();
+        let is_own = envelope.sender == self.own.as_str();
         let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
-        if ours && unanswered_sends::marked(&envelope).is_some() {
+        if is_own && unanswered_sends::marked(&envelope).is_some() {
             if is_open || !encrypted {
                 self.remember_sender(place, &envelope);
             }
             return EventOutcome::Nothing;
         }
-        let reading = self
+        let classification = self
             .classify(room, &unsealed, &envelope, names, encrypted)
             .await;
-        let reading = self.pin_sender(reading, &unsealed, &envelope).await;
-        // Of what does not cross, in an encrypted room, nobody knows for certain who wrote it. What waits crosses by the
-        // sender that is shown with it now, or never.
+        let classification = self.pin_sender(classification, &unsealed, &envelope).await;
+        // In an encrypted room the sender of an event that is not relayed is not certain. A waiting event is relayed
+        // with the sender that is shown now, or never.
         if !encrypted
-            || !matches!(reading, Classification::Skipped(_)) && (is_open || reading.waits())
+            || !matches!(classification, Classification::Skipped(_))
+                && (is_open || classification.waits())
         {
             self.remember_sender(place, &envelope);
         }
-        if is_open && matches!(reading, Classification::Message(_)) {
+        if is_open && matches!(classification, Classification::Message(_)) {
             self.has_crossed(place, &envelope.sender);
         }
-        let bridges = match reading {
+        let bridges = match classification {
             Classification::Skipped(PEER_BRIDGE) => self.other_bridges(place, &envelope),
             _ => Vec::new(),
         };
-        if let Classification::Skipped(rule) = reading {
+        if let Classification::Skipped(rule) = classification {
             self.refused(rule, room);
         }
         let for_approval = matches!(
-            reading,
+            classification,
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _)
         );
         let held = for_approval.then(|| self.suspect(&envelope.sender, &unsealed));
-        let Some(letter) = self.to_entry(reading, came, &envelope) else {
+        let Some(entry) = self.to_entry(classification, came, &envelope) else {
             return EventOutcome::Nothing;
         };
         let event_id = RemoteId(envelope.event_id);
         let arrival = Arrival {
             place: place.clone(),
-            message: letter.is_new.then(|| event_id.clone()),
+            message: entry.is_new.then(|| event_id.clone()),
             event_id,
-            thread: letter.thread,
+            thread: entry.thread,
             sent_at: Millis(envelope.origin_server_ts),
-            payload: letter.payload,
+            payload: entry.payload,
         };
-        let found = ProcessedEvent {
+        let processed = ProcessedEvent {
             writer: writer(&arrival, event),
             opened: unsealed.opened_with(held.is_none()),
             arrival,
@@ -175,28 +176,28 @@ impl Matrix {
             bridges,
             shown: unsealed.shown(place, came),
         };
-        if ours {
-            EventOutcome::OwnAccount(found)
+        if is_own {
+            EventOutcome::OwnAccount(processed)
         } else {
-            EventOutcome::Arrival(found)
+            EventOutcome::Arrival(processed)
         }
     }
 
-    /// What is written down of an event; `None` when nothing of it crosses.
+    /// The journal entry of an event; `None` if nothing of it is relayed.
     fn to_entry(
         &self,
-        reading: Classification,
+        classification: Classification,
         came: &TimelineEvent,
         envelope: &EventFields,
     ) -> Option<NewEntry> {
-        match reading {
+        match classification {
             Classification::Nothing => None,
             Classification::Skipped(rule) => {
                 debug!(rule, "Event skipped");
                 Some(NewEntry::unreferenced(Payload::Skipped(rule)))
             }
             Classification::Waits(why, session) => {
-                debug!(why = ?why, "An event cannot be read yet");
+                debug!(why = ?why, "An event cannot be relayed yet");
                 match why {
                     WaitReason::Key => {}
                     WaitReason::Trust(TrustHold::Approval) => {
@@ -233,7 +234,7 @@ impl Matrix {
         }
     }
 
-    /// Reads one event, by the rules about trust and encryption, but not what breaks us (see `Matrix::read`).
+    /// Classifies one event, by the rules about trust and encryption. May panic (see `Matrix::classify`).
     pub(super) async fn classify_unguarded(
         &self,
         room: &Room,
@@ -253,7 +254,7 @@ impl Matrix {
                     .classify_undecryptable(room, &utd_info.reason, unsealed, envelope)
                     .await;
             }
-            // Nobody could even try.
+            // Decryption was not even tried.
             TimelineEventKind::PlainText { .. } if envelope.event_type == "m.room.encrypted" => {
                 return waits(WaitReason::Key, unsealed, envelope);
             }
@@ -283,7 +284,7 @@ impl Matrix {
             redacts: envelope.redacted(version.as_ref().map(|rules| &rules.redaction)),
         };
         let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
-        // Where messages of any device cross, orders still need one that its owner has signed.
+        // Even where messages of unsigned devices are relayed, commands require a device that its owner has signed.
         let signed = !in_clear && matches!(unsealed.pin, PinStatus::Same | PinStatus::First(_));
         if let Some(command) = self
             .command(room, &incoming, encrypted && in_clear, signed)
@@ -298,8 +299,8 @@ impl Matrix {
                 return Classification::Nothing;
             }
         };
-        // Redactions are never encrypted; the server has checked that the sender may redact. Nor are reactions: whether one
-        // crosses is for the portal to say.
+        // Redactions are never encrypted; the homeserver has checked that the sender may redact. Reactions are never
+        // encrypted either: the portal decides whether one is relayed.
         let never_encrypted =
             matches!(message.action, Action::Delete { .. } | Action::React { .. });
         let ever_encrypted = encrypted && !never_encrypted;
@@ -313,7 +314,7 @@ impl Matrix {
             match self.author(room, &envelope.sender, target).await {
                 AuthorCheck::Same => {}
                 AuthorCheck::Other => return Classification::Skipped(FOREIGN_EDIT),
-                // In the clear nobody knows better.
+                // In an unencrypted room there is no better evidence.
                 AuthorCheck::Claimed if !encrypted => {}
                 AuthorCheck::Claimed => return Classification::Skipped(UNKNOWN_TARGET),
             }
@@ -321,7 +322,7 @@ impl Matrix {
         Classification::Message(message)
     }
 
-    /// What an event is that could not be decrypted.
+    /// Classifies an event that could not be decrypted.
     async fn classify_undecryptable(
         &self,
         room: &Room,
@@ -352,7 +353,7 @@ impl Matrix {
                     TrustDecision::Relay => Classification::Skipped(UNDECRYPTABLE),
                 }
             }
-            // It opens, and says that it is for another room.
+            // It was decrypted, and says that it belongs to another room.
             UnableToDecryptReason::MalformedEncryptedEvent if unsealed.opened.is_some() => {
                 Classification::Skipped(FOREIGN_ROOM)
             }
@@ -361,7 +362,7 @@ impl Matrix {
     }
 }
 
-/// The stored form of a message.
+/// A message, serialized for the store.
 pub(super) fn message_payload(message: &Message) -> Option<Payload> {
     match message.to_bytes() {
         Ok(bytes) => Some(Payload::Ready(bytes)),
@@ -384,7 +385,7 @@ pub(super) fn waits(
         .map(|opened| opened.session.as_str());
     match session.or_else(named) {
         Some(session) => Classification::Waits(why, session.to_owned()),
-        // Redacted, or never encrypted by anything we know.
+        // Redacted, or encrypted with an unknown algorithm.
         None => Classification::Skipped(UNDECRYPTABLE),
     }
 }

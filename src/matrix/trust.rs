@@ -1,5 +1,5 @@
-//! Whom we believe: the first identity under which a message of a user came, until somebody in charge accepts another.
-//! And what is said of messages that are held or refused for the sake of trust; the table that decides is in `verdict`.
+//! Pinned identities: the first identity under which a message of a user arrived, until an admin approves another. And
+//! the notices about messages that are held or refused by the trust policy, which `trust_policy` decides.
 
 use std::{
     collections::HashSet,
@@ -26,15 +26,15 @@ use super::{
     undecryptable::{self, CHANGED},
 };
 
-/// What came of accepting an identity.
+/// The result of approving an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approved {
-    /// How many messages were held for it.
+    /// How many messages were held because of it.
     pub held: u64,
 }
 
 impl Matrix {
-    /// What is known of a user's identities; the one that the homeserver shows is among them.
+    /// The known identities of a user, including the one that the homeserver shows now.
     pub fn identities_of<'a>(
         &'a self,
         user: &'a str,
@@ -55,8 +55,8 @@ impl Matrix {
         })
     }
 
-    /// Somebody in charge accepts the identity of a user that has this public master key and no other, also where an
-    /// older one had been verified. What was held for it is relayed, late. `None` when no such identity of the user is
+    /// An admin approves the identity of a user with this public master key and no other, even if an older one had been
+    /// verified. Messages that were held because of it are relayed, late. `None` if no such identity of the user is
     /// known.
     pub fn approve<'a>(
         &'a self,
@@ -71,7 +71,7 @@ impl Matrix {
                 return Ok(None);
             }
             self.keys.pins().accept(user, key).await?;
-            // The one that the homeserver shows now may be another one again.
+            // The homeserver may show yet another identity now.
             check_identity(&self.keys, user).await?;
             let shown = self.identity(user).await?;
             if let Some(shown) = shown.filter(|shown| key_of(shown).as_deref() == Some(key)) {
@@ -87,9 +87,9 @@ impl Matrix {
         })
     }
 
-    /// Somebody has compared the emoji with a user: the identity that they belong to is accepted.
+    /// Somebody has compared emoji with a user: the verified identity is approved.
     pub(super) async fn pin_verified(&self, user: &UserId) {
-        let believed = async {
+        let approved = async {
             let shown = self.identity(user.as_str()).await?;
             let Some(key) = shown
                 .filter(UserIdentity::is_verified)
@@ -100,19 +100,19 @@ impl Matrix {
             };
             self.approve(user.as_str(), &key).await.map(drop)
         };
-        if let Err(error) = believed.await {
+        if let Err(error) = approved.await {
             let error = format!("{error:#}");
-            warn!(error, "A verified identity could not be accepted");
+            warn!(error, "Failed to approve a verified identity");
         }
     }
 
-    /// Whose messages are held until somebody in charge accepts their identity, and how many of each.
+    /// The users whose messages are held until an admin approves their identity, with the number of messages.
     pub fn held_for_approval(&self) -> Boxed<'_, Result<Vec<(String, u64)>, MatrixError>> {
         Box::pin(async move { Ok(self.store.trust_holds().await?) })
     }
 
-    /// Tries again what was held for identities that are believed by now, and what no identity had signed. Where one
-    /// message of a room key is held still, so are all that follow it.
+    /// Retries messages that were held for an identity that is approved by now, and messages that no identity had
+    /// signed. If one message of a room key is still held, so are all later ones.
     pub(super) async fn retry_held(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let mut held = HashSet::new();
         for waiting in self.store.releasable_trust_holds().await? {
@@ -123,28 +123,28 @@ impl Matrix {
         Ok(())
     }
 
-    /// Believes the sender of what has just been read by the identity that signed it, if none was believed before. What
-    /// another identity has signed is held.
+    /// Pins the identity that signed the message that has just been read, if no identity of the sender was pinned
+    /// before. A message that another identity has signed is held.
     pub(super) async fn pin_sender(
         &self,
-        reading: Classification,
+        classification: Classification,
         unsealed: &DecryptionResult<'_>,
         envelope: &EventFields,
     ) -> Classification {
         let (PinStatus::First(key), Classification::Message(_) | Classification::Command(_)) =
-            (&unsealed.pin, &reading)
+            (&unsealed.pin, &classification)
         else {
-            return reading;
+            return classification;
         };
         let user = &envelope.sender;
-        let believed = async {
+        let pinned = async {
             let is_same = self.keys.pins().pin_identity(user, key).await?;
-            // The homeserver may have shown another one since the room key came.
+            // The homeserver may have shown another identity since the room key arrived.
             check_identity(&self.keys, user).await?;
             Ok::<_, MatrixError>(is_same)
         };
-        match believed.await {
-            Ok(true) => reading,
+        match pinned.await {
+            Ok(true) => classification,
             Ok(false) => waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope),
             Err(error) => {
                 let error = format!("{error:#}");
@@ -154,7 +154,7 @@ impl Matrix {
         }
     }
 
-    /// For whose identity a message is held.
+    /// The identity because of which a message is held.
     pub(super) fn suspect(&self, sender: &str, unsealed: &DecryptionResult<'_>) -> HeldIdentity {
         let key = unsealed.signer.clone();
         self.keys.pins().suspect(sender, key.as_deref());
@@ -164,15 +164,15 @@ impl Matrix {
         }
     }
 
-    /// A user's identity, as far as the SDK knows; no request is made.
+    /// A user's identity, as far as the SDK knows it; no request is made.
     async fn identity(&self, user: &str) -> Result<Option<UserIdentity>, MatrixError> {
         let id = <&UserId>::try_from(user)
-            .map_err(|_| MatrixError::Identity(format!("{user} is no user id")))?;
+            .map_err(|_| MatrixError::Identity(format!("{user} is not a user id")))?;
         let identity = self.client.encryption().get_user_identity(id).await;
         identity.map_err(|error| broken(&error))
     }
 
-    /// An entry that waited turned out to be one for somebody in charge.
+    /// Records that a waiting entry turned out to need an admin's approval.
     pub(super) async fn hold_for_approval(&self, entry: EntryId, suspect: &HeldIdentity) {
         if let Err(error) = self
             .store
@@ -183,8 +183,8 @@ impl Matrix {
         }
     }
 
-    /// Says in the rooms of users whose identity has changed what that means, also where they say nothing: they get no
-    /// room keys any more.
+    /// Sends a notice to the rooms of users whose identity has changed, even if they write nothing: the new identity
+    /// gets no room keys any more.
     pub(super) async fn notify_identity_changes(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         for (user, key) in self.keys.pins().take_unannounced() {
             let Ok(id) = <&UserId>::try_from(user.as_str()) else {
@@ -205,7 +205,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Says in the room, once for each other identity of a user, that its messages are held and who can do what about
+    /// Sends one notice per new identity of a user to the room: that its messages are held, and who can do what about
     /// it.
     pub(super) async fn notify_identity_change(
         &self,
@@ -215,9 +215,9 @@ impl Matrix {
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let text = format!(
-            "⚠ The identity of {name} ({sender}) has changed: they have reset it, or somebody else speaks in their \
-             name. Messages under the new identity are held and will follow, and it gets no room keys from the \
-             bridge. Whoever is in charge of the bridge asks them by another way, and accepts this identity and no \
+            "⚠ The identity of {name} ({sender}) has changed: they have reset it, or somebody else writes in their \
+             name. Messages with the new identity are held and follow once it is accepted; it gets no room keys from the \
+             bridge. An admin of the bridge should ask them by another way, and then accept this identity and no \
              other with `!bridge trust {sender} {key}`."
         );
         let notice_id = fingerprint(&[place.as_str(), sender, key]);
@@ -226,19 +226,19 @@ impl Matrix {
             .send_notice_about(place, sender, &notice_id, &text)
             .await?
         {
-            let believed = self.keys.pins();
-            believed.announce_later(sender.to_owned(), key.to_owned());
+            let pins = self.keys.pins();
+            pins.announce_later(sender.to_owned(), key.to_owned());
         }
         Ok(())
     }
 
-    /// Says in each room, once, that something in the clear did not cross.
+    /// Sends one notice to each room in which a plaintext message was refused.
     pub(super) async fn notify_plaintext(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let places: HashSet<Place> = std::mem::take(&mut *self.lock_plaintext());
         for place in places {
             let notice_id = fingerprint(&[place.as_str()]);
-            let text = "⚠ A message in this room was not encrypted, although the room is. It did not cross, and none \
-                        like it will: anybody could have written it.";
+            let text = "⚠ A message in this room was not encrypted, although the room is. It was not relayed, and no \
+                        such message will be: anybody could have written it.";
             inbox
                 .send_notice(&place, &format!("plaintext-{notice_id}"), text)
                 .await?;
@@ -246,7 +246,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Counts what did not cross, and says loudly what an honest homeserver never shows.
+    /// Counts what was refused, and logs as an error what an honest homeserver never shows.
     pub(super) fn refused(&self, rule: &'static str, room: &Room) {
         self.alarms.skipped(rule);
         if rule == PLAINTEXT {
@@ -257,19 +257,19 @@ impl Matrix {
             error!(
                 matrix.room = %room.room_id(),
                 rule,
-                "An event is not what the homeserver says: it was dropped"
+                "An event does not match what the homeserver says about it: it was dropped"
             );
         }
     }
 
-    /// Counts old ciphertexts that were shown as new events.
+    /// Counts ciphertexts that were replayed in a new event.
     pub(super) fn replayed(&self, times: usize) {
         if times > 0 {
             self.alarms
                 .record(SecurityClass::Replay, times.try_into().unwrap_or(u64::MAX));
             error!(
                 times,
-                "Two events with the same message of a room key: the second was dropped"
+                "Two events with the same ratchet index of a room key: the second was dropped"
             );
         }
     }
@@ -281,15 +281,15 @@ impl Matrix {
     }
 }
 
-/// Compares the identities that are believed with those in the encryption store.
+/// Compares the pinned identities with those in the crypto store.
 pub(super) async fn look(keys: &BufferedCryptoStore) -> Result<(), MatrixError> {
-    let looked = keys.check_pinned_identities().await;
-    looked.map_err(|error| broken(&error))
+    let checked = keys.check_pinned_identities().await;
+    checked.map_err(|error| broken(&error))
 }
 
 async fn check_identity(keys: &BufferedCryptoStore, user: &str) -> Result<(), MatrixError> {
-    let looked = keys.check_identity(user).await;
-    looked.map_err(|error| broken(&error))
+    let checked = keys.check_identity(user).await;
+    checked.map_err(|error| broken(&error))
 }
 
 fn key_of(identity: &UserIdentity) -> Option<String> {
@@ -297,10 +297,10 @@ fn key_of(identity: &UserIdentity) -> Option<String> {
 }
 
 fn broken(error: &dyn std::error::Error) -> MatrixError {
-    MatrixError::CryptoStore(format!("an identity cannot be read or kept: {error}"))
+    MatrixError::CryptoStore(format!("an identity could not be read or saved: {error}"))
 }
 
-/// The word for why people cannot see a message that is held.
+/// The reason code for a held message, for notices.
 pub(super) fn reason(hold: TrustHold) -> &'static str {
     match hold {
         TrustHold::Approval => CHANGED,
@@ -308,7 +308,7 @@ pub(super) fn reason(hold: TrustHold) -> &'static str {
     }
 }
 
-/// A short name for these together, which does not tell them.
+/// A short hash over these texts, which does not reveal them.
 fn fingerprint(of: &[&str]) -> String {
     use std::fmt::Write as _;
     let mut hash = Sha256::new();
@@ -318,7 +318,7 @@ fn fingerprint(of: &[&str]) -> String {
     }
     let mut text = String::new();
     for byte in hash.finalize().iter().take(8) {
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         write!(text, "{byte:02x}").ok();
     }
     text

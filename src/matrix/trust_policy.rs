@@ -1,4 +1,4 @@
-//! Whose messages are relayed (P02): the table. One pure function decides over everything that can be known of a
+//! Whose messages are relayed (P02): the table. One pure function decides, from everything that can be known about a
 //! message's origin.
 
 use matrix_sdk::deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState};
@@ -7,54 +7,56 @@ use super::{config::Trust, security_metrics::SecurityClass};
 
 /// The rule for a message of a device that did not become known as signed.
 pub(super) const UNTRUSTED: &str = SecurityClass::UntrustedDevice.as_str();
-/// The rule for what was not encrypted although the room is or was.
+/// The rule for a plaintext event in a room that is or was encrypted.
 pub(super) const PLAINTEXT: &str = SecurityClass::Plaintext.as_str();
-/// The rule for a key out of a backup, a file or somebody else's hands.
+/// The rule for a room key from a backup, a file or a third party.
 const INSECURE: &str = SecurityClass::InsecureKey.as_str();
-/// The rule for a key that belongs to somebody else.
+/// The rule for a room key that belongs to another user than the sender.
 pub(super) const MISMATCH: &str = SecurityClass::SenderMismatch.as_str();
 
-/// What is known of where a message came from.
+/// What is known about a message's origin.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Provenance<'a> {
-    /// It was not encrypted, in a room that was never encrypted or that was.
+    /// It was not encrypted; whether its room ever was.
     Plaintext { ever_encrypted: bool },
-    /// It was encrypted by a device that was in this state when its room key came, signed by this identity.
+    /// It was encrypted by a device that was in this state when its room key arrived, signed by an identity with this
+    /// pin status.
     Device(&'a VerificationState, &'a PinStatus),
 }
 
-/// The identity that signed a message beside the one by which its sender is believed.
+/// How the identity that signed a message compares with the sender's pinned identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PinStatus {
-    /// None has signed it, and no other of the sender was ever seen.
+    /// No identity has signed it, and no other identity of the sender was ever seen.
     None,
-    /// Nobody was believed by that name before: this one is from now on.
+    /// No identity of the sender was pinned before; this one will be.
     First(String),
-    /// It is the one. It does not matter whether another one was seen meanwhile: nobody else can sign with it.
+    /// It is the pinned identity. It does not matter whether another one was seen meanwhile: nobody else can sign with
+    /// it.
     Same,
-    /// It is another one, or none where another one of the sender was seen.
+    /// It is another identity; or none signed, and another identity of the sender was seen.
     Changed,
 }
 
-/// What becomes of a message.
+/// The decision about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrustDecision {
-    /// It crosses.
+    /// It is relayed.
     Relay,
-    /// Not yet.
+    /// It is held.
     Hold(TrustHold),
-    /// It does not cross, by this rule.
+    /// It is not relayed, by this rule.
     Skip(&'static str),
 }
 
 /// What a message is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrustHold {
-    /// Its owner may have signed the device, and we have not heard of it yet.
+    /// The device's signature: its owner may have signed the device, and the bridge does not know it yet.
     Signature,
-    /// The list of the sender's devices, on which this one is not.
+    /// The sender's device list, which does not contain the device yet.
     DeviceList,
-    /// Somebody in charge, who has to accept the sender's changed identity.
+    /// An admin, who has to approve the sender's changed identity.
     Approval,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn decide(trust: Trust, origin: Provenance<'_>) -> TrustDecision {
         Provenance::Device(state, pin) => (state, pin),
     };
     let level = match state {
-        // Somebody compared this identity by hand, and accepted it thereby; another one may have been accepted since.
+        // Somebody verified this identity by hand, which approved it; another one may have been approved since.
         VerificationState::Verified if *pin == PinStatus::Changed => {
             return TrustDecision::Hold(TrustHold::Approval);
         }
@@ -99,7 +101,7 @@ pub(super) fn decide(trust: Trust, origin: Provenance<'_>) -> TrustDecision {
 mod tests {
     use super::*;
 
-    /// Every state, each with its row of the table: with cross-signed devices only, and with any device.
+    /// Every state with its row of the table: with cross-signed devices only, and with any device.
     #[test]
     fn p02_each_state_of_a_device_and_an_identity_has_its_row() {
         use DeviceLinkProblem::{InsecureSource, MissingDevice};
@@ -118,7 +120,7 @@ mod tests {
             VerificationState::Unverified(Nothing(InsecureSource)),
             VerificationState::Unverified(MismatchedSender),
         ];
-        let believed = [
+        let unchanged = [
             [Relay, Relay],
             [Relay, Relay],
             [Held(TrustHold::Approval), Held(TrustHold::Approval)],
@@ -137,9 +139,9 @@ mod tests {
             [Skip("sender-mismatch"), Skip("sender-mismatch")],
         ];
         let pins = [
-            (PinStatus::None, &believed),
-            (PinStatus::First("key".into()), &believed),
-            (PinStatus::Same, &believed),
+            (PinStatus::None, &unchanged),
+            (PinStatus::First("key".into()), &unchanged),
+            (PinStatus::Same, &unchanged),
             (PinStatus::Changed, &changed),
         ];
         for (pin, rows) in pins {

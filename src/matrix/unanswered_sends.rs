@@ -1,6 +1,6 @@
-//! Sends that were never answered (D09, D10): the homeserver makes one event of however many tries, but only as
-//! long as it remembers the transaction id, and it may count a send in the clear and an encrypted one as two.
-//! Where that is in doubt the event is looked for in the room before the send is repeated.
+//! Sends without a response (D09, D10): the homeserver creates one event however often a send is retried, but only as
+//! long as it remembers the transaction id, and it may treat a plaintext send and an encrypted one as two. Where that
+//! is uncertain, the event is looked up in the room before the send is repeated.
 
 use std::time::Duration;
 
@@ -20,41 +20,41 @@ use super::{
     request_error::retry, send::not_sent, timeline::EventFields,
 };
 
-/// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
-/// rest; the homeserver knows it anyway.
+/// The content key under which each event of the bridge holds its transaction id. In encrypted rooms it is encrypted
+/// with the rest; the homeserver knows the id anyway.
 const DELIVERY_KEY: &str = "org.footbridge.delivery";
-/// The homeserver's clock may differ from ours by so much.
+/// How much the homeserver's clock may differ from the local one.
 const CLOCK_SKEW: Duration = Duration::from_hours(1);
-/// How many pages of history are read at most.
+/// The most pages of history that are read.
 const MAX_PAGES: usize = 40;
 
-/// Marks a content as that of this transaction.
+/// Marks a content with this transaction id.
 pub(super) fn mark(content: &mut Value, key: &str) {
     if let Some(content) = content.as_object_mut() {
         content.insert(DELIVERY_KEY.to_owned(), key.into());
     }
 }
 
-/// The transaction that an event of ours was sent by, as far as it says.
+/// The transaction id of an event of the bridge, as far as the event contains it.
 pub(super) fn marked(envelope: &EventFields) -> Option<&str> {
     let marked = || envelope.content.get(DELIVERY_KEY).and_then(Value::as_str);
     envelope.unsigned.transaction_id.as_deref().or_else(marked)
 }
 
-/// What a look at an event of the room tells.
+/// How an event of the room compares with the send.
 enum EventMatch {
-    /// It is the one.
+    /// It is the event that was sent.
     Found(RemoteId, Millis),
-    /// It is another one.
+    /// It is another event.
     Another,
-    /// It is one of ours that cannot be read: it may be the one.
+    /// It is an event of this account that cannot be decrypted: it may be the one.
     UndecryptableTexts,
-    /// From here on all is older than the step.
+    /// It and all older events were sent before the step.
     TooOld,
 }
 
 impl Matrix {
-    /// See `Outlet::look_up`.
+    /// See `Outlet::find_by_key`.
     pub(super) async fn find_unanswered_send(
         &self,
         to: &Place,
@@ -81,7 +81,7 @@ impl Matrix {
             | Step::SendFile { thread, .. }
             | Step::Bundle { thread, .. } => (thread, None),
             Step::Edit { target, .. } | Step::EditPart { target, .. } => (&None, Some(target)),
-            // Gone twice is gone once.
+            // A repeated redaction has no further effect.
             Step::Delete { .. } | Step::Unreact { .. } => return Ok(None),
             Step::React { .. } => (&None, None),
         };
@@ -102,8 +102,8 @@ impl Matrix {
         );
         if let (Some((remote, _)), Step::Bundle { parts, thread }) = (&found, step) {
             let event = bundles::event_of(parts, thread.as_ref(), None);
-            let said = event.as_ref().and_then(bundles::to_verify);
-            self.save_event_digest(to, remote, said).await?;
+            let digest_input = event.as_ref().and_then(bundles::to_verify);
+            self.save_event_digest(to, remote, digest_input).await?;
         }
         let event = |remote, sent_at| Copy {
             remote,
@@ -134,10 +134,10 @@ impl Matrix {
         }))
     }
 
-    /// Whether the homeserver may not know any more what it was sent since then, or may not recognise it.
+    /// Whether the homeserver may have forgotten a send since then, or may not recognise it.
     async fn may_be_forgotten(&self, to: &Place, since: Millis) -> Result<bool, SendError> {
         let now = self.clock.now();
-        // A moment in the future is one before the clock was put back: nobody knows how long ago.
+        // A time in the future was recorded before the clock was put back: its age is unknown.
         if since > now || now.since(since) >= self.timeouts.unknown_after {
             return Ok(true);
         }
@@ -149,19 +149,19 @@ impl Matrix {
         Ok(encrypted.is_some_and(|at| at >= since))
     }
 
-    /// When the room became encrypted, as far as we know.
+    /// When the room became encrypted, as far as the bridge knows.
     async fn encrypted_at(&self, to: &Place) -> Result<Option<Millis>, SendError> {
         let encrypted = self.store.raised_at(to, Flag::EverEncrypted).await;
         encrypted.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
-    /// What a device before this one was found to have sent.
+    /// The event that a former device has sent for this step.
     async fn former(&self, to: &Place, key: &str) -> Result<Option<(RemoteId, Millis)>, SendError> {
         let found = self.store.former_send(to, key).await;
         found.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
-    /// Reads the room backwards until the event is found or everything is older.
+    /// Reads the room backwards until the event is found or all further events are older.
     async fn search_back(
         &self,
         room: &Room,
@@ -170,9 +170,10 @@ impl Matrix {
         since: Millis,
     ) -> Result<Option<(RemoteId, Millis)>, SendError> {
         let mut from = None;
-        // What a former device sent, this one cannot read; but it was looked through while that could.
+        // This device cannot decrypt what a former device sent; but those events were looked up while the former keys
+        // were there.
         let mut unreadable = since <= self.device_since && self.former(to, "").await?.is_some();
-        // What was sent before the room was encrypted may be found in the clear.
+        // An event from before the room was encrypted may be found in plaintext.
         let may_be_clear = self.encrypted_at(to).await?.is_none_or(|at| at >= since);
         for _ in 0..MAX_PAGES {
             let mut options = MessagesOptions::backward().from(from.as_deref());
@@ -213,7 +214,8 @@ impl Matrix {
         if envelope.sender != self.own.as_str() {
             return EventMatch::Another;
         }
-        // Reactions are never encrypted. All else in an encrypted room, anybody may have written who runs a homeserver.
+        // Reactions are never encrypted. Any other plaintext event in an encrypted room may be forged by the
+        // homeserver.
         let is_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
             return EventMatch::Another;
@@ -222,7 +224,7 @@ impl Matrix {
             Some(marked) if marked == key => {
                 EventMatch::Found(RemoteId(envelope.event_id), sent_at)
             }
-            // What was sent before this device was ours is among what was found when it took its place.
+            // Events from before this device were looked up when it replaced the former one.
             None if event.kind.is_utd()
                 && sent_at >= self.device_since
                 && self.may_be_this_device(&envelope) =>
@@ -233,7 +235,7 @@ impl Matrix {
         }
     }
 
-    /// Whether an event of our account, as far as it says, came from this device.
+    /// Whether an event of this account came, by its own claim, from this device.
     fn may_be_this_device(&self, envelope: &EventFields) -> bool {
         let device = envelope.content.get("device_id").and_then(Value::as_str);
         let own = self
@@ -244,11 +246,11 @@ impl Matrix {
     }
 }
 
-/// Nothing was found. Whether that says that there is nothing.
+/// Nothing was found. If some events could not be decrypted, that proves nothing.
 fn not_found(unreadable: bool) -> Result<Option<(RemoteId, Millis)>, SendError> {
     if unreadable {
         return Err(SendError::Refused {
-            reason: "the homeserver never answered, and nobody can tell any more whether the \
+            reason: "the homeserver never answered, and it is no longer possible to find out whether the \
                      message arrived"
                 .into(),
         });

@@ -1,5 +1,5 @@
-//! What people are told of messages that cannot be read (D20): once per sender that something is missing and
-//! why, then by a change of the same notice how it ended. Deciding is here, remembering is for the store.
+//! Notices about undecryptable messages (D20): one per sender, with what is missing and why, which is edited when that
+//! ends. This module decides; the store remembers.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -30,24 +30,24 @@ use super::{
     unsigned_devices::{LOCK, UnreadableReason, advice},
 };
 
-/// Nobody is told twice of the same sender within this span.
+/// The shortest time between two notices about one sender.
 const NOTICE_INTERVAL: Duration = Duration::from_hours(1);
-/// Nobody is told twice within this span of a device that its owner should sign.
+/// The shortest time between two notices about an unsigned device.
 const UNSIGNED_NOTICE_INTERVAL: Duration = Duration::from_hours(24);
-/// Entries that wait grow older at least this often, so that a kill costs no more of their age.
+/// How often at least the age of waiting entries is saved, so that a kill loses no more of it.
 const CHECK_INTERVAL: Duration = Duration::from_hours(1);
-/// Looking more often than this finds nothing new.
+/// The shortest time between two checks.
 const MIN_CHECK_PAUSE: Duration = Duration::from_millis(200);
 
-/// The words for why, as the store keeps them. A key that was withheld has the code of the protocol.
+/// The reason codes in the store. For a withheld key it is the code of the protocol.
 const NO_KEY: &str = "no-key";
 const LATER_KEY: &str = "later-key";
 /// The device has not been signed by its owner.
 pub(super) const UNSIGNED: &str = "unsigned";
-/// The sender has another identity than before.
+/// The sender's identity has changed.
 pub(super) const CHANGED: &str = "identity-changed";
 
-/// When entries were last made older, and when to look at them next.
+/// When the age of waiting entries was last saved, and when to check them next.
 #[derive(Debug)]
 pub(super) struct WaitTimer {
     aged: Instant,
@@ -64,34 +64,34 @@ impl WaitTimer {
 }
 
 impl Matrix {
-    /// An entry begins to wait: people are told of it if it still does in a while.
+    /// An entry starts to wait: a notice is sent if it still waits after a while.
     pub(super) fn begin_waiting(&self) {
         self.check_by(Instant::now() + self.timeouts.notice_after);
     }
 
-    /// When [`Matrix::look`] has something to do.
+    /// When [`Matrix::check_waiting`] has something to do.
     pub(super) fn next_check(&self) -> Option<Instant> {
         self.watch().next
     }
 
-    /// Tells of entries that have waited for a while and gives up those that have waited for too long.
+    /// Sends notices about entries that have waited for a while, and gives up those that have waited for too long.
     pub(super) async fn check_waiting(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let ran = {
-            let mut watch = self.watch();
-            let ran = watch.aged.elapsed();
-            *watch = WaitTimer::new();
+            let mut timer = self.watch();
+            let ran = timer.aged.elapsed();
+            *timer = WaitTimer::new();
             ran
         };
         let (notice_after, limit) = (self.timeouts.notice_after, self.timeouts.key_limit);
         let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
         let (expired, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|one| one.waited >= limit);
-        let untold = |one: &&KeyWait| !one.told;
+        let without_notice = |one: &&KeyWait| !one.told;
         let due = waiting
             .iter()
-            .filter(untold)
+            .filter(without_notice)
             .filter(|one| one.age >= notice_after);
-        let due: Vec<&KeyWait> = due.chain(expired.iter().filter(untold)).collect();
+        let due: Vec<&KeyWait> = due.chain(expired.iter().filter(without_notice)).collect();
         self.notify_waiting(&due, inbox).await?;
         self.give_up_keys(&expired, inbox).await?;
         for one in &waiting {
@@ -106,7 +106,7 @@ impl Matrix {
         self.notify_resolved(inbox).await
     }
 
-    /// Says how it ended where nothing is missing any more.
+    /// Edits the notices whose entries no longer wait.
     pub(super) async fn notify_resolved(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         for group in self.store.resolved_groups().await? {
             let name = self.name_of(&group.place, &group.sender).await;
@@ -123,7 +123,7 @@ impl Matrix {
                 )
             });
             let all_well = || format!("🔓 Nothing from {name} is missing any more.");
-            let words = UndecryptableTexts {
+            let texts = UndecryptableTexts {
                 to_sender: resolution
                     .clone()
                     .or_else(|| elsewhere.as_ref().map(|_| all_well())),
@@ -131,12 +131,12 @@ impl Matrix {
                 resolution,
                 marker: None,
             };
-            inbox.notify_resolved(group, words).await?;
+            inbox.notify_resolved(group, texts).await?;
         }
         Ok(())
     }
 
-    /// Tells of these entries that wait, each sender once.
+    /// Sends one notice per sender about these waiting entries.
     async fn notify_waiting(&self, due: &[&KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
         let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
         let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
@@ -167,7 +167,7 @@ impl Matrix {
             }
         }
         for ((place, sender), (reason, entries)) in by_sender {
-            // Whether the device is signed shows in some minutes at most, and then people are told.
+            // Whether the device is signed is known in some minutes at most; then a notice is sent.
             if reason == UNSIGNED && !entries.iter().any(|entry| expired.contains(entry)) {
                 continue;
             }
@@ -180,7 +180,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Tells that these entries of one sender cannot be read, by one notice.
+    /// Sends or extends one notice that these entries of one sender are held or cannot be decrypted.
     pub(super) async fn tell(
         &self,
         entries: Vec<EntryId>,
@@ -197,11 +197,11 @@ impl Matrix {
                  another one, or by the recovery key."
             ),
             CHANGED => format!(
-                "🔒 Messages from {name} are held: {why}. They will appear when somebody in charge of the bridge \
+                "🔒 Messages from {name} are held: {why}. They will appear when an admin of the bridge \
                  accepts it."
             ),
             _ => format!(
-                "🔒 Messages from {name} cannot be read yet: {why}. They will appear when the key comes."
+                "🔒 Messages from {name} cannot be read yet: {why}. They will appear when the key arrives."
             ),
         };
         if reason == CHANGED {
@@ -219,18 +219,18 @@ impl Matrix {
             reason,
             "Undecryptable messages; sent a notice"
         );
-        // What is said in the room of a person's device is for an encrypted room only, whatever events it has.
+        // What a notice says in the room about a person's device is for encrypted rooms only.
         let here = match advice(reason, &name, device) {
             Some(advice) if self.was_encrypted(place).await? => Some(advice),
             _ => None,
         };
-        let words = UndecryptableTexts {
+        let texts = UndecryptableTexts {
             elsewhere: Some(text),
             marker: (reason == UNSIGNED && here.is_some()).then_some(LOCK),
             to_sender: here,
             resolution: None,
         };
-        let telling = UndecryptableNotice {
+        let notice = UndecryptableNotice {
             entries,
             place: place.clone(),
             sender: sender.to_owned(),
@@ -240,27 +240,27 @@ impl Matrix {
             } else {
                 NOTICE_INTERVAL
             },
-            here: words.to_sender.is_some(),
+            here: texts.to_sender.is_some(),
             device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
         };
-        if inbox.notify_undecryptable(telling, words).await? && reason == UNSIGNED {
+        if inbox.notify_undecryptable(notice, texts).await? && reason == UNSIGNED {
             self.deliveries(place, sender);
         }
         crash_points::point("undecryptable.notified");
         Ok(())
     }
 
-    /// Whether this person wants to stay here: then nobody elsewhere is told of them.
+    /// Whether this user has opted out: then no notice on the other side names them.
     pub(super) async fn has_opted_out(
         &self,
         place: &Place,
         sender: &str,
     ) -> Result<bool, MatrixError> {
-        let asked = vec![(place.clone(), sender.to_owned())];
-        Ok(self.store.opted_out(asked).await?.contains(&true))
+        let senders = vec![(place.clone(), sender.to_owned())];
+        Ok(self.store.opted_out(senders).await?.contains(&true))
     }
 
-    /// Gives up these entries unless a last try reads them.
+    /// Gives up these entries unless a last retry decrypts them.
     async fn give_up_keys(&self, expired: &[KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
         let sessions: HashSet<&str> = expired.iter().map(|one| one.session.as_str()).collect();
         for session in sessions {
@@ -279,7 +279,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// The word for why an entry cannot be read.
+    /// The reason code for an undecryptable entry.
     async fn reason(&self, waiting: &UndecryptableEvent) -> String {
         let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_received(waiting))
         else {
@@ -290,7 +290,7 @@ impl Matrix {
     }
 
     fn reason_in<'a>(&self, unsealed: &'a DecryptionResult<'_>) -> &'a str {
-        let believed = |state: &VerificationState| match decide(
+        let untrusted_reason = |state: &VerificationState| match decide(
             self.trust,
             Provenance::Device(state, &unsealed.pin),
         ) {
@@ -299,7 +299,7 @@ impl Matrix {
         };
         match &unsealed.event.kind {
             TimelineEventKind::Decrypted(open) => {
-                believed(&open.encryption_info.verification_state)
+                untrusted_reason(&open.encryption_info.verification_state)
             }
             TimelineEventKind::PlainText { .. } => NO_KEY,
             TimelineEventKind::UnableToDecrypt { utd_info, .. } => match &utd_info.reason {
@@ -308,14 +308,14 @@ impl Matrix {
                 } => known_code(code.as_str()),
                 UnableToDecryptReason::UnknownMegolmMessageIndex => LATER_KEY,
                 UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
-                    believed(&VerificationState::Unverified(level.clone()))
+                    untrusted_reason(&VerificationState::Unverified(level.clone()))
                 }
                 _ => NO_KEY,
             },
         }
     }
 
-    /// The sender's name as people see it, made harmless.
+    /// The sender's display name, made harmless.
     pub(super) async fn name_of(&self, place: &Place, sender: &str) -> String {
         let name = match self.room(place) {
             Some(room) => DisplayNames::default().of(&room, sender).await,
@@ -325,8 +325,8 @@ impl Matrix {
     }
 
     fn check_by(&self, at: Instant) {
-        let mut watch = self.watch();
-        watch.next = Some(watch.next.map_or(at, |next| next.min(at)));
+        let mut timer = self.watch();
+        timer.next = Some(timer.next.map_or(at, |next| next.min(at)));
     }
 
     fn watch(&self) -> MutexGuard<'_, WaitTimer> {
@@ -334,13 +334,13 @@ impl Matrix {
     }
 }
 
-/// Who sent an entry that waits.
+/// The sender of a waiting entry.
 pub(super) fn sender_of(waiting: &UndecryptableEvent) -> Option<String> {
     let envelope: EventFields = serde_json::from_slice(&waiting.raw).ok()?;
     Some(envelope.sender)
 }
 
-/// A code of the protocol; any other is the sender's own word, and nobody's to keep.
+/// A code of the protocol; any other is the sender's own text, which is not stored.
 fn known_code(code: &str) -> &str {
     const CODES: [&str; 6] = [
         "m.blacklisted",
@@ -354,24 +354,24 @@ fn known_code(code: &str) -> &str {
     known.unwrap_or("withheld")
 }
 
-/// A word for why, in plain words.
+/// The text for a reason code.
 fn why(reason: &str) -> &'static str {
     match reason {
         LATER_KEY => "the bridge has received a key that opens later messages only",
         UNSIGNED => "the device they come from is not signed by its owner",
         CHANGED => "their identity has changed",
         "m.blacklisted" => {
-            "the sender's app keeps the key from the bridge, whose device is blocked there"
+            "the sender's app withholds the key from the bridge, whose device is blocked there"
         }
         "m.unverified" => {
-            "the sender's app keeps the key from the bridge, whose device is not verified there"
+            "the sender's app withholds the key from the bridge, whose device is not verified there"
         }
         "m.unauthorised" => "the sender's app says that the bridge may not have the key",
         "m.unavailable" => "the sender's app does not have the key any more",
-        "m.no_olm" => "the sender's app could not reach the bridge's device to hand over the key",
-        "m.history_not_shared" => "the sender's app does not hand over keys of earlier messages",
+        "m.no_olm" => "the sender's app could not reach the bridge's device to share the key",
+        "m.history_not_shared" => "the sender's app does not share keys of earlier messages",
         NO_KEY => "the bridge has not received the key",
-        _ => "the sender's app keeps the key from the bridge",
+        _ => "the sender's app withholds the key from the bridge",
     }
 }
 
@@ -382,12 +382,12 @@ pub(super) fn messages(count: u64) -> String {
     }
 }
 
-/// What the other side is told in the end; `None` when what it was told stays true.
+/// The final text for the other side; `None` if the earlier notice stays true.
 fn final_notice(group: &ResolvedGroup, name: &str) -> Option<String> {
     if group.reason == UNSIGNED && group.decrypted + group.failed == 0 {
         return None;
     }
-    let came = format!("{} from {name} arrived late", messages(group.decrypted));
+    let late = format!("{} from {name} arrived late", messages(group.decrypted));
     let lost = format!(
         "{} from {name} cannot be read and will not appear: {}",
         messages(group.failed),
@@ -395,9 +395,9 @@ fn final_notice(group: &ResolvedGroup, name: &str) -> Option<String> {
     );
     Some(match (group.decrypted, group.failed) {
         (0, 0) => format!("🔓 Nothing from {name} is missing any more."),
-        (_, 0) => format!("🔓 {came}."),
+        (_, 0) => format!("🔓 {late}."),
         (0, _) => format!("🔒 {lost}."),
-        (_, _) => format!("🔒 {lost}. {came}."),
+        (_, _) => format!("🔒 {lost}. {late}."),
     })
 }
 
@@ -419,22 +419,22 @@ mod tests {
 
     #[test]
     fn the_end_is_told_in_plain_words_with_its_count() {
-        let said = |group| final_notice(&group, "Ann").unwrap();
+        let text = |group| final_notice(&group, "Ann").unwrap();
         assert_eq!(
-            said(group(NO_KEY, 1, 0, 0)),
+            text(group(NO_KEY, 1, 0, 0)),
             "🔓 1 message from Ann arrived late."
         );
         assert_eq!(
-            said(group(NO_KEY, 3, 1, 0)),
+            text(group(NO_KEY, 3, 1, 0)),
             "🔓 3 messages from Ann arrived late."
         );
-        let lost = said(group("m.blacklisted", 0, 0, 2));
+        let lost = text(group("m.blacklisted", 0, 0, 2));
         assert!(
             lost.starts_with("🔒 2 messages from Ann cannot be read"),
             "{lost}"
         );
         assert!(lost.contains("is blocked there"), "{lost}");
-        let both = said(group(NO_KEY, 1, 0, 1));
+        let both = text(group(NO_KEY, 1, 0, 1));
         assert!(both.contains("1 message from Ann arrived late"), "{both}");
         assert_eq!(final_notice(&group(UNSIGNED, 0, 2, 0), "Ann"), None);
     }

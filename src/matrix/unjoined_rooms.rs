@@ -1,5 +1,5 @@
-//! Portals' rooms that we are not in. As soon as that is known, their lanes are closed, also while nothing waits for them;
-//! as soon as we are in, they are open.
+//! Rooms of portals that the account has not joined. As soon as that is known, their lanes are closed, even if nothing
+//! is pending; as soon as the account joins, the lanes are opened.
 
 use std::{collections::HashMap, sync::PoisonError};
 
@@ -13,16 +13,17 @@ use matrix_sdk::{
 use super::{Matrix, MatrixError, request_error::RequestError, rooms::PortalRoom};
 
 impl Matrix {
-    /// Whether this is the room of a portal that we are known not to be in.
+    /// Whether this is the room of a portal that the account is known not to be in.
     pub fn is_unjoined(&self, room: &Place) -> bool {
-        let outside = self
+        let unjoined = self
             .unjoined_rooms
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        outside.contains(room)
+        unjoined.contains(room)
     }
 
-    /// We are not in a portal's room: the homeserver did not let us enter, or shows that we have left.
+    /// Records that the account is not in a portal's room: the homeserver refused the join, or shows that the account
+    /// has left.
     pub(super) async fn mark_unjoined(&self, room: &Place) -> Result<(), MatrixError> {
         self.set_unjoined(room, true);
         let (reason, now) = (self.unjoined_reason(room).await, self.clock.now());
@@ -32,7 +33,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// We are in the room: what waits for it goes.
+    /// Records that the account is in the room: pending deliveries are sent.
     pub(super) async fn mark_joined(&self, room: &Place, inbox: &Inbox) -> Result<(), MatrixError> {
         self.set_unjoined(room, false);
         let now = self.clock.now();
@@ -43,7 +44,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Rooms that we had left before this start are shown by no sync.
+    /// Closes the lanes of rooms that the account had left before this start: no sync shows them.
     pub(super) async fn mark_left_rooms(
         &self,
         rooms: &HashMap<OwnedRoomId, PortalRoom>,
@@ -56,7 +57,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// The room, if it is known. One that is not may be shown by the next sync, unless we could not enter it.
+    /// The room, if it is known. An unknown room may be shown by the next sync, unless the account could not join it.
     pub(super) async fn known_room(&self, place: &Place) -> Result<Room, SendError> {
         match self.room(place) {
             Some(room) => Ok(room),
@@ -65,14 +66,14 @@ impl Matrix {
         }
     }
 
-    /// What a step into a room is answered that we are not in.
+    /// The error of a step into a room that the account is not in.
     pub(super) async fn closed(&self, room: &Place) -> SendError {
         SendError::Closed {
             reason: self.unjoined_reason(room).await,
         }
     }
 
-    /// Why we are not in a portal's room and what helps, for a person.
+    /// Why the account is not in a portal's room and what helps, as text for people.
     async fn unjoined_reason(&self, room: &Place) -> String {
         let refused = self.store.refused_invites().await.unwrap_or_default();
         if refused.iter().any(|invite| invite.room == *room) {
@@ -82,7 +83,7 @@ impl Matrix {
         match state {
             None => format!("the bridge is not in the room yet; invite {}", self.own),
             Some(RoomState::Invited) => {
-                "the homeserver does not let the bridge enter the room although it is invited; the bridge's log says why"
+                "the homeserver does not let the bridge join the room although it is invited; see the bridge's log"
                     .to_owned()
             }
             Some(_) => "the bridge's account was removed from the room; invite it again".to_owned(),
@@ -94,15 +95,15 @@ impl Matrix {
         room.is_some_and(|room| matches!(room.state(), RoomState::Left | RoomState::Banned))
     }
 
-    fn set_unjoined(&self, room: &Place, is_outside: bool) {
-        let mut outside = self
+    fn set_unjoined(&self, room: &Place, is_unjoined: bool) {
+        let mut unjoined = self
             .unjoined_rooms
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if is_outside {
-            outside.insert(room.clone());
+        if is_unjoined {
+            unjoined.insert(room.clone());
         } else {
-            outside.remove(room);
+            unjoined.remove(room);
         }
     }
 

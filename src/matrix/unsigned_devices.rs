@@ -1,6 +1,7 @@
-//! People whose messages cannot be read because of something that only they can change: they are told in the room, and that
-//! it is over once it is. Who writes from a device that they have not signed cannot read that there, so their first message
-//! gets a sign, too: reactions are not encrypted, and this one says nothing of what is in the message.
+//! Notices to people whose messages cannot be relayed or decrypted for a reason that only they can change: they are
+//! told in the room, and told again when it is solved. A sender with an unsigned device cannot read the notice there,
+//! so their first message also gets a reaction: reactions are not encrypted, and this one reveals nothing about the
+//! message.
 
 use std::{
     collections::HashSet,
@@ -19,19 +20,20 @@ use super::{
     undecryptable::{self, UNSIGNED},
 };
 
-/// The sign on what does not cross.
+/// The reaction to a message of an unsigned device.
 pub(super) const LOCK: &str = "🔒";
 
-/// Why messages cannot be read.
+/// Why messages cannot be relayed or decrypted.
 #[derive(Clone, Copy)]
 pub(super) struct UnreadableReason<'a> {
-    /// A fixed word.
+    /// A fixed reason code.
     pub reason: &'a str,
-    /// The device that they come from, where it is what is wrong.
+    /// The device that sent them, if it is the cause.
     pub device: Option<&'a str>,
 }
 
-/// Whose notices stand that their device is not signed, and who of them has written from a signed one since.
+/// The senders with a notice that their device is not signed, and those of them who have written from a signed device
+/// since.
 #[derive(Debug, Default)]
 pub(super) struct UnsignedNotices {
     told: HashSet<(Place, String)>,
@@ -39,10 +41,10 @@ pub(super) struct UnsignedNotices {
 }
 
 impl UnsignedNotices {
-    /// Those of whom the store knows.
+    /// Loads the senders with such a notice from the store.
     pub(super) async fn learn(store: &Store) -> Result<Self, footbridge_store::Error> {
-        let standing = store.outdated_groups().await?.into_iter();
-        let told = standing
+        let notices = store.outdated_groups().await?.into_iter();
+        let told = notices
             .filter(|(group, _)| group.reason == UNSIGNED)
             .map(|(group, _)| (group.place, group.sender))
             .collect();
@@ -54,7 +56,7 @@ impl UnsignedNotices {
 }
 
 impl Matrix {
-    /// Tells of a message whose device did not become known as signed in time.
+    /// Sends a notice about a message whose device did not become known as signed in time.
     pub(super) async fn notify_unsigned(
         &self,
         waiting: &UndecryptableEvent,
@@ -72,22 +74,22 @@ impl Matrix {
         self.tell(entries, place, &sender, why, inbox).await
     }
 
-    /// A notice stands of this sender.
+    /// Records that this sender has such a notice.
     pub(super) fn deliveries(&self, place: &Place, sender: &str) {
         let told = (place.clone(), sender.to_owned());
         self.standing().told.insert(told);
     }
 
-    /// A message of this sender has crossed, encrypted.
+    /// Records that an encrypted message of this sender was relayed.
     pub(super) fn has_crossed(&self, place: &Place, sender: &str) {
-        let mut standing = self.standing();
+        let mut notices = self.standing();
         let who = (place.clone(), sender.to_owned());
-        if standing.told.contains(&who) {
-            standing.crossed.insert(who);
+        if notices.told.contains(&who) {
+            notices.crossed.insert(who);
         }
     }
 
-    /// Says of devices that are signed by now that they are.
+    /// Edits the notices about devices that are signed by now.
     pub(super) async fn notify_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let crossed = std::mem::take(&mut self.standing().crossed);
         if crossed.is_empty() {
@@ -102,9 +104,9 @@ impl Matrix {
                 continue;
             }
             let name = self.name_of(&group.place, &group.sender).await;
-            let keeps_here = self.has_opted_out(&group.place, &group.sender).await?;
-            let words = signed(&name, keeps_here, group.skipped);
-            inbox.notify_obsolete(group, words).await?;
+            let opted_out = self.has_opted_out(&group.place, &group.sender).await?;
+            let texts = signed(&name, opted_out, group.skipped);
+            inbox.notify_obsolete(group, texts).await?;
             self.standing().told.remove(&who);
         }
         Ok(())
@@ -116,8 +118,8 @@ impl Matrix {
             return false;
         };
         let device = <&DeviceId>::from(device);
-        let found = self.client.encryption().get_device(user, device).await;
-        matches!(found, Ok(Some(device)) if device.is_cross_signed_by_owner())
+        let device = self.client.encryption().get_device(user, device).await;
+        matches!(device, Ok(Some(device)) if device.is_cross_signed_by_owner())
     }
 
     fn standing(&self) -> MutexGuard<'_, UnsignedNotices> {
@@ -127,7 +129,7 @@ impl Matrix {
     }
 }
 
-/// The device that an entry which waits comes from: as its room key says, or, where that says nothing, the event.
+/// The device that sent a waiting entry: from its room key or, without one, from the event.
 pub(super) fn device_of(
     unsealed: &DecryptionResult<'_>,
     waiting: &UndecryptableEvent,
@@ -144,7 +146,7 @@ pub(super) fn device_of(
     is_plain(&device).then_some(device)
 }
 
-/// What whoever sent the messages can do, if they can do anything.
+/// What the sender of the messages can do, if they can do anything.
 pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<String> {
     Some(match reason {
         UNSIGNED => {
@@ -155,7 +157,7 @@ pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<S
             format!(
                 "🔒 {name}, what you write from {device} does not cross: you have not signed that device. Verify it from \
                  another device of yours, or enter your recovery key on it; what you write after that crosses. Until \
-                 then it cannot read what the bridge writes here, this notice included, so {LOCK} stands on your message."
+                 then it cannot read what the bridge writes here, this notice included, so your message has the reaction {LOCK}."
             )
         }
         "m.blacklisted" => format!(
@@ -169,10 +171,10 @@ pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<S
     })
 }
 
-/// What is said when a device has been signed. Who keeps their messages here is not named there.
-fn signed(name: &str, keeps_here: bool, dropped: u64) -> UndecryptableTexts {
+/// The texts when a device has been signed. A sender who has opted out is not named on the other side.
+fn signed(name: &str, opted_out: bool, dropped: u64) -> UndecryptableTexts {
     let lost = lost(dropped);
-    let (there, here) = if keeps_here {
+    let (there, here) = if opted_out {
         (
             "🔓 The device that messages from somebody came from is signed now.".to_owned(),
             format!("🔓 {name}, your device is signed now."),
@@ -192,7 +194,7 @@ fn signed(name: &str, keeps_here: bool, dropped: u64) -> UndecryptableTexts {
     }
 }
 
-/// How many did not cross before.
+/// How many messages were not relayed before.
 fn lost(count: u64) -> String {
     match count {
         0 => String::new(),
@@ -200,7 +202,7 @@ fn lost(count: u64) -> String {
     }
 }
 
-/// Whether a device's id can stand in a text as it is.
+/// Whether a device id can be inserted into a text unchanged.
 fn is_plain(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 64
@@ -215,15 +217,15 @@ mod tests {
 
     #[test]
     fn p02_who_can_change_it_is_told_what_to_do_and_nobody_else() {
-        let told = |reason| advice(reason, "Ann", Some("ANN")).unwrap_or_default();
-        let unsigned = told(UNSIGNED);
+        let text = |reason| advice(reason, "Ann", Some("ANN")).unwrap_or_default();
+        let unsigned = text(UNSIGNED);
         for part in ["Ann", "the device ANN", "Verify it", "recovery key", LOCK] {
             assert!(unsigned.contains(part), "{part}: {unsigned}");
         }
-        assert!(told("m.blacklisted").contains("Unblock"));
-        assert!(told("m.unverified").contains("Verify the bridge"));
+        assert!(text("m.blacklisted").contains("Unblock"));
+        assert!(text("m.unverified").contains("Verify the bridge"));
         for nothing_to_do in ["no-key", "later-key", undecryptable::CHANGED, "m.no_olm"] {
-            assert_eq!(told(nothing_to_do), "");
+            assert_eq!(text(nothing_to_do), "");
         }
         assert!(is_plain("ABC1") && is_plain("AB-c_1"));
         for strange in ["", "a b", "@room", &"x".repeat(65)] {
@@ -233,16 +235,16 @@ mod tests {
 
     #[test]
     fn p02_that_a_device_is_signed_is_said_with_its_count_and_names_nobody_who_stays_here() {
-        let words = signed("Ann", false, 3);
-        let (there, here) = (words.elsewhere.unwrap(), words.to_sender.unwrap());
+        let texts = signed("Ann", false, 3);
+        let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         for text in [&there, &here] {
             assert!(
                 text.contains("Ann") && text.contains("3 messages did not"),
                 "{text}"
             );
         }
-        let words = signed("Ann", true, 3);
-        let (there, here) = (words.elsewhere.unwrap(), words.to_sender.unwrap());
+        let texts = signed("Ann", true, 3);
+        let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         assert!(!there.contains("Ann"), "{there}");
         assert!(!here.contains("cross"), "{here}");
     }

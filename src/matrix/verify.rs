@@ -1,10 +1,9 @@
-//! Verification of our device by emoji (SAS, P08), between the bridge and a person on the admin list, begun from
-//! either side. Nothing here is accepted or confirmed by itself: a person answers, on the terminal or by a command
-//! in the chat. Whoever is not on the list is declined.
+//! Verification of the bridge's device by emoji (SAS, P08), between the bridge and a user on the admin list, started by
+//! either side. Nothing is accepted or confirmed automatically: a person answers, on the terminal or by a command in
+//! the chat. Users who are not on the list are declined.
 //!
-//! What is compared must come to the person by two ways. The bridge's emoji are shown in its log and on its terminal;
-//! that they are said in the chat as well is a convenience, since whoever could sit between the two devices could also
-//! change what is said there.
+//! The emoji must reach the person by two independent ways. The bridge shows its emoji in its log and on its terminal;
+//! the message in the chat is a convenience, since an attacker between the two devices could also change that message.
 
 mod flow;
 mod requests;
@@ -32,21 +31,21 @@ use tracing::{debug, info, warn};
 use super::{Boxed, Matrix, MatrixError, crypto_store, request_error::RequestError};
 use flow::VerificationFlow;
 
-/// How long saying goodbye may hold up the end.
+/// How long cancelling the verifications may delay the end of the process.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often one user who may not verify us is told so.
+/// How often one user who may not verify the bridge is declined.
 const DECLINE_RATE_PER_USER: Rate = Rate {
     burst: 3,
     every: Duration::from_mins(10),
 };
-/// The same for all users.
+/// The same for all users together.
 const DECLINE_RATE: Rate = Rate {
     burst: 20,
     every: Duration::from_secs(30),
 };
 
-/// One of the seven.
+/// One of the seven emoji.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emoji {
     /// For example 🐶.
@@ -55,36 +54,36 @@ pub struct Emoji {
     pub name: String,
 }
 
-/// How far a verification is.
+/// The stage of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerificationStage {
-    /// The other side asks; a person must say whether to begin.
+    /// The other side requests it; a person must start it.
     Requested,
-    /// Begun; the other side has its turn.
+    /// Started; waiting for the other side.
     Waiting,
-    /// A person must compare these with what the other screen shows.
+    /// A person must compare these emoji with the other screen.
     Compare(Vec<Emoji>),
-    /// Confirmed here; the other side has not said so yet.
+    /// Confirmed here; the other side has not confirmed yet.
     Confirmed,
-    /// Over: both sides confirmed.
+    /// Finished: both sides confirmed.
     Done,
-    /// Over without success, for this reason.
+    /// Cancelled, for this reason.
     Cancelled(String),
 }
 
-/// What a person answers.
+/// A person's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerificationAnswer {
-    /// Begin.
+    /// Start the verification.
     Begin,
-    /// They are the same.
+    /// The emoji are the same.
     Same,
-    /// They are not, or it is to end.
+    /// The emoji differ, or the person cancels.
     Different,
 }
 
 impl From<Option<bool>> for VerificationAnswer {
-    /// `verify` begins, `verify yes` and `verify no` answer.
+    /// `verify` starts, `verify yes` and `verify no` answer.
     fn from(yes: Option<bool>) -> Self {
         match yes {
             None => Self::Begin,
@@ -94,12 +93,12 @@ impl From<Option<bool>> for VerificationAnswer {
     }
 }
 
-/// One verification per user: the newest.
+/// The newest verification of a user.
 #[derive(Debug)]
 struct OpenVerification {
     stage: VerificationStage,
     answers: mpsc::UnboundedSender<VerificationAnswer>,
-    /// The flow it belongs to.
+    /// The id of its flow.
     flow: String,
 }
 
@@ -112,16 +111,16 @@ pub struct Verifications {
     changed: Arc<watch::Sender<u64>>,
     requests: mpsc::UnboundedSender<VerificationRequest>,
     waiting: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<VerificationRequest>>>,
-    /// How often each user, and all of them (`None`), were declined.
+    /// How often each user, and all users together (`None`), were declined.
     declined: Arc<Mutex<RateLimiter<Option<String>>>>,
 }
 
 impl Verifications {
-    pub(super) fn with(admins: Vec<OwnedUserId>, patience: Duration) -> Self {
+    pub(super) fn with(admins: Vec<OwnedUserId>, time_limit: Duration) -> Self {
         let (requests, waiting) = mpsc::unbounded_channel();
         Self {
             admins: Arc::new(admins),
-            time_limit: patience,
+            time_limit,
             open: Arc::default(),
             changed: Arc::new(watch::Sender::new(0)),
             requests,
@@ -130,20 +129,20 @@ impl Verifications {
         }
     }
 
-    /// Whether somebody who is not on the list is declined, and not only ignored: each time is a request of ours, which
-    /// the sync waits for.
+    /// Whether a user who is not on the list is declined, and not only ignored: each decline is a request that delays
+    /// the sync loop.
     fn admits_decline(&self, user: &str) -> bool {
         let now = Instant::now();
-        let asked = [
+        let limits = [
             (Some(user.to_owned()), DECLINE_RATE_PER_USER),
             (None, DECLINE_RATE),
         ];
         let mut declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = asked
+        let may = limits
             .iter()
             .all(|(key, rate)| declined.has(key, *rate, now));
         if may {
-            for (key, rate) in &asked {
+            for (key, rate) in &limits {
                 declined.take(key, *rate, now);
             }
         }
@@ -162,7 +161,7 @@ impl Verifications {
         self.lock().get(user).map(|open| open.stage.clone())
     }
 
-    /// All verifications there were since the start, the newest of each user.
+    /// All verifications since the start, the newest of each user.
     #[must_use]
     pub fn all(&self) -> Vec<(String, VerificationStage)> {
         let open = self.lock();
@@ -172,13 +171,13 @@ impl Verifications {
         all.collect()
     }
 
-    /// Hears of every change.
+    /// Notifies of every change.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// Takes a person's answer; says whether it was one to the present stage.
+    /// Sends a person's answer to the verification. Returns whether the answer fits the current stage.
     #[must_use]
     pub fn answer(&self, user: &str, answer: VerificationAnswer) -> bool {
         let open = self.lock();
@@ -199,17 +198,17 @@ impl Verifications {
         fits && open.answers.send(answer).is_ok()
     }
 
-    /// What a command in the chat does: `verify` (nothing), `verify yes`, `verify no`. Answers what to say. Only for
-    /// the command's own sender: nobody answers for another.
+    /// Executes the chat command `verify`, `verify yes` or `verify no`. Returns the reply. It affects only the sender's
+    /// own verification.
     #[must_use]
-    pub fn handle_command(&self, user: &str, said: VerificationAnswer) -> String {
+    pub fn handle_command(&self, user: &str, answer: VerificationAnswer) -> String {
         if !self.is_admin(user) {
             return "Only users on the list `[admin] users` of the bridge's configuration can verify it."
                 .to_owned();
         }
         let stage = self.stage(user);
-        match (self.answer(user, said), said, stage) {
-            (true, VerificationAnswer::Begin, _) => "Beginning. The emoji follow.".to_owned(),
+        match (self.answer(user, answer), answer, stage) {
+            (true, VerificationAnswer::Begin, _) => "Starting. The emoji follow.".to_owned(),
             (true, VerificationAnswer::Same, _) => "Confirmed here.".to_owned(),
             (true, VerificationAnswer::Different, _) => "Cancelled.".to_owned(),
             (false, _, Some(VerificationStage::Compare(emoji))) => compare(&emoji),
@@ -225,14 +224,14 @@ impl Verifications {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to keep the stage of a flow.
+    /// Registers a flow with its stage.
     fn enter(
         &self,
         user: &UserId,
         flow: &str,
         stage: VerificationStage,
     ) -> mpsc::UnboundedReceiver<VerificationAnswer> {
-        let (answers, heard) = mpsc::unbounded_channel();
+        let (answers, received) = mpsc::unbounded_channel();
         let open = OpenVerification {
             stage,
             answers,
@@ -240,7 +239,7 @@ impl Verifications {
         };
         self.lock().insert(user.to_string(), open);
         self.changed.send_modify(|count| *count += 1);
-        heard
+        received
     }
 
     fn set(&self, user: &UserId, flow: &str, stage: VerificationStage) {
@@ -252,7 +251,7 @@ impl Verifications {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Whether a newer one of the same user has taken its place.
+    /// Whether a newer verification of the same user has replaced this one.
     fn is_passed(&self, user: &UserId, flow: &str) -> bool {
         let open = self.lock();
         open.get(user.as_str()).is_none_or(|open| open.flow != flow)
@@ -260,16 +259,16 @@ impl Verifications {
 }
 
 impl Matrix {
-    /// Verifications of our device, and the people's answers to them.
+    /// The verifications of the bridge's device.
     #[must_use]
     pub fn verifications(&self) -> &Verifications {
         &self.verify
     }
 
-    /// Asks a user on the admin list to verify us. It goes on while [`Matrix::listen`] runs.
+    /// Requests that a user on the admin list verifies the bridge. It proceeds while [`Matrix::listen`] runs.
     ///
     /// # Errors
-    /// The user is not on the list, has no cross-signing identity, or the homeserver cannot be asked.
+    /// The user is not on the list, has no cross-signing identity, or the homeserver does not answer.
     pub fn ask_to_verify<'a>(&'a self, user: &'a UserId) -> Boxed<'a, Result<(), MatrixError>> {
         Box::pin(async move {
             if !self.verify.is_admin(user.as_str()) {
@@ -290,21 +289,21 @@ impl Matrix {
                 .map_err(|error| {
                     MatrixError::Unavailable(anyhow::anyhow!("cannot ask to verify: {error}"))
                 })?;
-            // The receiver lives as long as we do.
+            // The receiver lives as long as this object.
             let _sent = self.verify.requests.send(request);
             Ok(())
         })
     }
 
-    /// Attends to verifications. Does not return by itself; dropped, it leaves none half-way for longer than it takes
-    /// to say so.
+    /// Runs verifications. Does not return by itself; after it is dropped, `cancel_verifications` cancels the open
+    /// ones.
     pub(super) async fn run_verifications(&self) {
         // The SDK ignores requests of devices that it does not know.
         for admin in self.verify.admins.iter() {
-            let known = self.client.encryption().request_user_identity(admin).await;
-            if let Err(error) = known {
+            let queried = self.client.encryption().request_user_identity(admin).await;
+            if let Err(error) = queried {
                 let error = error.to_string();
-                debug!(matrix.user = %admin, error, "The devices of an admin are not known yet");
+                debug!(matrix.user = %admin, error, "Failed to query the devices of an admin");
             }
         }
         let mut waiting = self.verify.waiting.lock().await;
@@ -312,7 +311,7 @@ impl Matrix {
         loop {
             tokio::select! {
                 Some(request) = waiting.recv() => {
-                    // What the SDK says in a room of its own accord is encrypted as well.
+                    // Messages that the SDK sends in a room by itself are encrypted as well.
                     flows.push(Box::pin(crypto_store::sharing(VerificationFlow::of(self, request).run())));
                 }
                 Some(()) = flows.next(), if !flows.is_empty() => {}
@@ -320,7 +319,7 @@ impl Matrix {
         }
     }
 
-    /// Says to the other sides of verifications that are not over that nobody attends to them any more.
+    /// Cancels the verifications that are not finished, and tells the other sides.
     pub(super) async fn cancel_verifications(&self) {
         let open: Vec<(String, String)> = {
             let open = self.verify.lock();
@@ -335,9 +334,9 @@ impl Matrix {
             };
             let encryption = self.client.encryption();
             if let Some(request) = encryption.get_verification_request(&user, &flow).await {
-                let left = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
-                if !matches!(left, Ok(Ok(()))) {
-                    warn!(matrix.user = %user, "The other side was not told that a verification ended");
+                let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
+                if !matches!(cancelled, Ok(Ok(()))) {
+                    warn!(matrix.user = %user, "Failed to tell the other side that a verification was cancelled");
                 }
             }
             let why = "the bridge stopped".to_owned();
@@ -346,7 +345,7 @@ impl Matrix {
         }
     }
 
-    /// Says something to the user of a verification: in its room, or in the direct room with them.
+    /// Sends a notice to the user of a verification: in its room, or in the direct room with them.
     async fn notify_verifier(&self, request: &VerificationRequest, text: &str) {
         let user = request.other_user_id();
         let room = match request.room_id() {
@@ -355,7 +354,7 @@ impl Matrix {
             None => self.client.get_dm_room(user),
         };
         let Some(room) = room else {
-            info!(matrix.user = %user, "There is no direct room to say it in: {text}");
+            info!(matrix.user = %user, "There is no direct room for this notice: {text}");
             return;
         };
         self.send_notice_in(room.room_id(), text).await;
@@ -370,24 +369,24 @@ impl Matrix {
         let content = json!({ "msgtype": "m.notice", "body": text });
         if let Err(error) = self.send_event(&room, &place, key.into(), content).await {
             let error = error.to_string();
-            warn!(matrix.room = %room.room_id(), error, "A verification could not be told of in the chat");
+            warn!(matrix.room = %room.room_id(), error, "Failed to send a notice about a verification");
         }
     }
 }
 
 impl VerificationStage {
-    /// Whether nothing follows.
+    /// Whether the verification has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Done | Self::Cancelled(_))
     }
 }
 
-/// What is said when there is something to compare.
+/// The notice when the emoji can be compared.
 fn compare(emoji: &[Emoji]) -> String {
     format!(
-        "Compare with your client: {}. The bridge's own log shows these seven, too; if somebody could be between us, \
-         believe the log. Say `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
+        "Compare with your client: {}. The bridge's log shows the same seven; if somebody could intercept this chat, \
+         trust the log. Say `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
         listed(emoji)
     )
 }
@@ -409,8 +408,8 @@ mod tests {
     ) -> (Verifications, mpsc::UnboundedReceiver<VerificationAnswer>) {
         let admin = UserId::parse("@me:example.org").unwrap();
         let all = Verifications::with(vec![admin.clone()], Duration::from_secs(1));
-        let heard = all.enter(&admin, "flow", stage);
-        (all, heard)
+        let received = all.enter(&admin, "flow", stage);
+        (all, received)
     }
 
     #[test]
@@ -438,30 +437,30 @@ mod tests {
             (emoji, Some(false), Some(VerificationAnswer::Different)),
             (VerificationStage::Done, Some(true), None),
         ];
-        for (stage, said, taken) in table {
-            let (all, mut heard) = at(stage.clone());
-            let _words = all.handle_command("@me:example.org", said.into());
-            assert_eq!(heard.try_recv().ok(), taken, "{stage:?} {said:?}");
+        for (stage, command, taken) in table {
+            let (all, mut received) = at(stage.clone());
+            let _reply = all.handle_command("@me:example.org", command.into());
+            assert_eq!(received.try_recv().ok(), taken, "{stage:?} {command:?}");
         }
     }
 
     #[test]
     fn b14_who_may_not_verify_us_is_told_so_a_few_times_only() {
-        let (all, _heard) = at(VerificationStage::Requested);
-        let told = |user: &str| (0..200).filter(|_| all.admits_decline(user)).count();
-        assert_eq!(told("@eve:example.org"), 3);
-        let others = (0..200).map(|number| told(&format!("@eve{number}:example.org")));
+        let (all, _received) = at(VerificationStage::Requested);
+        let declined = |user: &str| (0..200).filter(|_| all.admits_decline(user)).count();
+        assert_eq!(declined("@eve:example.org"), 3);
+        let others = (0..200).map(|number| declined(&format!("@eve{number}:example.org")));
         assert_eq!(others.sum::<usize>(), 17);
     }
 
     #[test]
     fn p08_nobody_answers_for_another() {
-        let (all, mut heard) = at(VerificationStage::Requested);
+        let (all, mut received) = at(VerificationStage::Requested);
         assert!(
             all.handle_command("@you:example.org", VerificationAnswer::Begin)
                 .contains("`[admin] users`")
         );
         assert!(!all.answer("@you:example.org", VerificationAnswer::Begin));
-        assert!(heard.try_recv().is_err());
+        assert!(received.try_recv().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What can be read of the bridge from outside: in its files while messages wait and after they are delivered, in its log
+//! What others can read of the bridge: in its files while messages are pending and after they are delivered, in its log
 //! at the finest level, and of its process (P22–P25, F41).
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -11,7 +11,7 @@ use footbridge_testbed::{
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The only files that hold a secret in the open; nobody else may read them.
+/// The only files that hold a secret in plaintext; no other user may read them.
 const SECRET_FILES: [&str; 2] = ["gitter.token", "password.txt"];
 
 const TEXT: &str = "xylocarp in the room";
@@ -30,7 +30,7 @@ async fn scene() -> Scenario {
     scene
 }
 
-/// Files that contain any of these, but for those that are made to hold them.
+/// Files that contain any of these, except those that are meant to hold them.
 fn traces(scene: &Scenario, canaries: &[&str]) -> Vec<PathBuf> {
     let needles: Vec<&[u8]> = canaries.iter().map(|canary| canary.as_bytes()).collect();
     let mut found = files_containing(scene.bridge.directory(), &needles).unwrap();
@@ -38,7 +38,7 @@ fn traces(scene: &Scenario, canaries: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// The access token and the recovery key, as the store opens them to who has its key.
+/// The access token and the recovery key, as the store returns them to a caller that has its key.
 async fn secrets(scene: &Scenario) -> Vec<String> {
     let key = StoreKey::read(&scene.bridge.directory().join("footbridge.key")).unwrap();
     let store = Store::open(&scene.bridge.data_directory(), &key)
@@ -58,7 +58,7 @@ async fn f41_no_text_name_or_secret_is_readable_in_any_file_or_log() {
     let channel = &scene.stage.channel.id;
     scene.sim.join(channel, &crier.id).unwrap();
 
-    // Both wait on disk: the process dies before either is sent.
+    // Both messages are pending on disk: the process ends before it sends either.
     scene.bridge.terminate().await.unwrap();
     scene.ann.say(&scene.stage.room, TEXT).await.unwrap();
     scene.sim.say(channel, &crier.id, ANSWER);
@@ -82,7 +82,7 @@ async fn f41_no_text_name_or_secret_is_readable_in_any_file_or_log() {
     };
     until(PATIENCE, crossed)
         .await
-        .unwrap_or_else(|_| panic!("it did not cross\n{}", scene.bridge.logs_end()));
+        .unwrap_or_else(|_| panic!("it was not relayed\n{}", scene.bridge.logs_end()));
     scene.bridge.settle(PATIENCE).await.unwrap();
     scene.bridge.conservation().await.unwrap();
     assert_eq!(traces(&scene, &canaries), Vec::<PathBuf>::new());

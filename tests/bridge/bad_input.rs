@@ -1,5 +1,5 @@
-//! What people get wrong: for each row of the list, the whole of what they are told and how the program ends. The
-//! real binary runs; its stderr is compared with a file in `golden/` (`FOOTBRIDGE_GOLDEN=rewrite` writes them).
+//! Wrong input: for each row of the list, the whole message that people get and the exit code. The real binary runs;
+//! its stderr is compared with a file in `golden/` (`FOOTBRIDGE_GOLDEN=rewrite` writes them).
 
 use std::{
     fs,
@@ -20,14 +20,14 @@ use footbridge_silo::{KINDS, capabilities::SiloKind};
 use footbridge_store::{AccountInfo, Millis, SecretBytes, Store, StoreKey};
 use proptest::prelude::*;
 
-/// Stands wherever a secret stands, and must never come out.
+/// The value of every secret in these tests; no output may contain it.
 const CANARY: &str = "hush5e1f9canary";
 
-/// A working configuration without silos, so that nothing but the homeserver is asked.
+/// A working configuration without silos, so that the bridge contacts only the homeserver.
 const PLAIN: &str =
     "[matrix]\nhomeserver = \"https://matrix.example.org\"\nuser = \"@bridge:example.org\"\n";
 
-/// A working configuration with everything that must be there.
+/// A working configuration with every required key.
 const WHOLE: &str = r##"[matrix]
 homeserver = "https://matrix.example.org"
 user = "@bridge:example.org"
@@ -43,24 +43,24 @@ silo = "gitter"
 channel = "org/room"
 "##;
 
-/// A directory to run in, with a token file that is fine.
-struct Desk {
+/// A directory to run in, with a valid token file.
+struct WorkDir {
     directory: tempfile::TempDir,
 }
 
-impl Desk {
+impl WorkDir {
     fn new() -> Self {
-        let desk = Self {
+        let work_dir = Self {
             directory: tempfile::tempdir().unwrap(),
         };
-        desk.put("gitter.token", format!("{CANARY}\n"), 0o600);
-        desk
+        work_dir.put("gitter.token", format!("{CANARY}\n"), 0o600);
+        work_dir
     }
 
     fn with(config: &str) -> Self {
-        let desk = Self::new();
-        desk.put("config.toml", config, 0o600);
-        desk
+        let work_dir = Self::new();
+        work_dir.put("config.toml", config, 0o600);
+        work_dir
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -87,7 +87,7 @@ impl Desk {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs and compares with the golden file, which is called after the row.
+    /// Runs the program and compares its stderr with the golden file, which is named after the row.
     fn golden(&self, name: &str, arguments: &[&str]) {
         compare(name, &self.run(arguments), self.directory.path());
     }
@@ -95,7 +95,7 @@ impl Desk {
 
 /// `check --offline` of this configuration, compared with the golden file.
 fn golden_config(name: &str, config: &str) {
-    Desk::with(config).golden(name, &["check", "--offline"]);
+    WorkDir::with(config).golden(name, &["check", "--offline"]);
 }
 
 pub fn compare(name: &str, output: &Output, directory: &Path) {
@@ -126,7 +126,7 @@ pub fn compare(name: &str, output: &Output, directory: &Path) {
     assert_eq!(seen, golden, "{name}");
 }
 
-/// The same on every machine: no directory of the day, no ports, process ids or times, and nothing of who runs it.
+/// The same on every machine: temporary directories, ports, process ids, times and the user are replaced.
 fn normal(stderr: &str, directory: &Path) -> String {
     let mut text = stderr.replace(&directory.display().to_string(), "<directory>");
     for (before, end, word) in [
@@ -206,7 +206,7 @@ fn b02_a_key_in_the_wrong_table_is_told_where_it_belongs() {
     );
 }
 
-/// A working configuration of another kind of silo, with these lines in it.
+/// A working configuration of another kind of silo, with these additional lines.
 fn matterbridge(lines: &str) -> String {
     WHOLE.replace(
         "kind = \"gitter\"\ntoken_file = \"gitter.token\"\n",
@@ -224,7 +224,7 @@ fn mattermost(lines: &str) -> String {
 #[test]
 fn a_mattermost_needs_its_address_and_a_token() {
     let ends = |config: &str| {
-        Desk::with(config)
+        WorkDir::with(config)
             .run(&["check", "--offline"])
             .status
             .code()
@@ -249,7 +249,7 @@ fn a_mattermost_needs_its_address_and_a_token() {
 #[test]
 fn a_matterbridge_needs_its_address_and_nothing_else() {
     let ends = |config: &str| {
-        let output = Desk::with(config).run(&["check", "--offline"]);
+        let output = WorkDir::with(config).run(&["check", "--offline"]);
         output.status.code()
     };
     assert_eq!(ends(&matterbridge("")), Some(0));
@@ -319,13 +319,13 @@ fn b05_broken_syntax_is_shown_at_its_place_and_without_secrets() {
         "B05-no-equals",
         &WHOLE.replace("kind = \"gitter\"", "kind \"gitter\""),
     );
-    let desk = Desk::new();
-    desk.put(
+    let work_dir = WorkDir::new();
+    work_dir.put(
         "config.toml",
         [PLAIN.as_bytes(), b"device_name = \"\xff\"\n"].concat(),
         0o600,
     );
-    desk.golden("B05-not-utf8", &["check", "--offline"]);
+    work_dir.golden("B05-not-utf8", &["check", "--offline"]);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_byte_order_mark_carriage_returns_and_tabs_are_no_fault() {
         "\u{feff}{}",
         WHOLE.replace(" = ", "\t=\t").replace('\n', "\r\n")
     );
-    let output = Desk::with(&config).run(&["check", "--offline"]);
+    let output = WorkDir::with(&config).run(&["check", "--offline"]);
     assert_eq!(
         output.status.code(),
         Some(0),
@@ -346,22 +346,22 @@ fn a_byte_order_mark_carriage_returns_and_tabs_are_no_fault() {
 #[test]
 fn b06_a_missing_empty_or_wrong_file_is_told_apart() {
     golden_config("B06-empty", "\n\n");
-    Desk::new().golden("B06-missing", &["check"]);
-    let desk = Desk::new();
-    fs::create_dir(desk.path("config.toml")).unwrap();
-    desk.golden("B06-directory", &["check"]);
+    WorkDir::new().golden("B06-missing", &["check"]);
+    let work_dir = WorkDir::new();
+    fs::create_dir(work_dir.path("config.toml")).unwrap();
+    work_dir.golden("B06-directory", &["check"]);
 }
 
 #[test]
 fn b07_a_file_that_may_not_be_read_is_told_with_owner_and_mode() {
-    let desk = Desk::with(WHOLE);
-    desk.put("config.toml", WHOLE, 0o000);
-    fs::set_permissions(desk.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = desk.command(&["check"]);
+    let work_dir = WorkDir::with(WHOLE);
+    work_dir.put("config.toml", WHOLE, 0o000);
+    fs::set_permissions(work_dir.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = work_dir.command(&["check"]);
     if footbridge::config::secret_file::own_user() == Some(0) {
-        // Root may read everything: somebody else must try, with a program that everybody may run.
-        let program = desk.path("footbridge");
-        // By another process: a file that this one has open for writing may be "busy" in a sibling test's child.
+        // Root may read everything, so another user must run the program; everybody may execute this copy.
+        let program = work_dir.path("footbridge");
+        // `cp` copies it: a file that this process has open for writing may be "busy" in the child of another test.
         let copied = Command::new("cp")
             .args([Path::new(env!("CARGO_BIN_EXE_footbridge")), &program])
             .status()
@@ -371,13 +371,13 @@ fn b07_a_file_that_may_not_be_read_is_told_with_owner_and_mode() {
         command
             .arg("check")
             .env_clear()
-            .current_dir(desk.directory.path())
+            .current_dir(work_dir.directory.path())
             .uid(65_534);
     }
     compare(
         "B07-unreadable",
         &command.output().unwrap(),
-        desk.directory.path(),
+        work_dir.directory.path(),
     );
 }
 
@@ -387,14 +387,14 @@ fn b08_a_secret_that_others_may_read_is_refused() {
         "token_file = \"gitter.token\"",
         &format!("token = \"{CANARY}\""),
     );
-    let desk = Desk::new();
-    desk.put("config.toml", &inline, 0o644);
-    desk.golden("B08-token-in-open-file", &["check", "--offline"]);
-    desk.put("config.toml", &inline, 0o600);
-    assert_eq!(desk.run(&["check", "--offline"]).status.code(), Some(0));
-    let desk = Desk::with(WHOLE);
-    desk.put("gitter.token", CANARY, 0o640);
-    desk.golden("B08-open-token-file", &["check", "--offline"]);
+    let work_dir = WorkDir::new();
+    work_dir.put("config.toml", &inline, 0o644);
+    work_dir.golden("B08-token-in-open-file", &["check", "--offline"]);
+    work_dir.put("config.toml", &inline, 0o600);
+    assert_eq!(work_dir.run(&["check", "--offline"]).status.code(), Some(0));
+    let work_dir = WorkDir::with(WHOLE);
+    work_dir.put("gitter.token", CANARY, 0o640);
+    work_dir.golden("B08-open-token-file", &["check", "--offline"]);
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn b09_a_secret_given_twice_is_refused_with_both_places() {
 
 #[test]
 fn b10_a_secret_file_holds_one_short_line_of_text() {
-    let desk = Desk::with(WHOLE);
+    let work_dir = WorkDir::with(WHOLE);
     for (name, contents) in [
         ("B10-empty", Vec::new()),
         ("B10-newline-only", b"\n".to_vec()),
@@ -418,20 +418,20 @@ fn b10_a_secret_file_holds_one_short_line_of_text() {
             format!("{CANARY}\n{CANARY}\n").into_bytes(),
         ),
     ] {
-        desk.put("gitter.token", contents, 0o600);
-        desk.golden(name, &["check", "--offline"]);
+        work_dir.put("gitter.token", contents, 0o600);
+        work_dir.golden(name, &["check", "--offline"]);
     }
     let utf16: Vec<u8> = format!("\u{feff}{CANARY}\r\n")
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
         .collect();
-    desk.put("gitter.token", utf16, 0o600);
-    desk.golden("B10-utf16", &["check", "--offline"]);
-    desk.put("gitter.token", "\u{feff}\r\n", 0o600);
-    desk.golden("B10-empty", &["check", "--offline"]);
+    work_dir.put("gitter.token", utf16, 0o600);
+    work_dir.golden("B10-utf16", &["check", "--offline"]);
+    work_dir.put("gitter.token", "\u{feff}\r\n", 0o600);
+    work_dir.golden("B10-empty", &["check", "--offline"]);
     for whole in [format!("{CANARY}\r\n"), format!("\u{feff}{CANARY}\r\n")] {
-        desk.put("gitter.token", whole, 0o600);
-        assert_eq!(desk.run(&["check", "--offline"]).status.code(), Some(0));
+        work_dir.put("gitter.token", whole, 0o600);
+        assert_eq!(work_dir.run(&["check", "--offline"]).status.code(), Some(0));
     }
     let config = WHOLE.replace(
         "\"gitter.token\"",
@@ -504,7 +504,7 @@ fn closed_port() -> u16 {
         .port()
 }
 
-/// A server that gives the same answer to everything.
+/// A server that sends the same response to every request.
 fn answering(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -527,18 +527,18 @@ fn at_port(port: u16) -> String {
 
 #[test]
 fn b13_the_step_toward_the_homeserver_that_fails_is_named() {
-    Desk::with(&at_port(closed_port())).golden("B13-refused", &["check"]);
+    WorkDir::with(&at_port(closed_port())).golden("B13-refused", &["check"]);
     let web = answering("200 OK\r\ncontent-length: 14\r\nconnection: close\r\n\r\n<html></html>\n");
-    Desk::with(&at_port(web)).golden("B13-not-matrix", &["check"]);
+    WorkDir::with(&at_port(web)).golden("B13-not-matrix", &["check"]);
     let old = answering(
         "200 OK\r\ncontent-length: 23\r\nconnection: close\r\n\r\n{\"versions\":[\"r0.6.1\"]}",
     );
-    Desk::with(&at_port(old)).golden("B13-too-old", &["check"]);
+    WorkDir::with(&at_port(old)).golden("B13-too-old", &["check"]);
     let rude = answering("hello\r\n\r\n");
     let config = at_port(rude);
-    Desk::with(&config).golden("B13-no-http", &["check"]);
+    WorkDir::with(&config).golden("B13-no-http", &["check"]);
     let tls = config.replace("homeserver = \"http://", "homeserver = \"https://");
-    let output = Desk::with(&tls).run(&["check"]);
+    let output = WorkDir::with(&tls).run(&["check"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{stderr}");
     assert!(
@@ -567,8 +567,8 @@ fn b14_what_a_silo_refuses_is_told_at_its_place() {
     let refusing = answering(
         "401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: 24\r\nconnection: close\r\n\r\n{\"error\":\"Unauthorized\"}",
     );
-    Desk::with(&with_silo(refusing)).golden("B14-token", &["check"]);
-    let output = Desk::with(&with_silo(closed_port())).run(&["check"]);
+    WorkDir::with(&with_silo(refusing)).golden("B14-token", &["check"]);
+    let output = WorkDir::with(&with_silo(closed_port())).run(&["check"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{stderr}");
     assert!(
@@ -579,22 +579,22 @@ fn b14_what_a_silo_refuses_is_told_at_its_place() {
 
 #[test]
 fn b15_places_that_cannot_hold_the_store_are_refused_before_they_are_touched() {
-    let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"data\"\n"));
-    desk.put("data", "", 0o600);
-    desk.golden("B15-file", &["login"]);
-    let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"file/data\"\n"));
-    desk.put("file", "", 0o600);
-    desk.golden("B15-below-a-file", &["login"]);
-    let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"open/data\"\n"));
-    fs::create_dir(desk.path("open")).unwrap();
-    fs::set_permissions(desk.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
-    desk.golden("B15-open-parent", &["login"]);
-    desk.golden("B15-open-parent", &["check", "--offline"]);
-    assert!(!desk.path("open/data").exists() && !desk.path("footbridge.key").exists());
+    let work_dir = WorkDir::with(&format!("{PLAIN}[store]\npath = \"data\"\n"));
+    work_dir.put("data", "", 0o600);
+    work_dir.golden("B15-file", &["login"]);
+    let work_dir = WorkDir::with(&format!("{PLAIN}[store]\npath = \"file/data\"\n"));
+    work_dir.put("file", "", 0o600);
+    work_dir.golden("B15-below-a-file", &["login"]);
+    let work_dir = WorkDir::with(&format!("{PLAIN}[store]\npath = \"open/data\"\n"));
+    fs::create_dir(work_dir.path("open")).unwrap();
+    fs::set_permissions(work_dir.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    work_dir.golden("B15-open-parent", &["login"]);
+    work_dir.golden("B15-open-parent", &["check", "--offline"]);
+    assert!(!work_dir.path("open/data").exists() && !work_dir.path("footbridge.key").exists());
 }
 
 /// What is stored below a directory: names, sizes and a hash of the contents. Without the lock and SQLite's scratch
-/// files, which whoever looks makes.
+/// files, which every reader creates.
 fn stored(directory: &Path) -> Vec<(PathBuf, usize, u64)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -620,11 +620,11 @@ fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
         "https://matrix.example.org",
         &format!("http://127.0.0.1:{}", closed_port()),
     );
-    let desk = Desk::with(&config);
-    desk.put("password.txt", CANARY, 0o600);
-    // The homeserver cannot be reached, but the store is made and sealed.
-    assert_eq!(desk.run(&["login"]).status.code(), Some(69));
-    let key = fs::read_to_string(desk.path("footbridge.key")).unwrap();
+    let work_dir = WorkDir::with(&config);
+    work_dir.put("password.txt", CANARY, 0o600);
+    // The homeserver is unreachable, but `login` creates the store with its key.
+    assert_eq!(work_dir.run(&["login"]).status.code(), Some(69));
+    let key = fs::read_to_string(work_dir.path("footbridge.key")).unwrap();
     let other: String = key
         .chars()
         .map(|c| if c == '0' { '1' } else { c })
@@ -634,25 +634,25 @@ fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
     } else {
         other
     };
-    desk.put("footbridge.key", other, 0o600);
-    let before = stored(&desk.path("data"));
-    desk.golden("B17-wrong-key", &["login"]);
-    desk.golden("B17-wrong-key", &["run"]);
-    desk.golden("B17-wrong-key", &["check", "--offline"]);
-    let after = stored(&desk.path("data"));
+    work_dir.put("footbridge.key", other, 0o600);
+    let before = stored(&work_dir.path("data"));
+    work_dir.golden("B17-wrong-key", &["login"]);
+    work_dir.golden("B17-wrong-key", &["run"]);
+    work_dir.golden("B17-wrong-key", &["check", "--offline"]);
+    let after = stored(&work_dir.path("data"));
     assert_eq!(before, after);
-    fs::remove_file(desk.path("footbridge.key")).unwrap();
+    fs::remove_file(work_dir.path("footbridge.key")).unwrap();
     for arguments in [&["login"][..], &["run"], &["check", "--offline"]] {
-        desk.golden("B18-key-vanished", arguments);
+        work_dir.golden("B18-key-vanished", arguments);
     }
     assert!(
-        !desk.path("footbridge.key").exists(),
+        !work_dir.path("footbridge.key").exists(),
         "a new key was made for an old store"
     );
     assert!(!before.is_empty());
 }
 
-/// A process that is killed when the test ends, however it ends.
+/// A process that is killed when the test ends, also when it panics.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -664,14 +664,14 @@ impl Drop for Killed {
 
 #[test]
 fn b19_a_second_instance_is_told_who_holds_the_store() {
-    // A homeserver that takes the connection and never answers holds the first login, which holds the store.
+    // A homeserver that accepts the connection and never responds blocks the first login, which holds the store.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://127.0.0.1:{}", silent.local_addr().unwrap().port());
     let config =
         PLAIN.replace("https://matrix.example.org", &url) + "password_file = \"password.txt\"\n";
-    let desk = Desk::with(&config);
-    desk.put("password.txt", CANARY, 0o600);
-    let first = desk
+    let work_dir = WorkDir::with(&config);
+    work_dir.put("password.txt", CANARY, 0o600);
+    let first = work_dir
         .command(&["login"])
         .stderr(Stdio::null())
         .stdout(Stdio::null())
@@ -680,22 +680,22 @@ fn b19_a_second_instance_is_told_who_holds_the_store() {
     let first = Killed(first);
     let (_held, _) = silent.accept().unwrap();
     let asked = Instant::now();
-    let output = desk.run(&["login"]);
+    let output = work_dir.run(&["login"]);
     assert!(asked.elapsed() < Duration::from_secs(5), "it waited");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains(&format!("process {}, started ", first.0.id())),
         "{stderr}"
     );
-    compare("B19-second-instance", &output, desk.directory.path());
-    desk.golden("B19-second-instance", &["run"]);
+    compare("B19-second-instance", &output, work_dir.directory.path());
+    work_dir.golden("B19-second-instance", &["run"]);
 }
 
-/// A desk whose store belongs to `user`, with a session that some homeserver may or may not know.
-fn inhabited(config: &str, user: &str) -> Desk {
+/// A directory whose store belongs to `user`, with a session that the homeserver may or may not know.
+fn with_account(config: &str, user: &str) -> WorkDir {
     let admin = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", closed_port());
-    let desk = Desk::with(&format!("{config}{admin}"));
-    let (data, key_file) = (desk.path("data"), desk.path("footbridge.key"));
+    let work_dir = WorkDir::with(&format!("{config}{admin}"));
+    let (data, key_file) = (work_dir.path("data"), work_dir.path("footbridge.key"));
     let face = AccountInfo {
         user_id: user.to_owned(),
         device_id: "OLDDEVICE".to_owned(),
@@ -714,14 +714,14 @@ fn inhabited(config: &str, user: &str) -> Desk {
         assert!(kept.unwrap());
         store.checkpoint().await.unwrap();
     });
-    desk
+    work_dir
 }
 
 #[test]
 fn b16_a_store_of_another_account_is_refused_with_both_names() {
-    let desk = inhabited(PLAIN, "@other:example.org");
+    let work_dir = with_account(PLAIN, "@other:example.org");
     for arguments in [&["run"][..], &["login"], &["device", "reset"], &["logout"]] {
-        desk.golden("B16-another-account", arguments);
+        work_dir.golden("B16-another-account", arguments);
     }
 }
 
@@ -733,9 +733,9 @@ fn b20_a_device_that_was_logged_out_is_told_with_the_way_out() {
     assert_eq!(ANSWER.split("\r\n\r\n").nth(1).unwrap().len(), 64);
     let url = format!("http://127.0.0.1:{}", answering(ANSWER));
     let config = PLAIN.replace("https://matrix.example.org", &url);
-    let desk = inhabited(&config, "@bridge:example.org");
-    desk.golden("B20-logged-out", &["login"]);
-    let nobody = Desk::with(PLAIN);
+    let work_dir = with_account(&config, "@bridge:example.org");
+    work_dir.golden("B20-logged-out", &["login"]);
+    let nobody = WorkDir::with(PLAIN);
     nobody.golden("B20-nobody", &["run"]);
 }
 
@@ -749,18 +749,18 @@ fn b20_a_homeserver_without_login_by_password_is_not_told_as_a_wrong_password() 
     );
     let config = at_port(answering(answer.leak()));
     let config = config.replace("[admin]", "password_file = \"password.txt\"\n[admin]");
-    let desk = Desk::with(&config);
-    desk.put("password.txt", CANARY, 0o600);
-    desk.golden("B20-no-passwords", &["login"]);
+    let work_dir = WorkDir::with(&config);
+    work_dir.put("password.txt", CANARY, 0o600);
+    work_dir.golden("B20-no-passwords", &["login"]);
 }
 
 #[test]
 fn b21_a_device_that_nobody_signed_does_not_bridge() {
-    let desk = inhabited(PLAIN, "@bridge:example.org");
-    // Two databases in which nothing is written yet.
+    let work_dir = with_account(PLAIN, "@bridge:example.org");
+    // Two databases without any content.
     let make = "import sqlite3, sys\nfor name in sys.argv[1:]:\n    sql = sqlite3.connect(name)\n    \
                 sql.execute('CREATE TABLE t (x)')\n    sql.execute('DROP TABLE t')\n    sql.commit()";
-    let keys = desk.path("data/matrix");
+    let keys = work_dir.path("data/matrix");
     fs::create_dir(&keys).unwrap();
     let names = ["matrix-sdk-crypto.sqlite3", "matrix-sdk-state.sqlite3"];
     let made = Command::new("python3")
@@ -768,13 +768,13 @@ fn b21_a_device_that_nobody_signed_does_not_bridge() {
         .args(names.map(|name| keys.join(name)))
         .status();
     assert!(made.unwrap().success());
-    desk.golden("B21-unsigned", &["run"]);
+    work_dir.golden("B21-unsigned", &["run"]);
 }
 
 #[test]
 fn b23_a_damaged_database_is_named_and_left_as_it_is() {
-    let desk = inhabited(PLAIN, "@bridge:example.org");
-    let file = desk.path("data/footbridge.db");
+    let work_dir = with_account(PLAIN, "@bridge:example.org");
+    let file = work_dir.path("data/footbridge.db");
     let whole = fs::read(&file).unwrap();
     let mut torn = whole.clone();
     for byte in torn.iter_mut().skip(4096).step_by(3) {
@@ -790,7 +790,7 @@ fn b23_a_damaged_database_is_named_and_left_as_it_is() {
     ] {
         fs::write(&file, bytes).unwrap();
         for arguments in [&["run"][..], &["login"], &["device", "reset"]] {
-            desk.golden(name, arguments);
+            work_dir.golden(name, arguments);
         }
         assert_eq!(fs::read(&file).unwrap(), bytes, "{name} was changed");
     }
@@ -798,29 +798,29 @@ fn b23_a_damaged_database_is_named_and_left_as_it_is() {
 
 #[test]
 fn b24_a_store_of_a_newer_program_is_not_opened() {
-    let desk = inhabited(PLAIN, "@bridge:example.org");
-    let file = desk.path("data/footbridge.db");
+    let work_dir = with_account(PLAIN, "@bridge:example.org");
+    let file = work_dir.path("data/footbridge.db");
     let mut bytes = fs::read(&file).unwrap();
-    // Where SQLite keeps `user_version`.
+    // The offset of SQLite's `user_version`.
     bytes[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
     fs::write(&file, &bytes).unwrap();
-    let shown = desk.run(&["run"]);
+    let shown = work_dir.run(&["run"]);
     let text = String::from_utf8_lossy(&shown.stderr).into_owned();
     assert!(text.contains("schema 9999"), "{text}");
-    compare("B24-newer", &shown, desk.directory.path());
-    assert_eq!(fs::read(&file).unwrap(), bytes, "it was changed");
+    compare("B24-newer", &shown, work_dir.directory.path());
+    assert_eq!(fs::read(&file).unwrap(), bytes, "the file was changed");
 }
 
 #[test]
 fn b26_the_command_line_is_told_what_it_could_have_been() {
-    let desk = Desk::with(WHOLE);
-    desk.golden("B26-subcommand", &["chek"]);
-    desk.golden("B26-letters", &["rnu"]);
-    desk.golden("B26-flag", &["check", "--ofline"]);
-    desk.golden("B26-no-command", &[]);
-    desk.golden("B26-no-value", &["check", "--config"]);
-    desk.golden("B26-twice", &["check", "--offline", "--offline"]);
-    desk.golden(
+    let work_dir = WorkDir::with(WHOLE);
+    work_dir.golden("B26-subcommand", &["chek"]);
+    work_dir.golden("B26-letters", &["rnu"]);
+    work_dir.golden("B26-flag", &["check", "--ofline"]);
+    work_dir.golden("B26-no-command", &[]);
+    work_dir.golden("B26-no-value", &["check", "--config"]);
+    work_dir.golden("B26-twice", &["check", "--offline", "--offline"]);
+    work_dir.golden(
         "B26-init-answers",
         &[
             "--config",
@@ -835,13 +835,13 @@ fn b26_the_command_line_is_told_what_it_could_have_been() {
 
 #[test]
 fn b27_a_misspelt_log_level_is_told() {
-    let desk = Desk::with(WHOLE);
-    let output = desk
+    let work_dir = WorkDir::with(WHOLE);
+    let output = work_dir
         .command(&["check", "--offline"])
         .env("FOOTBRIDGE_LOG", "debgu")
         .output()
         .unwrap();
-    compare("B27-level", &output, desk.directory.path());
+    compare("B27-level", &output, work_dir.directory.path());
 }
 
 #[test]
@@ -855,7 +855,7 @@ fn b28_what_contradicts_each_other_is_shown_with_the_rule() {
         "requests_per_minute = 6000\napi = \"http://127.0.0.1:9/v1\"\nkind =",
     );
     assert_eq!(
-        Desk::with(&elsewhere)
+        WorkDir::with(&elsewhere)
             .run(&["check", "--offline"])
             .status
             .code(),
@@ -873,7 +873,7 @@ fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
     );
     let allowed = format!("{WHOLE}\n[admin]\nlisten = \"0.0.0.0:0\"\nallow_remote = true\n");
     assert_eq!(
-        Desk::with(&allowed)
+        WorkDir::with(&allowed)
             .run(&["check", "--offline"])
             .status
             .code(),
@@ -882,7 +882,7 @@ fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = holder.local_addr().unwrap();
     let taken = format!("{WHOLE}\n[admin]\nlisten = \"{listen}\"\n");
-    Desk::with(&taken).golden("B31-in-use", &["check", "--offline"]);
+    WorkDir::with(&taken).golden("B31-in-use", &["check", "--offline"]);
     let health = r#"{"ready":true,"store":true,"store_place":"1:1","silos":{},"portals":0,"portals_running":0}"#;
     let answer = format!(
         "200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{health}",
@@ -890,9 +890,9 @@ fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
     );
     let port = answering(answer.leak());
     let other = format!("{WHOLE}\n[admin]\nlisten = \"127.0.0.1:{port}\"\n");
-    let desk = Desk::with(&other);
-    desk.golden("B31-another", &["check", "--offline"]);
-    let status = desk.run(&["status"]);
+    let work_dir = WorkDir::with(&other);
+    work_dir.golden("B31-another", &["check", "--offline"]);
+    let status = work_dir.run(&["status"]);
     let (said, told) = (
         String::from_utf8_lossy(&status.stdout),
         String::from_utf8_lossy(&status.stderr),
@@ -905,13 +905,13 @@ fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
 
 #[test]
 fn b34_a_misspelt_environment_variable_is_told() {
-    let desk = Desk::with(WHOLE);
-    let output = desk
+    let work_dir = WorkDir::with(WHOLE);
+    let output = work_dir
         .command(&["check", "--offline"])
         .env("FOOTBRIDGE_CONFG", "x")
         .output()
         .unwrap();
-    compare("B34-variable", &output, desk.directory.path());
+    compare("B34-variable", &output, work_dir.directory.path());
 }
 
 #[test]
@@ -922,8 +922,8 @@ fn all_faults_of_a_file_are_told_at_once() {
         .replace("kind =", "settle = \"20\"\nkind =")
         .replace("gitter.token", "absent.token")
         .replace("#room:example.org", "room");
-    let desk = Desk::with(&config);
-    let output = desk.run(&["check"]);
+    let work_dir = WorkDir::with(&config);
+    let output = work_dir.run(&["check"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     for row in [
         "error[B01]",
@@ -938,39 +938,42 @@ fn all_faults_of_a_file_are_told_at_once() {
         stderr.ends_with("5 errors; nothing was started\n"),
         "{stderr}"
     );
-    compare("B01-five-faults", &output, desk.directory.path());
+    compare("B01-five-faults", &output, work_dir.directory.path());
     assert_eq!(
-        fs::read_dir(desk.directory.path()).unwrap().count(),
+        fs::read_dir(work_dir.directory.path()).unwrap().count(),
         2,
-        "something was made"
+        "a file was written"
     );
 }
 
 #[test]
 fn import_writes_over_nothing_and_nothing_useless() {
-    let desk = Desk::with(WHOLE);
-    desk.put("matterbridge.toml", "[irc.a]\n", 0o600);
-    desk.golden("B15-import-exists", &["import", "matterbridge.toml"]);
-    assert_eq!(fs::read_to_string(desk.path("config.toml")).unwrap(), WHOLE);
-    let desk = Desk::new();
+    let work_dir = WorkDir::with(WHOLE);
+    work_dir.put("matterbridge.toml", "[irc.a]\n", 0o600);
+    work_dir.golden("B15-import-exists", &["import", "matterbridge.toml"]);
+    assert_eq!(
+        fs::read_to_string(work_dir.path("config.toml")).unwrap(),
+        WHOLE
+    );
+    let work_dir = WorkDir::new();
     let one_way = "[[gateway]]\nname = \"one\"\nenable = true\n[[gateway.in]]\naccount = \"matrix.x\"\n\
                    channel = \"#one:example.org\"\n";
     let token = format!("[api.x]\nToken = \"{CANARY}\"\n");
-    desk.put("matterbridge.toml", format!("{token}{one_way}"), 0o600);
-    desk.golden("B04-import-nothing", &["import", "matterbridge.toml"]);
-    assert!(!desk.path("config.toml").exists());
-    desk.put(
+    work_dir.put("matterbridge.toml", format!("{token}{one_way}"), 0o600);
+    work_dir.golden("B04-import-nothing", &["import", "matterbridge.toml"]);
+    assert!(!work_dir.path("config.toml").exists());
+    work_dir.put(
         "matterbridge.toml",
         format!("{token}Buffer = \"{CANARY}\n"),
         0o600,
     );
-    desk.golden("B05-import", &["import", "matterbridge.toml"]);
-    desk.golden("B06-import", &["import", "absent.toml"]);
-    // What an earlier attempt left.
-    desk.put("matterbridge.token", CANARY, 0o600);
+    work_dir.golden("B05-import", &["import", "matterbridge.toml"]);
+    work_dir.golden("B06-import", &["import", "absent.toml"]);
+    // Files of an earlier attempt.
+    work_dir.put("matterbridge.token", CANARY, 0o600);
     let both_ways = one_way.replace("gateway.in]", "gateway.inout]");
-    desk.put("matterbridge.toml", format!("{token}{both_ways}"), 0o600);
-    let told = desk.run(&["import", "matterbridge.toml"]);
+    work_dir.put("matterbridge.toml", format!("{token}{both_ways}"), 0o600);
+    let told = work_dir.run(&["import", "matterbridge.toml"]);
     let told = String::from_utf8_lossy(&told.stderr);
     assert!(
         told.contains("error[B15]: matterbridge.token exists already"),
@@ -982,19 +985,19 @@ fn import_writes_over_nothing_and_nothing_useless() {
     );
 }
 
-/// Runs `init` with these options and those that every run needs. Answers what it said of faults.
-fn init(desk: &Desk, options: &str) -> String {
+/// Runs `init` with these options and those that every run needs. Returns its diagnostics.
+fn init(work_dir: &WorkDir, options: &str) -> String {
     let typed = format!(
         "init --yes --user @bridge:example.org --homeserver http://127.0.0.1:{} --room #room:example.org {options}",
         closed_port()
     );
-    let output = desk.run(&typed.split(' ').collect::<Vec<_>>());
+    let output = work_dir.run(&typed.split(' ').collect::<Vec<_>>());
     String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]
 fn init_writes_nothing_that_would_not_do_and_tells_all_of_it_at_once() {
-    let desk = Desk::new();
+    let work_dir = WorkDir::new();
     let mattermost =
         "--silo-kind mattermost --silo-token-file gitter.token --silo-api https://chat.example.org";
     for (options, told) in [
@@ -1008,14 +1011,17 @@ fn init_writes_nothing_that_would_not_do_and_tells_all_of_it_at_once() {
             "absent.txt, named by `--recovery-key-file`, does not exist",
         ),
     ] {
-        let faults = init(&desk, &options);
+        let faults = init(&work_dir, &options);
         assert!(faults.contains(told), "{options}: {faults}");
-        assert!(!desk.path("config.toml").exists(), "{options}: {faults}");
+        assert!(
+            !work_dir.path("config.toml").exists(),
+            "{options}: {faults}"
+        );
     }
-    desk.put("open.txt", CANARY, 0o644);
-    desk.put("open.token", CANARY, 0o644);
+    work_dir.put("open.txt", CANARY, 0o644);
+    work_dir.put("open.token", CANARY, 0o644);
     let open = "--password-file open.txt --silo-token-file open.token --channel org/room";
-    let faults = init(&desk, open);
+    let faults = init(&work_dir, open);
     for file in ["open.txt has mode 0644", "open.token has mode 0644"] {
         assert!(faults.contains(file), "{faults}");
     }
@@ -1023,24 +1029,30 @@ fn init_writes_nothing_that_would_not_do_and_tells_all_of_it_at_once() {
 
 #[test]
 fn init_asks_for_no_token_where_the_silo_may_have_none() {
-    let desk = Desk::new();
+    let work_dir = WorkDir::new();
     let options = "--silo-kind matterbridge --silo-api http://127.0.0.1:4242 --channel gateway1";
-    desk.put("password.txt", CANARY, 0o600);
-    let faults = init(&desk, &format!("{options} --password-file password.txt"));
+    work_dir.put("password.txt", CANARY, 0o600);
+    let faults = init(
+        &work_dir,
+        &format!("{options} --password-file password.txt"),
+    );
     assert!(faults.contains("error[B13]"), "{faults}");
     assert!(faults.contains("correct it where it is wrong"), "{faults}");
-    let written = fs::read_to_string(desk.path("config.toml")).unwrap();
+    let written = fs::read_to_string(work_dir.path("config.toml")).unwrap();
     assert!(!written.contains("token"), "{written}");
 }
 
 #[test]
 fn init_writes_over_nothing() {
-    let desk = Desk::with(WHOLE);
-    desk.golden("B15-init-exists", &["init", "--yes"]);
-    assert_eq!(fs::read_to_string(desk.path("config.toml")).unwrap(), WHOLE);
+    let work_dir = WorkDir::with(WHOLE);
+    work_dir.golden("B15-init-exists", &["init", "--yes"]);
+    assert_eq!(
+        fs::read_to_string(work_dir.path("config.toml")).unwrap(),
+        WHOLE
+    );
 }
 
-/// A value that is right for the key.
+/// A valid value for the key.
 fn value(table: &str, key: &str) -> &'static str {
     match (table, key) {
         ("matrix", "homeserver") => "\"example.org\"",
@@ -1079,7 +1091,7 @@ fn value(table: &str, key: &str) -> &'static str {
     }
 }
 
-/// A file with every key, in which one key is written differently.
+/// A file with every key, one of them misspelt.
 fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
     let mut text = String::new();
     let has = |kind: &SiloKind, key: &str| kind.keys.iter().any(|known| known.name == key);
@@ -1120,7 +1132,7 @@ fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
     text
 }
 
-/// Every word that one slip of a finger makes of a key.
+/// Every word that one typing error makes of a key.
 fn slips(key: &str) -> Vec<String> {
     let letters: Vec<char> = key.chars().collect();
     let word = |letters: &[char]| letters.iter().collect::<String>();
@@ -1151,7 +1163,7 @@ fn slips(key: &str) -> Vec<String> {
 
 #[test]
 fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
-    let desk = Desk::new();
+    let work_dir = WorkDir::new();
     let (mut tried, mut wrong) = (0, Vec::new());
     for Table {
         name: table, keys, ..
@@ -1162,8 +1174,8 @@ fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
             // A slip that makes another key is no slip that anybody could tell.
             let slips = slips(key).into_iter();
             for slip in slips.filter(|slip| !keys.contains(&slip.as_str())) {
-                desk.put("config.toml", misspelt(table, key, &slip), 0o600);
-                let report = Config::load(&desk.path("config.toml")).unwrap_err();
+                work_dir.put("config.toml", misspelt(table, key, &slip), 0o600);
+                let report = Config::load(&work_dir.path("config.toml")).unwrap_err();
                 let right = report.diagnostics.iter().any(|fault| {
                     fault.code == "B01"
                         && fault.help.as_deref() == Some(&format!("did you mean `{key}`?"))
@@ -1187,10 +1199,11 @@ fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever stands in the file: it is a configuration or a report, never a panic, and never shows the secret.
+    /// Whatever the file contains, the result is a configuration or a report, never a panic, and never shows the
+    /// secret.
     #[test]
     fn no_file_makes_the_reader_panic(cuts in proptest::collection::vec((0_usize..400, any::<char>(), 0_u8..3), 1..6)) {
-        let desk = Desk::new();
+        let work_dir = WorkDir::new();
         let mut text: Vec<char> = WHOLE.replace("token_file = \"gitter.token\"", &format!("token = \"{CANARY}\"")).chars().collect();
         for (at, payload, how) in cuts {
             if text.is_empty() {
@@ -1203,8 +1216,8 @@ proptest! {
                 _ => text.truncate(at.max(1)),
             }
         }
-        desk.put("config.toml", text.into_iter().collect::<String>(), 0o600);
-        if let Err(report) = Config::load(&desk.path("config.toml")) {
+        work_dir.put("config.toml", text.into_iter().collect::<String>(), 0o600);
+        if let Err(report) = Config::load(&work_dir.path("config.toml")) {
             prop_assert!(!report.diagnostics.is_empty());
             let shown = report.to_string();
             prop_assert!(!shown.contains(CANARY), "{}", shown);
@@ -1212,11 +1225,11 @@ proptest! {
     }
 }
 
-/// A store with a portal that people made.
-async fn store_with_portal(desk: &Desk, silo: &str, encrypted: bool) {
+/// A store with a portal that people added.
+async fn store_with_portal(work_dir: &WorkDir, silo: &str, encrypted: bool) {
     use footbridge_store::{Batch, Flag, Millis, Place, PortalSource, PortalSpec, Store, StoreKey};
-    let key = StoreKey::read_or_create(&desk.path("footbridge.key")).unwrap();
-    let store = Store::open(&desk.path("data"), &key).await.unwrap();
+    let key = StoreKey::read_or_create(&work_dir.path("footbridge.key")).unwrap();
+    let store = Store::open(&work_dir.path("data"), &key).await.unwrap();
     let spec = PortalSpec {
         room: "#made:example.org".to_owned(),
         silo: silo.to_owned(),
@@ -1239,44 +1252,44 @@ async fn store_with_portal(desk: &Desk, silo: &str, encrypted: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b29_a_portal_without_consent_is_off_and_says_who_must_say_what_where() {
-    let desk = Desk::with(WHOLE);
-    store_with_portal(&desk, "gitter", true).await;
-    desk.golden("B29-no-consent", &["check", "--offline"]);
+    let work_dir = WorkDir::with(WHOLE);
+    store_with_portal(&work_dir, "gitter", true).await;
+    work_dir.golden("B29-no-consent", &["check", "--offline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b30_a_portal_whose_silo_is_gone_is_named_and_is_no_fault_of_the_others() {
-    let desk = Desk::with(WHOLE);
-    store_with_portal(&desk, "zulip", false).await;
-    desk.golden("B30-silo-gone", &["check", "--offline"]);
+    let work_dir = WorkDir::with(WHOLE);
+    store_with_portal(&work_dir, "zulip", false).await;
+    work_dir.golden("B30-silo-gone", &["check", "--offline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b30_a_portal_whose_room_is_closed_is_named_and_is_no_fault_of_the_others() {
     use footbridge_store::{LaneId, Millis, Side, Store, StoreKey};
-    let desk = Desk::with(WHOLE);
-    store_with_portal(&desk, "gitter", false).await;
+    let work_dir = WorkDir::with(WHOLE);
+    store_with_portal(&work_dir, "gitter", false).await;
     {
-        let key = StoreKey::read(&desk.path("footbridge.key")).unwrap();
-        let store = Store::open(&desk.path("data"), &key).await.unwrap();
+        let key = StoreKey::read(&work_dir.path("footbridge.key")).unwrap();
+        let store = Store::open(&work_dir.path("data"), &key).await.unwrap();
         let lane = LaneId {
             portal: store.portals().await.unwrap()[0].id,
             toward: Side::Matrix,
         };
         store.close_lane(lane, "banned", Millis(3)).await.unwrap();
     }
-    desk.golden("B30-room-gone", &["check", "--offline"]);
+    work_dir.golden("B30-room-gone", &["check", "--offline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat_instead() {
     use footbridge_store::{Store, StoreKey};
-    let desk = Desk::with(&format!("{WHOLE}\n[admin]\nusers = [\"example.org\"]\n"));
-    let key = StoreKey::read_or_create(&desk.path("footbridge.key")).unwrap();
-    let _held = Store::open(&desk.path("data"), &key).await.unwrap();
+    let work_dir = WorkDir::with(&format!("{WHOLE}\n[admin]\nusers = [\"example.org\"]\n"));
+    let key = StoreKey::read_or_create(&work_dir.path("footbridge.key")).unwrap();
+    let _held = Store::open(&work_dir.path("data"), &key).await.unwrap();
     let add = ["portal", "add", "#made:example.org", "gitter", "org/made"];
-    desk.golden("B19-portal-while-running", &add);
-    // What no stopped bridge could do either is told at once.
+    work_dir.golden("B19-portal-while-running", &add);
+    // A request that would fail without a running bridge too is refused at once.
     for (room, why) in [
         ("#room:example.org", "stands in the configuration"),
         (
@@ -1284,13 +1297,13 @@ async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat
             "nothing is joined to #none:example.org",
         ),
     ] {
-        let output = desk.run(&["portal", "remove", room]);
+        let output = work_dir.run(&["portal", "remove", room]);
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(told.contains(why), "{told}");
     }
-    // Where nobody may make a portal in a chat, nobody is sent there.
-    desk.put("config.toml", WHOLE, 0o600);
-    let told = desk.run(&add);
+    // Where nobody may add a portal in chat, the message does not suggest that.
+    work_dir.put("config.toml", WHOLE, 0o600);
+    let told = work_dir.run(&add);
     let told = String::from_utf8_lossy(&told.stderr);
     assert!(
         !told.contains("!bridge") && told.contains("help: stop the bridge"),
@@ -1300,16 +1313,16 @@ async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_wrong() {
-    let desk = Desk::with(WHOLE);
-    store_with_portal(&desk, "gitter", true).await;
+    let work_dir = WorkDir::with(WHOLE);
+    store_with_portal(&work_dir, "gitter", true).await;
     let said = |arguments: &[&str]| {
-        let output = desk.run(arguments);
+        let output = work_dir.run(arguments);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
     let made = ["portal", "add", "#made:example.org", "gitter", "org/made"];
     assert!(said(&["portal", "list"]).contains("waiting for consent"));
-    // Naming it here is the operator's consent.
+    // The operator consents by naming the portal here.
     assert!(said(&made).contains("Agreed"));
     assert!(!said(&["portal", "list"]).contains("waiting for consent"));
     assert!(said(&made).contains("added already"));
@@ -1326,10 +1339,10 @@ async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_
     assert!(said(&["portal", "remove", "#made:example.org"]).contains("no longer joined"));
     assert!(said(&["portal", "remove", "#more:example.org"]).contains("no longer joined"));
     assert!(!said(&["portal", "list"]).contains("#made:example.org"));
-    desk.golden(
+    work_dir.golden(
         "B03-portal-nothing",
         &["portal", "remove", "#made:example.org"],
     );
     let wrong = ["portal", "add", "made", "giter", "org/made"];
-    desk.golden("B03-portal-add", &wrong);
+    work_dir.golden("B03-portal-add", &wrong);
 }

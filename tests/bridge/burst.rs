@@ -1,6 +1,6 @@
-//! F17 and D11 against a real Synapse that limits the bridge's account: a burst is read once, in order and under the
-//! right names; the shared events can be edited, answered and taken back part by part; and a kill between binding and
-//! sending changes nothing but the delay.
+//! F17 and D11 against a real Synapse that rate-limits the bridge's account: a burst arrives once, in order and under
+//! the right names; each part of a bundle can be edited, replied to and deleted; and a kill between bundling and
+//! sending changes only the delay.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Tight enough that forty messages must wait, and wide enough that it ends within a test.
+/// Low enough that forty messages must wait, and high enough that the test ends in time.
 const TIGHT: Limits = Limits::Messages {
     burst: 4,
     every_ms: 700,
@@ -50,8 +50,8 @@ async fn f17_a_burst_at_a_tight_limit_is_read_once_in_order_and_under_the_right_
         together.events * 2 < alone.events && together.took < alone.took,
         "{together:?}\n{alone:?}"
     );
-    // While messages waited, everybody could see how fast it goes and how long it takes. Where the machine is slower
-    // than the limit there was nothing to learn.
+    // While messages waited, the status showed the pace and the estimate. On a machine that is slower than the limit
+    // there was no pace to learn.
     if let Some(pace) = alone.pace {
         assert!((0.5..1.5).contains(&pace), "{pace}");
         assert!((5..60).contains(&alone.estimate), "{}", alone.estimate);
@@ -60,7 +60,7 @@ async fn f17_a_burst_at_a_tight_limit_is_read_once_in_order_and_under_the_right_
     }
 }
 
-/// A scene in which the next messages from the channel wait for the account, and go together.
+/// A scenario in which the next messages from the channel wait for the account, and are bundled.
 async fn limited() -> (Synapse, Scenario) {
     let limits = Limits::Messages {
         burst: 3,
@@ -87,7 +87,7 @@ fn shared(scene: &Scenario, least: usize) -> Option<(String, String)> {
     found.into_iter().next()
 }
 
-/// The newest text of an event.
+/// The latest text of an event.
 fn text_now(scene: &Scenario, event: &str) -> Option<String> {
     let texts = scene.room_observer.pick(&scene.stage.room, |heard| {
         let edits = heard.edits() == Some(event);
@@ -97,7 +97,7 @@ fn text_now(scene: &Scenario, event: &str) -> Option<String> {
     texts.into_iter().next_back()
 }
 
-/// What was redacted in the room.
+/// The events that were redacted in the room.
 fn redacted(scene: &Scenario) -> Vec<String> {
     scene.room_observer.pick(&scene.stage.room, |heard| {
         let redacts = heard.seen.content.get("redacts").and_then(Value::as_str);
@@ -149,7 +149,7 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
     let text = text_now(&scene, &event).unwrap();
     assert!(text.contains("written anew"), "{text}");
 
-    // Who answers the event answers what was said last in it.
+    // A reply to the event is a reply to its last part.
     scene
         .ann
         .reply(&scene.stage.room, &event, "an answer from the room")
@@ -166,14 +166,14 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
         Some(last.id.as_str())
     );
 
-    // With its last part the event itself is taken back.
+    // When its last part is deleted, the event itself is redacted.
     for place in 1..numbers.len() {
         scene.sim.delete(channel, &said[at(place)].id).unwrap();
     }
     let is_gone = || redacted(&scene).contains(&event);
     until(PATIENCE, is_gone).await.unwrap();
     scene.bridge.settle(PATIENCE).await.unwrap();
-    // And so are the events that had changed it: they have the words of all.
+    // So are its edits: they contain the texts of all parts.
     let edits = scene.room_observer.pick(&scene.stage.room, |heard| {
         (heard.edits() == Some(&event)).then(|| heard.seen.event_id.clone())
     });
@@ -204,7 +204,10 @@ async fn a_death_between_binding_and_sending_changes_nothing_but_the_delay() {
             .unwrap();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while scene.bridge.ended().unwrap().is_none() {
-            assert!(tokio::time::Instant::now() < deadline, "never passed");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the crash point was never passed"
+            );
             scene.say_in_channel();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -1,5 +1,5 @@
-//! What `.ci/test` makes of failed tests: they run once more, alone. A script stands for cargo, and prints what cargo and
-//! the test runner print.
+//! How `.ci/test` treats failed tests: it runs them once more, alone. A script replaces cargo, and prints what cargo
+//! and the test runner print.
 
 use std::{
     fs,
@@ -41,8 +41,8 @@ error: 1 target failed:
     `-p footbridge --test bridge`
 ";
 
-/// Runs `.ci/test` over a cargo that prints this at first and fails, and then does what `again` says: a piece of shell
-/// in which `$*` are the arguments.
+/// Runs `.ci/test` with a fake cargo that first prints this and fails, and then does what `again` says: shell code in
+/// which `$*` are the arguments.
 fn run(first: &str, again: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();

@@ -1,5 +1,5 @@
-//! Every command line that the pages, the comments, the messages and the help texts show is one that the program takes: each is
-//! held against the real one. Those of the bridge itself are run where that costs nothing: where there is no configuration.
+//! Every command line in the pages, comments, messages and help texts is accepted by the program: each is parsed with
+//! the real one. Those of the bridge itself also run, where that costs nothing: without a configuration.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a page shows in code: each span, and each line of a block that is for a shell.
+/// The code in a page: each span, and each line of a shell block.
 fn of_page(markdown: &str) -> BTreeSet<String> {
     let (mut found, mut in_shell) = (BTreeSet::new(), false);
     for event in Parser::new(markdown) {
@@ -41,7 +41,7 @@ fn of_page(markdown: &str) -> BTreeSet<String> {
     found
 }
 
-/// What stands between backticks in a text that is no page: a comment, a message, a help text.
+/// What is between backticks in a text that is no page: a comment, a message, a help text.
 fn of_text(text: &str) -> BTreeSet<String> {
     let lines = text.lines().map(|line| {
         let line = line.trim();
@@ -78,7 +78,7 @@ fn files(below: &str, ends: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What takes the place of what a page leaves open.
+/// A value for a placeholder in a page.
 fn filled(word: &str) -> String {
     let word = word.trim_matches(['\'', '[', ']']);
     match word {
@@ -94,7 +94,7 @@ fn command_line(line: &str) -> Vec<String> {
     line.split_whitespace().map(filled).collect()
 }
 
-/// Whether a program takes these arguments. Help and versions are taken.
+/// Whether a program accepts these arguments. `--help` and `--version` count as accepted.
 fn takes(program: &Command, arguments: &[String]) -> Result<(), String> {
     let line = std::iter::once(program.get_name().to_owned()).chain(arguments.iter().cloned());
     match program.clone().try_get_matches_from(line) {
@@ -111,7 +111,7 @@ fn takes(program: &Command, arguments: &[String]) -> Result<(), String> {
     }
 }
 
-/// Whether this is a command's name alone, as pages speak of one, without what it needs.
+/// Whether this is only the name of a command, as pages mention one, without its arguments.
 fn is_name(words: &[String]) -> bool {
     let mut command = footbridge::cli::command_line();
     for word in words {
@@ -123,7 +123,7 @@ fn is_name(words: &[String]) -> bool {
     true
 }
 
-/// Cargo, as far as the pages use it.
+/// The subset of cargo that the pages use.
 fn cargo() -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     let option = |name: &'static str| Arg::new(name).long(name);
@@ -219,7 +219,7 @@ fn testbed_takes(arguments: Vec<String>) -> Result<(), String> {
     takes(&testbed(), &line)
 }
 
-/// Whether any program or subcommand takes this: pages name options without saying again of what.
+/// Whether any program or subcommand accepts this: pages mention options without repeating the command.
 fn something_takes(arguments: &[String]) -> Result<(), String> {
     let bridge = footbridge::cli::command_line();
     let commands = bridge
@@ -239,9 +239,9 @@ fn something_takes(arguments: &[String]) -> Result<(), String> {
         .ok_or("nothing takes this".to_owned())
 }
 
-/// Whether a span or line is a command line, and if it is, whether it is one that is taken.
+/// Whether a span or line is a command line, and if so, whether a program accepts it.
 fn check(shown: &str) -> Option<Result<(), String>> {
-    // `portal add|list|remove` are three.
+    // `portal add|list|remove` stands for three command lines.
     if let Some(word) = command_line(shown)
         .into_iter()
         .find(|word| word.contains('|'))
@@ -354,7 +354,7 @@ fn the_demo_takes_its_options_with_dashes_in_front_and_without() {
     }
 }
 
-/// Where nothing is set up each says what is missing. None of them is misunderstood.
+/// Without a setup each command says what is missing, and none reports wrong arguments.
 #[test]
 fn the_commands_of_the_pages_run() {
     let lines: BTreeSet<String> = PAGES

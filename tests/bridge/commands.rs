@@ -1,5 +1,5 @@
-//! The commands from nothing to a bridge that could run, against a real homeserver and the simulator: what a newcomer
-//! types, and what the files look like afterwards.
+//! The commands from an empty directory to a bridge that could run, against a real homeserver and the simulator: what a
+//! new operator types, and what the files contain afterwards.
 
 use std::{
     fs,
@@ -118,7 +118,7 @@ async fn init_makes_everything_that_run_needs_and_login_makes_no_second_device()
     );
     assert_eq!(status["bridge"], Value::Null);
 
-    // Neither end of this one is there, and `check` says so of both.
+    // Neither end of this portal exists, and `check` reports both.
     let nowhere = format!("#nowhere:{}", synapse.server_name());
     let add = ["portal", "add", &nowhere, "gitter", "org/nope"];
     assert!(stdout(&footbridge(home, &add).await).contains("Added"));
@@ -159,10 +159,13 @@ async fn init_writes_a_configuration_for_a_silo_of_another_kind() {
     assert!(!said.contains("fail"), "{said}");
     let written = fs::read_to_string(home.join("config.toml")).unwrap();
     assert!(written.contains("kind = \"matterbridge\""), "{written}");
-    assert!(sim.calls().values().sum::<u64>() > 0, "it was asked");
+    assert!(
+        sim.calls().values().sum::<u64>() > 0,
+        "the silo was contacted"
+    );
 }
 
-/// The device id in the answer of `device show`, which must have both keys in groups of four.
+/// The device id in the output of `device show`, which must have both keys in groups of four.
 fn device_of(shown: &str) -> String {
     let line = |name: &str| {
         let found = shown.lines().find_map(|line| line.strip_prefix(name));

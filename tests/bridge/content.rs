@@ -1,4 +1,4 @@
-//! What content alone can do to a bridge: break it (C25), or be shown as something else.
+//! What message content alone can do to a bridge: cause a panic (C25), or be displayed as something else.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use footbridge_testbed::{
 use proptest::prelude::*;
 use serde_json::json;
 
-async fn town() -> MultiSiloScenario {
+async fn scene() -> MultiSiloScenario {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
     let plan = MultiSiloOptions::of_one(binary, SimulatorKind::Mattermost);
     MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
@@ -26,42 +26,44 @@ async fn town() -> MultiSiloScenario {
         .unwrap()
 }
 
-async fn wait(town: &MultiSiloScenario, what: &str, is_so: impl Fn() -> bool) {
-    town.wait(what, is_so).await.unwrap();
+async fn wait(scene: &MultiSiloScenario, what: &str, is_so: impl Fn() -> bool) {
+    scene.wait(what, is_so).await.unwrap();
 }
 
 #[tokio::test]
 async fn c25_an_event_that_breaks_the_bridge_is_passed_over_and_counted() {
-    let town = town().await;
-    let room = &town.rooms[0];
-    let pid = town.bridge.pid();
-    town.ann.say(room, "before").await.unwrap();
-    town.ann
+    let scene = scene().await;
+    let room = &scene.rooms[0];
+    let pid = scene.bridge.pid();
+    scene.ann.say(room, "before").await.unwrap();
+    scene
+        .ann
         .send(room, POISON, json!({"body": "x"}))
         .await
         .unwrap();
-    town.ann.say(room, "behind").await.unwrap();
-    wait(&town, "what follows", || {
-        let said = town.sites[0].read();
+    scene.ann.say(room, "behind").await.unwrap();
+    wait(&scene, "what follows", || {
+        let said = scene.sites[0].read();
         said.len() == 2 && said[1].ends_with("behind")
     })
     .await;
-    assert_eq!(town.bridge.pid(), pid, "the bridge goes on");
-    let metrics = town.bridge.metrics().await.unwrap();
+    assert_eq!(scene.bridge.pid(), pid, "the bridge still runs");
+    let metrics = scene.bridge.metrics().await.unwrap();
     let passed = metrics.sum_where("footbridge_skipped_total", "rule", "panic");
     assert_eq!(passed, 1);
     // The same at the next start, and from history.
-    town.bridge.terminate().await.unwrap();
-    town.ann
+    scene.bridge.terminate().await.unwrap();
+    scene
+        .ann
         .send(room, POISON, json!({"body": "x"}))
         .await
         .unwrap();
-    town.ann.say(room, "at last").await.unwrap();
-    town.bridge.start().await.unwrap();
-    wait(&town, "what follows", || town.sites[0].read().len() == 3).await;
+    scene.ann.say(room, "at last").await.unwrap();
+    scene.bridge.start().await.unwrap();
+    wait(&scene, "what follows", || scene.sites[0].read().len() == 3).await;
 }
 
-/// A text without what nobody sees.
+/// A text without invisible characters.
 fn seen(text: &str) -> String {
     let unseen = |c: &char| {
         c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}' | '\u{200d}' | '\u{feff}')
@@ -69,7 +71,7 @@ fn seen(text: &str) -> String {
     text.chars().filter(|c| !unseen(c)).collect()
 }
 
-/// Texts in which anything may be markup. In an address markup is written in percent, so none touches one.
+/// Texts in which anything may be markup. In a URL markup is percent-encoded, so none touches one.
 fn any_text() -> impl Strategy<Value = String> {
     let marks = vec![
         "*",

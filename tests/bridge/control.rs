@@ -1,5 +1,5 @@
-//! Consent and control between a real Synapse and the Gitter simulator: portals made and taken apart in a chat, rooms
-//! that have to agree, people who keep their messages, rooms that move (P14 to P19).
+//! Consent and control between a real Synapse and the Gitter simulator: portals added and removed in chat, rooms that
+//! must consent, people who opt out, rooms that are upgraded (P14 to P19).
 
 mod kills;
 mod moving;
@@ -22,12 +22,12 @@ use crate::matrix::{raw, raw_member};
 const PATIENCE: Duration = Duration::from_secs(90);
 const ADMINS: &str = "users = [\"{ann}\"]\n\n[consent]\ndelay = \"0s\"\noperator = \"Example Org\"\ndisclose_joins = true";
 
-/// A scene whose configured room is encrypted or not, and in which Ann may decide.
+/// A scenario whose configured room is encrypted or not, with Ann as an admin.
 async fn open(encrypted: bool) -> (&'static Synapse, Scenario) {
     open_with(encrypted, ADMINS).await
 }
 
-/// The same, where consents begin after a while.
+/// The same, with a delay before a consent takes effect.
 async fn open_slowly(encrypted: bool) -> (&'static Synapse, Scenario) {
     open_with(encrypted, &ADMINS.replace("\"0s\"", "\"4s\"")).await
 }
@@ -57,7 +57,7 @@ fn channel(scene: &Scenario, uri: &str, admins: &[&str]) -> Room {
     channel
 }
 
-/// A room that no configuration names, which the bridge has entered on Ann's invite.
+/// A room that no configuration names, which the bridge joined on Ann's invite.
 async fn room(scene: &Scenario, encrypted: bool) -> String {
     let invited = [scene.bridge_user.clone()];
     let room = scene
@@ -69,7 +69,7 @@ async fn room(scene: &Scenario, encrypted: bool) -> String {
     room
 }
 
-/// The same, not encrypted and of a version in which its creator can lose power.
+/// The same, not encrypted and of a room version in which its creator can lose power.
 async fn old_room(scene: &Scenario) -> String {
     let invited = [scene.bridge_user.clone()];
     let room = scene.ann.create_old_room(&invited).await.unwrap();
@@ -77,7 +77,7 @@ async fn old_room(scene: &Scenario) -> String {
     room
 }
 
-/// What the bridge says in a room, edits not counted.
+/// The messages of the bridge in a room, without edits.
 fn said(scene: &Scenario, room: &str) -> Vec<String> {
     scene.room_observer.pick(room, |heard| {
         let text = heard.text()?;
@@ -85,7 +85,7 @@ fn said(scene: &Scenario, room: &str) -> Vec<String> {
     })
 }
 
-/// What the bridge says with these words, once it does.
+/// Waits for a message of the bridge with these words.
 async fn hear(scene: &Scenario, room: &str, words: &str) -> String {
     let found = || {
         said(scene, room)
@@ -103,7 +103,7 @@ async fn hear(scene: &Scenario, room: &str, words: &str) -> String {
     found().unwrap()
 }
 
-/// Waits until the bridge has said this so often.
+/// Waits until the bridge has sent this so many times.
 async fn hear_times(scene: &Scenario, room: &str, words: &str, times: usize) {
     let count = || {
         said(scene, room)
@@ -115,7 +115,7 @@ async fn hear_times(scene: &Scenario, room: &str, words: &str, times: usize) {
     waited.unwrap_or_else(|_| panic!("{words:?} {times} times: {:#?}", said(scene, room)));
 }
 
-/// What stands in a channel by the bridge's account.
+/// The posts of the bridge's account in a channel.
 fn posted(scene: &Scenario, channel: &Room) -> Vec<String> {
     let messages = scene.sim.messages(&channel.id);
     let ours = messages
@@ -140,7 +140,7 @@ async fn read(scene: &Scenario, channel: &Room, words: &str) {
     });
 }
 
-/// Asks for a portal; answers the code.
+/// Requests a portal; returns the code.
 async fn ask(scene: &Scenario, room: &str, channel: &Room) -> String {
     let words = format!("!bridge portal add gitter {}", channel.uri);
     scene.ann.say(room, &words).await.unwrap();
@@ -148,7 +148,7 @@ async fn ask(scene: &Scenario, room: &str, channel: &Room) -> String {
     text.split_whitespace().last().unwrap().to_owned()
 }
 
-/// Makes a portal from nothing.
+/// Requests and confirms a portal, and consents where the room is encrypted.
 async fn link(scene: &Scenario, room: &str, channel: &Room, encrypted: bool) {
     let code = ask(scene, room, channel).await;
     scene.sim.say(&channel.id, &scene.mary.id, &code);
@@ -160,7 +160,7 @@ async fn link(scene: &Scenario, room: &str, channel: &Room, encrypted: bool) {
     hear(scene, room, "every message in this room").await;
 }
 
-/// A command line in the bridge's directory.
+/// Runs a command line in the bridge's directory.
 async fn command(scene: &Scenario, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_footbridge"));
     command
@@ -173,9 +173,9 @@ async fn command(scene: &Scenario, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Ann agrees, in the right words, encrypted; nothing else is a consent.
+/// Ann consents with the right words, encrypted; nothing else is a consent.
 async fn agree(scene: &Scenario, room: &str) {
-    // Another destination, and a consent in the clear, are none.
+    // A consent to another channel, and a consent in plaintext, do not count.
     scene
         .ann
         .say(room, "!bridge consent gitter footbridge/elsewhere")
@@ -188,7 +188,7 @@ async fn agree(scene: &Scenario, room: &str) {
         .await
         .unwrap();
     scene.ann.say(room, "!bridge status").await.unwrap();
-    // In a room of its own a named admin is shown every portal: here it is the configured one only.
+    // In a management room a named admin sees every portal: here only the configured one.
     let status = hear(scene, room, "delivered").await;
     assert!(!status.contains("made-in-chat"), "{status}");
 
@@ -227,7 +227,7 @@ async fn begun(scene: &Scenario, room: &str) {
     }
 }
 
-/// A portal with a queue is taken apart: that is dropped, counted, and nothing of it stays.
+/// A portal with pending deliveries is removed: they are dropped and counted, and nothing of them stays.
 async fn take_apart(scene: &Scenario, room: &str, channel: &Room) {
     scene.ann.say(room, "!bridge pause").await.unwrap();
     hear(scene, room, "Paused.").await;
@@ -247,7 +247,7 @@ async fn take_apart(scene: &Scenario, room: &str, channel: &Room) {
     while pending().await < 3 {
         assert!(
             tokio::time::Instant::now() < deadline,
-            "three messages wait"
+            "three messages are pending"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -295,7 +295,7 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
         .say(&channel.id, &scene.mary.id, "waits for the delay");
     begun(&scene, &room).await;
     hear(&scene, &room, "waits for the delay").await;
-    // A new text of what stays here stays as well.
+    // The edit of a message that stays in the room stays too.
     scene
         .ann
         .edit(&room, &early, "said in the delay, corrected")
@@ -312,7 +312,7 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
         .say(&channel.id, &scene.mary.id, "hello from the channel");
     hear(&scene, &room, "hello from the channel").await;
 
-    // The portal lives in the store, and nothing of it is in the configuration.
+    // The portal is in the store, not in the configuration.
     scene.bridge.terminate().await.unwrap();
     scene.bridge.start().await.unwrap();
     scene
@@ -352,7 +352,7 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
     }
 }
 
-/// About trust, about a verification, about a room that is encrypted.
+/// Commands about trust, about a verification, about a room that is encrypted.
 #[tokio::test]
 async fn p15_what_the_homeserver_could_have_written_is_refused() {
     let (_, scene) = open(true).await;
@@ -369,7 +369,10 @@ async fn p15_what_the_homeserver_could_have_written_is_refused() {
     hear_times(&scene, &room, "only when it is said encrypted", 4).await;
     scene.say_in_room().await.unwrap();
     scene.settle(PATIENCE).await.unwrap();
-    assert!(scene.toward_channel().is_clean(), "nothing is held up");
+    assert!(
+        scene.toward_channel().is_clean(),
+        "no message is lost or delayed"
+    );
 }
 
 #[tokio::test]
@@ -379,7 +382,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     let channel = channel(&scene, "footbridge/guarded", &[&scene.tom.id]);
     let words = format!("!bridge portal add gitter {}", channel.uri);
 
-    // Not on the list.
+    // Bob is not on the list of admins.
     let bob = raw_member(synapse, &scene.ann, &room).await;
     let say = async |number: u32, text: &str| {
         let path = format!("rooms/{room}/send/m.room.message/{number}");
@@ -394,7 +397,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     };
     say(1, &words).await;
     hear(&scene, &room, "has not named you").await;
-    // Too little power.
+    // Too low a power level.
     let levels = |ann: u32| {
         json!({"users": {scene.ann.user_id(): ann, scene.bridge_user.clone(): 50}, "state_default": 50,
             "events": {"m.room.power_levels": 40}})
@@ -409,15 +412,15 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     hear(&scene, &room, "is 49, and it takes 50").await;
     scene.ann.say(&room, "!bridge pause").await.unwrap();
     hear_times(&scene, &room, "is 49, and it takes 50", 2).await;
-    // A silo and a channel that are not there; a room that the bridge is not in.
-    // Nobody who lost power can take it back, so Ann rules a room of her own.
+    // A silo and a channel that do not exist; a room that the bridge is not in. Nobody who lost power can restore it,
+    // so Ann creates a room.
     let room = self::room(&scene, false).await;
     scene
         .ann
         .say(&room, "!bridge portal add giter org/room")
         .await
         .unwrap();
-    hear(&scene, &room, "knows no silo `giter`").await;
+    hear(&scene, &room, "No silo `giter` is configured").await;
     scene
         .ann
         .say(&room, "!bridge portal add gitter no/where")
@@ -436,7 +439,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
         .unwrap();
     hear(&scene, &room, "I am not in that room").await;
 
-    // The code is posted by somebody who does not rule the channel, and nothing crosses.
+    // A user without admin rights in the channel posts the code, and nothing is relayed.
     let code = ask(&scene, &room, &channel).await;
     scene.sim.say(&channel.id, &scene.mary.id, &code);
     hear(&scene, &room, "is no admin there").await;
@@ -447,18 +450,18 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     scene.ann.say(&room, "said in time").await.unwrap();
     read(&scene, &channel, "said in time").await;
     assert!(!posted(&scene, &channel).join("\n").contains("too early"));
-    // The room shows where it leads.
+    // The state of the room names the channel.
     let shown = async || {
         let events = synapse.events(&room).await.unwrap();
         events
             .iter()
             .any(|event| event.event_type == "uk.half-shot.bridge")
     };
-    // Without the right to, it does not.
+    // Without the power to write that state, it does not.
     assert!(!shown().await);
-    // Whoever rules the room may stop it without being named, and nobody else.
+    // An admin of the room may remove the portal without being a named admin; nobody else may.
     let carl = raw_member(synapse, &scene.ann, &room).await;
-    // Who is new is told where the room leads.
+    // The bridge tells a new member which channel the room is linked to.
     hear(&scene, &room, "To who is new here").await;
     let path = format!("rooms/{room}/send/m.room.message/9");
     let body = json!({"msgtype": "m.text", "body": "!bridge portal remove"});
@@ -468,7 +471,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     scene.bridge.conservation().await.unwrap();
 }
 
-/// Ann accepts her own identity: without a key nothing is decided, and the answer says which there are.
+/// Ann accepts her own identity: a command without a key decides nothing, and the reply lists the keys.
 async fn trusts_by_key(scene: &Scenario, direct: &str) {
     let trust = format!("!bridge trust {}", scene.ann.user_id());
     scene.ann.say(direct, &trust).await.unwrap();
@@ -552,7 +555,7 @@ async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_ye
     assert_eq!(mark["channel"]["displayname"], "footbridge/direct");
     assert_eq!(mark["bridgebot"], scene.bridge_user);
     trusts_by_key(&scene, &direct).await;
-    // Nobody is heard in the direct message but who gives a command.
+    // In the direct message only the sender of a command gets replies.
     assert!(
         !said(&scene, &direct)
             .join("\n")
@@ -573,7 +576,7 @@ async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_
         scene.say_in_room().await.unwrap();
         scene.say_in_channel();
     }
-    // The wait outlives the process, and a new start is no consent.
+    // The wait continues after a restart, and a restart is no consent.
     scene.bridge.kill().await.unwrap();
     scene.bridge.launch().unwrap();
     scene.ann.say(&room, "!bridge status").await.unwrap();
@@ -603,7 +606,7 @@ async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    // Not even the bridge's absence at the moment makes it cross.
+    // It is not relayed even if the bridge does not run at that moment.
     scene
         .ann
         .say(&room, "said in the delay, and heard after it")
@@ -636,7 +639,7 @@ async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_
 async fn people_keep_their_messages_and_a_pause_keeps_the_queue() {
     let (_, scene) = open(true).await;
     let (room, channel) = (scene.stage.room.clone(), scene.stage.channel.clone());
-    // Paused, across a new start.
+    // Paused, also after a restart.
     scene.ann.say(&room, "!bridge pause").await.unwrap();
     hear(&scene, &room, "Paused.").await;
     for _ in 0..3 {
@@ -657,7 +660,7 @@ async fn people_keep_their_messages_and_a_pause_keeps_the_queue() {
     scene.settle(PATIENCE).await.unwrap();
     assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
 
-    // One message stays here, then all of Ann's, then none.
+    // One message is not relayed, then all of Ann's, then none.
     scene.ann.say(&room, "!nobridge hush-1").await.unwrap();
     scene.ann.say(&room, "!bridge optout").await.unwrap();
     hear(&scene, &room, "is not carried").await;
@@ -666,7 +669,7 @@ async fn people_keep_their_messages_and_a_pause_keeps_the_queue() {
     hear(&scene, &room, "From now on what you write").await;
     scene.ann.say(&room, "heard again").await.unwrap();
     read(&scene, &channel, "heard again").await;
-    // Mary's choice counts in the channel.
+    // Mary's opt-out applies in the channel.
     scene
         .sim
         .say(&channel.id, &scene.mary.id, "!bridge optout everywhere");
@@ -707,7 +710,7 @@ async fn the_command_line_joins_a_room_that_the_configuration_does_not_name() {
     let added = command(&scene, &add).await;
     assert_eq!(added.status.code(), Some(0), "{added:?}");
     scene.bridge.start().await.unwrap();
-    // The operator has agreed by naming it.
+    // The operator has consented by naming the portal.
     scene
         .sim
         .say(&channel.id, &scene.mary.id, "hello to the operator's room");

@@ -1,5 +1,5 @@
-//! One conversation, held with every silo and compared with a text file: what people read in the channel in the end,
-//! and what comes into the room. `FOOTBRIDGE_GOLDEN=rewrite` writes the files anew.
+//! One conversation on every silo, compared with a text file: what people read in the channel at the end, and what
+//! arrives in the room. `FOOTBRIDGE_GOLDEN=rewrite` writes the files anew.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -17,14 +17,14 @@ use footbridge_testbed::multi_silo::UserAction;
 
 use crate::{
     gitter, matterbridge, mattermost,
-    silo_contract::{House, Network},
+    silo_contract::{Network, TestBridge},
 };
 
 /// Formatting of every kind.
 const FORMATTED: &str = "<p>a <strong>b</strong> <em>c</em> <code>d</code> <del>e</del></p>\
     <pre><code class=\"language-rust\">fn x() {}\n</code></pre><blockquote><p>quoted</p></blockquote>\
     <ul><li>one</li><li>two</li></ul><p><a href=\"https://example.org/a\">there</a></p>";
-/// A name that would like to be more than a name.
+/// A display name that contains markup, a mention and control characters.
 const NASTY: &str = "**Bob** @all\u{202e}\n<b>";
 
 fn post(body: Body, style: Style, reply_to: Option<&str>, thread: Option<&str>) -> Action {
@@ -40,7 +40,7 @@ fn plain(text: &str, style: Style) -> Action {
     post(Body::plain(text), style, None, None)
 }
 
-/// What is said and done in the room, in this order, each after the one before has been delivered.
+/// The actions in the room, in this order, each after the one before was delivered.
 fn in_the_room() -> Vec<(&'static str, &'static str, Action)> {
     let formatted = body_from_html(FORMATTED, Dialect::Matrix);
     let target = |id: &str| RemoteId::from(id);
@@ -110,12 +110,12 @@ fn in_the_room() -> Vec<(&'static str, &'static str, Action)> {
     ]
 }
 
-/// What is said and done in the channel; what the network does not know is left out, and named.
-async fn in_the_channel(network: &dyn Network, house: &House, out: &mut String) {
+/// The actions in the channel; those that the network does not have are left out, and named in the output.
+async fn in_the_channel(network: &dyn Network, bridge: &TestBridge, out: &mut String) {
     let first = network.say("good **morning** `x` @ann @room <b>");
-    hear(house, out, "says something").await;
+    hear(bridge, out, "says something").await;
     let second = network.say("```rust\nfn x() {}\n```");
-    hear(house, out, "says something in code").await;
+    hear(bridge, out, "says something in code").await;
     let acts = [
         ("does something", UserAction::Emote("waves")),
         ("answers", UserAction::Reply(&first, "an answer")),
@@ -130,19 +130,19 @@ async fn in_the_channel(network: &dyn Network, house: &House, out: &mut String) 
     ];
     for (what, act) in acts {
         if network.act(act).is_some() {
-            hear(house, out, what).await;
+            hear(bridge, out, what).await;
         } else {
             writeln!(out, "- {what}: cannot be done or is not told there").unwrap();
         }
     }
 }
 
-async fn hear(house: &House, out: &mut String, what: &str) {
-    let heard = house.heard(1).await.remove(0);
+async fn hear(bridge: &TestBridge, out: &mut String, what: &str) {
+    let heard = bridge.heard(1).await.remove(0);
     writeln!(out, "- {what}: {}", told(&heard)).unwrap();
 }
 
-/// A message as the room gets it, apart from what only the room knows.
+/// A message as the room gets it, without what only the room knows.
 fn told(message: &Message) -> String {
     let who = &message.sender.name;
     match &message.action {
@@ -174,7 +174,7 @@ fn told(message: &Message) -> String {
     }
 }
 
-/// Moments in words, without the moment.
+/// The text with its times replaced.
 fn timeless(text: &str) -> String {
     let is_digit = |c: char| c.is_ascii_digit();
     let mut out = String::new();
@@ -191,21 +191,21 @@ fn timeless(text: &str) -> String {
     out
 }
 
-/// Holds the conversation, and compares.
+/// Runs the conversation, and compares.
 async fn hold(network: &dyn Network, kind: &SiloKind) {
     let name = kind.word;
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     for (event, who, action) in in_the_room() {
-        house.happens_by(event, who, action).await;
-        house.deliver().await;
+        bridge.happens_by(event, who, action).await;
+        bridge.deliver().await;
     }
     let mut out = "In the channel people read:\n".to_owned();
     for line in network.read() {
         writeln!(out, "- {}", line.replace('\n', "\n  ")).unwrap();
     }
     out.push_str("\nIn the channel somebody ..., and into the room comes:\n");
-    in_the_channel(network, &house, &mut out).await;
-    house.hears_nothing_more().await;
+    in_the_channel(network, &bridge, &mut out).await;
+    bridge.hears_nothing_more().await;
     let seen = timeless(&out);
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/bridge/golden")
@@ -221,7 +221,7 @@ async fn hold(network: &dyn Network, kind: &SiloKind) {
 #[tokio::test]
 async fn a_conversation_with_gitter() {
     hold(
-        &gitter::Ground::realtime().await,
+        &gitter::Fixture::realtime().await,
         &footbridge_silo::gitter::KIND,
     )
     .await;
@@ -230,7 +230,7 @@ async fn a_conversation_with_gitter() {
 #[tokio::test]
 async fn a_conversation_with_matterbridge() {
     hold(
-        &matterbridge::Ground::new().await,
+        &matterbridge::Fixture::new().await,
         &footbridge_silo::matterbridge::KIND,
     )
     .await;
@@ -239,18 +239,18 @@ async fn a_conversation_with_matterbridge() {
 #[tokio::test]
 async fn a_conversation_with_mattermost() {
     let kind = &footbridge_silo::mattermost::KIND;
-    hold(&mattermost::Ground::new().await, kind).await;
+    hold(&mattermost::Fixture::new().await, kind).await;
 }
 
-/// What the tables say of edits, deletions and threads is what happens.
+/// Edits, deletions and threads work as the silo's capability table says.
 async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     for (event, words) in [("$1", "first"), ("$2", "second")] {
-        house.said(event, words).await;
+        bridge.said(event, words).await;
     }
     let target = RemoteId::from;
     let (body, style) = (Body::plain("changed"), Style::Text);
-    house.deliver().await;
+    bridge.deliver().await;
     let acts = [
         (
             Feature::Edit,
@@ -284,8 +284,8 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
     ];
     for (number, (what, sign, action)) in acts.into_iter().enumerate() {
         let before = network.read();
-        house.happens(&format!("$act{number}"), action).await;
-        house.deliver().await;
+        bridge.happens(&format!("$act{number}"), action).await;
+        bridge.deliver().await;
         let after = network.read();
         let more = after.len().cast_signed() - before.len().cast_signed();
         let shown = after.iter().any(|line| line.contains(sign));
@@ -301,12 +301,12 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
         };
         assert!(is_so, "{what:?} to the channel: {after:?}");
     }
-    comes_back_as_the_table_says(network, &house, kind).await;
+    comes_back_as_the_table_says(network, &bridge, kind).await;
 }
 
-async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind: &SiloKind) {
+async fn comes_back_as_the_table_says(network: &dyn Network, bridge: &TestBridge, kind: &SiloKind) {
     let (first, second) = (network.say("one"), network.say("two"));
-    house.heard(2).await;
+    bridge.heard(2).await;
     let acts = [
         (Feature::Edit, UserAction::Edit(&first, "changed")),
         (Feature::Deletion, UserAction::Delete(&second)),
@@ -324,10 +324,10 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
             continue;
         }
         if matches!(crossing, Support::No(_)) {
-            house.hears_nothing_more().await;
+            bridge.hears_nothing_more().await;
             continue;
         }
-        let Message { action, files, .. } = house.heard(1).await.remove(0);
+        let Message { action, files, .. } = bridge.heard(1).await.remove(0);
         let whole = match (what, &action) {
             (Feature::Edit, Action::Edit { .. })
             | (Feature::Deletion, Action::Delete { .. })
@@ -349,20 +349,20 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
 #[tokio::test]
 async fn what_crosses_is_as_the_tables_say() {
     is_as_the_table_says(
-        &gitter::Ground::realtime().await,
+        &gitter::Fixture::realtime().await,
         &footbridge_silo::gitter::KIND,
     )
     .await;
     let kind = &footbridge_silo::mattermost::KIND;
-    is_as_the_table_says(&mattermost::Ground::new().await, kind).await;
+    is_as_the_table_says(&mattermost::Fixture::new().await, kind).await;
     is_as_the_table_says(
-        &matterbridge::Ground::new().await,
+        &matterbridge::Fixture::new().await,
         &footbridge_silo::matterbridge::KIND,
     )
     .await;
 }
 
-/// The page of each silo shows its table between two marks.
+/// The page of each silo shows its table between two markers.
 #[test]
 fn the_pages_of_the_silos_show_their_tables() {
     let rewrites = std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite");

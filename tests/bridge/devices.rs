@@ -1,5 +1,5 @@
-//! `footbridge device verify`, `device reset` and `logout`, with the whole program: what becomes of the device, and that
-//! no message is lost or doubled by it.
+//! `footbridge device verify`, `device reset` and `logout`, with the whole program: what happens to the device, and
+//! that no message is lost or duplicated.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -30,7 +30,7 @@ async fn device(scene: &Scenario) -> String {
     line.unwrap().split_whitespace().last().unwrap().to_owned()
 }
 
-/// The ids of the account's devices, asked with a session of its own.
+/// The ids of the account's devices, requested with a separate session.
 async fn devices(synapse: &Synapse, scene: &Scenario) -> Vec<String> {
     let http = footbridge_core::http_client::client().unwrap();
     let address = format!("{}/_matrix/client/v3", synapse.url());
@@ -46,13 +46,13 @@ async fn devices(synapse: &Synapse, scene: &Scenario) -> Vec<String> {
     let list = http.get(format!("{address}/devices")).bearer_auth(token);
     let list: Value = list.send().await.unwrap().json().await.unwrap();
     let list = list["devices"].as_array().unwrap().iter();
-    // Others than those of the bridge have no name, or another.
+    // Devices that are not the bridge's have no name, or another one.
     let ours = list.filter(|device| device["display_name"] == "Footbridge");
     let ids = ours.map(|device| device["device_id"].as_str().unwrap().to_owned());
     ids.collect()
 }
 
-/// Somebody logs this device out.
+/// Logs this device out.
 async fn log_out(synapse: &Synapse, scene: &Scenario, device: &str) {
     let http = footbridge_core::http_client::client().unwrap();
     let address = format!("{}/_matrix/client/v3", synapse.url());
@@ -90,17 +90,17 @@ async fn judge(scene: &Scenario) {
 async fn p13_a_reset_makes_another_device_and_loses_and_doubles_nothing() {
     let (synapse, scene) = scene().await;
     let first = device(&scene).await;
-    // A send that happened, and of which nobody wrote down that it had.
+    // A send that happened, but is not recorded as done.
     scene.bridge.kill().await.unwrap();
     scene.say_in_channel();
     scene.bridge.launch_armed("perform.after:1").unwrap();
     death(&scene).await;
-    // What waits on both sides: of the first the keys come to the old device only.
+    // Messages pending on both sides: the room keys of the room's messages go to the old device only.
     for _ in 0..3 {
         scene.say_in_room().await.unwrap();
         scene.say_in_channel();
     }
-    // A kill in the middle, which a login finishes.
+    // A kill in the middle, which a login completes.
     let died = scene
         .bridge
         .output_armed(&["device", "reset"], "device.replaced")
@@ -119,7 +119,7 @@ async fn p13_a_reset_makes_another_device_and_loses_and_doubles_nothing() {
     scene.bridge.start().await.unwrap();
     judge(&scene).await;
 
-    // And once more in one go, under way.
+    // And once more without a kill, with messages under way.
     scene.bridge.terminate().await.unwrap();
     scene.say_in_room().await.unwrap();
     scene.say_in_channel();
@@ -178,7 +178,7 @@ async fn logout_says_what_stays_and_a_login_goes_on() {
     judge(&scene).await;
 }
 
-/// `device verify` on a terminal of its own.
+/// `device verify` on its own terminal.
 struct Terminal {
     child: tokio::process::Child,
     read: String,
@@ -206,7 +206,7 @@ impl Terminal {
         }
     }
 
-    /// Reads for a moment.
+    /// Reads what arrives within a short time.
     async fn read(&mut self) -> &str {
         let mut bytes = [0; 4096];
         let stdout = self.child.stdout.as_mut().unwrap();
@@ -236,7 +236,7 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
         .bridge
         .configure_admin(&format!("users = [\"{ann}\"]"))
         .unwrap();
-    // While the bridge runs it says what to do instead; and without a terminal nobody could compare.
+    // While the bridge runs the command says what to do instead; without a terminal nobody could compare.
     let (code, _) = scene
         .bridge
         .output(&["device", "verify", &ann])
@@ -280,7 +280,7 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
         assert_eq!(code, Some(wanted), "{}", terminal.read);
         let is_verified = async || scene.ann.has_verified(&bridge).await.unwrap();
         if word == "yes" {
-            // The last of it may still be on its way to her client.
+            // The last message of the verification may still be on its way to her client.
             let told = async {
                 while !is_verified().await {
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -296,7 +296,7 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
     judge(&scene).await;
 }
 
-/// What the bridge has said to Ann in the direct room.
+/// The messages of the bridge to Ann in the direct room.
 fn told(scene: &Scenario) -> Vec<String> {
     let said = scene.room_observer.pick(&any_room(scene), |heard| {
         let seen = &heard.seen;
@@ -306,7 +306,7 @@ fn told(scene: &Scenario) -> Vec<String> {
     said.into_iter().collect()
 }
 
-/// Waits until the bridge says so, after so much else.
+/// Waits until the bridge says so, after this many other messages.
 async fn until_told(scene: &Scenario, known: usize, wanted: impl Fn(&str) -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -332,7 +332,7 @@ async fn p08_a_client_asks_while_the_bridge_runs_and_its_admin_answers_in_the_ch
         let known = told(&scene).len();
         let flow = scene.ann.ask_to_verify(&bridge).await.unwrap();
         let room = any_room(&scene);
-        // Nothing begins before somebody says so.
+        // Nothing begins before Ann confirms it.
         until_told(&scene, known, |text| {
             text.contains("`!bridge verify` here to begin")
         })
@@ -392,7 +392,7 @@ fn any_room(scene: &Scenario) -> String {
         .unwrap_or_default()
 }
 
-/// Waits until Ann is asked; her ear syncs.
+/// Waits until Ann is asked; her room observer syncs.
 async fn asked(scene: &Scenario, terminal: &mut Terminal, known: usize) -> String {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {

@@ -1,5 +1,5 @@
-//! `config.toml.example` is the documentation of the options: it loads as it is, names every key, and the defaults
-//! it shows are those of the code.
+//! `config.toml.example` is the documentation of the options: it loads as it is, names every key, and shows the
+//! defaults of the code.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -9,7 +9,7 @@ fn example() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml.example")).unwrap()
 }
 
-/// The example with the media gateway, whose other keys mean nothing without it.
+/// The example with the media gateway, whose other keys have no effect without it.
 fn example_with_links() -> String {
     example().replace("# public_url = ", "public_url = ")
 }
@@ -23,7 +23,7 @@ fn load(directory: &Path, text: &str) -> Config {
     Config::load(&path).unwrap_or_else(|report| panic!("{report}"))
 }
 
-/// `#key = value`: a default that is shown. Prose has a space behind the `#`.
+/// `#key = value`: a default that is shown. Prose has a space after the `#`.
 fn shown_default(line: &str) -> Option<&str> {
     let rest = line.strip_prefix('#')?;
     rest.starts_with(|c: char| c.is_ascii_lowercase())
@@ -31,7 +31,7 @@ fn shown_default(line: &str) -> Option<&str> {
 }
 
 fn settings(config: &Config) -> [String; 8] {
-    // The portals without the places in the file, which differ between two texts.
+    // The portals without their positions in the file, which differ between two texts.
     let portals: Vec<_> = config
         .portals
         .iter()
@@ -174,7 +174,7 @@ fn every_key_stands_in_the_example_below_its_table() {
     }
 }
 
-/// Who takes the comment marks away must not write anything twice.
+/// An operator who removes the comment marks must not get a key twice.
 #[test]
 fn no_option_of_a_section_stands_in_the_example_twice() {
     let example = example();

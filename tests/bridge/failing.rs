@@ -1,5 +1,5 @@
-//! Failures on a real store with an outlet that does what the test tells it: what is tried how often, who is to
-//! blame, what people are told, and what they can do about it (D22, D23).
+//! Failures on a real store with an outlet that does what the test says: how often a step is tried, what is to blame,
+//! which notices people get, and what they can do about it (D22, D23).
 
 use std::{
     path::Path,
@@ -23,7 +23,7 @@ use footbridge_store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lanes::{Bench, LONG, Next, Wall, edit, not_now, post};
+use crate::lanes::{Bench, FakeOutlet, LONG, Next, edit, not_now, post};
 
 const DAYS: Duration = Duration::from_hours(10 * 24);
 
@@ -73,7 +73,7 @@ async fn bench(directory: &Path, messages: &[&str]) -> Bench {
     bench
 }
 
-/// Sides that never answer.
+/// Sides that never respond.
 struct Nowhere;
 
 fn silence<T>() -> Result<T, BackendError> {
@@ -112,8 +112,8 @@ impl Backend for Nowhere {
 }
 
 impl Bench {
-    /// What the room shows of the bridge's own words.
-    async fn told(&self, room: &Arc<Wall>) -> Vec<String> {
+    /// The bridge's own messages in the room.
+    async fn told(&self, room: &Arc<FakeOutlet>) -> Vec<String> {
         self.run_toward(Side::Matrix, room, LONG).await;
         room.texts()
     }
@@ -136,7 +136,7 @@ impl Bench {
         self.hear_payload(event_id, None, payload).await;
     }
 
-    /// Lets the bridge answer what was asked.
+    /// Lets the bridge reply to the pending commands.
     async fn answer(&self) {
         let stop = CancellationToken::new();
         let control = Control {
@@ -171,13 +171,13 @@ async fn d23_what_looks_refused_is_tried_a_few_times_and_then_the_next_proceeds(
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["poison", "good"]).await;
     let script = (0..3).map(|_| Next::Fail(rejected())).collect();
-    let wall = Wall::new(true, script);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["good"]);
+    let outlet = FakeOutlet::new(true, script);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["good"]);
     assert_eq!(
-        wall.keys.lock().unwrap().len(),
+        outlet.keys.lock().unwrap().len(),
         4,
-        "three tries and the next"
+        "three attempts and the next message"
     );
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked), (1, 1));
@@ -189,7 +189,7 @@ async fn d23_what_looks_refused_is_tried_a_few_times_and_then_the_next_proceeds(
 async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one"]).await;
-    // The other lane's outlet stands for the same side.
+    // The other lane's outlet belongs to the same side.
     bench
         .store
         .accept(
@@ -208,9 +208,9 @@ async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
         )
         .await
         .unwrap();
-    let (here, there) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
-    for wall in [&here, &there] {
-        *wall.always.lock().unwrap() = Some(rejected);
+    let (here, there) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
+    for outlet in [&here, &there] {
+        *outlet.always.lock().unwrap() = Some(rejected);
     }
     tokio::join!(
         bench.run(&here, LONG),
@@ -220,9 +220,9 @@ async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
     let failed = bench.tally(Side::Silo).await.failed + bench.tally(Side::Matrix).await.failed;
     assert!(
         failed <= 1,
-        "at most one before the other lane was heard of"
+        "at most one before the other lane made an attempt"
     );
-    // The other one works again: now it is the message.
+    // The other lane works again: now the message is to blame.
     *there.always.lock().unwrap() = None;
     bench.hear("$two", post("two")).await;
     tokio::join!(
@@ -237,22 +237,22 @@ async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
 async fn d23_a_message_that_fails_while_its_side_is_well_ends_after_the_limit() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["poison", "good"]).await;
-    let wall = Wall::new(true, vec![]);
-    *wall.always.lock().unwrap() = Some(troubled);
+    let outlet = FakeOutlet::new(true, vec![]);
+    *outlet.always.lock().unwrap() = Some(troubled);
     let began = tokio::time::Instant::now();
     let watch = async {
         while bench.tally(Side::Silo).await.failed == 0 {
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
-        *wall.always.lock().unwrap() = None;
+        *outlet.always.lock().unwrap() = None;
     };
-    tokio::join!(bench.run(&wall, DAYS), watch);
+    tokio::join!(bench.run(&outlet, DAYS), watch);
     assert!(
         began.elapsed() >= bench.limits.give_up,
         "{:?}",
         began.elapsed()
     );
-    assert_eq!(wall.texts(), ["good"]);
+    assert_eq!(outlet.texts(), ["good"]);
     bench.balance().await;
 }
 
@@ -262,16 +262,17 @@ async fn d23_neither_an_outage_nor_a_rate_limit_costs_a_message() {
         let home = tempfile::tempdir().unwrap();
         let mut bench = bench(home.path(), &["one", "two"]).await;
         bench.limits.give_up = Duration::from_mins(10);
-        let wall = Wall::new(true, vec![]);
-        *wall.always.lock().unwrap() = Some(fault);
-        // A rate limit is one even while everything else is answered.
-        wall.answers
+        let outlet = FakeOutlet::new(true, vec![]);
+        *outlet.always.lock().unwrap() = Some(fault);
+        // A rate limit counts as one even while the side answers everything else.
+        outlet
+            .answers
             .store(fault().kind() == "slowed", Ordering::Relaxed);
-        bench.run(&wall, 5 * bench.limits.give_up).await;
+        bench.run(&outlet, 5 * bench.limits.give_up).await;
         assert_eq!(bench.tally(Side::Silo).await.pending, 2);
-        *wall.always.lock().unwrap() = None;
-        bench.run(&wall, LONG).await;
-        assert_eq!(wall.texts(), ["one", "two"]);
+        *outlet.always.lock().unwrap() = None;
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.texts(), ["one", "two"]);
     }
 }
 
@@ -282,20 +283,20 @@ async fn d23_what_may_have_arrived_is_looked_for_before_it_is_given_up() {
     let mut there = bench(home.path(), &["there"]).await;
     there.limits.give_up = Duration::from_millis(1);
     let script = vec![Next::Fail(unknown()), Next::WorkThenFail(unknown())];
-    let wall = Wall::new(false, script);
-    there.run(&wall, LONG).await;
+    let outlet = FakeOutlet::new(false, script);
+    there.run(&outlet, LONG).await;
     let tally = there.tally(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed), (1, 0));
-    assert_eq!(wall.texts(), ["there"]);
+    assert_eq!(outlet.texts(), ["there"]);
 
     let home = tempfile::tempdir().unwrap();
     let mut lost = bench(home.path(), &["lost"]).await;
     lost.limits.give_up = Duration::from_millis(1);
     let script = vec![Next::Fail(unknown()), Next::Fail(unknown())];
-    let wall = Wall::new(false, script);
-    lost.run(&wall, LONG).await;
+    let outlet = FakeOutlet::new(false, script);
+    lost.run(&outlet, LONG).await;
     assert_eq!(lost.tally(Side::Silo).await.failed, 1);
-    assert!(wall.texts().is_empty());
+    assert!(outlet.texts().is_empty());
     let unknown = lost
         .store
         .unknown_outcomes(&lost.portal.channel)
@@ -308,10 +309,10 @@ async fn d23_what_may_have_arrived_is_looked_for_before_it_is_given_up() {
 async fn d04_a_look_that_fails_leaves_the_doubt() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["once"]).await;
-    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
-    *wall.blind.lock().unwrap() = (0..3).map(|_| not_now(Outcome::NotDone)).collect();
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["once"]);
+    let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    *outlet.blind.lock().unwrap() = (0..3).map(|_| not_now(Outcome::NotDone)).collect();
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["once"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
 }
 
@@ -319,39 +320,39 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
 async fn d22_who_asks_to_be_asked_again_at_once_is_asked_once_a_second() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one"]).await;
-    let wall = Wall::new(true, vec![]);
-    *wall.always.lock().unwrap() = Some(hurried);
-    bench.run(&wall, Duration::from_secs(30)).await;
-    let tries = wall.keys().len();
+    let outlet = FakeOutlet::new(true, vec![]);
+    *outlet.always.lock().unwrap() = Some(hurried);
+    bench.run(&outlet, Duration::from_secs(30)).await;
+    let tries = outlet.keys().len();
     assert!((10..40).contains(&tries), "{tries}");
-    *wall.always.lock().unwrap() = None;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["one"]);
+    *outlet.always.lock().unwrap() = None;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["one"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one", "two"]).await;
-    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
-    *wall.always.lock().unwrap() = Some(closed);
-    bench.run(&wall, LONG).await;
-    // No storm: within the hour, once a minute or so.
-    let tries = wall.keys.lock().unwrap().len();
+    let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
+    *outlet.always.lock().unwrap() = Some(closed);
+    bench.run(&outlet, LONG).await;
+    // No flood of attempts: within the hour, about one a minute.
+    let tries = outlet.keys.lock().unwrap().len();
     assert!((20..240).contains(&tries), "{tries}");
     let told = bench.told(&room).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("cannot write to the wall channel: banned"));
     assert!(bench.tally(Side::Silo).await.closed_since.is_some());
 
-    // As after a restart: what is known of the lane stands in the store.
+    // As after a restart: the store remembers what is known of the lane.
     let bench = Bench {
         health: OutletHealth::default(),
         ..bench
     };
-    *wall.always.lock().unwrap() = None;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["one", "two"]);
+    *outlet.always.lock().unwrap() = None;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["one", "two"]);
     assert_eq!(
         bench.told(&room).await,
         ["✅ The bridge can write to the wall channel again."]
@@ -364,9 +365,9 @@ async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
 async fn d22_what_waits_too_long_for_a_closed_place_ends_with_one_notice_for_all() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one", "two", "three"]).await;
-    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
-    *wall.always.lock().unwrap() = Some(closed);
-    bench.run(&wall, DAYS).await;
+    let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
+    *outlet.always.lock().unwrap() = Some(closed);
+    bench.run(&outlet, DAYS).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked, tally.pending), (3, 3, 0));
     let told = bench.told(&room).await;
@@ -379,15 +380,15 @@ async fn d22_what_waits_too_long_for_a_closed_place_ends_with_one_notice_for_all
 async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one"]).await;
-    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
-    *wall.always.lock().unwrap() = Some(|| SendError::SignedOut {
+    let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
+    *outlet.always.lock().unwrap() = Some(|| SendError::SignedOut {
         reason: "the token was revoked".into(),
     });
-    assert_eq!(bench.run(&wall, LONG).await, LaneEnd::SignedOut);
+    assert_eq!(bench.run(&outlet, LONG).await, LaneEnd::SignedOut);
     assert!(bench.told(&room).await[0].contains("the token was revoked"));
-    *wall.always.lock().unwrap() = None;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["one"]);
+    *outlet.always.lock().unwrap() = None;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["one"]);
     assert!(bench.told(&room).await[0].contains("again"));
 }
 
@@ -395,17 +396,17 @@ async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
 async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["too long"]).await;
-    let wall = Wall::new(true, vec![Next::Fail(refused())]);
-    bench.run(&wall, LONG).await;
+    let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
+    bench.run(&outlet, LONG).await;
     bench.hear("$e", edit("$too long", "shorter")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked), (1, 1));
     assert_eq!(tally.skipped, [("edit-included".to_owned(), 1)]);
     bench.ask("$q", "retry", Some("$too long"), "@a:x").await;
     bench.answer().await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["shorter"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["shorter"]);
     assert_eq!(bench.tally(Side::Silo).await.failed, 0);
     bench.balance().await;
 }
@@ -414,9 +415,9 @@ async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text()
 async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["too long"]).await;
-    let wall = Wall::new(true, vec![Next::Fail(refused())]);
-    bench.run(&wall, LONG).await;
-    // As earlier versions left it.
+    let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
+    bench.run(&outlet, LONG).await;
+    // As earlier versions left it in the store.
     let (store, room) = (&bench.store, &bench.portal.room);
     let opted = store.opt_out(room, "@a:x", Scope::Here, |_, _| false, bench.clock.now());
     assert_eq!(opted.await.unwrap(), 0);
@@ -436,22 +437,22 @@ async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
     let payload = Payload::Command(moderator.to_bytes().unwrap());
     bench.hear_payload("$q", None, payload).await;
     bench.answer().await;
-    let told = bench.told(&Wall::new(true, vec![])).await;
+    let told = bench.told(&FakeOutlet::new(true, vec![])).await;
     let answer = "Its author keeps here what they write (`!bridge optout`).";
     assert!(told.iter().any(|text| text == answer), "{told:?}");
-    bench.run(&wall, LONG).await;
-    assert!(wall.texts().is_empty());
+    bench.run(&outlet, LONG).await;
+    assert!(outlet.texts().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["a", "b", "c"]).await;
-    let (wall, room) = (
-        Wall::new(true, (0..3).map(|_| Next::Fail(refused())).collect()),
-        Wall::new(true, vec![]),
+    let (outlet, room) = (
+        FakeOutlet::new(true, (0..3).map(|_| Next::Fail(refused())).collect()),
+        FakeOutlet::new(true, vec![]),
     );
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let told = bench.told(&room).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
@@ -459,7 +460,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
         "{told:?}"
     );
 
-    // As a reply to the notice, by somebody else: no.
+    // As a reply to the notice, by another user: refused.
     bench.ask("$q1", "retry", Some("wall-0"), "@b:x").await;
     bench.answer().await;
     let told = bench.told(&room).await;
@@ -477,8 +478,8 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
     );
     assert_eq!(told[2], "Trying 3 messages again.");
 
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["a", "b", "c"], "in their order");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["a", "b", "c"], "in their order");
     let told = bench.told(&room).await;
     assert_eq!(
         told[0],
@@ -494,13 +495,13 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
 async fn a_retry_that_fails_again_turns_the_notice_back() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["a"]).await;
-    let room = Wall::new(true, vec![]);
-    let wall = Wall::new(true, vec![Next::Fail(refused()), Next::Fail(refused())]);
-    bench.run(&wall, LONG).await;
+    let room = FakeOutlet::new(true, vec![]);
+    let outlet = FakeOutlet::new(true, vec![Next::Fail(refused()), Next::Fail(refused())]);
+    bench.run(&outlet, LONG).await;
     bench.told(&room).await;
     bench.ask("$q", "retry", Some("$a"), "@a:x").await;
     bench.answer().await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let told = bench.told(&room).await;
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].starts_with("⚠ A message from here"), "{told:?}");
@@ -524,7 +525,7 @@ async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_n
             .await
             .unwrap()
         else {
-            panic!("something is owed")
+            panic!("a delivery is due")
         };
         let how = Undelivered::Failed {
             kind: "refused",
@@ -538,10 +539,10 @@ async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_n
             .await
             .unwrap();
     }
-    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
+    let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
     for _ in 0..2 {
         let bench = Bench::open(home.path()).await;
-        bench.run(&wall, Duration::from_secs(1)).await;
+        bench.run(&outlet, Duration::from_secs(1)).await;
         assert_eq!(bench.told(&room).await.len(), 1);
         bench.balance().await;
     }
@@ -550,14 +551,14 @@ async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_n
 #[tokio::test(start_paused = true)]
 async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
     let home = tempfile::tempdir().unwrap();
-    let wall = Wall::new(true, vec![Next::Fail(refused())]);
-    let room = Wall::new(true, vec![]);
+    let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
+    let room = FakeOutlet::new(true, vec![]);
     {
         let bench = bench(home.path(), &["a"]).await;
-        bench.run(&wall, LONG).await;
+        bench.run(&outlet, LONG).await;
         bench.told(&room).await;
         bench.ask("$q", "retry", Some("$a"), "@a:x").await;
-        // As control does it, up to the moment of the kill.
+        // What control does, up to the moment of the kill.
         let about = bench
             .store
             .parked_deliveries_of(&bench.portal.room, &"$a".into())
@@ -568,8 +569,8 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
     let bench = Bench::open(home.path()).await;
     bench.answer().await;
     bench.answer().await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["a"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["a"]);
     let told = bench.told(&room).await;
     assert_eq!(
         told,
@@ -585,9 +586,9 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
 async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["a"]).await;
-    let room = Wall::new(true, vec![]);
-    let wall = Wall::new(true, vec![Next::Fail(refused())]);
-    bench.run(&wall, LONG).await;
+    let room = FakeOutlet::new(true, vec![]);
+    let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
+    bench.run(&outlet, LONG).await;
     bench
         .hear(
             "$d",
@@ -596,13 +597,13 @@ async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
             },
         )
         .await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert_eq!(bench.tally(Side::Silo).await.parked, 0);
     bench.ask("$q", "retry", Some("$a"), "@a:x").await;
     bench.answer().await;
     let told = bench.told(&room).await;
     assert!(told[1].contains("not kept any more"), "{told:?}");
-    assert!(wall.texts().is_empty());
+    assert!(outlet.texts().is_empty());
     bench.balance().await;
 }
 
@@ -610,9 +611,9 @@ async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
 async fn why_tells_each_state() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["sent", "failed"]).await;
-    let room = Wall::new(true, vec![]);
-    let wall = Wall::new(true, vec![Next::Work, Next::Fail(refused())]);
-    bench.run(&wall, LONG).await;
+    let room = FakeOutlet::new(true, vec![]);
+    let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Fail(refused())]);
+    bench.run(&outlet, LONG).await;
     bench.hear("$pending1", post("p")).await;
     bench.hear("$pending2", post("p")).await;
     bench

@@ -1,5 +1,5 @@
-//! The most telling rows of the fault rig, as small as they are still worth something. The tool `faults` runs all of
-//! them, at any size.
+//! The most telling rows of the fault scenarios, at the smallest useful size. The tool `faults` runs all of them, at
+//! any size.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ async fn context() -> Context<'static> {
 }
 
 fn is_good(outcome: Outcome) {
-    assert!(outcome.injections > 0, "nothing was harmed");
+    assert!(outcome.injections > 0, "no fault was injected");
     let parts = outcome.parts().map(|parts| parts.to_string());
     assert!(
         outcome.is_good(),
@@ -35,7 +35,7 @@ pub async fn passes(id: &str) {
     is_good((row.run)(&context().await).await.unwrap());
 }
 
-/// The quicker ones of the rows that every silo knows.
+/// The quicker rows among those that every silo has.
 async fn passes_on(silo: &str) {
     for id in ["F01", "F03", "F04", "F12", "F34"] {
         let kind = silos::kind(silo).unwrap();

@@ -1,4 +1,4 @@
-//! The contract of silos, and what is Gitter's own, against the simulator.
+//! The silo contract, and Gitter's own behaviour, against the simulator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,12 +20,12 @@ use footbridge_testbed::{
     multi_silo::{Actor, UserAction},
 };
 
-use crate::silo_contract::{self as contract, House, Network, post, text};
+use crate::silo_contract::{self as contract, Network, TestBridge, post, text};
 
 pub const WRITE: &str = "POST /rooms/:id/chatMessages";
 
-/// A simulated Gitter with one room and two people; the bridge has an account of its own.
-pub struct Ground {
+/// A simulated Gitter with one room and two people; the bridge has its own account.
+pub struct Fixture {
     pub sim: GitterSim,
     pub bridge: User,
     pub bob: User,
@@ -33,11 +33,11 @@ pub struct Ground {
     pub feed: Feed,
     pub audit: Duration,
     pub overlap: Duration,
-    /// Where its feed is, if not at the simulator's own door.
-    pub door: Option<std::net::SocketAddr>,
+    /// The address of its feed, if not the simulator's own.
+    pub proxy_address: Option<std::net::SocketAddr>,
 }
 
-impl Ground {
+impl Fixture {
     pub async fn with(options: Options, feed: Feed) -> Self {
         let sim = GitterSim::start(options).await.unwrap();
         let bridge = sim.add_user("bridge", "Bridge");
@@ -55,7 +55,7 @@ impl Ground {
             feed,
             audit: Duration::from_mins(5),
             overlap: Duration::from_secs(10),
-            door: None,
+            proxy_address: None,
         }
     }
 
@@ -82,18 +82,18 @@ impl Ground {
     }
 }
 
-impl Ground {
-    /// The same address, but by way of the door.
-    fn through_door(&self, address: &str) -> url::Url {
+impl Fixture {
+    /// The same URL, but with the address in `proxy_address`.
+    fn via_proxy(&self, address: &str) -> url::Url {
         let mut url: url::Url = address.parse().unwrap();
-        if let Some(door) = self.door {
-            url.set_port(Some(door.port())).unwrap();
+        if let Some(proxy_address) = self.proxy_address {
+            url.set_port(Some(proxy_address.port())).unwrap();
         }
         url
     }
 }
 
-/// Without a rate limit to wait for: the limit has tests of its own.
+/// Without a rate limit to wait for: the limit has its own tests.
 pub fn fast() -> Options {
     Options {
         rate_limit: 100_000,
@@ -102,15 +102,15 @@ pub fn fast() -> Options {
 }
 
 #[async_trait]
-impl Network for Ground {
+impl Network for Fixture {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = GitterConfig {
             media_hosts: Vec::new(),
             name: "gitter".to_owned(),
             token: Secret::new(self.bridge.token.clone()),
             api: self.sim.api_url().parse().unwrap(),
-            stream: self.through_door(&self.sim.stream_url()),
-            realtime: self.through_door(&self.sim.realtime_url()),
+            stream: self.via_proxy(&self.sim.stream_url()),
+            realtime: self.via_proxy(&self.sim.realtime_url()),
             feed: self.feed,
             requests_per_minute: 90_000,
             settle: Duration::from_secs(2),
@@ -123,8 +123,8 @@ impl Network for Ground {
     fn channel(&self) -> String {
         "Org/Room".to_owned()
     }
-    fn pass_through(&mut self, door: std::net::SocketAddr) {
-        self.door = Some(door);
+    fn pass_through(&mut self, proxy_address: std::net::SocketAddr) {
+        self.proxy_address = Some(proxy_address);
     }
     fn socket_url(&self) -> String {
         self.sim.realtime_url()
@@ -207,10 +207,10 @@ impl Network for Ground {
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
         mod realtime_contract {
-            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Ground::realtime().await).await; })+
+            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Fixture::realtime().await).await; })+
         }
         mod stream_contract {
-            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Ground::stream().await).await; })+
+            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Fixture::stream().await).await; })+
         }
     };
 }
@@ -239,7 +239,7 @@ contract!(
 
 #[tokio::test]
 async fn b16_a_redirect_takes_no_token_along() {
-    contract::b16_a_redirect_takes_no_token_along(&mut Ground::realtime().await).await;
+    contract::b16_a_redirect_takes_no_token_along(&mut Fixture::realtime().await).await;
 }
 
 fn edit(target: &str, words: &str) -> Action {
@@ -258,13 +258,13 @@ fn delete(target: &str) -> Action {
 
 #[tokio::test]
 async fn edits_deletions_and_threads_are_heard() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    let root = ground.say("root");
-    let reply = ground.thread(&root, "reply");
-    ground.edit(&reply, "better");
-    ground.delete(&reply);
-    let heard = house.heard(4).await;
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let root = fixture.say("root");
+    let reply = fixture.thread(&root, "reply");
+    fixture.edit(&reply, "better");
+    fixture.delete(&reply);
+    let heard = bridge.heard(4).await;
     assert!(matches!(
         &heard[0].action,
         Action::Post { thread: None, .. }
@@ -275,213 +275,219 @@ async fn edits_deletions_and_threads_are_heard() {
     assert!(matches!(&heard[2].action, Action::Edit { target, .. } if target.as_str() == reply));
     assert_eq!(text(&heard[2]), "better");
     assert!(matches!(&heard[3].action, Action::Delete { target } if target.as_str() == reply));
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn emptied_messages_count_as_deleted_and_read_marks_as_nothing() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    let emptied = ground.say("emptied");
-    ground.edit(&emptied, "");
-    let root = ground.say("root");
-    ground.thread(&root, "reply");
-    ground.sim.read(
-        &ground.room.id,
-        &ground.bridge.id,
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let emptied = fixture.say("emptied");
+    fixture.edit(&emptied, "");
+    let root = fixture.say("root");
+    fixture.thread(&root, "reply");
+    fixture.sim.read(
+        &fixture.room.id,
+        &fixture.bridge.id,
         std::slice::from_ref(&root),
     );
-    // A root with replies stays listed, without its text.
-    ground.delete(&root);
-    let heard = house.heard(5).await;
+    // A deleted root with replies stays listed, without its text.
+    fixture.delete(&root);
+    let heard = bridge.heard(5).await;
     assert!(matches!(&heard[1].action, Action::Delete { target } if target.as_str() == emptied));
     assert!(matches!(&heard[4].action, Action::Delete { target } if target.as_str() == root));
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn an_outage_hides_no_edit_and_no_deletion() {
-    let ground = Ground::realtime().await;
-    let mut house = House::start(&ground).await;
-    let (edited, deleted) = (ground.say("edited"), ground.say("deleted"));
-    house.heard(2).await;
-    house = house.rebuild(&ground).await;
-    // Messages younger than this may be missing from a listing that is merely late.
+    let fixture = Fixture::realtime().await;
+    let mut bridge = TestBridge::start(&fixture).await;
+    let (edited, deleted) = (fixture.say("edited"), fixture.say("deleted"));
+    bridge.heard(2).await;
+    bridge = bridge.rebuild(&fixture).await;
+    // A younger message may be missing from a listing only because the listing lags behind.
     tokio::time::sleep(Duration::from_millis(5200)).await;
-    ground.edit(&edited, "better");
-    ground.delete(&deleted);
-    let fresh = ground.say("fresh");
-    ground.edit(&fresh, "fresher");
-    house.listen().await;
-    let heard = house.heard(3).await;
+    fixture.edit(&edited, "better");
+    fixture.delete(&deleted);
+    let fresh = fixture.say("fresh");
+    fixture.edit(&fresh, "fresher");
+    bridge.listen().await;
+    let heard = bridge.heard(3).await;
     assert!(matches!(&heard[0].action, Action::Edit { target, .. } if target.as_str() == edited));
     assert_eq!(text(&heard[1]), "fresher");
     assert!(matches!(&heard[2].action, Action::Delete { target } if target.as_str() == deleted));
-    // The same looks again, after another fall: no news.
-    house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.hears_nothing_more().await;
+    // The same comparison after another crash finds nothing new.
+    bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn the_stream_finds_edits_by_reading_again_after_a_break() {
-    let ground = Ground::stream().await;
-    let house = House::start(&ground).await;
-    let id = ground.say("edited");
-    house.heard(1).await;
-    ground.edit(&id, "better");
-    ground.cut();
-    assert_eq!(house.heard_texts(1).await, ["better"]);
+    let fixture = Fixture::stream().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let id = fixture.say("edited");
+    bridge.heard(1).await;
+    fixture.edit(&id, "better");
+    fixture.cut();
+    assert_eq!(bridge.heard_texts(1).await, ["better"]);
 }
 
 #[tokio::test]
 async fn lost_events_are_noticed_by_their_count() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
     for round in 0..3 {
-        ground.sim.faults().skip_deliveries(1);
-        ground.say(&format!("lost {round}"));
-        ground.say(&format!("heard {round}"));
+        fixture.sim.faults().skip_deliveries(1);
+        fixture.say(&format!("lost {round}"));
+        fixture.say(&format!("heard {round}"));
         assert_eq!(
-            house.heard_texts(2).await,
+            bridge.heard_texts(2).await,
             [format!("lost {round}"), format!("heard {round}")]
         );
     }
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_forgotten_session_is_begun_again() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    ground.sim.faults().expire_sessions();
-    ground.say("while nobody was known");
-    ground.cut();
-    assert_eq!(house.heard_texts(1).await, ["while nobody was known"]);
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.faults().expire_sessions();
+    fixture.say("while nobody was known");
+    fixture.cut();
+    assert_eq!(bridge.heard_texts(1).await, ["while nobody was known"]);
 }
 
 #[tokio::test]
 async fn a_kick_closes_the_room_until_we_are_let_in_again() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    ground.sim.kick(&ground.room.id, &ground.bridge.id).unwrap();
-    house
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture
+        .sim
+        .kick(&fixture.room.id, &fixture.bridge.id)
+        .unwrap();
+    bridge
         .until("the kick is noticed", || {
-            house.silo.feed() == FeedState::Down
+            bridge.silo.feed() == FeedState::Down
         })
         .await;
-    ground.say("not for us to hear yet");
-    ground.sim.join(&ground.room.id, &ground.bridge.id).unwrap();
-    house.live().await;
-    ground.say("again");
+    fixture.say("not for us to hear yet");
+    fixture
+        .sim
+        .join(&fixture.room.id, &fixture.bridge.id)
+        .unwrap();
+    bridge.live().await;
+    fixture.say("again");
     assert_eq!(
-        house.heard_texts(2).await,
+        bridge.heard_texts(2).await,
         ["not for us to hear yet", "again"]
     );
 }
 
 #[tokio::test]
 async fn edits_and_deletions_reach_gitter() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "wrogn").await;
-    house.said("$2", "regretted").await;
-    house.happens("$1e", edit("$1", "right")).await;
-    house.happens("$2d", delete("$2")).await;
-    house.happens("$3d", delete("$unknown")).await;
-    house.deliver().await;
-    let texts = ground.texts();
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "wrogn").await;
+    bridge.said("$2", "regretted").await;
+    bridge.happens("$1e", edit("$1", "right")).await;
+    bridge.happens("$2d", delete("$2")).await;
+    bridge.happens("$3d", delete("$unknown")).await;
+    bridge.deliver().await;
+    let texts = fixture.texts();
     assert_eq!(texts.len(), 1);
     assert!(texts[0].ends_with("right"));
-    // None of it comes back as news.
-    house.hears_nothing_more().await;
+    // None of it is relayed back.
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
-    let ground = Ground::realtime().await;
-    let house = House::build(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    ground.delete(&ground.sim.messages(&ground.room.id)[0].id);
-    house.happens("$1e", edit("$1", "one, corrected")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), [""; 0]);
-    let tally = house.tally(footbridge_store::Side::Silo).await;
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::build(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    fixture.delete(&fixture.sim.messages(&fixture.room.id)[0].id);
+    bridge.happens("$1e", edit("$1", "one, corrected")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), [""; 0]);
+    let tally = bridge.tally(footbridge_store::Side::Silo).await;
     assert_eq!((tally.failed, tally.pending), (0, 0));
 }
 
 #[tokio::test]
 async fn a_message_that_we_may_not_delete_is_deleted_by_whoever_does() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
     let forbidden = Fault::Status { status: 403 };
     let route = "DELETE /rooms/:id/chatMessages/:message";
-    ground.sim.faults().next(route, forbidden, 1);
-    house.happens("$2", delete("$1")).await;
-    house.deliver().await;
-    assert_eq!(house.tally(footbridge_store::Side::Silo).await.failed, 1);
-    ground.delete(&ground.sim.messages(&ground.room.id)[0].id);
-    // Behind what the room is told of the failure.
-    while !matches!(house.heard(1).await[0].action, Action::Delete { .. }) {}
+    fixture.sim.faults().next(route, forbidden, 1);
+    bridge.happens("$2", delete("$1")).await;
+    bridge.deliver().await;
+    assert_eq!(bridge.tally(footbridge_store::Side::Silo).await.failed, 1);
+    fixture.delete(&fixture.sim.messages(&fixture.room.id)[0].id);
+    // After the room's notice of the failure.
+    while !matches!(bridge.heard(1).await[0].action, Action::Delete { .. }) {}
 }
 
 #[tokio::test]
 async fn an_edit_that_comes_too_late_points_to_the_old_text() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "old").await;
-    house.deliver().await;
-    // Our own clock does not know yet: Gitter's refusal decides.
-    ground.sim.advance(Duration::from_secs(700));
-    house.happens("$1e", edit("$1", "new")).await;
-    house.deliver().await;
-    let all = ground.sim.messages(&ground.room.id);
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "old").await;
+    bridge.deliver().await;
+    // The bridge's own clock still allows the edit: Gitter's refusal decides.
+    fixture.sim.advance(Duration::from_secs(700));
+    bridge.happens("$1e", edit("$1", "new")).await;
+    bridge.deliver().await;
+    let all = fixture.sim.messages(&fixture.room.id);
     assert_eq!(all.len(), 2);
     assert!(all[0].text.ends_with("old"));
     let link = format!("/org/room?at={}\n", all[0].id);
     assert!(all[1].text.starts_with("Edit of http") && all[1].text.contains(&link));
     assert!(all[1].text.ends_with("new"));
-    // Whoever takes the original back takes the edit along.
-    house.happens("$1d", delete("$1")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), [""; 0]);
-    house.hears_nothing_more().await;
+    // Deleting the original also deletes the edit.
+    bridge.happens("$1d", delete("$1")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), [""; 0]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_long_message_crosses_in_parts_and_shrinks_when_edited() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    house.said("$1", &"a long story ".repeat(800)).await;
-    house.deliver().await;
-    let parts = ground.texts();
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", &"a long story ".repeat(800)).await;
+    bridge.deliver().await;
+    let parts = fixture.texts();
     assert_eq!(parts.len(), 3);
     assert!(parts.iter().all(|part| part.encode_utf16().count() <= 4096));
-    house.happens("$1e", edit("$1", "in short")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts().len(), 1);
-    house.hears_nothing_more().await;
+    bridge.happens("$1e", edit("$1", "in short")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts().len(), 1);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn answers_go_into_threads_of_one_level() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    let root = ground.say("root");
-    let reply = ground.thread(&root, "reply");
-    // Toward the room both get a copy; an answer to the copy of the reply belongs to the root.
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let root = fixture.say("root");
+    let reply = fixture.thread(&root, "reply");
+    // Both get a copy in the room; a reply to the copy of the reply belongs to the root.
     for event in ["$root", "$reply"] {
         let lane = footbridge_store::LaneId {
-            portal: house.portal.id,
+            portal: bridge.portal.id,
             toward: footbridge_store::Side::Matrix,
         };
         let delivery = loop {
-            match house
+            match bridge
                 .store()
-                .queue_head(lane, house.inbox.clock().now())
+                .queue_head(lane, bridge.inbox.clock().now())
                 .await
                 .unwrap()
             {
@@ -492,15 +498,15 @@ async fn answers_go_into_threads_of_one_level() {
         let copy = footbridge_store::Copy {
             remote: RemoteId::from(event),
             thread: None,
-            sent_at: house.inbox.clock().now(),
+            sent_at: bridge.inbox.clock().now(),
             file: None,
         };
-        let done = house.store().complete_step(
+        let done = bridge.store().complete_step(
             delivery.id,
             Some(&copy),
             None,
             true,
-            house.inbox.clock().now(),
+            bridge.inbox.clock().now(),
         );
         done.await.unwrap();
     }
@@ -513,9 +519,9 @@ async fn answers_go_into_threads_of_one_level() {
         reply_to: Some(RemoteId::from("$reply")),
         thread: None,
     };
-    house.happens("$answer", answer).await;
-    house.deliver().await;
-    let last = ground.sim.messages(&ground.room.id).pop().unwrap();
+    bridge.happens("$answer", answer).await;
+    bridge.deliver().await;
+    let last = fixture.sim.messages(&fixture.room.id).pop().unwrap();
     assert_eq!(last.parent_id, Some(root));
     assert_ne!(last.parent_id, Some(reply));
 }
@@ -523,39 +529,39 @@ async fn answers_go_into_threads_of_one_level() {
 #[tokio::test]
 async fn whoever_was_banned_changes_messages_once_let_in_again() {
     for change in [edit("$1", "one, corrected"), delete("$1")] {
-        let ground = Ground::realtime().await;
-        let house = House::start(&ground).await;
-        house.said("$1", "one").await;
-        house.deliver().await;
-        ground.ban();
-        house.happens("$2", change).await;
-        let asked = || ground.sim.calls().get("GET /rooms/:id").copied();
+        let fixture = Fixture::realtime().await;
+        let bridge = TestBridge::start(&fixture).await;
+        bridge.said("$1", "one").await;
+        bridge.deliver().await;
+        fixture.ban();
+        bridge.happens("$2", change).await;
+        let asked = || fixture.sim.calls().get("GET /rooms/:id").copied();
         let before = asked();
-        let is_asked = house.until("it is looked into", || asked() > before);
+        let is_asked = bridge.until("it is looked into", || asked() > before);
         tokio::select! {
-            _ = house.deliver() => panic!("it was given up"),
+            _ = bridge.deliver() => panic!("the delivery was given up"),
             () = is_asked => {}
         }
-        ground
+        fixture
             .sim
-            .unban(&ground.room.id, &ground.bridge.id)
+            .unban(&fixture.room.id, &fixture.bridge.id)
             .unwrap();
-        house.deliver().await;
-        let tally = house.tally(footbridge_store::Side::Silo).await;
+        bridge.deliver().await;
+        let tally = bridge.tally(footbridge_store::Side::Silo).await;
         assert_eq!((tally.failed, tally.delivered), (0, 2));
     }
 }
 
 #[tokio::test]
 async fn a_silent_ban_is_noticed() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    ground.sim.hellban(&ground.bridge.id);
-    let refused = house.attempt("into the void").await;
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.hellban(&fixture.bridge.id);
+    let refused = bridge.attempt("into the void").await;
     assert!(
         matches!(refused, Err(SendError::Refused { reason }) if reason.contains("silently drops"))
     );
-    assert_eq!(house.silo.feed(), FeedState::Down);
+    assert_eq!(bridge.silo.feed(), FeedState::Down);
 }
 
 #[tokio::test]
@@ -565,20 +571,20 @@ async fn the_request_limit_is_obeyed_before_gitter_has_to_refuse() {
         rate_window: Duration::from_secs(4),
         ..Options::default()
     };
-    let ground = Ground::with(options, Feed::Realtime).await;
-    let house = House::start(&ground).await;
+    let fixture = Fixture::with(options, Feed::Realtime).await;
+    let bridge = TestBridge::start(&fixture).await;
     for number in 0..50 {
-        house
+        bridge
             .said(&format!("${number}"), &format!("message {number}"))
             .await;
     }
-    house.deliver().await;
-    let texts = ground.texts();
+    bridge.deliver().await;
+    let texts = fixture.texts();
     assert_eq!(texts.len(), 50);
     for (number, text) in texts.iter().enumerate() {
         assert!(text.ends_with(&format!("message {number}")));
     }
-    let calls = ground.sim.calls();
+    let calls = fixture.sim.calls();
     assert_eq!(
         calls.get(WRITE),
         Some(&50),
@@ -588,8 +594,8 @@ async fn the_request_limit_is_obeyed_before_gitter_has_to_refuse() {
 
 #[tokio::test]
 async fn broken_gateways_neither_lose_nor_double() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
     for (number, fault) in [
         Fault::Html { status: 502 },
         Fault::HtmlAfter { status: 502 },
@@ -599,13 +605,13 @@ async fn broken_gateways_neither_lose_nor_double() {
     .into_iter()
     .enumerate()
     {
-        ground.sim.faults().next(WRITE, fault, 1);
-        house
+        fixture.sim.faults().next(WRITE, fault, 1);
+        bridge
             .said(&format!("${number}"), &format!("message {number}"))
             .await;
-        house.deliver().await;
+        bridge.deliver().await;
     }
-    assert_eq!(ground.texts().len(), 4);
+    assert_eq!(fixture.texts().len(), 4);
 }
 
 #[tokio::test]
@@ -631,92 +637,95 @@ async fn garbled_streams_lose_nothing() {
             keepalive: Duration::from_millis(50),
             ..fast()
         };
-        let ground = Ground::with(options, Feed::Stream).await;
-        ground.sim.faults().set_framing(framing);
-        let house = House::start(&ground).await;
+        let fixture = Fixture::with(options, Feed::Stream).await;
+        fixture.sim.faults().set_framing(framing);
+        let bridge = TestBridge::start(&fixture).await;
         let texts: Vec<String> = (0..12).map(|number| format!("grün 🦆 {number}")).collect();
         for text in &texts {
-            ground.say(text);
+            fixture.say(text);
         }
-        assert_eq!(house.heard_texts(12).await, texts);
-        house.hears_nothing_more().await;
+        assert_eq!(bridge.heard_texts(12).await, texts);
+        bridge.hears_nothing_more().await;
     }
 }
 
 #[tokio::test]
 async fn a_snapshot_too_long_to_read_is_fetched_in_pieces() {
-    let ground = Ground::realtime().await;
-    let mut house = House::start(&ground).await;
-    house = house.rebuild(&ground).await;
-    // Rendered, each of these is five times as long.
+    let fixture = Fixture::realtime().await;
+    let mut bridge = TestBridge::start(&fixture).await;
+    bridge = bridge.rebuild(&fixture).await;
+    // As HTML each of these is five times as long.
     let text = "<".repeat(4090);
     for _ in 0..100 {
-        ground.say(&text);
+        fixture.say(&text);
     }
-    house.listen().await;
-    assert_eq!(house.heard(100).await.len(), 100);
+    bridge.listen().await;
+    assert_eq!(bridge.heard(100).await.len(), 100);
     assert!(
-        ground
+        fixture
             .sim
             .calls()
             .contains_key("GET /rooms/:id/chatMessages")
     );
-    ground.say("after");
-    assert_eq!(house.heard_texts(1).await, ["after"]);
-    house.hears_nothing_more().await;
+    fixture.say("after");
+    assert_eq!(bridge.heard_texts(1).await, ["after"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
-    let ground = Ground::realtime().await;
-    let mut house = House::build(&ground).await;
+    let fixture = Fixture::realtime().await;
+    let mut bridge = TestBridge::build(&fixture).await;
     let members = RoomOptions {
-        members: vec![ground.bridge.id.clone(), ground.bob.id.clone()],
+        members: vec![fixture.bridge.id.clone(), fixture.bob.id.clone()],
         ..RoomOptions::default()
     };
-    let other = ground.sim.add_room("org/other", members);
-    let channel = house.also("org/other", "!other:example.org").await;
-    house.listen().await;
-    // The answer to our message takes long, and its echo must wait for it.
+    let other = fixture.sim.add_room("org/other", members);
+    let channel = bridge.also("org/other", "!other:example.org").await;
+    bridge.listen().await;
+    // The response to the bridge's message is slow, and its echo must wait for it.
     let slow = Fault::SlowAnswer { ms: 3000 };
-    ground.sim.faults().next(WRITE, slow, 1);
-    house.said("$1", "an echo to be").await;
-    let delivered = house.deliver();
+    fixture.sim.faults().next(WRITE, slow, 1);
+    bridge.said("$1", "an echo to be").await;
+    let delivered = bridge.deliver();
     let heard_elsewhere = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let began = std::time::Instant::now();
-        ground.sim.say(&other.id, &ground.bob.id, "elsewhere");
-        assert_eq!(house.heard_in(channel, 1).await, ["elsewhere"]);
+        fixture.sim.say(&other.id, &fixture.bob.id, "elsewhere");
+        assert_eq!(bridge.heard_in(channel, 1).await, ["elsewhere"]);
         assert!(
             began.elapsed() < Duration::from_secs(2),
             "it waited for the other room"
         );
     };
     tokio::join!(delivered, heard_elsewhere);
-    house.hears_nothing_more().await;
-    // A ban in one room leaves the other as it was.
-    ground.sim.ban(&ground.room.id, &ground.bridge.id).unwrap();
-    house
-        .until("the ban is shown", || house.silo.closed() == 1)
+    bridge.hears_nothing_more().await;
+    // A ban in one room does not affect the other.
+    fixture
+        .sim
+        .ban(&fixture.room.id, &fixture.bridge.id)
+        .unwrap();
+    bridge
+        .until("the ban is shown", || bridge.silo.closed() == 1)
         .await;
-    ground.sim.say(&other.id, &ground.bob.id, "still here");
-    assert_eq!(house.heard_in(channel, 1).await, ["still here"]);
-    assert_eq!(house.silo.feed(), FeedState::Live, "the other is");
+    fixture.sim.say(&other.id, &fixture.bob.id, "still here");
+    assert_eq!(bridge.heard_in(channel, 1).await, ["still here"]);
+    assert_eq!(bridge.silo.feed(), FeedState::Live, "the other is");
 }
 
 #[tokio::test]
 async fn a_person_is_shown_as_gitter_names_them() {
-    let ground = Ground::realtime().await;
-    let house = House::start(&ground).await;
-    ground.say("hello");
-    ground
+    let fixture = Fixture::realtime().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.say("hello");
+    fixture
         .sim
-        .say_status(&ground.room.id, &ground.bob.id, "@bob waves")
+        .say_status(&fixture.room.id, &fixture.bob.id, "@bob waves")
         .unwrap();
-    let heard = house.heard(2).await;
+    let heard = bridge.heard(2).await;
     assert_eq!(
         (heard[0].sender.name.as_str(), &heard[0].sender.id),
-        ("Bob", &ground.bob.id)
+        ("Bob", &fixture.bob.id)
     );
     assert!(matches!(
         &heard[1].action,

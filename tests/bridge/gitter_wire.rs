@@ -1,52 +1,52 @@
-//! What comes over the wire is not what it should be (reliability: F34, F35): garbage, pieces of every size, frames
-//! and headers without end, lines that are slow or break. Nobody falls, nothing that is valid is lost.
+//! Invalid input on the connection (reliability: F34, F35): garbage, pieces of every size, endless frames and headers,
+//! slow or broken connections. The bridge does not crash, and loses no valid message.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use footbridge_silo::gitter::Feed;
 
 use crate::{
-    gitter::{Ground, fast},
-    liar::{GOOD, Liar, Lie, Line},
-    silo_contract::{House, Network},
+    faulty_server::{ConnectionBehavior, FaultyServer, GOOD_LINK, Link},
+    gitter::{Fixture, fast},
+    silo_contract::{Network, TestBridge},
 };
 
-/// The ground behind a liar.
-async fn behind(feed: Feed, script: Vec<Lie>) -> (Ground, Liar) {
-    let mut ground = Ground::with(fast(), feed).await;
+/// The fixture behind a faulty server.
+async fn behind(feed: Feed, script: Vec<ConnectionBehavior>) -> (Fixture, FaultyServer) {
+    let mut fixture = Fixture::with(fast(), feed).await;
     let honest = match feed {
-        Feed::Realtime => ground.sim.realtime_url(),
-        Feed::Stream => ground.sim.stream_url(),
+        Feed::Realtime => fixture.sim.realtime_url(),
+        Feed::Stream => fixture.sim.stream_url(),
     };
-    let liar = Liar::before(&honest, script).await;
-    ground.door = Some(liar.address);
-    (ground, liar)
+    let faulty_server = FaultyServer::in_front_of(&honest, script).await;
+    fixture.proxy_address = Some(faulty_server.address);
+    (fixture, faulty_server)
 }
 
-/// Talks while the lies are told, and hears all of it.
-async fn hears_all(ground: &Ground, liar: &Liar, lies: usize) {
-    let mut house = House::build(ground).await;
-    house.begin_to_listen();
+/// Sends messages while the faults happen, and checks that all of them arrive.
+async fn receives_all(fixture: &Fixture, faulty_server: &FaultyServer, faults: usize) {
+    let mut bridge = TestBridge::build(fixture).await;
+    bridge.begin_to_listen();
     // The moment of linking, so that nothing below counts as history.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut said = Vec::new();
     let began = tokio::time::Instant::now();
-    while liar.met.load(Ordering::SeqCst) <= lies || said.len() < 20 {
+    while faulty_server.connection_count.load(Ordering::SeqCst) <= faults || said.len() < 20 {
         assert!(
             began.elapsed() < Duration::from_secs(90),
-            "the lies are told"
+            "the faults have happened"
         );
         let text = format!("grün 🦆 {}", said.len());
-        ground.say(&text);
+        fixture.say(&text);
         said.push(text);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    house.live().await;
-    let after = "after all the lies".to_owned();
-    ground.say(&after);
+    bridge.live().await;
+    let after = "after all the faults".to_owned();
+    fixture.say(&after);
     said.push(after);
-    assert_eq!(house.heard_texts(said.len()).await, said);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(said.len()).await, said);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
@@ -63,17 +63,17 @@ async fn f34_garbage_on_the_stream_harms_nobody() {
     .map(<[u8]>::to_vec)
     .into();
     let script = vec![
-        Lie::Answer(garbage, 0),
-        Lie::EndlessHeaders,
-        Lie::Answer(Vec::new(), 100),
-        Lie::Line(GOOD),
+        ConnectionBehavior::Response(garbage, 0),
+        ConnectionBehavior::EndlessHeaders,
+        ConnectionBehavior::Response(Vec::new(), 100),
+        ConnectionBehavior::Forward(GOOD_LINK),
     ];
-    let (ground, liar) = behind(Feed::Stream, script).await;
-    hears_all(&ground, &liar, 3).await;
-    let swallowed = liar.swallowed.load(Ordering::SeqCst);
+    let (fixture, faulty_server) = behind(Feed::Stream, script).await;
+    receives_all(&fixture, &faulty_server, 3).await;
+    let bytes_taken = faulty_server.bytes_taken.load(Ordering::SeqCst);
     assert!(
-        swallowed > 100 << 20,
-        "the long line was read to its end: {swallowed}"
+        bytes_taken > 100 << 20,
+        "the long line was read to its end: {bytes_taken}"
     );
 }
 
@@ -91,67 +91,74 @@ async fn f34_garbage_on_the_realtime_feed_harms_nobody() {
         frame(b"no json at all"),
         frame(b"[null, 7, {}, [[]]]"),
         frame(br#"[{"channel":"/api/v1/rooms/x/chatMessages","data":{"operation":"create"}}]"#),
-        // Not UTF-8: the session cannot go on.
+        // Not UTF-8: the session cannot continue.
         frame(b"[\"\xff\xfe\"]"),
     ];
-    // A frame that says it is a hundred MiB long.
+    // A frame that claims to be a hundred MiB long.
     let mut endless = vec![frame(welcome)];
     let mut head = vec![0x81, 127];
     head.extend_from_slice(&(100_u64 << 20).to_be_bytes());
     endless.push(head);
-    // A frame with bits that nobody has agreed on.
+    // A frame with reserved bits set.
     let broken = vec![frame(welcome), vec![0xf1, 0x02, b'h', b'e']];
     let script = vec![
-        Lie::WebSocket(garbage, 0),
-        Lie::EndlessHeaders,
-        Lie::WebSocket(endless, 100),
-        Lie::WebSocket(broken, 0),
-        Lie::Answer(vec![b"{}".to_vec()], 0),
-        Lie::Line(GOOD),
+        ConnectionBehavior::WebSocket(garbage, 0),
+        ConnectionBehavior::EndlessHeaders,
+        ConnectionBehavior::WebSocket(endless, 100),
+        ConnectionBehavior::WebSocket(broken, 0),
+        ConnectionBehavior::Response(vec![b"{}".to_vec()], 0),
+        ConnectionBehavior::Forward(GOOD_LINK),
     ];
-    let (ground, liar) = behind(Feed::Realtime, script).await;
-    hears_all(&ground, &liar, 5).await;
-    let swallowed = liar.swallowed.load(Ordering::SeqCst);
+    let (fixture, faulty_server) = behind(Feed::Realtime, script).await;
+    receives_all(&fixture, &faulty_server, 5).await;
+    let bytes_taken = faulty_server.bytes_taken.load(Ordering::SeqCst);
     assert!(
-        swallowed < 32 << 20,
-        "it hung up on the long frame: {swallowed}"
+        bytes_taken < 32 << 20,
+        "it hung up on the long frame: {bytes_taken}"
     );
 }
 
 #[tokio::test]
 async fn f35_a_line_that_passes_one_byte_at_a_time_or_breaks_loses_nothing() {
-    let slow = Line {
+    let slow = Link {
         piece: 1,
         pause: Duration::ZERO,
         breaks_after: 6_000,
     };
-    let late = Line {
+    let late = Link {
         piece: 1 << 10,
         pause: Duration::from_millis(300),
         breaks_after: 9_000,
     };
-    let broken = Line {
+    let broken = Link {
         breaks_after: 700,
-        ..GOOD
+        ..GOOD_LINK
     };
     for feed in [Feed::Realtime, Feed::Stream] {
         let script = vec![
-            Lie::Line(slow),
-            Lie::Line(broken),
-            Lie::Line(late),
-            Lie::Line(GOOD),
+            ConnectionBehavior::Forward(slow),
+            ConnectionBehavior::Forward(broken),
+            ConnectionBehavior::Forward(late),
+            ConnectionBehavior::Forward(GOOD_LINK),
         ];
-        let (ground, liar) = behind(feed, script).await;
-        hears_all(&ground, &liar, 3).await;
+        let (fixture, faulty_server) = behind(feed, script).await;
+        receives_all(&fixture, &faulty_server, 3).await;
     }
 }
 
-/// TCP is up and nobody answers: noticed after twenty seconds, on either feed.
+/// TCP is up and nothing responds: noticed after twenty seconds, on either feed.
 #[tokio::test]
 async fn f35_half_open_connections_are_given_up() {
     let feeds = [Feed::Realtime, Feed::Stream].map(|feed| async move {
-        let (ground, liar) = behind(feed, vec![Lie::HalfOpen, Lie::Line(GOOD)]).await;
-        hears_all(&ground, &liar, 1).await;
+        let (fixture, faulty_server) = behind(
+            feed,
+            vec![
+                ConnectionBehavior::HalfOpen,
+                ConnectionBehavior::Forward(GOOD_LINK),
+            ],
+        )
+        .await;
+        receives_all(&fixture, &faulty_server, 1).await;
     });
     let [realtime, stream] = feeds;
     tokio::join!(realtime, stream);

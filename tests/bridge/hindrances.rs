@@ -1,5 +1,5 @@
-//! The whole bridge where something around it fails: little space on the disk, somebody who holds its file, a second
-//! bridge, a stop under load, and deaths while people are told of missing keys.
+//! The whole bridge under failures around it: little disk space, a locked store file, a second bridge, a stop under
+//! load, and kills while it sends notices of missing room keys.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use footbridge_testbed::{
 };
 use serde_json::{Value, json};
 
-use crate::matrix::{lock, raw_member};
+use crate::matrix::{raw_member, send_undecryptable};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -111,7 +111,7 @@ async fn d15_d18_a_held_file_is_waited_for_and_a_second_bridge_leaves_at_once() 
     close(&scene).await;
     assert!(
         scene.bridge.ended().unwrap().is_none(),
-        "it went on by itself"
+        "the bridge continued by itself"
     );
 }
 
@@ -141,14 +141,14 @@ async fn d24_f32_a_stop_under_load_is_clean_each_time() {
     close(&scene).await;
 }
 
-/// D20, the windows of telling: dies after people were told, and after an entry ended as failed.
+/// D20, the window of notices: killed after the notices were sent, and after an entry ended as failed.
 #[tokio::test]
 async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
     let (synapse, scene) = scene("notice_after = \"1s\"\nkey_limit = \"4s\"").await;
     let stranger = raw_member(synapse, &scene.ann, &scene.stage.room).await;
     scene.bridge.terminate().await.unwrap();
     for _ in 0..2 {
-        lock(
+        send_undecryptable(
             synapse,
             &stranger,
             &scene.stage.room,
@@ -175,7 +175,7 @@ async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
         .unwrap_or_else(|_| panic!("{:?}\n{}", texts(), scene.bridge.logs_end()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let all = texts();
-    assert_eq!(all.len(), 1, "one notice, changed: {all:?}");
+    assert_eq!(all.len(), 1, "one notice, edited: {all:?}");
     assert!(all[0].starts_with("🔒 2 messages from raw"), "{all:?}");
     let in_room =
         || scene.in_room(|_, text| text.contains("did not cross").then(|| text.to_owned()));

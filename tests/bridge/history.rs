@@ -1,4 +1,5 @@
-//! What was said before a channel was linked, through the program itself: the newest of it, in order, with its time, once.
+//! Messages from before a channel was linked, through the program itself: the newest of them, in order, with their
+//! times, once.
 
 use std::path::PathBuf;
 
@@ -7,10 +8,10 @@ use footbridge_testbed::{
     synapse::Synapse,
 };
 
-/// What Bob is heard to say in the room.
-fn heard(town: &MultiSiloScenario) -> Vec<String> {
-    town.room_observer.pick(&town.rooms[0], |heard| {
-        let ours = heard.seen.sender == town.bridge_user;
+/// Bob's messages in the room.
+fn heard(scene: &MultiSiloScenario) -> Vec<String> {
+    scene.room_observer.pick(&scene.rooms[0], |heard| {
+        let ours = heard.seen.sender == scene.bridge_user;
         heard
             .text()
             .filter(|text| ours && text.contains("line "))
@@ -24,25 +25,27 @@ async fn comes_along(kind: SimulatorKind) {
         portal_options: "backfill = 5".to_owned(),
         ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
+    let scene = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap();
-    town.sites[0].say("line 8");
-    town.wait("what was said last", || {
-        heard(&town).iter().any(|text| text.ends_with("line 8"))
-    })
-    .await
-    .unwrap();
-    // Asked again, nothing comes again.
-    town.bridge.kill().await.unwrap();
-    town.bridge.start().await.unwrap();
-    town.sites[0].say("line 9");
-    town.wait("what follows", || {
-        heard(&town).iter().any(|text| text.ends_with("line 9"))
-    })
-    .await
-    .unwrap();
-    let all = heard(&town);
+    scene.sites[0].say("line 8");
+    scene
+        .wait("what was said last", || {
+            heard(&scene).iter().any(|text| text.ends_with("line 8"))
+        })
+        .await
+        .unwrap();
+    // After a restart none of it comes again.
+    scene.bridge.kill().await.unwrap();
+    scene.bridge.start().await.unwrap();
+    scene.sites[0].say("line 9");
+    scene
+        .wait("what follows", || {
+            heard(&scene).iter().any(|text| text.ends_with("line 9"))
+        })
+        .await
+        .unwrap();
+    let all = heard(&scene);
     let ends: Vec<&str> = all
         .iter()
         .filter_map(|text| text.rsplit(' ').next())

@@ -1,5 +1,5 @@
-//! What stands against a homeserver that lies, as small as it is still worth something; the tool `faults` plays F37 and
-//! F38 at any size. Beside them: that every switch of the SDK stands where it must, and that there is one way out.
+//! The defences against a malicious homeserver, at the smallest useful size; the tool `faults` runs F37 and F38 at any
+//! size. Also: that the features and settings of the SDK are as required, and that events are sent in one place only.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -17,7 +17,7 @@ async fn f38_nothing_of_a_lying_homeservers_making_crosses_and_nothing_goes_in_t
     passes("F38").await;
 }
 
-/// The features of these packages as they are built for us.
+/// The features with which this package is built here.
 fn features_of(metadata: &Value, package: &str) -> BTreeSet<String> {
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
     let node = nodes
@@ -45,7 +45,7 @@ fn features_of(metadata: &Value, package: &str) -> BTreeSet<String> {
 
 #[test]
 fn p03_no_feature_of_the_sdk_shares_or_accepts_keys_behind_our_back() {
-    // What other platforms would need was never fetched.
+    // Packages for other platforms were never fetched.
     let version = Command::new("rustc").arg("-vV").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
@@ -79,7 +79,7 @@ fn p03_no_feature_of_the_sdk_shares_or_accepts_keys_behind_our_back() {
     assert!(!features.contains("default"), "{features:?}");
 }
 
-/// The code of the Matrix side without comments, tests and the persons of the testbed.
+/// The code of `src/matrix` without comments, tests and the testbed's clients.
 fn matrix_side() -> Vec<(String, String)> {
     fn walk(below: &Path, into: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(below).unwrap() {
@@ -97,7 +97,7 @@ fn matrix_side() -> Vec<(String, String)> {
             let lines = code
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"));
-            // Calls are written over several lines; names are not.
+            // Calls may span several lines; names do not.
             into.push((name, lines.map(str::trim).collect()));
         }
     }
@@ -134,10 +134,11 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
         for _ in 0..code.matches(".send_raw(").count() {
             ways_out.push(file.clone());
         }
-        // Events are sent by `send_raw`; `Client::send` takes requests of other kinds. But for one that is encrypted by then.
+        // Events are sent by `send_raw`; `Client::send` takes requests of other kinds. The one exception is an event
+        // that is encrypted already.
         assert!(!code.contains("create_content"), "{file} uploads");
         let events = code.matches("send_message_event::").count();
-        if file.ends_with("matrix/encrypted.rs") {
+        if file.ends_with("matrix/encrypted_send.rs") {
             assert_eq!(events, 1);
             let (before, _) = code.split_once("send_message_event::").unwrap();
             let sealing =
@@ -148,12 +149,12 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
         } else {
             assert_eq!(events, 0, "{file} sends an event");
         }
-        // But for the mark of a portal in the state of its room, which stands in rooms in the clear only.
+        // The one exception is the marker of a portal in the state of its room, which only plaintext rooms get.
         let marks = code.matches("send_state_event::").count();
-        if file.ends_with("matrix/rights.rs") {
+        if file.ends_with("matrix/power_levels.rs") {
             assert_eq!(marks, 1);
             let (before, _) = code.split_once("send_state_event::").unwrap();
-            let marking = before.rsplit_once("pub fn show_in_state").unwrap().1;
+            let marking = before.rsplit_once("pub fn put_plaintext_state").unwrap().1;
             for guard in [
                 "if self.was_encrypted(room).await? {return Ok(false);}",
                 "if encryption.await?.is_some() {return Ok(false);}",
@@ -168,7 +169,7 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
         panic!("{ways_out:?}")
     };
     assert!(only.ends_with("matrix/send.rs"), "{only}");
-    // And before it stands the guard.
+    // The encryption check precedes it.
     let (_, code) = matrix_side()
         .into_iter()
         .find(|(file, _)| file.ends_with("matrix/send.rs"))
@@ -176,7 +177,7 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
     let (before, _) = code.split_once(".send_raw(").unwrap();
     let sending = before.rsplit_once("async fn send_event(").unwrap().1;
     assert!(sending.contains("self.guard(room, to).await?"), "{sending}");
-    let (guarded, _) = sending.split_once(".put_encrypted(").unwrap();
+    let (guarded, _) = sending.split_once(".send_encrypted(").unwrap();
     assert!(guarded.contains("self.guard(room, to).await?"), "{guarded}");
 }
 

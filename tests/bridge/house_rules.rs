@@ -1,5 +1,5 @@
-//! Rules that the compiler does not keep: who may import whom within a package, how long a file may be, and that the map in
-//! `src/README.md` shows what is there.
+//! Rules that the compiler does not check: who may import whom within a package, how long a file may be, and that the
+//! map in `src/README.md` matches the files.
 
 use std::{
     fs,
@@ -38,14 +38,14 @@ fn code(path: &Path) -> String {
     before_tests
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        // What stands in quotes is no code: log targets name other crates.
+        // What is in quotes is no code: log targets name other crates.
         .map(|line| line.split('"').step_by(2).collect::<String>())
         .collect::<Vec<_>>()
         .join("\n")
 }
 
-/// The floor within its package that a file stands on, by the module below the package's root; imports point to the same
-/// floor or down. Between packages the compiler keeps the arrows.
+/// The layer of a file within its package, by the module below the package's root; imports point to the same layer or
+/// down. Between packages the compiler checks the imports.
 fn floor(package: &str, module: &str) -> Option<usize> {
     let floors: &[&[&str]] = match package {
         "core" => &[
@@ -54,7 +54,7 @@ fn floor(package: &str, module: &str) -> Option<usize> {
             &["lane"],
         ],
         "app" => &[
-            &["admin", "gateway", "control"],
+            &["admin", "media_gateway", "control"],
             &["config"],
             &["bridge", "shutdown"],
             &["main", "mod", "cli", "fuzz"],
@@ -62,11 +62,11 @@ fn floor(package: &str, module: &str) -> Option<usize> {
         _ => return None,
     };
     let found = floors.iter().position(|floor| floor.contains(&module));
-    // Whatever has no floor of its own in core stands on the lowest.
+    // A module of core that is not listed is in the lowest layer.
     found.or((package == "core").then_some(0))
 }
 
-/// The modules of our own crate that a file's code names: `crate::x` and the heads of `use crate::{x, y::…}`.
+/// The modules of the same crate that a file's code names: `crate::x` and the heads of `use crate::{x, y::…}`.
 fn imports(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for after in code.split("crate::").skip(1) {
@@ -118,7 +118,9 @@ fn arrows_only_point_down() {
         };
         for import in imports(&code(&path)) {
             if floor(package, &import).is_some_and(|floor| floor > here) && module != "mod" {
-                wrong.push(format!("{file} imports {import}, which stands above it"));
+                wrong.push(format!(
+                    "{file} imports {import}, which is in a higher layer"
+                ));
             }
         }
     }
@@ -130,7 +132,7 @@ fn what_people_and_machines_ask_is_answered_without_knowing_a_network() {
     let mut wrong = Vec::new();
     for path in sources(&root().join("src/app")) {
         let (file, code) = (relative(&path), code(&path));
-        let asked = ["admin", "gateway", "control"];
+        let asked = ["admin", "media_gateway", "control"];
         if !asked
             .iter()
             .any(|room| file.starts_with(&format!("src/app/{room}")))
@@ -151,7 +153,7 @@ fn only_the_matrix_side_touches_the_sdk_and_only_the_store_touches_sql() {
     let mut wrong = Vec::new();
     for path in sources(&root().join("src")) {
         let (file, code) = (relative(&path), code(&path));
-        // Encrypting a file awaits nothing of the SDK's.
+        // Encrypting a file awaits nothing of the SDK.
         let code_but = if file == "src/core/spool.rs" {
             code.replace("matrix_sdk_crypto", "")
         } else {
@@ -167,7 +169,7 @@ fn only_the_matrix_side_touches_the_sdk_and_only_the_store_touches_sql() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Also in tests: what they prove of redirects they prove of the clients that are shipped.
+/// Tests too: what they show about redirects, they show for the clients that are shipped.
 #[test]
 fn b16_http_clients_are_built_in_one_place_and_follow_no_redirect() {
     let mut wrong = Vec::new();
@@ -188,7 +190,7 @@ fn b16_http_clients_are_built_in_one_place_and_follow_no_redirect() {
             .any(|import| import.contains("Client"))
             && (text.contains("Client::builder(") || text.contains("Client::new("));
         if builds && file != "src/core/http_client.rs" {
-            wrong.push(format!("{file} makes an HTTP client of its own"));
+            wrong.push(format!("{file} builds its own HTTP client"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -214,7 +216,7 @@ fn no_file_outgrows_its_room() {
                 wrong.push(format!("{file}: {lines} lines"));
             }
             if !text.starts_with("//!") {
-                wrong.push(format!("{file} does not say what the room is for"));
+                wrong.push(format!("{file} does not say what it is for"));
             }
         }
     }
@@ -264,7 +266,7 @@ fn c28_no_statement_is_made_of_anything_but_constants() {
                 let statement = text[at..].split("))").next().unwrap();
                 let holes = statement.split('{').skip(1);
                 for hole in holes.filter_map(|hole| hole.split('}').next()) {
-                    // Only what the compiler knows stands there: constants, and what is a literal at every call.
+                    // Only values that the compiler knows are inserted: constants, and literals at every call.
                     let literal = ["retryable", "update", "condition"].contains(&hole);
                     let constant = !hole.is_empty() && !hole.chars().any(char::is_lowercase);
                     if !literal && !constant {
@@ -291,7 +293,7 @@ fn b17_no_body_of_an_answer_is_read_without_a_limit() {
             ".bytes_stream()",
         ];
         for way in ways.into_iter().filter(|way| code.contains(way)) {
-            // The spool has a limit of its own.
+            // The spool has its own limit.
             let spooled = way == ".bytes_stream()" && code.contains("spool.seal(");
             if !spooled && file != "src/core/bounded.rs" {
                 wrong.push(format!("{file}: {way}"));

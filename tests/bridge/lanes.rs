@@ -1,5 +1,5 @@
-//! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt. What
-//! lanes do while the account is limited stands in `together.rs`.
+//! A lane over a real store and an outlet that the test scripts: order, retries, refusals, unknown outcomes. How lanes
+//! behave while the account is rate-limited is in `together.rs`.
 
 mod jumps;
 mod loops;
@@ -43,9 +43,9 @@ use tokio_util::sync::CancellationToken;
 pub enum Next {
     Work,
     Fail(SendError),
-    /// Does the work and loses the answer.
+    /// Performs the step and loses the answer.
     WorkThenFail(SendError),
-    /// Does the work, and meanwhile somebody pauses a portal.
+    /// Performs the step, and meanwhile somebody pauses a portal.
     WorkThenPause(Store, PortalId),
     /// Somebody pauses a portal, and the step is refused.
     PauseThenRefuse(Store, PortalId),
@@ -53,34 +53,34 @@ pub enum Next {
     PauseThenLose(Store, PortalId, bool),
 }
 
-/// A channel that takes everything down, in memory.
-pub struct Wall {
+/// A channel in memory that records everything.
+pub struct FakeOutlet {
     is_idempotent: bool,
-    /// Whether what stands there can be taken back.
+    /// Whether its messages can be deleted.
     pub removes: AtomicBool,
-    /// What every step gets when the script is over.
+    /// The error of every step after the end of the script.
     pub always: Mutex<Option<fn() -> SendError>>,
-    /// Whether the side answers anything but steps.
+    /// Whether the side answers anything except steps.
     pub answers: AtomicBool,
     script: Mutex<VecDeque<Next>>,
-    /// What becomes of the next looks.
+    /// The errors of the next calls of `find_similar`.
     pub blind: Mutex<VecDeque<SendError>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
     pub keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
-    /// Of these, what may take along what others have answered.
+    /// Those of the deletions that may also delete the replies of others.
     pub along: Mutex<Vec<RemoteId>>,
-    /// What messages that carry several carry.
+    /// The texts of each bundle.
     shared: Mutex<HashMap<RemoteId, Vec<String>>>,
-    /// What a key made.
+    /// The result of each transaction key.
     made: Mutex<HashMap<String, Done>>,
-    /// What messages and edits of the room say when they are read once more; nothing where they were redacted.
+    /// The texts of messages and edits of the room when the lane reads them again; `None` where they were redacted.
     read_again: Mutex<HashMap<RemoteId, Option<String>>>,
-    /// What becomes of looks at them.
+    /// The error of reading them again.
     unread: Mutex<Option<fn() -> SendError>>,
 }
 
-impl Wall {
+impl FakeOutlet {
     pub fn new(is_idempotent: bool, script: Vec<Next>) -> Arc<Self> {
         Arc::new(Self {
             is_idempotent,
@@ -211,7 +211,7 @@ impl Wall {
         }
     }
 
-    /// Does the work; where keys are known, and of a message that carries several, once per key.
+    /// Performs the step; where the outlet is idempotent, and for a bundle, once per key.
     fn work_once(&self, key: &str, step: &Step) -> Done {
         if !self.is_idempotent && !matches!(step, Step::Bundle { .. }) {
             return self.work(step);
@@ -229,7 +229,7 @@ impl Wall {
 }
 
 #[async_trait]
-impl Outlet for Wall {
+impl Outlet for FakeOutlet {
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let content = |body: &Body| Content {
             mentions: Vec::new(),
@@ -495,7 +495,7 @@ pub struct Bench {
     pub limits: RetryLimits,
     pub coalesce: bool,
     pub budget: Budget,
-    /// Whether what machines say crosses.
+    /// Whether the portal relays notices.
     pub notices: bool,
 }
 
@@ -561,8 +561,8 @@ impl Bench {
         );
     }
 
-    /// The key of the one thing that waits for one comes: this is what it says.
-    async fn unlock(&self, action: Action) {
+    /// The room key of the one undecryptable entry arrives; it decrypts to this.
+    async fn decrypt(&self, action: Action) {
         let waiting = self.store.undecryptable_events(Some("s")).await.unwrap();
         let payload = Payload::Ready(bytes(action));
         self.inbox
@@ -571,7 +571,7 @@ impl Bench {
             .unwrap();
     }
 
-    pub fn lane(&self, toward: Side, outlet: Arc<Wall>) -> Lane {
+    pub fn lane(&self, toward: Side, outlet: Arc<FakeOutlet>) -> Lane {
         Lane {
             id: LaneId {
                 portal: self.portal.id,
@@ -600,13 +600,18 @@ impl Bench {
         }
     }
 
-    /// Runs the lane until it owes nothing that could be paid now, or for `at_most`.
-    pub async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+    /// Runs the lane until nothing in it is due, or for `at_most`.
+    pub async fn run(&self, outlet: &Arc<FakeOutlet>, at_most: Duration) -> LaneEnd {
         self.run_toward(Side::Silo, outlet, at_most).await
     }
 
     /// The same for either lane.
-    pub async fn run_toward(&self, toward: Side, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+    pub async fn run_toward(
+        &self,
+        toward: Side,
+        outlet: &Arc<FakeOutlet>,
+        at_most: Duration,
+    ) -> LaneEnd {
         let stop = CancellationToken::new();
         let lane = self.lane(toward, outlet.clone()).run(stop.clone());
         tokio::pin!(lane);
@@ -676,8 +681,8 @@ pub fn post(text: &str) -> Action {
     }
 }
 
-/// What has no key yet; the lane waits for it until this moment.
-fn locked(key_wait_until: Millis) -> Payload {
+/// An undecryptable payload; the lane waits for its room key until this time.
+fn undecryptable(key_wait_until: Millis) -> Payload {
     Payload::Undecryptable {
         session: "s".into(),
         raw: b"{}".to_vec(),
@@ -712,7 +717,7 @@ async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
             .hear(&format!("$e{number}"), post(&format!("m{number}")))
             .await;
     }
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![
             Next::Work,
@@ -722,9 +727,9 @@ async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
             Next::Fail(not_now(Outcome::NotDone)),
         ],
     );
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert_eq!(
-        wall.texts(),
+        outlet.texts(),
         (0..10)
             .map(|number| format!("m{number}"))
             .collect::<Vec<_>>()
@@ -736,7 +741,7 @@ async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
 #[tokio::test(start_paused = true)]
 async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![
             Next::Fail(not_now(Outcome::Unknown)),
@@ -746,14 +751,14 @@ async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
     {
         let bench = Bench::open(directory.path()).await;
         bench.hear("$e", post("once")).await;
-        bench.run(&wall, Duration::from_millis(50)).await;
+        bench.run(&outlet, Duration::from_millis(50)).await;
     }
     let bench = Bench::open(directory.path()).await;
-    bench.run(&wall, LONG).await;
-    let keys = wall.keys.lock().unwrap().clone();
+    bench.run(&outlet, LONG).await;
+    let keys = outlet.keys.lock().unwrap().clone();
     assert_eq!(keys.len(), 3);
     assert!(keys.iter().all(|key| key == &keys[0]), "{keys:?}");
-    assert_eq!(wall.texts(), ["once"]);
+    assert_eq!(outlet.texts(), ["once"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -762,19 +767,19 @@ async fn a_refused_message_does_not_block_the_next_and_its_side_is_told() {
     let bench = Bench::open(directory.path()).await;
     bench.hear("$bad", post("bad")).await;
     bench.hear("$good", post("good")).await;
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![Next::Fail(SendError::Refused {
             reason: "it is bad".into(),
         })],
     );
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["good"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["good"]);
     assert_eq!(bench.tally(Side::Silo).await.failed, 1);
     assert_eq!(
         bench.tally(Side::Matrix).await.pending,
         1,
-        "the notice is owed to the room"
+        "a notice to the room is pending"
     );
     assert_eq!(bench.tally(Side::Silo).await.parked, 1);
     bench.balance().await;
@@ -786,15 +791,15 @@ async fn a_send_whose_answer_was_lost_is_adopted_and_not_repeated() {
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("same")).await;
     bench.hear("$b", post("same")).await;
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         false,
         vec![Next::Work, Next::WorkThenFail(not_now(Outcome::Unknown))],
     );
-    bench.run(&wall, LONG).await;
-    // D04: the second is found among two alike because the first is linked already.
-    assert_eq!(wall.texts(), ["same", "same"]);
+    bench.run(&outlet, LONG).await;
+    // D04: the second is identified among two equal messages because the first is linked already.
+    assert_eq!(outlet.texts(), ["same", "same"]);
     assert_eq!(
-        wall.keys.lock().unwrap().len(),
+        outlet.keys.lock().unwrap().len(),
         2,
         "nothing was sent a third time"
     );
@@ -812,10 +817,10 @@ async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
-    let wall = Wall::new(false, vec![Next::Fail(not_now(Outcome::Unknown))]);
+    let outlet = FakeOutlet::new(false, vec![Next::Fail(not_now(Outcome::Unknown))]);
     let began = tokio::time::Instant::now();
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["x"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["x"]);
     assert!(began.elapsed() >= Duration::from_secs(20));
 }
 
@@ -824,18 +829,18 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
-    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
-    // The silo is out at first; then the channel is closed for a while, and then the silo refuses to look.
+    let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    // The silo is unavailable at first; then the channel is closed for a while, and then the silo refuses the lookup.
     let (closed, refused) = ("closed".to_owned(), "refused".to_owned());
-    *wall.blind.lock().unwrap() = [
+    *outlet.blind.lock().unwrap() = [
         not_now(Outcome::NotDone),
         not_now(Outcome::NotDone),
         SendError::Closed { reason: closed },
         SendError::Refused { reason: refused },
     ]
     .into();
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["x"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["x"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
     bench.balance().await;
 }
@@ -845,23 +850,23 @@ async fn d04_a_look_as_nobody_leaves_the_doubt_to_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
-    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
     let reason = "signed out".to_owned();
-    *wall.blind.lock().unwrap() = [SendError::SignedOut { reason }].into();
-    assert_eq!(bench.run(&wall, LONG).await, LaneEnd::SignedOut);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["x"]);
+    *outlet.blind.lock().unwrap() = [SendError::SignedOut { reason }].into();
+    assert_eq!(bench.run(&outlet, LONG).await, LaneEnd::SignedOut);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["x"]);
     bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
     let directory = tempfile::tempdir().unwrap();
-    let wall = Wall::new(false, vec![]);
+    let outlet = FakeOutlet::new(false, vec![]);
     {
         let bench = Bench::open(directory.path()).await;
         bench.hear("$a", post("x|y")).await;
-        // As the lane does it, up to the moment of the kill.
+        // What the lane does, up to the moment of the kill.
         let lane = LaneId {
             portal: bench.portal.id,
             toward: Side::Silo,
@@ -872,7 +877,7 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
             .await
             .unwrap()
         else {
-            panic!("something is owed")
+            panic!("a delivery is due")
         };
         let step = |text: &str| Step::Post {
             content: Content {
@@ -891,13 +896,14 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
             .mark_outcome_unknown(delivery.id, Some(&plan), bench.clock.now())
             .await
             .unwrap();
-        wall.perform(&bench.portal.channel, &delivery.key, &step("x"))
+        outlet
+            .perform(&bench.portal.channel, &delivery.key, &step("x"))
             .await
             .unwrap();
     }
     let bench = Bench::open(directory.path()).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["x", "y"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["x", "y"]);
     bench.balance().await;
 }
 
@@ -905,16 +911,16 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
 async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         false,
         vec![Next::Work, Next::Work, Next::Fail(SendError::TooLate)],
     );
     bench.hear("$a", post("old")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     bench.hear("$a1", edit("$a", "newer")).await;
     bench.hear("$a2", edit("$a", "newest")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["newer", "newest"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["newer", "newest"]);
     bench.balance().await;
 }
 
@@ -923,9 +929,9 @@ async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands(
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("said in the room")).await;
-    let wall = Wall::new(false, Vec::new());
-    bench.run(&wall, LONG).await;
-    let copy = wall.posts.lock().unwrap()[0].0.clone();
+    let outlet = FakeOutlet::new(false, Vec::new());
+    bench.run(&outlet, LONG).await;
+    let copy = outlet.posts.lock().unwrap()[0].0.clone();
     let changes = [
         ("e1", edit(copy.as_str(), "changed")),
         (
@@ -950,21 +956,21 @@ async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands(
         };
         bench.inbox.accept(batch).await.unwrap();
     }
-    let room = Wall::new(true, Vec::new());
+    let room = FakeOutlet::new(true, Vec::new());
     bench.run_toward(Side::Matrix, &room, LONG).await;
-    assert_eq!(room.keys.lock().unwrap().len(), 0, "nothing is done");
+    assert_eq!(room.keys.lock().unwrap().len(), 0, "no step is performed");
     let skipped = bench.tally(Side::Matrix).await.skipped;
     assert_eq!(skipped, [("written-elsewhere".to_owned(), 2)]);
-    // The copy that was removed stays so.
+    // The deleted copy stays deleted.
     bench.hear("$a2", edit("$a", "changed by its author")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["said in the room"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["said in the room"]);
     let skipped = bench.tally(Side::Silo).await.skipped;
     assert_eq!(skipped, [("unknown-target".to_owned(), 1)]);
     bench.balance().await;
 }
 
-/// A silo may say what it wants of its own messages, but not that somebody else wrote them.
+/// A silo decides what its own messages say, but not that somebody else wrote them.
 #[tokio::test(start_paused = true)]
 async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
     let directory = tempfile::tempdir().unwrap();
@@ -991,7 +997,7 @@ async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
         };
         bench.inbox.accept(batch).await.unwrap();
     }
-    let room = Wall::new(true, Vec::new());
+    let room = FakeOutlet::new(true, Vec::new());
     bench.run_toward(Side::Matrix, &room, LONG).await;
     assert_eq!(room.texts(), ["corrected"]);
     let skipped = bench.tally(Side::Matrix).await.skipped;
@@ -1022,9 +1028,9 @@ async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
             },
         )
         .await;
-    let wall = Wall::new(true, vec![]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone.lock().unwrap().len(), 1);
+    let outlet = FakeOutlet::new(true, vec![]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone.lock().unwrap().len(), 1);
     assert_eq!(
         bench.tally(Side::Silo).await.skipped,
         [("unknown-target".to_owned(), 1)]
@@ -1038,18 +1044,18 @@ async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
     let bench = Bench::open(directory.path()).await;
     let key_wait_until = bench.clock.now().plus(Duration::from_secs(5));
     bench
-        .hear_payload("$w", Some("$w".into()), locked(key_wait_until))
+        .hear_payload("$w", Some("$w".into()), undecryptable(key_wait_until))
         .await;
     bench.hear("$b", post("after")).await;
-    let wall = Wall::new(true, vec![]);
-    bench.run(&wall, Duration::from_secs(3)).await;
-    assert!(wall.texts().is_empty(), "held");
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["after"]);
-    // D20: the key comes, the message follows.
-    bench.unlock(post("late")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["after", "late"]);
+    let outlet = FakeOutlet::new(true, vec![]);
+    bench.run(&outlet, Duration::from_secs(3)).await;
+    assert!(outlet.texts().is_empty(), "held");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["after"]);
+    // D20: the room key arrives, and the message follows.
+    bench.decrypt(post("late")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["after", "late"]);
     bench.balance().await;
 }
 
@@ -1058,22 +1064,24 @@ async fn d20_an_edit_whose_key_comes_late_does_not_overwrite_a_later_one() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$m", post("first")).await;
-    bench.hear_payload("$e1", None, locked(Millis(0))).await;
+    bench
+        .hear_payload("$e1", None, undecryptable(Millis(0)))
+        .await;
     bench.hear("$e2", edit("$m", "third")).await;
-    let wall = Wall::new(true, vec![]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["third"]);
-    bench.unlock(edit("$m", "second")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["third"]);
+    let outlet = FakeOutlet::new(true, vec![]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["third"]);
+    bench.decrypt(edit("$m", "second")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["third"]);
     assert_eq!(
         bench.tally(Side::Silo).await.skipped,
         [("superseded".to_owned(), 1)]
     );
-    // One that is really later still goes.
+    // An edit that is really later is still sent.
     bench.hear("$e3", edit("$m", "fourth")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["fourth"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["fourth"]);
     bench.balance().await;
 }
 
@@ -1082,7 +1090,7 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench
-        .hear_payload("$w", Some("$w".into()), locked(Millis(0)))
+        .hear_payload("$w", Some("$w".into()), undecryptable(Millis(0)))
         .await;
     bench
         .hear(
@@ -1092,8 +1100,8 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
             },
         )
         .await;
-    let wall = Wall::new(true, vec![]);
-    bench.run(&wall, LONG).await;
+    let outlet = FakeOutlet::new(true, vec![]);
+    bench.run(&outlet, LONG).await;
     assert!(
         bench
             .store
@@ -1114,19 +1122,19 @@ async fn a_signed_out_side_keeps_its_debts() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![Next::Fail(SendError::SignedOut {
             reason: "token revoked".into(),
         })],
     );
     assert_eq!(
-        bench.run(&wall, Duration::from_secs(5)).await,
+        bench.run(&outlet, Duration::from_secs(5)).await,
         LaneEnd::SignedOut
     );
     assert_eq!(bench.tally(Side::Silo).await.pending, 1);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["x"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["x"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1144,7 +1152,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         .await
         .unwrap()
     else {
-        panic!("something is owed")
+        panic!("a delivery is due")
     };
     bench
         .store
@@ -1157,7 +1165,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         tokio::time::timeout(Duration::from_mins(1), &mut settled)
             .await
             .is_err(),
-        "still in doubt"
+        "the outcome is still unknown"
     );
     let copy = Copy {
         remote: "wall-0".into(),
@@ -1206,7 +1214,7 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
         sent_at: Millis(1),
         payload: Payload::Ready(bytes(post(&format!("m{number}")))),
     };
-    let wall = Wall::new(true, vec![]);
+    let outlet = FakeOutlet::new(true, vec![]);
     // Alone, several in one batch, before and after they were delivered.
     for round in 0..10 {
         let all = (0..5).map(|number| arrival((number + round) % 5));
@@ -1216,11 +1224,11 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
         };
         bench.inbox.accept(batch).await.unwrap();
         if round == 4 {
-            bench.run(&wall, LONG).await;
+            bench.run(&outlet, LONG).await;
         }
     }
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1", "m2", "m3", "m4"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1", "m2", "m3", "m4"]);
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.accepted, tally.delivered), (5, 5));
     bench.balance().await;
@@ -1230,13 +1238,13 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
 async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    let wall = Wall::new(true, vec![]);
+    let outlet = FakeOutlet::new(true, vec![]);
     let gone = |target: &str| Action::Delete {
         target: target.into(),
     };
-    // Unknown, and then it comes after all.
+    // The message is unknown when it is redacted, and arrives afterwards.
     bench.hear("$r1", gone("$late")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let late = Arrival {
         place: bench.portal.room.clone(),
         event_id: "$late".into(),
@@ -1251,14 +1259,14 @@ async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
     };
     let accepted = bench.inbox.accept(batch).await.unwrap();
     assert_eq!(accepted, [Accepted::Duplicate]);
-    // Still in the queue: neither is seen, and an edit of it does not bring it back.
+    // The message is still in the queue when it is redacted: it is not sent, and an edit does not bring it back.
     bench.hear("$e1", post("one")).await;
     bench.hear("$r2", gone("$e1")).await;
     bench.hear("$x1", edit("$e1", "one again")).await;
     bench.hear("$e2", post("two")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts().last().map(String::as_str), Some("two"));
-    assert!(!wall.texts().iter().any(|text| text.contains("again")));
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts().last().map(String::as_str), Some("two"));
+    assert!(!outlet.texts().iter().any(|text| text.contains("again")));
     bench.balance().await;
 }
 
@@ -1293,9 +1301,9 @@ async fn c23_what_clocks_say_decides_nothing() {
         bench.inbox.accept(batch).await.unwrap();
     }
     bench.hear("$x", edit("$e1", "m1 edited")).await;
-    let wall = Wall::new(true, vec![]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1 edited", "m2", "m3", "m4", "m5"]);
+    let outlet = FakeOutlet::new(true, vec![]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1 edited", "m2", "m3", "m4", "m5"]);
     bench.balance().await;
 }
 
@@ -1314,9 +1322,9 @@ async fn b14_two_hundred_answers_keep_no_message_back() {
     for text in ["one", "two", "three"] {
         bench.hear(text, post(text)).await;
     }
-    let wall = Wall::new(false, Vec::new());
-    bench.run(&wall, LONG).await;
-    let texts = wall.texts();
+    let outlet = FakeOutlet::new(false, Vec::new());
+    bench.run(&outlet, LONG).await;
+    let texts = outlet.texts();
     assert_eq!(texts.len(), 203);
     for (text, at) in [("one", 1), ("two", 3), ("three", 5)] {
         assert_eq!(texts[at], text, "{texts:?}");

@@ -1,4 +1,4 @@
-//! P11 to P13, B19, B22: how long a store may live, with the whole program.
+//! P11 to P13, B19, B22: stores that were copied, restored or are in use, with the whole program.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -19,7 +19,7 @@ async fn scene() -> Scenario {
     scene
 }
 
-/// Waits until the armed process has died, and clears it away.
+/// Waits until the armed process has died, and reaps it.
 async fn death(scene: &Scenario, point: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while scene.bridge.ended().unwrap().is_none() {
@@ -52,7 +52,7 @@ async fn p13_a_death_between_the_two_writes_locks_no_healthy_store_out() {
     assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
     scene.bridge.terminate().await.unwrap();
 
-    // B22: with the old directory it ends with 78, and changes nothing about that by trying.
+    // B22: with the old directory the bridge exits with 78, and a second attempt changes nothing about that.
     let new = data.with_file_name("new");
     std::fs::rename(&data, &new).unwrap();
     std::fs::rename(&old, &data).unwrap();

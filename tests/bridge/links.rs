@@ -1,5 +1,5 @@
-//! Links to files where a silo takes none, through the program itself: the gateway serves what Ann sent, to whoever has the
-//! link, until the message is taken back.
+//! Links to files where a silo takes none, through the program itself: the gateway serves what Ann sent to everybody
+//! with the link, until the message is redacted.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A town whose bridge has a gateway, and where that listens.
-async fn town(in_clear: bool, portal_options: &str) -> (MultiSiloScenario, String) {
+/// A scenario whose bridge has a media gateway, and the gateway's address.
+async fn scene(in_clear: bool, portal_options: &str) -> (MultiSiloScenario, String) {
     let listen = format!("127.0.0.1:{}", free_port().unwrap());
     let plan = MultiSiloOptions {
         in_clear,
@@ -28,27 +28,27 @@ async fn town(in_clear: bool, portal_options: &str) -> (MultiSiloScenario, Strin
             SimulatorKind::Gitter,
         )
     };
-    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan).await;
-    (town.unwrap(), listen)
+    let scene = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan).await;
+    (scene.unwrap(), listen)
 }
 
-/// What the channel is told of a file that Ann sends, once it is.
+/// Ann sends a file; the message about it in the channel.
 async fn sent(
-    town: &MultiSiloScenario,
+    scene: &MultiSiloScenario,
     (name, mime): (&str, &str),
     bytes: &[u8],
 ) -> (String, String) {
-    let file = town
+    let file = scene
         .ann
-        .send_file(&town.rooms[0], (name, mime), bytes.to_vec(), None);
+        .send_file(&scene.rooms[0], (name, mime), bytes.to_vec(), None);
     let event = file.await.unwrap();
     let told = || {
-        town.sites[0]
+        scene.sites[0]
             .read()
             .into_iter()
             .find(|said| said.contains(name))
     };
-    town.wait(name, || told().is_some()).await.unwrap();
+    scene.wait(name, || told().is_some()).await.unwrap();
     (event, told().unwrap())
 }
 
@@ -69,11 +69,11 @@ fn header(response: &Response, name: &str) -> String {
 
 #[tokio::test]
 async fn a_link_leads_to_the_file_until_its_message_is_taken_back() {
-    let (town, listen) = town(false, "file_links = \"always\"").await;
+    let (scene, listen) = scene(false, "file_links = \"always\"").await;
     let picture: Vec<u8> = (0..300_001_u32)
         .map(|at| (at * 31 % 251).to_le_bytes()[0])
         .collect();
-    let (event, said) = sent(&town, ("cat.png", "image/png"), &picture).await;
+    let (event, said) = sent(&scene, ("cat.png", "image/png"), &picture).await;
     let url = link(&said).unwrap();
     assert!(
         url.starts_with(&format!("http://{listen}/media/")) && url.ends_with("/cat.png"),
@@ -86,10 +86,13 @@ async fn a_link_leads_to_the_file_until_its_message_is_taken_back() {
     );
     assert_eq!(header(&found, "content-length"), "300001");
     assert_eq!(header(&found, "content-disposition"), "inline");
-    assert!(found.bytes().await.unwrap() == picture, "byte by byte");
-    // A page is saved, and not shown where it could act.
+    assert!(
+        found.bytes().await.unwrap() == picture,
+        "every byte is the same"
+    );
+    // A page is offered as a download, and not displayed where it could run scripts.
     let (_, said) = sent(
-        &town,
+        &scene,
         ("page.html", "text/html"),
         b"<script>alert(1)</script>",
     )
@@ -99,7 +102,7 @@ async fn a_link_leads_to_the_file_until_its_message_is_taken_back() {
     assert_eq!(header(&found, "content-disposition"), "attachment");
     assert_eq!(header(&found, "x-content-type-options"), "nosniff");
     assert!(header(&found, "content-security-policy").contains("sandbox"));
-    // Nobody makes up a link, and nobody learns anything else there.
+    // Nobody can guess a link, and the gateway reveals nothing else.
     for bad in [
         url.replace("/media/1-", "/media/2-"),
         url.replace('-', "-0"),
@@ -107,43 +110,43 @@ async fn a_link_leads_to_the_file_until_its_message_is_taken_back() {
     ] {
         assert_eq!(get(&bad).await.status(), 404, "{bad}");
     }
-    // It outlives a restart, and not its message.
-    town.bridge.kill().await.unwrap();
-    town.bridge.start().await.unwrap();
+    // The link survives a restart, but not its message.
+    scene.bridge.kill().await.unwrap();
+    scene.bridge.start().await.unwrap();
     assert_eq!(get(url).await.status(), 200);
-    town.ann.redact(&town.rooms[0], &event).await.unwrap();
+    scene.ann.redact(&scene.rooms[0], &event).await.unwrap();
     let gone = || {
-        !town.sites[0]
+        !scene.sites[0]
             .read()
             .iter()
             .any(|said| said.contains("cat.png"))
     };
-    town.wait("the deletion", gone).await.unwrap();
+    scene.wait("the deletion", gone).await.unwrap();
     assert_eq!(get(url).await.status(), 404);
 }
 
 #[tokio::test]
 async fn what_an_encrypted_room_sends_has_a_link_only_where_the_portal_says_so() {
-    let (open, _) = town(true, "").await;
+    let (open, _) = scene(true, "").await;
     let (_, said) = sent(&open, ("cat.png", "image/png"), b"a cat").await;
     assert_eq!(
         get(link(&said).unwrap()).await.bytes().await.unwrap(),
         "a cat"
     );
-    let (encrypted, _) = town(false, "").await;
+    let (encrypted, _) = scene(false, "").await;
     let (_, said) = sent(&encrypted, ("cat.png", "image/png"), b"a cat").await;
     assert_eq!(link(&said), None, "{said}");
 }
 
-/// How many descriptors the bridge holds.
-fn descriptors(town: &MultiSiloScenario) -> usize {
-    let pid = town.bridge.pid().unwrap();
+/// The number of file descriptors that the bridge has open.
+fn descriptors(scene: &MultiSiloScenario) -> usize {
+    let pid = scene.bridge.pid().unwrap();
     std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .count()
 }
 
-/// Connections that are opened and say nothing whole.
+/// Opens connections that send an incomplete request.
 async fn half_open(address: &str, count: usize) -> Vec<TcpStream> {
     let mut silent = Vec::new();
     for _ in 0..count {
@@ -159,15 +162,15 @@ async fn half_open(address: &str, count: usize) -> Vec<TcpStream> {
 
 #[tokio::test]
 async fn b17_half_open_requests_hold_few_descriptors_and_not_for_long() {
-    let (town, listen) = town(true, "").await;
-    let before = descriptors(&town);
+    let (scene, listen) = scene(true, "").await;
+    let before = descriptors(&scene);
     let silent = half_open(&listen, 150).await;
-    let admin = town.bridge.admin_url();
-    let door = admin.strip_prefix("http://").unwrap().trim_end_matches('/');
-    let at_admin = half_open(door, 40).await;
-    let held = descriptors(&town);
+    let admin = scene.bridge.admin_url();
+    let admin_address = admin.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let at_admin = half_open(admin_address, 40).await;
+    let held = descriptors(&scene);
     assert!(held <= before + 64 + 32 + 10, "{before} became {held}");
-    // Behind all of them somebody comes who asks.
+    // After all of them, a complete request is still answered.
     assert_eq!(get(&format!("http://{listen}/x")).await.status(), 404);
     assert_eq!(get(&format!("{admin}/health/live")).await.status(), 200);
     for mut socket in silent.into_iter().chain(at_admin) {
@@ -175,8 +178,9 @@ async fn b17_half_open_requests_hold_few_descriptors_and_not_for_long() {
         drop(socket.read_to_end(&mut rest).await);
         assert!(!rest.starts_with(b"HTTP/1.1 2"));
     }
-    let few = || descriptors(&town) <= before + 10;
-    town.wait("the descriptors are free again", few)
+    let few = || descriptors(&scene) <= before + 10;
+    scene
+        .wait("the descriptors are free again", few)
         .await
         .unwrap();
 }

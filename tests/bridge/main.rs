@@ -1,4 +1,4 @@
-//! The one integration binary: the bridge against a real Synapse, the silo's simulator and real files.
+//! The one integration binary: the bridge against a real Synapse, the silos' simulators and real files.
 
 // Marked although all of it is a test: the lints read the mark.
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod conversation;
 #[cfg(test)]
 mod fan_out;
 #[cfg(test)]
-mod liar;
+mod faulty_server;
 #[cfg(test)]
 mod rivals;
 #[cfg(test)]

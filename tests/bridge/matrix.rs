@@ -47,11 +47,11 @@ use tokio_util::sync::CancellationToken;
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// How long a test waits for what must happen; on a busy machine one step of several processes takes a minute.
+/// How long a test waits for an expected event; on a busy machine one step of several processes takes a minute.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// The Matrix side of a bridge, with a portal to a channel that nobody serves.
-struct House {
+/// The Matrix side of a bridge, with a portal to a channel that no silo serves.
+struct TestBridge {
     directory: tempfile::TempDir,
     user: String,
     store: Store,
@@ -63,7 +63,7 @@ struct House {
     stop: CancellationToken,
 }
 
-impl House {
+impl TestBridge {
     async fn new(synapse: &Synapse) -> Self {
         let user = synapse.register(&unique("bridge"), PASSWORD).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -95,12 +95,12 @@ impl House {
         }
     }
 
-    /// A house that is logged in.
+    /// A bridge that is logged in.
     async fn ready(synapse: &Synapse) -> Self {
-        let mut house = Self::new(synapse).await;
-        house.login(None).await.unwrap();
-        house.open(Trust::CrossSigned).await;
-        house
+        let mut bridge = Self::new(synapse).await;
+        bridge.login(None).await.unwrap();
+        bridge.open(Trust::CrossSigned).await;
+        bridge
     }
 
     async fn login(&self, recovery_key: Option<&str>) -> Result<LoggedIn, MatrixError> {
@@ -137,7 +137,7 @@ impl House {
         Inbox::new(self.store.clone(), Signals::default(), self.clock)
     }
 
-    /// Joins the room to a channel of its own; answers the lane toward it.
+    /// Links the room to a new channel; returns the lane toward the channel.
     async fn portal(&self, room: &str) -> LaneId {
         let channel = unique("channel");
         let spec = PortalSpec {
@@ -164,7 +164,7 @@ impl House {
             }
         };
         let waited = timeout(LIMIT, lacks).await;
-        waited.expect("the sync tells of the encryption");
+        waited.expect("a sync shows the encryption");
         let consent = Consent {
             by: "@ann:x".to_owned(),
             text_version: 1,
@@ -189,7 +189,7 @@ impl House {
             .spawn(async move { matrix.listen(rooms, inbox, stop).await });
     }
 
-    /// Waits until the sync has told that we are in the room.
+    /// Waits until a sync has shown that the bridge is in the room.
     async fn entered(&self, room: &str) {
         let waited = timeout(LIMIT, async {
             let place = Place::room(room);
@@ -197,7 +197,7 @@ impl House {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        waited.await.expect("the sync tells of the room");
+        waited.await.expect("a sync shows the room");
     }
 
     async fn rest(&mut self) {
@@ -207,14 +207,14 @@ impl House {
         }
     }
 
-    /// Ends listening, closes the account and opens it again on the same files.
+    /// Stops the sync loop, closes the account and opens it again on the same files.
     async fn reopen(&mut self) {
         self.rest().await;
         self.matrix = None;
         self.open(Trust::CrossSigned).await;
     }
 
-    /// The next message of the lane, which is thereby delivered.
+    /// The next message of the lane, which counts as delivered afterwards.
     async fn next(&self, lane: LaneId) -> Message {
         let waited = timeout(LIMIT, async {
             loop {
@@ -239,7 +239,7 @@ impl House {
         waited.await.expect("a message arrives")
     }
 
-    /// What the lane counts as skipped by a rule, once it is there.
+    /// How many messages of the lane this rule has skipped; waits for the first.
     async fn skipped(&self, lane: LaneId, rule: &str) -> u64 {
         let began = tokio::time::Instant::now();
         while began.elapsed() < LIMIT {
@@ -268,9 +268,9 @@ impl House {
     }
 }
 
-/// A person, and an encrypted room that a house has a portal to and is listening in.
+/// A person, and an encrypted room that the bridge has a portal to and listens in.
 struct Scene {
-    house: House,
+    bridge: TestBridge,
     person: TestClient,
     room: String,
     lane: LaneId,
@@ -279,19 +279,19 @@ struct Scene {
 
 impl Scene {
     async fn new(synapse: &Synapse, encrypted: bool) -> Self {
-        let mut house = House::ready(synapse).await;
+        let mut bridge = TestBridge::ready(synapse).await;
         let (person, files) = person(synapse, Identity::New).await;
-        let invited = [house.user.clone()];
+        let invited = [bridge.user.clone()];
         let room = person
             .create_room("A room", encrypted, &invited)
             .await
             .unwrap();
-        let lane = house.portal(&room).await;
-        house.listen(&room);
-        wait_for_member(&person, &room, &house.user, "join").await;
-        house.entered(&room).await;
+        let lane = bridge.portal(&room).await;
+        bridge.listen(&room);
+        wait_for_member(&person, &room, &bridge.user, "join").await;
+        bridge.entered(&room).await;
         Self {
-            house,
+            bridge,
             person,
             room,
             lane,
@@ -309,7 +309,7 @@ async fn person(synapse: &Synapse, identity: Identity) -> (TestClient, tempfile:
     (person.unwrap(), files)
 }
 
-/// Syncs until the user's membership of the room is as wanted.
+/// Syncs until the user has this membership in the room.
 async fn wait_for_member(
     person: &TestClient,
     room: &str,
@@ -334,7 +334,7 @@ async fn wait_for(person: &TestClient, wanted: impl Fn(&SeenEvent) -> bool) -> S
             }
         }
     });
-    waited.await.expect("the person sees it")
+    waited.await.expect("the person receives it")
 }
 
 fn http() -> reqwest::Client {
@@ -367,7 +367,7 @@ fn text_of(message: &Message) -> String {
     }
 }
 
-/// A request of a user without any SDK.
+/// A request by a user without any SDK.
 pub async fn raw(
     synapse: &Synapse,
     user: &Registered,
@@ -389,7 +389,7 @@ pub async fn raw(
     answer.json().await.unwrap()
 }
 
-/// Where the room ends now, as a position to page backwards from.
+/// The present end of the room, as a position to page backwards from.
 pub async fn end_of(synapse: &Synapse, user: &Registered, room: &str) -> String {
     let path = format!("rooms/{room}/messages?dir=b&limit=1");
     let page = raw(synapse, user, "GET", &path, Value::Null).await;
@@ -413,8 +413,8 @@ pub async fn raw_member(synapse: &Synapse, person: &TestClient, room: &str) -> R
     user
 }
 
-/// An encrypted event of which nobody has the key.
-pub async fn lock(synapse: &Synapse, user: &Registered, room: &str, session: &str) {
+/// Sends an encrypted event whose room key nobody has.
+pub async fn send_undecryptable(synapse: &Synapse, user: &Registered, room: &str, session: &str) {
     let path = format!("rooms/{room}/send/m.room.encrypted/{}", unique("t"));
     raw(synapse, user, "PUT", &path, undecryptable_event(session)).await;
 }
@@ -422,17 +422,17 @@ pub async fn lock(synapse: &Synapse, user: &Registered, room: &str, session: &st
 #[tokio::test(flavor = "multi_thread")]
 async fn login_makes_a_signed_device_and_is_never_repeated() {
     let synapse = Synapse::shared().await.unwrap();
-    let mut house = House::new(synapse).await;
-    let first = house.login(None).await.unwrap();
+    let mut bridge = TestBridge::new(synapse).await;
+    let first = bridge.login(None).await.unwrap();
     assert!(first.recovery_key.is_some());
     assert!(first.face.ed25519.is_some() && first.face.master_key.is_some());
-    let second = house.login(None).await.unwrap();
+    let second = bridge.login(None).await.unwrap();
     assert_eq!(second.face, first.face);
     assert_eq!(second.recovery_key, None, "a recovery key is shown once");
-    // Opening checks that the device is signed.
-    house.open(Trust::CrossSigned).await;
+    // Opening checks that the device is cross-signed.
+    bridge.open(Trust::CrossSigned).await;
 
-    let wrong = House::new(synapse).await;
+    let wrong = TestBridge::new(synapse).await;
     let refused = login(Login {
         store: wrong.store.clone(),
         key: &wrong.key,
@@ -454,22 +454,29 @@ async fn login_makes_a_signed_device_and_is_never_repeated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
     let synapse = Synapse::shared().await.unwrap();
-    let house = House::new(synapse).await;
+    let bridge = TestBridge::new(synapse).await;
     let files = tempfile::tempdir().unwrap();
-    let owner = TestClient::login(&synapse.url(), &house.user, PASSWORD, files.path())
+    let owner = TestClient::login(&synapse.url(), &bridge.user, PASSWORD, files.path())
         .await
         .unwrap();
     let recovery_key = owner.make_recovery_key().await.unwrap();
 
-    let without = house.login(None).await;
+    let without = bridge.login(None).await;
     assert!(
         matches!(without, Err(MatrixError::Identity(_))),
         "{without:?}"
     );
-    let device = house.store.account().await.unwrap().unwrap().info.device_id;
-    let wrong = house.login(Some("EsTc nonsense")).await;
+    let device = bridge
+        .store
+        .account()
+        .await
+        .unwrap()
+        .unwrap()
+        .info
+        .device_id;
+    let wrong = bridge.login(Some("EsTc nonsense")).await;
     assert!(matches!(wrong, Err(MatrixError::Identity(_))), "{wrong:?}");
-    let joined = house.login(Some(&recovery_key)).await.unwrap();
+    let joined = bridge.login(Some(&recovery_key)).await.unwrap();
     assert_eq!(
         joined.face.device_id, device,
         "the interrupted login was finished"
@@ -484,14 +491,14 @@ async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
 async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encrypted_and_once() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
         ..
     } = Scene::new(synapse, true).await;
     let first = person.say(&room, "hello from the room").await.unwrap();
-    let message = house.next(lane).await;
+    let message = bridge.next(lane).await;
     assert_eq!(text_of(&message), "hello from the room");
     assert_eq!(message.sender.id, person.user_id());
     assert!(
@@ -500,16 +507,19 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
         message.sender.name
     );
     person.edit(&room, &first, "hello again").await.unwrap();
-    let edit = house.next(lane).await;
+    let edit = bridge.next(lane).await;
     assert!(matches!(&edit.action, Action::Edit { target, .. } if target.as_str() == first));
     assert_eq!(text_of(&edit), "hello again");
     person.redact(&room, &first).await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), format!("deleted {first}"));
+    assert_eq!(
+        text_of(&bridge.next(lane).await),
+        format!("deleted {first}")
+    );
 
-    let Ok(Done::Created(copy)) = house.post(&room, "key-1", "from the channel").await else {
+    let Ok(Done::Created(copy)) = bridge.post(&room, "key-1", "from the channel").await else {
         panic!()
     };
-    let again = house
+    let again = bridge
         .post(&room, "key-1", "from the channel")
         .await
         .unwrap();
@@ -527,7 +537,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
         is_caption: false,
         fallback: None,
     };
-    house
+    bridge
         .matrix()
         .perform(&place, "key-2", &replace)
         .await
@@ -545,67 +555,67 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
             target: copy.remote.clone(),
             by_edit: false,
         };
-        let gone = house.matrix().perform(&place, key, &remove).await.unwrap();
+        let gone = bridge.matrix().perform(&place, key, &remove).await.unwrap();
         assert_eq!(
             gone,
             Done::Deleted(copy.remote.clone()),
             "gone already is success"
         );
     }
-    // Nothing of our own came back, and the server never saw a text.
+    // None of the bridge's own messages came back, and the server never saw a plaintext.
     person.say(&room, "last").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "last");
+    assert_eq!(text_of(&bridge.next(lane).await), "last");
     let stored = synapse.events(&room).await.unwrap();
     assert!(
         stored
             .iter()
             .all(|event| event.event_type != "m.room.message")
     );
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_while_nobody_listened_comes_once_and_in_order() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
         ..
     } = Scene::new(synapse, true).await;
     person.say(&room, "before").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "before");
-    house.reopen().await;
+    assert_eq!(text_of(&bridge.next(lane).await), "before");
+    bridge.reopen().await;
     for number in 0..130 {
         person
             .say(&room, &format!("message {number}"))
             .await
             .unwrap();
     }
-    house.listen(&room);
+    bridge.listen(&room);
     for number in 0..130 {
         assert_eq!(
-            text_of(&house.next(lane).await),
+            text_of(&bridge.next(lane).await),
             format!("message {number}")
         );
     }
     person.say(&room, "after").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "after");
-    assert!(house.store.gaps(Place::MATRIX).await.unwrap().is_empty());
-    // The same account may listen again, and misses nothing between.
-    house.rest().await;
+    assert_eq!(text_of(&bridge.next(lane).await), "after");
+    assert!(bridge.store.gaps(Place::MATRIX).await.unwrap().is_empty());
+    // The same account may listen again, and misses nothing in between.
+    bridge.rest().await;
     person.say(&room, "between").await.unwrap();
-    house.listen(&room);
-    assert_eq!(text_of(&house.next(lane).await), "between");
-    house.rest().await;
+    bridge.listen(&room);
+    assert_eq!(text_of(&bridge.next(lane).await), "between");
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_key_comes_later_is_read_then() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -613,17 +623,17 @@ async fn an_event_whose_key_comes_later_is_read_then() {
     } = Scene::new(synapse, true).await;
     let witness = raw_member(synapse, &person, &room).await;
     let mark = person.say(&room, "first").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "first");
-    house.reopen().await;
+    assert_eq!(text_of(&bridge.next(lane).await), "first");
+    bridge.reopen().await;
     person.discard_room_key(&room).await.unwrap();
     person.say(&room, "with a new key").await.unwrap();
-    // As after a crash with a gap open: history is read before the sync that brings the key.
+    // As after a crash with an open gap: the bridge reads history before the sync that brings the room key.
     let gap = Gap {
         place: Place::room(&room),
         from: end_of(synapse, &witness, &room).await,
         stop: Some(RemoteId(mark)),
     };
-    house
+    bridge
         .inbox()
         .accept(Batch {
             gaps: vec![gap],
@@ -631,24 +641,24 @@ async fn an_event_whose_key_comes_later_is_read_then() {
         })
         .await
         .unwrap();
-    house.listen(&room);
-    assert_eq!(text_of(&house.next(lane).await), "with a new key");
+    bridge.listen(&room);
+    assert_eq!(text_of(&bridge.next(lane).await), "with a new key");
     assert!(
-        house
+        bridge
             .store
             .undecryptable_events(None)
             .await
             .unwrap()
             .is_empty()
     );
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -658,18 +668,18 @@ async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
     let path = format!("rooms/{room}/send/m.room.message/1");
     let body = json!({"msgtype": "m.text", "body": "in the clear"});
     raw(synapse, &intruder, "PUT", &path, body).await;
-    assert_eq!(house.skipped(lane, "plaintext-in-encrypted-room").await, 1);
-    house.rest().await;
+    assert_eq!(bridge.skipped(lane, "plaintext-in-encrypted-room").await, 1);
+    bridge.rest().await;
 
     let Scene {
-        mut house, room, ..
+        mut bridge, room, ..
     } = Scene::new(synapse, false).await;
-    house
+    bridge
         .post(&room, "a", "plain room, plain text")
         .await
         .unwrap();
     let flags = vec![(Place::room(&room), Flag::EverEncrypted)];
-    house
+    bridge
         .inbox()
         .accept(Batch {
             flags,
@@ -677,7 +687,7 @@ async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
         })
         .await
         .unwrap();
-    let held = house.post(&room, "b", "must not be sent").await;
+    let held = bridge.post(&room, "b", "must not be sent").await;
     assert!(
         matches!(
             held,
@@ -694,14 +704,14 @@ async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
         .filter(|event| event.event_type == "m.room.message")
         .count();
     assert_eq!(messages, 1);
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_an_unsigned_device_do_not_cross() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -710,9 +720,9 @@ async fn messages_of_an_unsigned_device_do_not_cross() {
     let (stranger, _files) = person_in(synapse, &person, &room, Identity::None).await;
     stranger.say(&room, "believe me").await.unwrap();
     person.say(&room, "trusted").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "trusted");
-    assert_eq!(house.skipped(lane, "untrusted-device").await, 1);
-    house.rest().await;
+    assert_eq!(text_of(&bridge.next(lane).await), "trusted");
+    assert_eq!(bridge.skipped(lane, "untrusted-device").await, 1);
+    bridge.rest().await;
 }
 
 async fn person_in(
@@ -732,7 +742,7 @@ async fn person_in(
 async fn an_edit_counts_only_from_the_author() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -740,17 +750,17 @@ async fn an_edit_counts_only_from_the_author() {
     } = Scene::new(synapse, true).await;
     let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
     let event = person.say(&room, "mine").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "mine");
+    assert_eq!(text_of(&bridge.next(lane).await), "mine");
     other.edit(&room, &event, "yours").await.unwrap();
-    assert_eq!(house.skipped(lane, "foreign-edit").await, 1);
-    // Also when nobody remembers who wrote it.
-    house.reopen().await;
-    house.listen(&room);
+    assert_eq!(bridge.skipped(lane, "foreign-edit").await, 1);
+    // The same where the bridge no longer remembers the author.
+    bridge.reopen().await;
+    bridge.listen(&room);
     other.edit(&room, &event, "yours again").await.unwrap();
     person.edit(&room, &event, "still mine").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "still mine");
-    assert_eq!(house.skipped(lane, "foreign-edit").await, 2);
-    house.rest().await;
+    assert_eq!(text_of(&bridge.next(lane).await), "still mine");
+    assert_eq!(bridge.skipped(lane, "foreign-edit").await, 2);
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -758,36 +768,36 @@ async fn an_edit_crosses_although_the_homeserver_does_not_say_who_wrote_the_mess
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = proxy::scene(synapse, true, Timeouts::default()).await;
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
         ..
     } = scene;
     let event = person.say(&room, "first").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "first");
-    house.reopen().await;
+    assert_eq!(text_of(&bridge.next(lane).await), "first");
+    bridge.reopen().await;
     proxy
         .rules
         .hide_events
         .store(true, std::sync::atomic::Ordering::SeqCst);
     person.edit(&room, &event, "changed").await.unwrap();
-    house.listen(&room);
-    assert_eq!(text_of(&house.next(lane).await), "changed");
-    house.rest().await;
+    bridge.listen(&room);
+    assert_eq!(text_of(&bridge.next(lane).await), "changed");
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_who_shares_the_account_is_heard() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
         ..
     } = Scene::new(synapse, true).await;
-    let key = house
+    let key = bridge
         .store
         .account()
         .await
@@ -800,7 +810,7 @@ async fn a_person_who_shares_the_account_is_heard() {
     let identity = Identity::Recovered(key);
     let sharer = TestClient::login_as(
         &synapse.url(),
-        &house.user,
+        &bridge.user,
         PASSWORD,
         files.path(),
         identity,
@@ -812,39 +822,39 @@ async fn a_person_who_shares_the_account_is_heard() {
         .await
         .unwrap();
     assert_eq!(
-        text_of(&house.next(lane).await),
+        text_of(&bridge.next(lane).await),
         "a human behind the bridge"
     );
     drop(person);
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invites_to_portals_are_accepted_and_others_refused() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         ..
     } = Scene::new(synapse, true).await;
     let foreign = person
-        .create_room("Elsewhere", true, &[house.user.clone()])
+        .create_room("Elsewhere", true, &[bridge.user.clone()])
         .await
         .unwrap();
-    let refusal = wait_for_member(&person, &foreign, &house.user, "leave").await;
+    let refusal = wait_for_member(&person, &foreign, &bridge.user, "leave").await;
     assert!(
         refusal.content["reason"]
             .as_str()
             .is_some_and(|reason| !reason.is_empty())
     );
     assert_eq!(
-        house.matrix().encryption().await.get(&Place::room(&room)),
+        bridge.matrix().encryption().await.get(&Place::room(&room)),
         Some(&true)
     );
-    let found = house.matrix().resolve(&room).await.unwrap();
+    let found = bridge.matrix().resolve(&room).await.unwrap();
     assert_eq!(found, Place::room(&room));
-    let missing = house
+    let missing = bridge
         .matrix()
         .resolve(&format!("#nowhere:{}", synapse.server_name()))
         .await;
@@ -852,19 +862,19 @@ async fn invites_to_portals_are_accepted_and_others_refused() {
         matches!(missing, Err(MatrixError::NoRoom(_))),
         "{missing:?}"
     );
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_session_is_said_to_be_signed_out() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         ..
     } = Scene::new(synapse, false).await;
-    let account = house.store.account().await.unwrap().unwrap();
+    let account = bridge.store.account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     let us = Registered {
         user_id: account.info.user_id.clone(),
@@ -872,10 +882,10 @@ async fn a_revoked_session_is_said_to_be_signed_out() {
         device_id: account.info.device_id.clone(),
     };
     raw(synapse, &us, "POST", "logout", json!({})).await;
-    let ended = timeout(LIMIT, house.listening.join_next()).await.unwrap();
+    let ended = timeout(LIMIT, bridge.listening.join_next()).await.unwrap();
     let ended = ended.unwrap().unwrap();
     assert!(matches!(ended, Err(MatrixError::SignedOut(_))), "{ended:?}");
-    let sent = house.post(&room, "x", "too late").await;
+    let sent = bridge.post(&room, "x", "too late").await;
     assert!(matches!(sent, Err(SendError::SignedOut { .. })), "{sent:?}");
     drop(person);
 }
@@ -883,17 +893,17 @@ async fn a_revoked_session_is_said_to_be_signed_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_lost_its_keys_is_refused() {
     let synapse = Synapse::shared().await.unwrap();
-    let mut house = House::ready(synapse).await;
-    house.matrix = None;
-    let keys: PathBuf = house.directory.path().join("data").join("matrix");
+    let mut bridge = TestBridge::ready(synapse).await;
+    bridge.matrix = None;
+    let keys: PathBuf = bridge.directory.path().join("data").join("matrix");
     std::fs::remove_dir_all(&keys).unwrap();
     let opened = Matrix::open(
-        house.store.clone(),
-        &house.key,
-        house.config.clone(),
+        bridge.store.clone(),
+        &bridge.key,
+        bridge.config.clone(),
         Trust::CrossSigned,
         http(),
-        house.clock,
+        bridge.clock,
     )
     .await;
     assert!(

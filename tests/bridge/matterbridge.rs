@@ -1,5 +1,5 @@
-//! The contract of silos as far as Matterbridge's API can keep it, and what is Matterbridge's own, against the
-//! simulator. What of the contract it cannot keep (nobody can look up there what became of a message) is shown here.
+//! The silo contract as far as Matterbridge's API can keep it, and Matterbridge's own behaviour, against the simulator.
+//! The part that it cannot keep (its API cannot look up whether a message was sent) is shown here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,35 +20,35 @@ use footbridge_testbed::{
     multi_silo::UserAction,
 };
 
-use crate::silo_contract::{self as contract, House, Network, post, text};
+use crate::silo_contract::{self as contract, Network, TestBridge, post, text};
 
 const GATEWAY: &str = "gateway1";
 const SEND: &str = "POST message";
 
 /// A simulated Matterbridge with one gateway.
-pub struct Ground {
+pub struct Fixture {
     sim: MatterbridgeSim,
     ping: Duration,
     audit: Duration,
-    /// Where it is reached, if not at the simulator's own address.
-    door: Option<std::net::SocketAddr>,
+    /// The address at which the silo reaches it, if not the simulator's own.
+    proxy_address: Option<std::net::SocketAddr>,
 }
 
-impl Ground {
+impl Fixture {
     pub async fn with(options: Options) -> Self {
         Self {
             sim: MatterbridgeSim::start(options).await.unwrap(),
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
-            door: None,
+            proxy_address: None,
         }
     }
 
-    /// Where the silo is reached.
+    /// The URL at which the silo reaches it.
     fn address(&self) -> url::Url {
         let mut url: url::Url = self.sim.url().parse().unwrap();
-        if let Some(door) = self.door {
-            url.set_port(Some(door.port())).unwrap();
+        if let Some(proxy_address) = self.proxy_address {
+            url.set_port(Some(proxy_address.port())).unwrap();
         }
         url
     }
@@ -80,7 +80,7 @@ fn large() -> Options {
 }
 
 #[async_trait]
-impl Network for Ground {
+impl Network for Fixture {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = MatterbridgeConfig {
             name: "mb".to_owned(),
@@ -100,8 +100,8 @@ impl Network for Ground {
     fn watermark(&self) -> &'static str {
         "/since"
     }
-    fn pass_through(&mut self, door: std::net::SocketAddr) {
-        self.door = Some(door);
+    fn pass_through(&mut self, proxy_address: std::net::SocketAddr) {
+        self.proxy_address = Some(proxy_address);
     }
     fn socket_url(&self) -> String {
         self.sim.url()
@@ -118,7 +118,7 @@ impl Network for Ground {
             .timestamp
     }
     fn say_on_our_account(&self, _: &str) -> String {
-        panic!("whatever an API account says it never hears");
+        panic!("an API account never receives its own messages");
     }
     fn texts(&self) -> Vec<String> {
         let posted = self.sim.posted().into_iter();
@@ -168,7 +168,7 @@ impl Network for Ground {
 
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
-        $(#[tokio::test] async fn $name() { contract::$name(&Ground::new().await).await; })+
+        $(#[tokio::test] async fn $name() { contract::$name(&Fixture::new().await).await; })+
     };
 }
 contract!(
@@ -188,23 +188,23 @@ contract!(
 
 #[tokio::test]
 async fn b16_a_redirect_takes_no_token_along() {
-    contract::b16_a_redirect_takes_no_token_along(&mut Ground::new().await).await;
+    contract::b16_a_redirect_takes_no_token_along(&mut Fixture::new().await).await;
 }
 
-/// What nginx makes of a WebSocket as long as it is not told otherwise.
+/// What nginx does to a WebSocket unless it is configured to pass it.
 #[tokio::test]
 async fn a_proxy_that_passes_no_websockets_is_no_refusal_of_the_token() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let refused = |route: &str, status| {
         let refused = Fault::Status { status };
-        ground.sim.faults().next(route, refused, 1);
+        fixture.sim.faults().next(route, refused, 1);
     };
     refused("GET websocket", 400);
     refused("GET stream", 401);
-    let house = House::start(&ground).await;
-    assert!(!house.silo.is_signed_out());
-    ground.say("through the proxy");
-    assert_eq!(house.heard_texts(1).await, ["through the proxy"]);
+    let bridge = TestBridge::start(&fixture).await;
+    assert!(!bridge.silo.is_signed_out());
+    fixture.say("through the proxy");
+    assert_eq!(bridge.heard_texts(1).await, ["through the proxy"]);
 }
 
 fn edit(target: &str, words: &str) -> Action {
@@ -215,9 +215,9 @@ fn edit(target: &str, words: &str) -> Action {
     }
 }
 
-/// What the room is told about a message that nobody can tell the fate of.
-async fn is_told_of_doubt(house: &House) {
-    let told = house.heard(1).await.remove(0);
+/// The room's notice about a message of which nobody can know whether it was sent.
+async fn is_told_of_doubt(bridge: &TestBridge) {
+    let told = bridge.heard(1).await.remove(0);
     let Action::Bridge { text, .. } = told.action else {
         panic!("a notice");
     };
@@ -226,93 +226,93 @@ async fn is_told_of_doubt(house: &House) {
 
 #[tokio::test]
 async fn a_message_of_unknown_fate_is_told_of_and_not_repeated() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.lose_answer();
-    house.said("$1", "arrived all the same").await;
-    house.said("$2", "next").await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["Ann: arrived all the same", "Ann: next"]);
-    is_told_of_doubt(&house).await;
-    ground.lose_request();
-    house.said("$3", "never arrived").await;
-    house.deliver().await;
-    assert_eq!(ground.texts().len(), 2);
-    let tally = house.tally(Side::Silo).await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.lose_answer();
+    bridge.said("$1", "arrived all the same").await;
+    bridge.said("$2", "next").await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["Ann: arrived all the same", "Ann: next"]);
+    is_told_of_doubt(&bridge).await;
+    fixture.lose_request();
+    bridge.said("$3", "never arrived").await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts().len(), 2);
+    let tally = bridge.tally(Side::Silo).await;
     let counts = (tally.accepted, tally.delivered, tally.failed, tally.parked);
-    assert_eq!(counts, (3, 1, 2, 2), "it waits for somebody who decides");
+    assert_eq!(counts, (3, 1, 2, 2), "it is parked until somebody decides");
 }
 
 #[tokio::test]
 async fn a_death_while_a_message_was_on_its_way_is_told_of_and_not_repeated() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "on its way").await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "on its way").await;
     let lane = LaneId {
-        portal: house.portal.id,
+        portal: bridge.portal.id,
         toward: Side::Silo,
     };
     let now = Clock::start().now();
-    let QueueHead::Ready(delivery) = house.store().queue_head(lane, now).await.unwrap() else {
-        panic!("it is owed");
+    let QueueHead::Ready(delivery) = bridge.store().queue_head(lane, now).await.unwrap() else {
+        panic!("the delivery is due");
     };
-    house
+    bridge
         .store()
         .mark_outcome_unknown(delivery.id, None, now)
         .await
         .unwrap();
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty());
-    assert_eq!(house.tally(Side::Silo).await.failed, 1);
-    is_told_of_doubt(&house).await;
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty());
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    is_told_of_doubt(&bridge).await;
 }
 
 #[tokio::test]
 async fn an_outage_costs_no_message() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.stop().await;
-    house
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.stop().await;
+    bridge
         .until("the outage is noticed", || {
-            house.silo.feed() != FeedState::Live
+            bridge.silo.feed() != FeedState::Live
         })
         .await;
-    house.said("$1", "into the void").await;
-    let delivered = house.deliver();
+    bridge.said("$1", "into the void").await;
+    let delivered = bridge.deliver();
     let restarted = async {
         tokio::time::sleep(Duration::from_millis(600)).await;
-        ground.restart().await;
-        // What stands before it says so in a way that would leave open what became of a message.
+        fixture.restart().await;
+        // The proxy in front of it sends error pages that would leave the outcome of a message unknown.
         let page = Fault::Html { status: 502 };
-        ground.sim.faults().next("GET websocket", page, 1);
-        ground.sim.faults().next("GET health", page, 1);
+        fixture.sim.faults().next("GET websocket", page, 1);
+        fixture.sim.faults().next("GET health", page, 1);
     };
     tokio::join!(delivered, restarted);
-    assert_eq!(ground.texts(), ["Ann: into the void"]);
-    assert_eq!(house.tally(Side::Silo).await.delivered, 1);
+    assert_eq!(fixture.texts(), ["Ann: into the void"]);
+    assert_eq!(bridge.tally(Side::Silo).await.delivered, 1);
 }
 
 #[tokio::test]
 async fn names_actions_edits_and_deletions_are_shown_as_the_api_allows() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
     let waves = Action::Post {
         body: Body::plain("waves"),
         style: Style::Emote,
         reply_to: Some(RemoteId::from("$1")),
         thread: None,
     };
-    house.happens("$2", waves).await;
-    house.deliver().await;
-    house.happens("$3", edit("$1", "two")).await;
-    house.deliver().await;
+    bridge.happens("$2", waves).await;
+    bridge.deliver().await;
+    bridge.happens("$3", edit("$1", "two")).await;
+    bridge.deliver().await;
     let target = RemoteId::from("$1");
-    house.happens("$4", Action::Delete { target }).await;
-    house.deliver().await;
-    let posted = ground.posted();
+    bridge.happens("$4", Action::Delete { target }).await;
+    bridge.deliver().await;
+    let posted = fixture.posted();
     let told: Vec<(&str, &str)> = posted
         .iter()
         .map(|(_, event, text)| (event.as_str(), text.as_str()))
@@ -331,48 +331,48 @@ async fn names_actions_edits_and_deletions_are_shown_as_the_api_allows() {
         "{text}"
     );
     assert!(posted.iter().all(|(name, ..)| name == "Ann"));
-    let ids = ground.sim.posted();
+    let ids = fixture.sim.posted();
     assert!(
         ids.iter()
             .all(|message| message.userid == "@ann:example.org")
     );
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn the_redaction_of_an_edit_that_was_posted_is_posted_and_takes_nothing_back() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    house.happens("$2", edit("$1", "two")).await;
-    house.deliver().await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    bridge.happens("$2", edit("$1", "two")).await;
+    bridge.deliver().await;
     let target = RemoteId::from("$2");
-    house.happens("$3", Action::Delete { target }).await;
-    house.deliver().await;
-    let tally = house.tally(Side::Silo).await;
+    bridge.happens("$3", Action::Delete { target }).await;
+    bridge.deliver().await;
+    let tally = bridge.tally(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed), (3, 0));
-    let posted = ground.posted();
+    let posted = fixture.posted();
     assert!(posted[2].2.contains("An edit of this message was redacted"));
 }
 
 #[tokio::test]
 async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.sim.faults().garbage(1);
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.faults().garbage(1);
     let said = |text: &str| Message::from_irc(GATEWAY, "bob", text);
-    ground.hear(said("waves").event("user_action"));
-    ground.hear(said("something new").event("something_new"));
-    ground.hear(said("for irc alone").event("notice_irc"));
-    ground.hear(said("alice joins").event("join"));
-    ground.hear(Message::from_irc("elsewhere", "bob", "not ours"));
-    ground.hear(said("").event(""));
-    ground.hear(Message {
+    fixture.hear(said("waves").event("user_action"));
+    fixture.hear(said("something new").event("something_new"));
+    fixture.hear(said("for irc alone").event("notice_irc"));
+    fixture.hear(said("alice joins").event("join"));
+    fixture.hear(Message::from_irc("elsewhere", "bob", "not ours"));
+    fixture.hear(said("").event(""));
+    fixture.hear(Message {
         parent_id: "mattermost etdi9bzgzir5tx8qctqs994zxh".to_owned(),
         ..said("yes")
     });
-    let heard = house.heard(3).await;
+    let heard = bridge.heard(3).await;
     let styles = heard.iter().map(|message| match &message.action {
         Action::Post { style, .. } => Some(*style),
         Action::System { summary } if summary == "alice joins" => None,
@@ -384,85 +384,85 @@ async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
     );
     assert_eq!(text(&heard[2]), "↪ yes");
     assert_eq!(heard[0].sender.id, "irc.local/~bob@127.0.0.1");
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_connection_that_is_open_and_dead_is_noticed_and_caught_up_with() {
-    let mut ground = Ground::new().await;
-    ground.ping = Duration::from_millis(500);
-    let house = House::start(&ground).await;
-    ground.sim.cut(Cut::Freeze);
+    let mut fixture = Fixture::new().await;
+    fixture.ping = Duration::from_millis(500);
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.cut(Cut::Freeze);
     for number in 0..5 {
-        ground.say(&format!("message {number}"));
+        fixture.say(&format!("message {number}"));
     }
     let texts: Vec<String> = (0..5).map(|number| format!("message {number}")).collect();
-    assert_eq!(house.heard_texts(5).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(5).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn what_the_socket_leaves_out_is_found_in_the_buffer() {
-    let mut ground = Ground::new().await;
-    ground.audit = Duration::from_secs(1);
-    let house = House::start(&ground).await;
-    ground.sim.faults().skip_broadcasts(3);
+    let mut fixture = Fixture::new().await;
+    fixture.audit = Duration::from_secs(1);
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.faults().skip_broadcasts(3);
     for number in 0..5 {
-        ground.say(&format!("message {number}"));
+        fixture.say(&format!("message {number}"));
     }
-    let mut heard = house.heard_texts(5).await;
+    let mut heard = bridge.heard_texts(5).await;
     heard.sort();
     assert_eq!(heard[0], "message 0");
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
-/// What is written in a burst comes out of Matterbridge in another order, and so do its times: no order but Matterbridge's own
-/// can be had, on the WebSocket and in the buffer alike.
+/// Matterbridge returns a burst in another order than it was written, and so are the times: the only order to be had is
+/// Matterbridge's own, on the WebSocket and in the buffer alike.
 #[tokio::test]
 async fn a_burst_keeps_the_order_in_which_matterbridge_tells_it() {
-    let mut ground = Ground::new().await;
-    ground.audit = Duration::from_secs(1);
-    let house = House::start(&ground).await;
-    ground.sim.faults().swap(true);
+    let mut fixture = Fixture::new().await;
+    fixture.audit = Duration::from_secs(1);
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.faults().swap(true);
     for number in 0..6 {
-        ground.say(&number.to_string());
+        fixture.say(&number.to_string());
     }
-    assert_eq!(house.heard_texts(6).await, ["1", "0", "3", "2", "5", "4"]);
-    ground.stop().await;
+    assert_eq!(bridge.heard_texts(6).await, ["1", "0", "3", "2", "5", "4"]);
+    fixture.stop().await;
     for number in 6..10 {
-        ground.say(&number.to_string());
+        fixture.say(&number.to_string());
     }
-    ground.restart().await;
-    assert_eq!(house.heard_texts(4).await, ["7", "6", "9", "8"]);
-    house.hears_nothing_more().await;
+    fixture.restart().await;
+    assert_eq!(bridge.heard_texts(4).await, ["7", "6", "9", "8"]);
+    bridge.hears_nothing_more().await;
 }
 
 /// Where Matterbridge's clock is coarse, several messages of one person have the same time.
 #[tokio::test]
 async fn messages_of_one_moment_and_length_arrive_once_each() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    let moment = ground.say("first");
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let moment = fixture.say("first");
     let say = |text: &str| {
-        ground.hear(Message {
+        fixture.hear(Message {
             timestamp: moment.clone(),
             ..Message::from_irc(GATEWAY, "bob", text)
         });
     };
     ["one", "two", "two"].into_iter().for_each(say);
-    let heard = house.heard_texts(4).await;
+    let heard = bridge.heard_texts(4).await;
     assert_eq!(heard, ["first", "one", "two", "two"]);
-    ground.cut();
-    house.live().await;
-    house.hears_nothing_more().await;
+    fixture.cut();
+    bridge.live().await;
+    bridge.hears_nothing_more().await;
     ["six", "ten"].into_iter().for_each(say);
-    assert_eq!(house.heard_texts(2).await, ["six", "ten"]);
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(2).await, ["six", "ten"]);
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.hears_nothing_more().await;
 }
 
-/// A message of somebody with a file of so many bytes of base64.
+/// A message with a file of this many bytes of base64.
 fn with_file(words: &str, content: usize) -> Message {
     Message {
         extra: serde_json::json!({"file": [{"Name": "film.mp4", "Data": "A".repeat(content), "Comment": words, "URL": "", "Size": 0,
@@ -474,114 +474,116 @@ fn with_file(words: &str, content: usize) -> Message {
 /// A message of more than 32 MiB, which is a file of 24 MB.
 #[tokio::test]
 async fn a_large_file_crosses() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.hear(with_file("our film", 33 << 20));
-    let heard = house.heard(1).await.remove(0);
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.hear(with_file("our film", 33 << 20));
+    let heard = bridge.heard(1).await.remove(0);
     assert_eq!(text(&heard), "our film");
     assert_eq!(heard.files[0].size, Some((33 << 20) / 4 * 3));
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_small_buffer_costs_the_oldest_of_what_was_said_while_nobody_listened() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         buffer: 10,
         ..large()
     })
     .await;
-    let house = House::start(&ground).await;
-    ground.stop().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.stop().await;
     for number in 0..15 {
-        ground.say(&format!("message {number}"));
+        fixture.say(&format!("message {number}"));
     }
-    ground.restart().await;
+    fixture.restart().await;
     let texts: Vec<String> = (5..15).map(|number| format!("message {number}")).collect();
-    assert_eq!(house.heard_texts(10).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(10).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
-/// Connections that break while the buffer is not being read: it still has what they did not bring. What Matterbridge
-/// takes out of it for a reader that has just gone is lost, and nobody but Matterbridge could help that.
+/// Connections that break while the bridge does not read the buffer: the buffer still has what they did not deliver.
+/// What Matterbridge takes out of the buffer for a reader that has just disconnected is lost, and only Matterbridge
+/// could prevent that.
 #[tokio::test]
 async fn connections_that_break_lose_nothing() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
     let texts: Vec<String> = (0..60).map(|number| format!("message {number}")).collect();
     for (index, text) in texts.iter().enumerate() {
-        ground.say(text);
+        fixture.say(text);
         if index % 12 == 5 {
-            house.live().await;
+            bridge.live().await;
             let how = [Cut::Reset, Cut::Close];
-            ground.sim.cut(how[index / 12 % 2]);
+            fixture.sim.cut(how[index / 12 % 2]);
         }
     }
-    assert_eq!(house.heard_texts(texts.len()).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
-/// The house falls down while it listens: the buffer still has what it did not write down.
+/// The bridge crashes while it listens: the buffer still has what it did not store.
 #[tokio::test]
 async fn nothing_is_lost_when_the_house_falls_down_while_it_listens() {
-    let ground = Ground::new().await;
-    let mut house = House::start(&ground).await;
+    let fixture = Fixture::new().await;
+    let mut bridge = TestBridge::start(&fixture).await;
     let mut texts = Vec::new();
     for round in 0_u64..5 {
-        house.live().await;
+        bridge.live().await;
         for number in 0..10 {
             texts.push(format!("message {round}.{number}"));
-            ground.say(texts.last().unwrap());
+            fixture.say(texts.last().unwrap());
         }
         tokio::time::sleep(Duration::from_millis(round * 3)).await;
-        house = house.rebuild(&ground).await;
+        bridge = bridge.rebuild(&fixture).await;
         texts.push(format!("message {round} while nobody listens"));
-        ground.say(texts.last().unwrap());
-        house.begin_to_listen();
+        fixture.say(texts.last().unwrap());
+        bridge.begin_to_listen();
     }
-    assert_eq!(house.heard_texts(texts.len()).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
-/// Told to stop in the middle of the buffer, it leaves right behind a message, and nothing is lost.
+/// A bridge that is stopped in the middle of the buffer stops directly after a message, and loses nothing.
 #[tokio::test]
 async fn stopping_in_the_middle_of_the_buffer_loses_nothing() {
-    let ground = Ground::with(Options {
-        // Slower than Matterbridge's own, as what it hands out while a busy machine leaves is lost by its API.
+    let fixture = Fixture::with(Options {
+        // Slower than Matterbridge's own, because its API loses what it hands out while a reader on a busy machine
+        // disconnects.
         pace: Duration::from_millis(300),
         ..large()
     })
     .await;
-    let house = House::start(&ground).await;
-    let mut house = house.rebuild(&ground).await;
+    let bridge = TestBridge::start(&fixture).await;
+    let mut bridge = bridge.rebuild(&fixture).await;
     let texts: Vec<String> = (0..20).map(|number| format!("message {number}")).collect();
     for text in &texts {
-        ground.say(text);
+        fixture.say(text);
     }
-    house.begin_to_listen();
+    bridge.begin_to_listen();
     tokio::time::sleep(Duration::from_millis(2_250)).await;
-    house.stop.cancel();
-    house.ended().await.unwrap();
-    assert!(ground.sim.buffered() > 5, "it was in the middle");
-    house.stop = tokio_util::sync::CancellationToken::new();
-    house.listen().await;
-    assert_eq!(house.heard_texts(20).await, texts);
-    house.hears_nothing_more().await;
+    bridge.stop.cancel();
+    bridge.ended().await.unwrap();
+    assert!(fixture.sim.buffered() > 5, "it was in the middle");
+    bridge.stop = tokio_util::sync::CancellationToken::new();
+    bridge.listen().await;
+    assert_eq!(bridge.heard_texts(20).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn what_matterbridge_will_never_take_fails_and_the_next_one_passes() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
     let never = Fault::Status { status: 413 };
-    ground.sim.faults().next(SEND, never, 1);
-    house.happens("$1", post("too large")).await;
-    house.said("$2", "next").await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["Ann: next"]);
-    assert_eq!(house.tally(Side::Silo).await.failed, 1);
+    fixture.sim.faults().next(SEND, never, 1);
+    bridge.happens("$1", post("too large")).await;
+    bridge.said("$2", "next").await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["Ann: next"]);
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
 }
 
-/// `footbridge import`: what it writes can be checked as it is, and the token stands in a file of its own.
+/// `footbridge import`: what it writes passes `check` unchanged, and the token is in a separate file.
 #[test]
 fn a_configuration_of_matterbridge_becomes_one_of_ours() {
     let directory = tempfile::tempdir().unwrap();

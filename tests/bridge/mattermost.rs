@@ -1,4 +1,4 @@
-//! The contract of silos, and what is Mattermost's own, against the simulator.
+//! The silo contract, and Mattermost's own behaviour, against the simulator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ use footbridge_testbed::{
 };
 use serde_json::json;
 
-use crate::silo_contract::{self as contract, House, Network, post, text};
+use crate::silo_contract::{self as contract, Network, TestBridge, post, text};
 
 const WRITE: &str = "POST posts";
 
 /// A simulated Mattermost with one channel and two people; the bridge is a bot.
-pub struct Ground {
+pub struct Fixture {
     sim: MattermostSim,
     team: Team,
     bridge: User,
@@ -36,11 +36,11 @@ pub struct Ground {
     names: Attribution,
     ping: Duration,
     audit: Duration,
-    /// Where it is reached, if not at the simulator's own address.
-    door: Option<std::net::SocketAddr>,
+    /// The address at which the silo reaches it, if not the simulator's own.
+    proxy_address: Option<std::net::SocketAddr>,
 }
 
-impl Ground {
+impl Fixture {
     pub async fn with(options: Options) -> Self {
         let sim = MattermostSim::start(options).await.unwrap();
         let (bridge, bob) = (sim.add_bot("bridge"), sim.add_user("bob"));
@@ -55,15 +55,15 @@ impl Ground {
             names: Attribution::Inline,
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
-            door: None,
+            proxy_address: None,
         }
     }
 
-    /// Where the silo is reached.
+    /// The URL at which the silo reaches it.
     fn address(&self) -> url::Url {
         let mut url: url::Url = self.sim.url().parse().unwrap();
-        if let Some(door) = self.door {
-            url.set_port(Some(door.port())).unwrap();
+        if let Some(proxy_address) = self.proxy_address {
+            url.set_port(Some(proxy_address.port())).unwrap();
         }
         url
     }
@@ -78,7 +78,7 @@ impl Ground {
 }
 
 #[async_trait]
-impl Network for Ground {
+impl Network for Fixture {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = MattermostConfig {
             name: "mm".to_owned(),
@@ -95,8 +95,8 @@ impl Network for Ground {
     fn channel(&self) -> String {
         "Team/Town".to_owned()
     }
-    fn pass_through(&mut self, door: std::net::SocketAddr) {
-        self.door = Some(door);
+    fn pass_through(&mut self, proxy_address: std::net::SocketAddr) {
+        self.proxy_address = Some(proxy_address);
     }
     fn socket_url(&self) -> String {
         self.sim.url()
@@ -169,7 +169,7 @@ impl Network for Ground {
 
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
-        $(#[tokio::test] async fn $name() { contract::$name(&Ground::new().await).await; })+
+        $(#[tokio::test] async fn $name() { contract::$name(&Fixture::new().await).await; })+
     };
 }
 contract!(
@@ -197,7 +197,7 @@ contract!(
 
 #[tokio::test]
 async fn b16_a_redirect_takes_no_token_along() {
-    contract::b16_a_redirect_takes_no_token_along(&mut Ground::new().await).await;
+    contract::b16_a_redirect_takes_no_token_along(&mut Fixture::new().await).await;
 }
 
 /// A day from now, by the simulator's clock.
@@ -207,34 +207,34 @@ fn tomorrow() -> i64 {
 
 #[tokio::test]
 async fn b13_a_post_from_the_future_hides_no_gap() {
-    let ground = Ground::new().await;
-    let mut house = House::start(&ground).await;
-    let id = ground.say("from tomorrow");
-    assert_eq!(house.heard_texts(1).await, ["from tomorrow"]);
-    ground.sim.date(&id, tomorrow());
-    // The next reading shows it.
-    house = house.rebuild(&ground).await;
-    house.listen().await;
-    house = house.rebuild(&ground).await;
-    ground.say("during an absence");
-    house.listen().await;
-    assert_eq!(house.heard_texts(1).await, ["during an absence"]);
-    house.hears_nothing_more().await;
+    let fixture = Fixture::new().await;
+    let mut bridge = TestBridge::start(&fixture).await;
+    let id = fixture.say("from tomorrow");
+    assert_eq!(bridge.heard_texts(1).await, ["from tomorrow"]);
+    fixture.sim.date(&id, tomorrow());
+    // The next catch-up finds it.
+    bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge = bridge.rebuild(&fixture).await;
+    fixture.say("during an absence");
+    bridge.listen().await;
+    assert_eq!(bridge.heard_texts(1).await, ["during an absence"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn b13_a_channel_is_linked_behind_a_post_from_the_future() {
-    let ground = Ground::new().await;
-    let id = ground.say("history from tomorrow");
-    ground.sim.date(&id, tomorrow());
-    let mut house = House::start(&ground).await;
-    ground.say("news");
-    assert_eq!(house.heard_texts(1).await, ["news"]);
-    house = house.rebuild(&ground).await;
-    ground.say("during an absence");
-    house.listen().await;
-    assert_eq!(house.heard_texts(1).await, ["during an absence"]);
-    house.hears_nothing_more().await;
+    let fixture = Fixture::new().await;
+    let id = fixture.say("history from tomorrow");
+    fixture.sim.date(&id, tomorrow());
+    let mut bridge = TestBridge::start(&fixture).await;
+    fixture.say("news");
+    assert_eq!(bridge.heard_texts(1).await, ["news"]);
+    bridge = bridge.rebuild(&fixture).await;
+    fixture.say("during an absence");
+    bridge.listen().await;
+    assert_eq!(bridge.heard_texts(1).await, ["during an absence"]);
+    bridge.hears_nothing_more().await;
 }
 
 fn edit(target: &str, words: &str) -> Action {
@@ -253,168 +253,168 @@ fn delete(target: &str) -> Action {
 
 #[tokio::test]
 async fn a_key_that_the_server_has_forgotten_is_looked_for() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         remembered: Duration::ZERO,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    ground.lose_answer();
-    house.said("$1", "once").await;
-    house.said("$2", "next").await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["**Ann**: once", "**Ann**: next"]);
-    house.hears_nothing_more().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.lose_answer();
+    bridge.said("$1", "once").await;
+    bridge.said("$2", "next").await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["**Ann**: once", "**Ann**: next"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_death_while_a_message_was_on_its_way_makes_no_second_one() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         remembered: Duration::ZERO,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "on its way").await;
-    // It is made, and the house falls before the answer comes.
-    ground
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "on its way").await;
+    // The server creates the post, and the bridge crashes before the response.
+    fixture
         .sim
         .faults()
         .next(WRITE, Fault::SlowAnswer { ms: 60_000 }, 1);
-    let died = tokio::time::timeout(Duration::from_secs(2), house.deliver()).await;
+    let died = tokio::time::timeout(Duration::from_secs(2), bridge.deliver()).await;
     assert!(died.is_err());
-    assert_eq!(ground.texts().len(), 1);
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["**Ann**: on its way"]);
-    house.hears_nothing_more().await;
+    assert_eq!(fixture.texts().len(), 1);
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["**Ann**: on its way"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn c20_a_key_below_somebody_elses_post_makes_it_none_of_ours() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         remembered: Duration::ZERO,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "on its way").await;
-    ground
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "on its way").await;
+    fixture
         .sim
         .faults()
         .next(WRITE, Fault::SlowAnswer { ms: 60_000 }, 1);
-    let died = tokio::time::timeout(Duration::from_secs(2), house.deliver()).await;
+    let died = tokio::time::timeout(Duration::from_secs(2), bridge.deliver()).await;
     assert!(died.is_err());
-    let ours = ground.posts().remove(0);
+    let ours = fixture.posts().remove(0);
     let props = json!(ours.props);
-    ground
+    fixture
         .sim
-        .say_with(&ground.channel.id, &ground.bob.id, "mine", &props);
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.deliver().await;
-    house.happens("$2", edit("$1", "arrived")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["**Ann**: arrived", "mine"]);
+        .say_with(&fixture.channel.id, &fixture.bob.id, "mine", &props);
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.deliver().await;
+    bridge.happens("$2", edit("$1", "arrived")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["**Ann**: arrived", "mine"]);
 }
 
 #[tokio::test]
 async fn what_the_websocket_leaves_out_shows_in_its_numbers() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.say("one");
-    assert_eq!(house.heard_texts(1).await, ["one"]);
-    ground.sim.faults().skip_events(2);
-    let edited = ground.say("two");
-    ground.say("three");
-    ground.sim.edit(&edited, "two, corrected");
-    assert_eq!(house.heard_texts(2).await, ["two, corrected", "three"]);
-    ground.sim.faults().garbage(1);
-    ground.say("four");
-    assert_eq!(house.heard_texts(1).await, ["four"]);
-    house.hears_nothing_more().await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.say("one");
+    assert_eq!(bridge.heard_texts(1).await, ["one"]);
+    fixture.sim.faults().skip_events(2);
+    let edited = fixture.say("two");
+    fixture.say("three");
+    fixture.sim.edit(&edited, "two, corrected");
+    assert_eq!(bridge.heard_texts(2).await, ["two, corrected", "three"]);
+    fixture.sim.faults().garbage(1);
+    fixture.say("four");
+    assert_eq!(bridge.heard_texts(1).await, ["four"]);
+    bridge.hears_nothing_more().await;
 }
 
-/// "Restore this version" of a post's edit history is an edit that says what was said before.
+/// "Restore this version" in a post's edit history is an edit to the earlier text.
 #[tokio::test]
 async fn a_version_of_a_post_that_its_author_restores_is_an_edit() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    let id = ground.say("one");
-    assert_eq!(house.heard_texts(1).await, ["one"]);
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let id = fixture.say("one");
+    assert_eq!(bridge.heard_texts(1).await, ["one"]);
     for text in ["two", "one", "two", "one"] {
-        ground.sim.edit(&id, text);
-        assert_eq!(house.heard_texts(1).await, [text]);
+        fixture.sim.edit(&id, text);
+        assert_eq!(bridge.heard_texts(1).await, [text]);
     }
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn what_no_number_tells_of_is_found_by_reading() {
-    let mut ground = Ground::new().await;
-    ground.audit = Duration::from_millis(300);
-    let house = House::start(&ground).await;
-    ground.sim.faults().lose_events(3);
-    let id = ground.say("never told of");
-    ground.sim.edit(&id, "edited");
-    assert_eq!(house.heard_texts(1).await.len(), 1);
-    ground.sim.faults().clear();
-    ground.sim.faults().lose_events(1);
-    ground.sim.delete(&id);
-    house.heard(1).await;
-    house.hears_nothing_more().await;
+    let mut fixture = Fixture::new().await;
+    fixture.audit = Duration::from_millis(300);
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.faults().lose_events(3);
+    let id = fixture.say("never told of");
+    fixture.sim.edit(&id, "edited");
+    assert_eq!(bridge.heard_texts(1).await.len(), 1);
+    fixture.sim.faults().clear();
+    fixture.sim.faults().lose_events(1);
+    fixture.sim.delete(&id);
+    bridge.heard(1).await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_silent_connection_is_left() {
-    let mut ground = Ground::new().await;
-    ground.ping = Duration::from_millis(200);
-    let house = House::start(&ground).await;
-    ground.sim.cut(Cut::Freeze);
-    ground.say("into silence");
-    assert_eq!(house.heard_texts(1).await, ["into silence"]);
-    house.live().await;
+    let mut fixture = Fixture::new().await;
+    fixture.ping = Duration::from_millis(200);
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.cut(Cut::Freeze);
+    fixture.say("into silence");
+    assert_eq!(bridge.heard_texts(1).await, ["into silence"]);
+    bridge.live().await;
 }
 
 #[tokio::test]
 async fn more_changes_than_one_answer_holds_are_read_page_by_page() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         since_cap: 1_000,
         ..Options::default()
     })
     .await;
-    let mut house = House::start(&ground).await;
-    let kept = ground.say("before");
-    assert_eq!(house.heard_texts(1).await, ["before"]);
-    house = house.rebuild(&ground).await;
+    let mut bridge = TestBridge::start(&fixture).await;
+    let kept = fixture.say("before");
+    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    bridge = bridge.rebuild(&fixture).await;
     let texts: Vec<String> = (0..1_300)
         .map(|number| format!("message {number}"))
         .collect();
     for text in &texts {
-        ground.say(text);
+        fixture.say(text);
     }
-    ground.sim.edit(&kept, "before, corrected");
-    house.listen().await;
-    let mut heard = house.heard_texts(texts.len() + 1).await;
+    fixture.sim.edit(&kept, "before, corrected");
+    bridge.listen().await;
+    let mut heard = bridge.heard_texts(texts.len() + 1).await;
     heard.retain(|text| text != "before, corrected");
     assert_eq!(heard, texts);
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn edits_and_deletions_while_nobody_listened_are_found() {
-    let ground = Ground::new().await;
-    let mut house = House::start(&ground).await;
-    let (kept, gone) = (ground.say("kept"), ground.say("gone"));
-    ground.act(UserAction::Thread(&gone, "below"));
-    assert_eq!(house.heard_texts(3).await, ["kept", "gone", "below"]);
-    house = house.rebuild(&ground).await;
-    ground.sim.edit(&kept, "kept, corrected");
-    ground.sim.delete(&gone);
-    ground.sim.react(&ground.bob.id, &kept, "tada");
-    house.listen().await;
-    let heard = house.heard(4).await;
+    let fixture = Fixture::new().await;
+    let mut bridge = TestBridge::start(&fixture).await;
+    let (kept, gone) = (fixture.say("kept"), fixture.say("gone"));
+    fixture.act(UserAction::Thread(&gone, "below"));
+    assert_eq!(bridge.heard_texts(3).await, ["kept", "gone", "below"]);
+    bridge = bridge.rebuild(&fixture).await;
+    fixture.sim.edit(&kept, "kept, corrected");
+    fixture.sim.delete(&gone);
+    fixture.sim.react(&fixture.bob.id, &kept, "tada");
+    bridge.listen().await;
+    let heard = bridge.heard(4).await;
     let reacted = |message: &&Message| matches!(message.action, Action::React { .. });
     assert_eq!(heard.iter().filter(reacted).count(), 1);
     let edits = heard
@@ -425,188 +425,192 @@ async fn edits_and_deletions_while_nobody_listened_are_found() {
         .iter()
         .filter(|message| matches!(message.action, Action::Delete { .. }))
         .collect();
-    assert_eq!(deleted.len(), 2, "the thread went with its first message");
-    house.hears_nothing_more().await;
+    assert_eq!(
+        deleted.len(),
+        2,
+        "the thread was deleted with its first message"
+    );
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_thread_that_goes_with_its_first_message_goes_in_the_room_too() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    let root = ground.say("root");
-    ground.act(UserAction::Thread(&root, "below"));
-    house.heard(2).await;
-    ground.sim.delete(&root);
-    let gone = house.heard(2).await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let root = fixture.say("root");
+    fixture.act(UserAction::Thread(&root, "below"));
+    bridge.heard(2).await;
+    fixture.sim.delete(&root);
+    let gone = bridge.heard(2).await;
     assert!(
         gone.iter()
             .all(|message| matches!(message.action, Action::Delete { .. }))
     );
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn our_own_edits_and_deletions_are_no_news() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.said("$2", "two").await;
-    house.deliver().await;
-    house.happens("$3", edit("$1", "one, corrected")).await;
-    house.happens("$4", delete("$2")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["**Ann**: one, corrected"]);
-    ground.say("from somebody else");
-    assert_eq!(house.heard_texts(1).await, ["from somebody else"]);
-    house.hears_nothing_more().await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.said("$2", "two").await;
+    bridge.deliver().await;
+    bridge.happens("$3", edit("$1", "one, corrected")).await;
+    bridge.happens("$4", delete("$2")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["**Ann**: one, corrected"]);
+    fixture.say("from somebody else");
+    assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_message_of_ours_that_somebody_takes_back_is_taken_back() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
-    let id = ground.posts()[0].id.clone();
-    ground.sim.delete(&id);
-    let gone = house.heard(1).await.remove(0);
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    fixture.sim.make_admin(&fixture.channel.id, &fixture.bob.id);
+    let id = fixture.posts()[0].id.clone();
+    fixture.sim.delete(&id);
+    let gone = bridge.heard(1).await.remove(0);
     assert!(matches!(gone.action, Action::Delete { .. }));
 }
 
 #[tokio::test]
 async fn an_answer_goes_into_the_thread_and_a_thread_that_is_gone_costs_nothing() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.say("root");
-    house.heard(1).await;
-    house.said("$1", "first").await;
-    house.deliver().await;
-    let first = ground.posts()[1].id.clone();
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.say("root");
+    bridge.heard(1).await;
+    bridge.said("$1", "first").await;
+    bridge.deliver().await;
+    let first = fixture.posts()[1].id.clone();
     let answer = Action::Post {
         body: Body::plain("an answer"),
         style: Style::Text,
         reply_to: Some(RemoteId::from("$1")),
         thread: None,
     };
-    house.happens("$2", answer.clone()).await;
-    house.deliver().await;
-    assert_eq!(ground.posts()[2].root_id, first);
-    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
-    ground.sim.faults().lose_events(1);
-    ground.sim.delete(&first);
-    house.happens("$3", answer).await;
-    house.deliver().await;
-    let left: Vec<String> = ground.texts();
+    bridge.happens("$2", answer.clone()).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.posts()[2].root_id, first);
+    fixture.sim.make_admin(&fixture.channel.id, &fixture.bob.id);
+    fixture.sim.faults().lose_events(1);
+    fixture.sim.delete(&first);
+    bridge.happens("$3", answer).await;
+    bridge.deliver().await;
+    let left: Vec<String> = fixture.texts();
     assert_eq!(left, ["root", "**Ann**: an answer"]);
 }
 
 #[tokio::test]
 async fn a_long_message_is_cut_at_the_servers_limit() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", &"many words ".repeat(3_100)).await;
-    house.deliver().await;
-    let texts = ground.texts();
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", &"many words ".repeat(3_100)).await;
+    bridge.deliver().await;
+    let texts = fixture.texts();
     assert_eq!(texts.len(), 3);
     assert!(
         texts
             .iter()
             .all(|text| text.chars().count() <= 16_383 && text.contains("Ann"))
     );
-    house.happens("$2", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty());
+    bridge.happens("$2", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty());
 }
 
 #[tokio::test]
 async fn names_stand_beside_the_text_where_the_server_permits_it() {
-    let mut ground = Ground::with(Options {
+    let mut fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
     })
     .await;
-    ground.names = Attribution::Override;
-    let house = House::start(&ground).await;
-    house.said("$1", "hi").await;
-    house.deliver().await;
-    house.happens("$2", edit("$1", "hi, all")).await;
-    house.deliver().await;
-    assert_eq!(ground.read(), ["Ann: hi, all"]);
-    house.hears_nothing_more().await;
+    fixture.names = Attribution::Override;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "hi").await;
+    bridge.deliver().await;
+    bridge.happens("$2", edit("$1", "hi, all")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.read(), ["Ann: hi, all"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn names_stand_in_the_text_where_it_does_not() {
-    let mut ground = Ground::new().await;
-    ground.names = Attribution::Override;
-    let house = House::start(&ground).await;
-    house.said("$1", "hi").await;
-    house.deliver().await;
-    assert_eq!(ground.read(), ["bridge: **Ann**: hi"]);
+    let mut fixture = Fixture::new().await;
+    fixture.names = Attribution::Override;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "hi").await;
+    bridge.deliver().await;
+    assert_eq!(fixture.read(), ["bridge: **Ann**: hi"]);
 }
 
 #[tokio::test]
 async fn an_edit_that_comes_too_late_is_a_new_message_and_goes_with_the_old_one() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "hi").await;
-    house.deliver().await;
-    house.happens("$2", edit("$1", "hi, all")).await;
-    house.deliver().await;
-    let texts = ground.texts();
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "hi").await;
+    bridge.deliver().await;
+    bridge.happens("$2", edit("$1", "hi, all")).await;
+    bridge.deliver().await;
+    let texts = fixture.texts();
     assert_eq!(texts.len(), 2);
     assert!(
         texts[1].contains("/team/pl/") && texts[1].ends_with("hi, all"),
         "{texts:?}"
     );
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty());
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty());
 }
 
 #[tokio::test]
 async fn d04_what_is_posted_instead_of_an_edit_is_posted_once() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         remembered: Duration::ZERO,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "hi").await;
-    house.deliver().await;
-    ground.lose_answer();
-    house.happens("$2", edit("$1", "hi, all")).await;
-    house.deliver().await;
-    let texts = ground.texts();
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "hi").await;
+    bridge.deliver().await;
+    fixture.lose_answer();
+    bridge.happens("$2", edit("$1", "hi, all")).await;
+    bridge.deliver().await;
+    let texts = fixture.texts();
     assert_eq!(texts.len(), 2, "{texts:?}");
-    // What was found belongs to the message like what was made.
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
-    house.hears_nothing_more().await;
+    // A post that was found belongs to the message like one that was created.
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn the_servers_request_limit_is_kept() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         rate_limit: Some((20, 10)),
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
+    let bridge = TestBridge::start(&fixture).await;
     for number in 0..40 {
-        house
+        bridge
             .said(&format!("${number}"), &format!("message {number}"))
             .await;
     }
-    house.deliver().await;
-    let texts = ground.texts();
+    bridge.deliver().await;
+    let texts = fixture.texts();
     assert_eq!(texts.len(), 40);
     let in_order = texts
         .iter()
@@ -617,28 +621,28 @@ async fn the_servers_request_limit_is_kept() {
 
 #[tokio::test]
 async fn somebody_who_is_let_in_again_reads_what_was_missed() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.ban();
-    house
-        .until("the channel is closed", || house.silo.closed() == 1)
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.ban();
+    bridge
+        .until("the channel is closed", || bridge.silo.closed() == 1)
         .await;
-    ground.say("meanwhile");
-    ground.sim.join(&ground.channel.id, &ground.bridge.id);
-    assert_eq!(house.heard_texts(1).await, ["meanwhile"]);
-    assert_eq!(house.silo.closed(), 0);
+    fixture.say("meanwhile");
+    fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
+    assert_eq!(bridge.heard_texts(1).await, ["meanwhile"]);
+    assert_eq!(bridge.silo.closed(), 0);
 }
 
 #[tokio::test]
 async fn an_open_channel_is_joined_and_a_private_one_is_not() {
-    let ground = Ground::new().await;
-    ground
+    let fixture = Fixture::new().await;
+    fixture
         .sim
-        .add_channel(&ground.team, "lobby", "O", &[&ground.bob]);
-    ground
+        .add_channel(&fixture.team, "lobby", "O", &[&fixture.bob]);
+    fixture
         .sim
-        .add_channel(&ground.team, "cellar", "P", &[&ground.bob]);
-    let silo = ground.silo();
+        .add_channel(&fixture.team, "cellar", "P", &[&fixture.bob]);
+    let silo = fixture.silo();
     let lobby = silo.resolve("team/lobby").await.unwrap();
     assert_eq!(lobby.name, "team/lobby");
     assert!(silo.resolve("team/cellar").await.is_err());
@@ -647,136 +651,166 @@ async fn an_open_channel_is_joined_and_a_private_one_is_not() {
 
 #[tokio::test]
 async fn integrations_and_other_names_are_heard() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    let hook = ground.sim.add_bot("hook");
-    ground.sim.join(&ground.channel.id, &hook.id);
+    let bridge = TestBridge::start(&fixture).await;
+    let hook = fixture.sim.add_bot("hook");
+    fixture.sim.join(&fixture.channel.id, &hook.id);
     let attachment = json!({"fallback": "red", "title": "Build 7", "text": "**green**"});
     let props =
         json!({"from_webhook": "true", "override_username": "CI", "attachments": [attachment]});
-    ground
+    fixture
         .sim
-        .say_with(&ground.channel.id, &hook.id, "", &props);
-    let heard = house.heard(1).await.remove(0);
+        .say_with(&fixture.channel.id, &hook.id, "", &props);
+    let heard = bridge.heard(1).await.remove(0);
     assert_eq!(heard.sender.name, "CI");
     assert_eq!(text(&heard), "Build 7\n\ngreen");
 }
 
 #[tokio::test]
 async fn a_code_shows_who_decides() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    let place = &house.channel.place;
-    assert!(house.silo.find_code(place, "1234").await.unwrap().is_none());
-    ground.say(" 1234 ");
-    let poster = house.silo.find_code(place, "1234").await.unwrap().unwrap();
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let place = &bridge.channel.place;
+    assert!(
+        bridge
+            .silo
+            .find_code(place, "1234")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    fixture.say(" 1234 ");
+    let poster = bridge.silo.find_code(place, "1234").await.unwrap().unwrap();
     assert_eq!(
         (poster.name.as_str(), poster.is_admin),
         ("bob", Some(false))
     );
-    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
-    let poster = house.silo.find_code(place, "1234").await.unwrap().unwrap();
+    fixture.sim.make_admin(&fixture.channel.id, &fixture.bob.id);
+    let poster = bridge.silo.find_code(place, "1234").await.unwrap().unwrap();
     assert_eq!(poster.is_admin, Some(true));
 }
 
 #[tokio::test]
 async fn b15_a_name_that_a_person_claims_decides_nothing() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    let place = &house.channel.place;
-    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
+    let bridge = TestBridge::start(&fixture).await;
+    let place = &bridge.channel.place;
+    fixture.sim.make_admin(&fixture.channel.id, &fixture.bob.id);
     let claim = json!({"from_webhook": "true", "override_username": "Ann"});
     for text in ["hello", "!bridge pause", "4321"] {
-        ground
+        fixture
             .sim
-            .say_with(&ground.channel.id, &ground.bob.id, text, &claim);
+            .say_with(&fixture.channel.id, &fixture.bob.id, text, &claim);
     }
-    let heard = house.heard(3).await;
+    let heard = bridge.heard(3).await;
     for (message, said) in heard.iter().zip(["hello", "!bridge pause", "4321"]) {
         let sender = &message.sender;
         assert_eq!(
             (sender.name.as_str(), &sender.id),
-            ("bob (as Ann)", &ground.bob.id)
+            ("bob (as Ann)", &fixture.bob.id)
         );
-        assert_eq!(text(message), said, "it is a message, and no command");
+        assert_eq!(text(message), said, "it is a message, not a command");
     }
-    assert!(house.silo.find_code(place, "4321").await.unwrap().is_none());
-    ground.say("4321");
-    assert!(house.silo.find_code(place, "4321").await.unwrap().is_some());
+    assert!(
+        bridge
+            .silo
+            .find_code(place, "4321")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    fixture.say("4321");
+    assert!(
+        bridge
+            .silo
+            .find_code(place, "4321")
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn b15_a_post_of_our_own_account_proves_no_code() {
     for names in [Attribution::Override, Attribution::Inline] {
-        let mut ground = Ground::with(Options {
+        let mut fixture = Fixture::with(Options {
             overrides: true,
             ..Options::default()
         })
         .await;
-        ground.names = names;
-        let house = House::start(&ground).await;
-        ground.sim.make_admin(&ground.channel.id, &ground.bridge.id);
-        house.said("$1", "9876").await;
-        house.deliver().await;
-        ground.say_on_our_account("9876");
-        let place = &house.channel.place;
-        assert!(house.silo.find_code(place, "9876").await.unwrap().is_none());
+        fixture.names = names;
+        let bridge = TestBridge::start(&fixture).await;
+        fixture
+            .sim
+            .make_admin(&fixture.channel.id, &fixture.bridge.id);
+        bridge.said("$1", "9876").await;
+        bridge.deliver().await;
+        fixture.say_on_our_account("9876");
+        let place = &bridge.channel.place;
+        assert!(
+            bridge
+                .silo
+                .find_code(place, "9876")
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }
 
 #[tokio::test]
 async fn events_that_come_twice_or_out_of_order_are_taken_once() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.sim.faults().duplicate(4);
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.faults().duplicate(4);
     for number in 0..4 {
-        ground.say(&format!("twice {number}"));
+        fixture.say(&format!("twice {number}"));
     }
-    house.heard(4).await;
-    ground.sim.faults().swap(true);
+    bridge.heard(4).await;
+    fixture.sim.faults().swap(true);
     for number in 0..4 {
-        ground.say(&format!("swapped {number}"));
+        fixture.say(&format!("swapped {number}"));
     }
-    let mut heard = house.heard_texts(4).await;
+    let mut heard = bridge.heard_texts(4).await;
     heard.sort();
     assert_eq!(heard, ["swapped 0", "swapped 1", "swapped 2", "swapped 3"]);
-    house.hears_nothing_more().await;
-    ground.sim.type_in(&ground.channel.id, &ground.bob.id);
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
+    fixture.sim.type_in(&fixture.channel.id, &fixture.bob.id);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_restarted_server_that_answers_garbage_first_costs_nothing() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.stop().await;
-    ground.say("while it was out");
-    ground.restart().await;
-    ground
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.stop().await;
+    fixture.say("while it was out");
+    fixture.restart().await;
+    fixture
         .sim
         .faults()
         .next("GET websocket", Fault::Html { status: 502 }, 1);
-    ground
+    fixture
         .sim
         .faults()
         .next("GET channels/:id/posts", Fault::Html { status: 200 }, 2);
-    assert_eq!(house.heard_texts(1).await, ["while it was out"]);
-    assert_eq!(house.silo.feed(), FeedState::Live);
-    ground
+    assert_eq!(bridge.heard_texts(1).await, ["while it was out"]);
+    assert_eq!(bridge.silo.feed(), FeedState::Live);
+    fixture
         .sim
         .faults()
         .next(WRITE, Fault::HtmlAfter { status: 200 }, 1);
-    house.happens("$1", post("through garbage")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts().len(), 2);
+    bridge.happens("$1", post("through garbage")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts().len(), 2);
 }
 
 fn react(target: &str, key: &str) -> Action {
@@ -793,26 +827,26 @@ fn unreact(target: &str, key: &str) -> Action {
     }
 }
 
-/// What nobody is told of: posts go while the events about it are lost.
-fn delete_unheard(ground: &Ground) {
-    let posts = ground.posts();
-    ground.sim.faults().lose_events(posts.len() as u64);
+/// Deletes posts while the events about the deletions are lost.
+fn delete_unheard(fixture: &Fixture) {
+    let posts = fixture.posts();
+    fixture.sim.faults().lose_events(posts.len() as u64);
     for post in posts {
-        ground.sim.delete(&post.id);
+        fixture.sim.delete(&post.id);
     }
 }
 
 #[tokio::test]
 async fn a_copy_that_an_admin_deleted_counts_as_taken_back() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    delete_unheard(&ground);
-    house.happens("$2", react("$1", "🎉")).await;
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    let tally = house.tally(Side::Silo).await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    delete_unheard(&fixture);
+    bridge.happens("$2", react("$1", "🎉")).await;
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    let tally = bridge.tally(Side::Silo).await;
     assert_eq!(
         (tally.failed, tally.pending),
         (1, 0),
@@ -822,32 +856,32 @@ async fn a_copy_that_an_admin_deleted_counts_as_taken_back() {
 
 #[tokio::test]
 async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    delete_unheard(&ground);
-    house.happens("$2", edit("$1", "one, corrected")).await;
-    house
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    delete_unheard(&fixture);
+    bridge.happens("$2", edit("$1", "one, corrected")).await;
+    bridge
         .happens("$3", edit("$1", "one, corrected again"))
         .await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
-    assert_eq!(house.tally(Side::Silo).await.failed, 0);
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
 }
 
 #[tokio::test]
 async fn a_change_that_is_forbidden_is_no_message_that_is_gone() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
     let forbidden = Fault::Status { status: 403 };
-    ground.sim.faults().next("DELETE posts/:id", forbidden, 1);
-    house.happens("$2", delete("$1")).await;
-    house.deliver().await;
-    assert_eq!(house.tally(Side::Silo).await.failed, 1);
-    assert_eq!(ground.texts(), ["**Ann**: one"]);
+    fixture.sim.faults().next("DELETE posts/:id", forbidden, 1);
+    bridge.happens("$2", delete("$1")).await;
+    bridge.deliver().await;
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    assert_eq!(fixture.texts(), ["**Ann**: one"]);
 }
 
 #[tokio::test]
@@ -857,49 +891,49 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
         delete("$1"),
         react("$1", "🎉"),
     ] {
-        let ground = Ground::new().await;
-        let house = House::start(&ground).await;
-        house.said("$1", "one").await;
-        house.deliver().await;
-        ground.ban();
-        house
-            .until("the channel is closed", || house.silo.closed() == 1)
+        let fixture = Fixture::new().await;
+        let bridge = TestBridge::start(&fixture).await;
+        bridge.said("$1", "one").await;
+        bridge.deliver().await;
+        fixture.ban();
+        bridge
+            .until("the channel is closed", || bridge.silo.closed() == 1)
             .await;
-        house.happens("$2", action.clone()).await;
+        bridge.happens("$2", action.clone()).await;
         let is_shut = async {
-            while house.tally(Side::Silo).await.closed_since.is_none() {
+            while bridge.tally(Side::Silo).await.closed_since.is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::select! {
-            _ = house.deliver() => panic!("it was given up: {action:?}"),
+            _ = bridge.deliver() => panic!("the delivery was given up: {action:?}"),
             shut = tokio::time::timeout(Duration::from_mins(1), is_shut) => shut.unwrap(),
         }
-        ground.sim.join(&ground.channel.id, &ground.bridge.id);
-        house.deliver().await;
-        let tally = house.tally(Side::Silo).await;
+        fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
+        bridge.deliver().await;
+        let tally = bridge.tally(Side::Silo).await;
         assert_eq!((tally.failed, tally.delivered), (0, 2), "{action:?}");
     }
 }
 
 #[tokio::test]
 async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
     for (number, key) in ["🤨", "🤔", "📡", "🤷🏽\u{200d}♂️", "🇩🇪"].iter().enumerate()
     {
-        house
+        bridge
             .happens(&format!("$r{number}"), react("$1", key))
             .await;
     }
-    house.deliver().await;
-    let names: Vec<String> = ground.posts()[0].reactions.keys().cloned().collect();
+    bridge.deliver().await;
+    let names: Vec<String> = fixture.posts()[0].reactions.keys().cloned().collect();
     assert_eq!(
         names,
         [
@@ -910,12 +944,12 @@ async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
             "thinking_face"
         ]
     );
-    let post = ground.posts()[0].id.clone();
-    ground.sim.react(&ground.bob.id, &post, "satellite");
-    ground
+    let post = fixture.posts()[0].id.clone();
+    fixture.sim.react(&fixture.bob.id, &post, "satellite");
+    fixture
         .sim
-        .react(&ground.bob.id, &post, "woman-shrugging_dark_skin_tone");
-    let heard = house.heard(2).await.into_iter();
+        .react(&fixture.bob.id, &post, "woman-shrugging_dark_skin_tone");
+    let heard = bridge.heard(2).await.into_iter();
     let keys: Vec<String> = heard
         .map(|message| match message.action {
             Action::React { key, .. } => key,
@@ -927,152 +961,154 @@ async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
 
 #[tokio::test]
 async fn an_emoji_that_the_server_has_no_name_for_is_told_in_words() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    // Newer than the table, and a name that no team has given.
-    house.happens("$2", react("$1", "🫠")).await;
-    house.happens("$3", react("$1", ":party_parrot:")).await;
-    house.happens("$4", react("$1", "🎉")).await;
-    house.deliver().await;
-    let tally = house.tally(Side::Silo).await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    // An emoji newer than the table, and a custom emoji that no team has defined.
+    bridge.happens("$2", react("$1", "🫠")).await;
+    bridge.happens("$3", react("$1", ":party_parrot:")).await;
+    bridge.happens("$4", react("$1", "🎉")).await;
+    bridge.deliver().await;
+    let tally = bridge.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.delivered), (0, 4));
     assert_eq!(
-        ground.texts(),
+        fixture.texts(),
         ["**Ann**: one", "🫠 Ann · :party_parrot: Ann"]
     );
-    let names: Vec<String> = ground.posts()[0].reactions.keys().cloned().collect();
+    let names: Vec<String> = fixture.posts()[0].reactions.keys().cloned().collect();
     assert_eq!(names, ["tada"]);
 }
 
 #[tokio::test]
 async fn what_was_told_in_a_line_stays_told_there_after_a_restart() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.happens("$2", react("$1", ":party_parrot:")).await;
-    house.happens_by("$3", "Bob", react("$1", ":shipit:")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts()[1..], [":party_parrot: Ann · :shipit: Bob"]);
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.happens("$4", unreact("$1", ":party_parrot:")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts()[1..], [":shipit: Bob"]);
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    // What is told anew leaves nothing out.
-    house.happens("$5", react("$1", "🫠")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts()[1..], [":shipit: Bob · 🫠 Ann"]);
-    let asked = ground.sim.calls()["POST reactions"];
-    assert_eq!(asked, 2, "each name is asked for once");
-    // All that is told of one message ends with its line.
-    house.happens("$6", unreact("$1", "🫠")).await;
-    house
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.happens("$2", react("$1", ":party_parrot:")).await;
+    bridge
+        .happens_by("$3", "Bob", react("$1", ":shipit:"))
+        .await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts()[1..], [":party_parrot: Ann · :shipit: Bob"]);
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.happens("$4", unreact("$1", ":party_parrot:")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts()[1..], [":shipit: Bob"]);
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    // The rewritten line omits nobody.
+    bridge.happens("$5", react("$1", "🫠")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts()[1..], [":shipit: Bob · 🫠 Ann"]);
+    let asked = fixture.sim.calls()["POST reactions"];
+    assert_eq!(asked, 2, "each name is requested once");
+    // When the last reaction of a message ends, its line is deleted.
+    bridge.happens("$6", unreact("$1", "🫠")).await;
+    bridge
         .happens_by("$7", "Bob", unreact("$1", ":shipit:"))
         .await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), ["**Ann**: one"]);
-    let tally = house.tally(Side::Silo).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), ["**Ann**: one"]);
+    let tally = bridge.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.pending), (0, 0));
 }
 
 #[tokio::test]
 async fn an_emoji_that_two_lanes_find_missing_at_once_is_refused_to_neither() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
     let step = Step::React {
-        target: RemoteId::from(ground.posts()[0].id.as_str()),
+        target: RemoteId::from(fixture.posts()[0].id.as_str()),
         key: ":party_parrot:".to_owned(),
         unencrypted: false,
         is_marker: false,
     };
     for key in ["one.0", "two.0"] {
-        let reacted = house.silo.perform(&house.channel.place, key, &step).await;
+        let reacted = bridge.silo.perform(&bridge.channel.place, key, &step).await;
         let reacted = reacted.unwrap_err();
         assert!(matches!(reacted, SendError::Retry { .. }), "{reacted}");
     }
 }
 
-/// A thread whose first message is Ann's, with answers of Bob's and of Cy's in the room.
-async fn thread(ground: &Ground, house: &House) {
-    house.said("$1", "root").await;
-    house.deliver().await;
-    let root = ground.posts()[0].id.clone();
-    ground.act(UserAction::Thread(&root, "from the channel"));
-    house.heard(1).await;
+/// A thread whose first message is Ann's, with replies of Bob's and of Cy's in the room.
+async fn thread(fixture: &Fixture, bridge: &TestBridge) {
+    bridge.said("$1", "root").await;
+    bridge.deliver().await;
+    let root = fixture.posts()[0].id.clone();
+    fixture.act(UserAction::Thread(&root, "from the channel"));
+    bridge.heard(1).await;
     let answer = Action::Post {
         body: Body::plain("from the room"),
         style: Style::Text,
         reply_to: Some(RemoteId::from("$1")),
         thread: None,
     };
-    house.happens_by("$2", "Cy", answer).await;
-    house.deliver().await;
-    assert_eq!(ground.posts()[2].root_id, root);
+    bridge.happens_by("$2", "Cy", answer).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.posts()[2].root_id, root);
 }
 
 #[tokio::test]
 async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
     let left = [
         "*(message deleted)*",
         "from the channel",
         "**Cy**: from the room",
     ];
-    assert_eq!(ground.texts(), left);
-    house.hears_nothing_more().await;
-    // Nothing brings it back.
-    house.happens("$4", edit("$1", "root again")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), left);
-    // What is answered later belongs to the thread.
+    assert_eq!(fixture.texts(), left);
+    bridge.hears_nothing_more().await;
+    // An edit does not restore it.
+    bridge.happens("$4", edit("$1", "root again")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), left);
+    // A later reply still belongs to the thread.
     let answer = Action::Post {
         body: Body::plain("later"),
         style: Style::Text,
         reply_to: None,
         thread: Some(RemoteId::from("$1")),
     };
-    house.happens("$4a", answer).await;
-    house.deliver().await;
-    let later = ground.posts().pop().unwrap();
-    assert_eq!(later.root_id, ground.posts()[0].id);
-    ground.sim.delete(&later.id);
+    bridge.happens("$4a", answer).await;
+    bridge.deliver().await;
+    let later = fixture.posts().pop().unwrap();
+    assert_eq!(later.root_id, fixture.posts()[0].id);
+    fixture.sim.delete(&later.id);
     assert!(matches!(
-        house.heard(1).await[0].action,
+        bridge.heard(1).await[0].action,
         Action::Delete { .. }
     ));
-    let tally = house.tally(Side::Silo).await;
+    let tally = bridge.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.pending), (0, 0));
-    // Without answers it goes.
-    house.said("$5", "alone").await;
-    house.deliver().await;
-    house.happens("$6", delete("$5")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts(), left);
-    // Who deletes the thread there is heard.
-    ground.sim.delete(&ground.posts()[0].id);
-    let gone = house.heard(3).await;
+    // Without replies the message is deleted.
+    bridge.said("$5", "alone").await;
+    bridge.deliver().await;
+    bridge.happens("$6", delete("$5")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts(), left);
+    // A deletion of the thread in Mattermost is relayed.
+    fixture.sim.delete(&fixture.posts()[0].id);
+    let gone = bridge.heard(3).await;
     assert!(
         gone.iter()
             .all(|message| matches!(message.action, Action::Delete { .. }))
@@ -1081,125 +1117,125 @@ async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
 
 #[tokio::test]
 async fn what_goes_with_a_message_that_we_delete_is_deleted_by_nobody() {
-    // Where it cannot be emptied any more, the thread goes with it.
-    let ground = Ground::with(Options {
+    // Where it can no longer be emptied, the whole thread is deleted.
+    let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
-    ground.say("after");
-    assert_eq!(house.heard_texts(1).await, ["after"]);
-    house.hears_nothing_more().await;
-    // Neither is it news for a bridge that only sees what is left.
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.hears_nothing_more().await;
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
+    fixture.say("after");
+    assert_eq!(bridge.heard_texts(1).await, ["after"]);
+    bridge.hears_nothing_more().await;
+    // A bridge that sees only what is left does not report it as new either.
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
-    let ground = Ground::with(Options {
+    let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    let house = house.rebuild(&ground).await;
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty());
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    ground.say("after");
-    assert_eq!(house.heard_texts(1).await, ["after"]);
-    house.hears_nothing_more().await;
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    let bridge = bridge.rebuild(&fixture).await;
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty());
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    fixture.say("after");
+    assert_eq!(bridge.heard_texts(1).await, ["after"]);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn an_emptied_message_keeps_no_reaction_of_ours() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    house.happens("$r1", react("$1", "🎉")).await;
-    house.happens("$r2", react("$1", "🤨")).await;
-    house.deliver().await;
-    let root = ground.posts()[0].id.clone();
-    ground.sim.react(&ground.bob.id, &root, "tada");
-    house.heard(1).await;
-    let (room, channel) = (&house.portal.room, &house.channel.place);
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    bridge.happens("$r1", react("$1", "🎉")).await;
+    bridge.happens("$r2", react("$1", "🤨")).await;
+    bridge.deliver().await;
+    let root = fixture.posts()[0].id.clone();
+    fixture.sim.react(&fixture.bob.id, &root, "tada");
+    bridge.heard(1).await;
+    let (room, channel) = (&bridge.portal.room, &bridge.channel.place);
     let message = RemoteId::from("$1");
-    let known = house.store().copies(room, &message, channel).await;
+    let known = bridge.store().copies(room, &message, channel).await;
     let entry = known.unwrap().entry.unwrap();
-    assert_eq!(ground.posts()[0].reactions.len(), 2);
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert_eq!(ground.texts()[0], "*(message deleted)*");
-    let left: Vec<_> = ground.posts()[0].reactions["tada"]
+    assert_eq!(fixture.posts()[0].reactions.len(), 2);
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.texts()[0], "*(message deleted)*");
+    let left: Vec<_> = fixture.posts()[0].reactions["tada"]
         .keys()
         .cloned()
         .collect();
     assert_eq!(
-        (ground.posts()[0].reactions.len(), left),
-        (1, vec![ground.bob.id.clone()])
+        (fixture.posts()[0].reactions.len(), left),
+        (1, vec![fixture.bob.id.clone()])
     );
-    // Nothing is kept of whose they were.
-    let kept = house.store().reactions(entry, channel).await.unwrap();
+    // The store keeps nothing about who reacted.
+    let kept = bridge.store().reactions(entry, channel).await.unwrap();
     assert!(kept.is_empty(), "{}", kept.len());
-    house.happens("$r3", unreact("$1", "🎉")).await;
-    house.deliver().await;
-    assert_eq!(house.tally(Side::Silo).await.failed, 0);
-    house.hears_nothing_more().await;
+    bridge.happens("$r3", unreact("$1", "🎉")).await;
+    bridge.deliver().await;
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_file_that_is_only_named_goes_with_its_message() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    ground.sim.describe_no_files();
-    let root = ground.posts()[0].id.clone();
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    fixture.sim.describe_no_files();
+    let root = fixture.posts()[0].id.clone();
     let file = Some(("cat.png", b"a cat".as_slice()));
-    ground.sim.edit_files(&root, "root", &[], file);
-    assert_eq!(ground.sim.files_of(&ground.posts()[0]).len(), 1);
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
-    house.hears_nothing_more().await;
+    fixture.sim.edit_files(&root, "root", &[], file);
+    assert_eq!(fixture.sim.files_of(&fixture.posts()[0]).len(), 1);
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn an_edit_that_leaves_nothing_of_a_message_leaves_its_thread() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    let root = ground.posts()[0].id.clone();
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    let root = fixture.posts()[0].id.clone();
     let file = Some(("cat.png", b"a cat".as_slice()));
-    ground.sim.edit_files(&root, "root", &[], file);
-    house.happens("$3", edit("$1", "")).await;
-    house.deliver().await;
-    let left = ground.texts();
+    fixture.sim.edit_files(&root, "root", &[], file);
+    bridge.happens("$3", edit("$1", "")).await;
+    bridge.deliver().await;
+    let left = fixture.texts();
     assert_eq!(left.len(), 3, "{left:?}");
     assert_eq!(left[0], "*(replaced by an edit)*");
-    assert!(ground.sim.files_of(&ground.posts()[0]).is_empty());
-    house.hears_nothing_more().await;
+    assert!(fixture.sim.files_of(&fixture.posts()[0]).is_empty());
+    bridge.hears_nothing_more().await;
 }
 
-/// A house whose messages can no longer be edited in the channel, with a [`thread`].
-async fn with_thread() -> (Ground, House) {
-    let ground = Ground::with(Options {
+/// A bridge whose messages can no longer be edited in the channel, with a [`thread`].
+async fn with_thread() -> (Fixture, TestBridge) {
+    let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         ..Options::default()
     })
     .await;
-    let house = House::start(&ground).await;
-    thread(&ground, &house).await;
-    (ground, house)
+    let bridge = TestBridge::start(&fixture).await;
+    thread(&fixture, &bridge).await;
+    (fixture, bridge)
 }
 
 #[tokio::test]
@@ -1208,137 +1244,137 @@ async fn d03_a_thread_whose_deletion_was_not_settled_is_deleted_by_nobody() {
         Fault::SlowAnswer { ms: 60_000 },
         Fault::HtmlAfter { status: 502 },
     ] {
-        let (ground, house) = with_thread().await;
-        ground.sim.faults().next("DELETE posts/:id", fault, 1);
-        house.happens("$3", delete("$1")).await;
-        // It is done, and the house falls before that is settled.
-        let is_done = house.until("the thread is gone", || ground.texts().is_empty());
+        let (fixture, bridge) = with_thread().await;
+        fixture.sim.faults().next("DELETE posts/:id", fault, 1);
+        bridge.happens("$3", delete("$1")).await;
+        // The server has performed it, and the bridge crashes before it is settled.
+        let is_done = bridge.until("the thread is gone", || fixture.texts().is_empty());
         tokio::select! {
-            _ = house.deliver() => panic!("it was settled"),
+            _ = bridge.deliver() => panic!("the delivery was settled"),
             () = is_done => {}
         }
-        let mut house = house.rebuild(&ground).await;
-        house.listen().await;
-        house.hears_nothing_more().await;
-        house.deliver().await;
-        assert_eq!(house.tally(Side::Silo).await.failed, 0);
-        let mut house = house.rebuild(&ground).await;
-        house.listen().await;
-        house.hears_nothing_more().await;
+        let mut bridge = bridge.rebuild(&fixture).await;
+        bridge.listen().await;
+        bridge.hears_nothing_more().await;
+        bridge.deliver().await;
+        assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+        let mut bridge = bridge.rebuild(&fixture).await;
+        bridge.listen().await;
+        bridge.hears_nothing_more().await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_comes_while_its_message_is_being_deleted_is_deleted_by_nobody() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "alone").await;
-    house.deliver().await;
-    let root = ground.posts()[0].id.clone();
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "alone").await;
+    bridge.deliver().await;
+    let root = fixture.posts()[0].id.clone();
     let slow = Fault::Delay { ms: 1_500 };
-    ground.sim.faults().next("DELETE posts/:id", slow, 1);
-    house.happens("$2", delete("$1")).await;
+    fixture.sim.faults().next("DELETE posts/:id", slow, 1);
+    bridge.happens("$2", delete("$1")).await;
     let answers = async {
-        let is_asked = || ground.sim.calls().contains_key("DELETE posts/:id");
-        house.until("it was asked for", is_asked).await;
-        ground.act(UserAction::Thread(&root, "too late"));
+        let is_asked = || fixture.sim.calls().contains_key("DELETE posts/:id");
+        bridge.until("it was asked for", is_asked).await;
+        fixture.act(UserAction::Thread(&root, "too late"));
     };
-    tokio::join!(house.deliver(), answers);
-    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
-    assert_eq!(house.heard_texts(1).await, ["too late"]);
+    tokio::join!(bridge.deliver(), answers);
+    assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
+    assert_eq!(bridge.heard_texts(1).await, ["too late"]);
     // Its author has deleted nothing.
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    house.hears_nothing_more().await;
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_thread_that_we_may_not_delete_is_deleted_by_whoever_does() {
-    let (ground, house) = with_thread().await;
+    let (fixture, bridge) = with_thread().await;
     let forbidden = Fault::Status { status: 403 };
-    ground.sim.faults().next("DELETE posts/:id", forbidden, 1);
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert_eq!(house.tally(Side::Silo).await.failed, 1);
-    ground.sim.delete(&ground.posts()[0].id);
-    // Beside what the room is told of the failure.
-    let heard = house.heard(4).await;
+    fixture.sim.faults().next("DELETE posts/:id", forbidden, 1);
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    fixture.sim.delete(&fixture.posts()[0].id);
+    // Besides the room's notice of the failure.
+    let heard = bridge.heard(4).await;
     let is_deletion = |message: &&Message| matches!(message.action, Action::Delete { .. });
     assert_eq!(heard.iter().filter(is_deletion).count(), 3);
 }
 
 #[tokio::test]
 async fn an_answer_that_its_author_deleted_before_its_thread_went_is_taken_back() {
-    let (ground, house) = with_thread().await;
-    let (root, answer) = (ground.posts()[0].id.clone(), ground.posts()[1].id.clone());
-    // Nobody listens.
-    let house = house.rebuild(&ground).await;
-    ground.sim.delete(&answer);
-    house.happens("$3", delete("$1")).await;
-    house.deliver().await;
-    assert!(ground.texts().is_empty());
-    let mut house = house.rebuild(&ground).await;
-    house.listen().await;
-    let gone = house.heard(1).await.remove(0);
+    let (fixture, bridge) = with_thread().await;
+    let (root, answer) = (fixture.posts()[0].id.clone(), fixture.posts()[1].id.clone());
+    // The bridge does not listen.
+    let bridge = bridge.rebuild(&fixture).await;
+    fixture.sim.delete(&answer);
+    bridge.happens("$3", delete("$1")).await;
+    bridge.deliver().await;
+    assert!(fixture.texts().is_empty());
+    let mut bridge = bridge.rebuild(&fixture).await;
+    bridge.listen().await;
+    let gone = bridge.heard(1).await.remove(0);
     assert!(matches!(&gone.action, Action::Delete { target } if target.as_str() == answer));
     assert_ne!(root, answer);
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_its_author_deletes_while_the_thread_is_still_to_go_is_taken_back() {
     for listens in [true, false] {
-        let (ground, mut house) = with_thread().await;
-        let answer = ground.posts()[1].id.clone();
+        let (fixture, mut bridge) = with_thread().await;
+        let answer = fixture.posts()[1].id.clone();
         let out = Fault::Html { status: 502 };
-        ground.sim.faults().next("DELETE posts/:id", out, 1);
-        house.happens("$3", delete("$1")).await;
-        let is_asked = house.until("it was asked for", || {
-            ground.sim.calls().contains_key("DELETE posts/:id")
+        fixture.sim.faults().next("DELETE posts/:id", out, 1);
+        bridge.happens("$3", delete("$1")).await;
+        let is_asked = bridge.until("it was asked for", || {
+            fixture.sim.calls().contains_key("DELETE posts/:id")
         });
         tokio::select! {
-            _ = house.deliver() => panic!("it was settled"),
+            _ = bridge.deliver() => panic!("the delivery was settled"),
             () = is_asked => {}
         }
         if listens {
-            ground.sim.delete(&answer);
+            fixture.sim.delete(&answer);
         } else {
-            house = house.rebuild(&ground).await;
-            ground.sim.delete(&answer);
-            house.listen().await;
+            bridge = bridge.rebuild(&fixture).await;
+            fixture.sim.delete(&answer);
+            bridge.listen().await;
         }
-        let gone = house.heard(1).await.remove(0);
+        let gone = bridge.heard(1).await.remove(0);
         assert!(matches!(&gone.action, Action::Delete { target } if target.as_str() == answer));
-        house.deliver().await;
-        assert!(ground.texts().is_empty());
-        house.hears_nothing_more().await;
+        bridge.deliver().await;
+        assert!(fixture.texts().is_empty());
+        bridge.hears_nothing_more().await;
     }
 }
 
 #[tokio::test]
 async fn names_follow_the_server_into_the_text_and_back() {
-    let mut ground = Ground::with(Options {
+    let mut fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
     })
     .await;
-    ground.names = Attribution::Override;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.deliver().await;
-    ground.sim.allow_overrides(false);
-    ground.say("seen");
-    house.heard(1).await;
-    house.said("$2", "two").await;
-    house.happens("$3", edit("$1", "one, corrected")).await;
-    house.deliver().await;
-    ground.sim.allow_overrides(true);
-    ground.say("seen again");
-    house.heard(1).await;
-    house.said("$4", "three").await;
-    house.deliver().await;
+    fixture.names = Attribution::Override;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.deliver().await;
+    fixture.sim.allow_overrides(false);
+    fixture.say("seen");
+    bridge.heard(1).await;
+    bridge.said("$2", "two").await;
+    bridge.happens("$3", edit("$1", "one, corrected")).await;
+    bridge.deliver().await;
+    fixture.sim.allow_overrides(true);
+    fixture.say("seen again");
+    bridge.heard(1).await;
+    bridge.said("$4", "three").await;
+    bridge.deliver().await;
     assert_eq!(
-        ground.read(),
+        fixture.read(),
         [
             "Ann: **Ann**: one, corrected",
             "bob: seen",
@@ -1351,34 +1387,38 @@ async fn names_follow_the_server_into_the_text_and_back() {
 
 #[tokio::test]
 async fn an_action_is_one_beside_its_name_too() {
-    let mut ground = Ground::with(Options {
+    let mut fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
     })
     .await;
-    ground.names = Attribution::Override;
-    let house = House::start(&ground).await;
+    fixture.names = Attribution::Override;
+    let bridge = TestBridge::start(&fixture).await;
     let waves = Action::Post {
         body: Body::plain("waves"),
         style: Style::Emote,
         reply_to: None,
         thread: None,
     };
-    house.happens("$1", waves).await;
-    house.deliver().await;
-    assert_eq!(ground.read(), ["Ann: \\* waves"]);
+    bridge.happens("$1", waves).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.read(), ["Ann: \\* waves"]);
 }
 
 #[tokio::test]
 async fn a_channel_that_cannot_be_opened_says_what_it_may_be() {
-    let ground = Ground::new().await;
-    let cellar = [&ground.bob];
-    ground.sim.add_channel(&ground.team, "cellar", "P", &cellar);
-    let members = [&ground.bridge, &ground.bob];
-    let attic = ground.sim.add_channel(&ground.team, "attic", "O", &members);
-    ground.sim.archive(&attic.id);
-    ground.sim.add_channel(&ground.team, "old", "O", &members);
-    let silo = ground.silo();
+    let fixture = Fixture::new().await;
+    let cellar = [&fixture.bob];
+    fixture
+        .sim
+        .add_channel(&fixture.team, "cellar", "P", &cellar);
+    let members = [&fixture.bridge, &fixture.bob];
+    let attic = fixture
+        .sim
+        .add_channel(&fixture.team, "attic", "O", &members);
+    fixture.sim.archive(&attic.id);
+    fixture.sim.add_channel(&fixture.team, "old", "O", &members);
+    let silo = fixture.silo();
     let why = async |channel: &str| match silo.resolve(channel).await {
         Err(SiloError::NoChannel(reason)) => reason,
         other => panic!("{channel}: {:?}", other.map(|channel| channel.name)),
@@ -1395,54 +1435,54 @@ async fn a_channel_that_cannot_be_opened_says_what_it_may_be() {
 
 #[tokio::test]
 async fn a_reaction_in_an_archived_channel_ends_once_it_is_restored() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    house.said("$1", "one").await;
-    house.happens("$2", react("$1", "🎉")).await;
-    house.deliver().await;
-    assert_eq!(ground.posts()[0].reactions.len(), 1);
-    ground.sim.archive(&ground.channel.id);
-    house.happens("$3", unreact("$1", "🎉")).await;
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.said("$1", "one").await;
+    bridge.happens("$2", react("$1", "🎉")).await;
+    bridge.deliver().await;
+    assert_eq!(fixture.posts()[0].reactions.len(), 1);
+    fixture.sim.archive(&fixture.channel.id);
+    bridge.happens("$3", unreact("$1", "🎉")).await;
     let asked = "DELETE users/:id/posts/:post/reactions/:name";
-    let is_asked = house.until("it was asked for", || {
-        ground.sim.calls().contains_key(asked)
+    let is_asked = bridge.until("it was asked for", || {
+        fixture.sim.calls().contains_key(asked)
     });
     tokio::select! {
-        _ = house.deliver() => panic!("it was given up"),
+        _ = bridge.deliver() => panic!("the delivery was given up"),
         () = is_asked => {}
     }
-    ground.sim.unarchive(&ground.channel.id);
-    house.deliver().await;
-    assert!(ground.posts()[0].reactions.is_empty());
-    assert_eq!(house.tally(Side::Silo).await.failed, 0);
+    fixture.sim.unarchive(&fixture.channel.id);
+    bridge.deliver().await;
+    assert!(fixture.posts()[0].reactions.is_empty());
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
 }
 
 #[tokio::test]
 async fn an_archived_channel_is_closed_until_it_is_restored() {
-    let ground = Ground::new().await;
-    let house = House::start(&ground).await;
-    ground.sim.archive(&ground.channel.id);
-    house
-        .until("the channel is closed", || house.silo.closed() == 1)
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    fixture.sim.archive(&fixture.channel.id);
+    bridge
+        .until("the channel is closed", || bridge.silo.closed() == 1)
         .await;
-    // Nor is it open for a connection that finds it so.
-    let looks = || ground.sim.calls()["GET channels/:id"];
+    // Nor is it open for a new connection that still finds it closed.
+    let looks = || fixture.sim.calls()["GET channels/:id"];
     let before = looks();
-    ground.sim.cut(Cut::Close);
-    house
+    fixture.sim.cut(Cut::Close);
+    bridge
         .until("it is looked at again", || looks() > before)
         .await;
-    // The next look begins when this one has ended.
+    // The next check begins when this one has ended.
     let before = looks();
-    ground.sim.join(&ground.channel.id, &ground.bridge.id);
-    house
+    fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
+    bridge
         .until("it is looked at once more", || looks() > before)
         .await;
-    assert_eq!(house.silo.closed(), 1);
-    ground.sim.unarchive(&ground.channel.id);
-    house
-        .until("the channel is open", || house.silo.closed() == 0)
+    assert_eq!(bridge.silo.closed(), 1);
+    fixture.sim.unarchive(&fixture.channel.id);
+    bridge
+        .until("the channel is open", || bridge.silo.closed() == 0)
         .await;
-    ground.say("back again");
-    assert_eq!(house.heard_texts(1).await, ["back again"]);
+    fixture.say("back again");
+    assert_eq!(bridge.heard_texts(1).await, ["back again"]);
 }

@@ -1,4 +1,5 @@
-//! Pictures of people through the program itself: beside what they say, uploaded once, and encrypted where the room is.
+//! Avatars through the program itself: sent with the messages of their owners, uploaded once, and encrypted where the
+//! room is.
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ const PIXEL: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\
     \0\0\0\nIDATx\x9cc\0\x01\0\0\x05\0\x01\r\n-\xb4\0\0\0\0IEND\xaeB`\x82";
 
-async fn town(kind: SimulatorKind, in_clear: bool) -> MultiSiloScenario {
+async fn scene(kind: SimulatorKind, in_clear: bool) -> MultiSiloScenario {
     let plan = MultiSiloOptions {
         in_clear,
         ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
@@ -25,54 +26,54 @@ async fn town(kind: SimulatorKind, in_clear: bool) -> MultiSiloScenario {
         .unwrap()
 }
 
-/// The profile beside the bridge's event that says this, once it is there.
-async fn profile(town: &MultiSiloScenario, text: &str) -> Value {
+/// The profile in the bridge's event with this text; waits for the event.
+async fn profile(scene: &MultiSiloScenario, text: &str) -> Value {
     let find = || {
-        let found = town.room_observer.pick(&town.rooms[0], |heard| {
+        let found = scene.room_observer.pick(&scene.rooms[0], |heard| {
             let says = heard.text().is_some_and(|said| said.ends_with(text));
             says.then(|| heard.seen.clone())
         });
         found.into_iter().next()
     };
-    town.wait(text, || find().is_some()).await.unwrap();
+    scene.wait(text, || find().is_some()).await.unwrap();
     let seen: SeenEvent = find().unwrap();
     seen.content["com.beeper.per_message_profile"].clone()
 }
 
-/// Bob says this, with his picture where the network names it in every message.
-fn say(town: &MultiSiloScenario, text: &str, picture: &str) {
-    match town.sites[0].matterbridge() {
+/// Bob sends this, with his avatar where the network names it in every message.
+fn say(scene: &MultiSiloScenario, text: &str, picture: &str) {
+    match scene.sites[0].matterbridge() {
         Some(sim) => {
             let mut message = matterbridge::Message::from_irc("gateway1", "bob", text);
             picture.clone_into(&mut message.avatar);
             sim.say(message);
         }
-        None => drop(town.sites[0].say(text)),
+        None => drop(scene.sites[0].say(text)),
     }
 }
 
 async fn is_shown_encrypted(kind: SimulatorKind) {
-    let town = town(kind, false).await;
-    town.sites[0].set_bob_avatar(PIXEL.to_vec());
-    let url = town.sites[0]
+    let scene = scene(kind, false).await;
+    scene.sites[0].set_bob_avatar(PIXEL.to_vec());
+    let url = scene.sites[0]
         .file_server
         .put("irc.png", "image/png", PIXEL.to_vec());
-    say(&town, "here I am", &url);
-    let first = profile(&town, "here I am").await;
+    say(&scene, "here I am", &url);
+    let first = profile(&scene, "here I am").await;
     let file = &first["avatar_file"];
     assert!(
         first["avatar_url"].is_null() && file["url"].is_string(),
         "{first}"
     );
     let content = json!({ "file": file });
-    assert_eq!(town.ann.read_file(&content).await.unwrap(), PIXEL);
-    say(&town, "and again", &url);
+    assert_eq!(scene.ann.read_file(&content).await.unwrap(), PIXEL);
+    say(&scene, "and again", &url);
     assert_eq!(
-        profile(&town, "and again").await["avatar_file"],
+        profile(&scene, "and again").await["avatar_file"],
         *file,
         "uploaded once"
     );
-    let shelf = &town.sites[0].file_server;
+    let shelf = &scene.sites[0].file_server;
     assert!(shelf.fetched("bob.png") + shelf.fetched("irc.png") <= 1);
 }
 
@@ -93,23 +94,23 @@ async fn a_picture_is_shown_in_an_encrypted_room_from_mattermost() {
 
 #[tokio::test]
 async fn a_picture_is_kept_over_a_restart_and_a_missing_one_costs_no_message() {
-    let town = town(SimulatorKind::Matterbridge { buffer: 1_000 }, true).await;
-    let url = town.sites[0]
+    let scene = scene(SimulatorKind::Matterbridge { buffer: 1_000 }, true).await;
+    let url = scene.sites[0]
         .file_server
         .put("irc.png", "image/png", PIXEL.to_vec());
-    say(&town, "here I am", &url);
-    let first = profile(&town, "here I am").await;
+    say(&scene, "here I am", &url);
+    let first = profile(&scene, "here I am").await;
     assert!(first["avatar_file"].is_null(), "{first}");
     let content = json!({ "url": first["avatar_url"] });
-    assert_eq!(town.ann.read_file(&content).await.unwrap(), PIXEL);
-    town.bridge.kill().await.unwrap();
-    town.bridge.start().await.unwrap();
-    say(&town, "and again", &url);
-    let again = profile(&town, "and again").await;
+    assert_eq!(scene.ann.read_file(&content).await.unwrap(), PIXEL);
+    scene.bridge.kill().await.unwrap();
+    scene.bridge.start().await.unwrap();
+    say(&scene, "and again", &url);
+    let again = profile(&scene, "and again").await;
     assert_eq!(again["avatar_url"], first["avatar_url"]);
-    assert_eq!(town.sites[0].file_server.fetched("irc.png"), 1);
-    // No picture, and one of a host that nobody named.
-    let page = town.sites[0]
+    assert_eq!(scene.sites[0].file_server.fetched("irc.png"), 1);
+    // No avatar, and one on a host that is not listed.
+    let page = scene.sites[0]
         .file_server
         .put("page.png", "text/html", b"<html>".to_vec());
     for (number, url) in [page.as_str(), "http://127.0.0.1:1/x.png"]
@@ -117,8 +118,8 @@ async fn a_picture_is_kept_over_a_restart_and_a_missing_one_costs_no_message() {
         .enumerate()
     {
         let text = format!("message {number}");
-        say(&town, &text, url);
-        let shown = profile(&town, &text).await;
+        say(&scene, &text, url);
+        let shown = profile(&scene, &text).await;
         assert!(
             shown["displayname"].is_string() && shown["avatar_url"].is_null(),
             "{shown}"

@@ -1,4 +1,4 @@
-//! Kills: at every named point, and at random under traffic. Afterwards everything is there once and in order.
+//! Kills: at every crash point, and at random under traffic. Afterwards every message has arrived once and in order.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::matrix::{end_of, raw_member};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How long a lost answer is looked for; the default would only make the test longer.
+/// How long the lane looks for a step without an answer; the default would only make the test longer.
 const QUICK: &str = "requests_per_minute = 6000\nsettle = \"2s\"";
 
 async fn scene() -> (&'static Synapse, Scenario) {
@@ -56,15 +56,15 @@ async fn death(scene: &Scenario, point: &str) {
     }
 }
 
-/// F02, the windows of house 4.5: dies at each point at its first and at its third passage, with messages going
-/// both ways. `gap.fetched`, `fill.before` and the points of `unread` have tests of their own, since plain traffic does not pass them;
-/// that of `bundle.saved`, which only a limited account passes, is in `burst.rs`; those of `lease` are in `lifetime.rs`, and
-/// those of `session` in the row F29 of the rig.
+/// F02, the windows of house 4.5: kills at each point at its first and at its third passage, with messages going both
+/// ways. `gap.fetched`, `fill.before` and the points of `unread` have separate tests, since plain traffic does not pass
+/// them; that of `bundle.saved`, which only a rate-limited account passes, is in `burst.rs`; those of `lease` are in
+/// `lifetime.rs`, and those of `session` in the row F29 of the fault scenarios.
 #[tokio::test]
 async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
     let (synapse, scene) = scene().await;
     for point in crash_points::POINTS {
-        // Those of failures and commands stand in `steering` and in `control`.
+        // Those of failures and commands are in `steering` and in `control`.
         let elsewhere = [
             "delivery.",
             "command.",
@@ -100,7 +100,7 @@ async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
                 .bridge
                 .launch_armed(&format!("{point}:{passage}"))
                 .unwrap();
-            // Some points are passed only while live messages come in.
+            // Some points are passed only while live messages arrive.
             for _ in 0..4 {
                 scene.say_in_room().await.unwrap();
                 scene.say_in_channel();
@@ -116,8 +116,8 @@ async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
     }
 }
 
-/// Ann's device writes to the bridge's for the first time, and the bridge dies after it made the Olm session and before
-/// it wrote the room key that came with it.
+/// Ann's device sends to the bridge's for the first time, and the bridge dies after it created the Olm session and
+/// before it saved the room key that came with it.
 #[tokio::test]
 async fn a_death_between_olm_session_and_room_key_loses_no_key() {
     let (synapse, scene) = scene().await;
@@ -133,7 +133,7 @@ async fn a_death_between_olm_session_and_room_key_loses_no_key() {
     judge(&scene, synapse, "keys.received").await;
 }
 
-/// D01, D02: dies between fetching a limited timeline's gap and writing it down.
+/// D01, D02: killed between fetching the events of a gap and saving them.
 #[tokio::test]
 async fn a_death_while_a_gap_is_filled_loses_nothing() {
     let (synapse, scene) = scene().await;
@@ -154,7 +154,7 @@ async fn a_death_while_a_gap_is_filled_loses_nothing() {
     judge(&scene, synapse, "gap.fetched").await;
 }
 
-/// D01, D16: each life is too short for the whole gap, and each gets on.
+/// D01, D16: each run is too short for the whole gap, and each makes progress.
 #[tokio::test]
 async fn a_gap_that_is_longer_than_any_life_is_filled_all_the_same() {
     let (synapse, scene) = scene().await;
@@ -167,14 +167,14 @@ async fn a_gap_that_is_longer_than_any_life_is_filled_all_the_same() {
         death(&scene, &format!("gap.fetched, life {life}")).await;
         scene.bridge.reap().await.unwrap();
     }
-    // What is left is journalled at once: the point is passed a single time.
+    // The rest is accepted at once: the point is passed a single time.
     scene.bridge.launch_armed("gap.fetched:2").unwrap();
     scene.say_in_channel();
     judge(&scene, synapse, "a long gap").await;
     assert!(scene.bridge.ended().unwrap().is_none());
 }
 
-/// F01, the small version; the tool `kills` has the large one.
+/// F01 at a small size; the tool `kills` runs the large one.
 #[tokio::test]
 async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {
     let (synapse, scene) = scene().await;
@@ -183,7 +183,7 @@ async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {
             scene.say_in_room().await.unwrap();
             scene.say_in_channel();
         }
-        // A different moment of start-up, catch-up and delivery each time.
+        // Each kill hits a different moment of start-up, catch-up and delivery.
         tokio::time::sleep(Duration::from_millis(50 + round * 190)).await;
         scene.bridge.kill().await.unwrap();
         scene.say_in_room().await.unwrap();
@@ -194,8 +194,8 @@ async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {
     judge(&scene, synapse, "ten kills").await;
 }
 
-/// D20, the window of house 4.5 that begins with a missing key: dies when the key has come and the message is not
-/// readable in the journal yet.
+/// D20, the window of house 4.5 that begins with a missing room key: killed when the key has arrived and the journal
+/// does not have the decrypted message yet.
 #[tokio::test]
 async fn a_death_before_a_late_key_is_used_delivers_the_message_all_the_same() {
     let (synapse, scene) = scene().await;
@@ -213,7 +213,7 @@ async fn a_death_before_a_late_key_is_used_delivers_the_message_all_the_same() {
     for _ in 0..3 {
         scene.say_in_room().await.unwrap();
     }
-    // With a gap open the messages are read before the sync that brings their key.
+    // With an open gap the messages are read before the sync that brings their room key.
     let from = end_of(synapse, &witness, room).await;
     let key = StoreKey::read(&scene.bridge.directory().join("footbridge.key")).unwrap();
     let store = Store::open(&scene.bridge.data_directory(), &key)

@@ -1,5 +1,5 @@
-//! C18: two bridges that join one encrypted room to one channel. Each brings everything once, and neither brings back
-//! what the other has brought.
+//! C18: two bridges that link one encrypted room to one channel. Each relays everything once, and neither relays back
+//! what the other has relayed.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,10 +9,11 @@ use footbridge_testbed::{
 };
 use tokio::time::sleep;
 
-/// What stands in the room, whoever wrote it.
-fn in_room(town: &MultiSiloScenario) -> Vec<String> {
-    town.room_observer
-        .pick(&town.rooms[0], |heard| heard.text().map(str::to_owned))
+/// All texts in the room, whoever sent them.
+fn in_room(scene: &MultiSiloScenario) -> Vec<String> {
+    scene
+        .room_observer
+        .pick(&scene.rooms[0], |heard| heard.text().map(str::to_owned))
 }
 
 fn count(texts: &[String], what: &str) -> usize {
@@ -22,36 +23,40 @@ fn count(texts: &[String], what: &str) -> usize {
 async fn carry_nothing_back(kind: SimulatorKind) {
     let synapse = Synapse::shared().await.unwrap();
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
-    let town = MultiSiloScenario::build(synapse, MultiSiloOptions::of_one(binary.clone(), kind))
+    let scene = MultiSiloScenario::build(synapse, MultiSiloOptions::of_one(binary.clone(), kind))
         .await
         .unwrap();
-    let (_rival, _) = town.start_second_bridge(synapse, binary).await.unwrap();
-    let site = &town.sites[0];
-    // By this they come to know each other.
+    let (_rival, _) = scene.start_second_bridge(synapse, binary).await.unwrap();
+    let site = &scene.sites[0];
+    // By this message they recognise each other as peer bridges.
     site.say("dawn");
-    town.wait("both bring it", || count(&in_room(&town), "dawn") == 2)
+    scene
+        .wait("both bring it", || count(&in_room(&scene), "dawn") == 2)
         .await
         .unwrap();
-    town.wait("both notice", || {
-        count(&in_room(&town), "Another Footbridge") == 2
-    })
-    .await
-    .unwrap();
+    scene
+        .wait("both notice", || {
+            count(&in_room(&scene), "Another Footbridge") == 2
+        })
+        .await
+        .unwrap();
     for number in 0..4 {
-        town.ann
-            .say(&town.rooms[0], &format!("from ann {number}"))
+        scene
+            .ann
+            .say(&scene.rooms[0], &format!("from ann {number}"))
             .await
             .unwrap();
         site.say(&format!("from bob {number}"));
     }
-    town.wait("all arrives", || {
-        count(&in_room(&town), "from bob") >= 8 && count(&site.all(), "from ann") >= 8
-    })
-    .await
-    .unwrap();
-    // Time for copies of copies.
+    scene
+        .wait("all arrives", || {
+            count(&in_room(&scene), "from bob") >= 8 && count(&site.all(), "from ann") >= 8
+        })
+        .await
+        .unwrap();
+    // Time in which copies of copies would appear.
     sleep(Duration::from_secs(5)).await;
-    let (room, channel) = (in_room(&town), site.all());
+    let (room, channel) = (in_room(&scene), site.all());
     for number in 0..4 {
         let (ann, bob) = (format!("from ann {number}"), format!("from bob {number}"));
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What every silo must do, whatever it talks to. A silo's own test file says how to move its network and calls
-//! the functions here. Store, wires and lanes are the real ones.
+//! What every silo must do, whatever it talks to. A silo's own test file says how to control its network and calls the
+//! functions here. Store, inbox and lanes are the real ones.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -22,7 +22,7 @@ use footbridge_store::{
 };
 use footbridge_testbed::multi_silo::UserAction;
 
-use crate::liar::{Liar, Lie};
+use crate::faulty_server::{ConnectionBehavior, FaultyServer};
 use async_trait::async_trait;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -30,58 +30,58 @@ use tokio_util::sync::CancellationToken;
 /// How long anything may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A network that can be moved by a test.
+/// A network that a test controls.
 #[async_trait]
 pub trait Network: Send + Sync {
-    /// A fresh silo on the bridge's account.
+    /// A new silo on the bridge's account.
     fn silo(&self) -> Arc<dyn Silo>;
     /// The channel's name in the configuration.
     fn channel(&self) -> String;
-    /// From now on the silo is reached through what listens there.
-    fn pass_through(&mut self, door: std::net::SocketAddr);
-    /// Where the network's WebSocket really is.
+    /// From now on the silo reaches the network through this address.
+    fn pass_through(&mut self, proxy_address: std::net::SocketAddr);
+    /// The real URL of the network's WebSocket.
     fn socket_url(&self) -> String;
-    /// What stands behind a place in the name of the cursor before which nothing is read.
+    /// The suffix that, after a place, names the cursor before which nothing is read.
     fn watermark(&self) -> &'static str {
         ""
     }
-    /// Another channel, made now, in which the bridge's account and the other person are: its name in the configuration and
-    /// its id.
+    /// Creates another channel in which the bridge's account and the other person are: its name in the configuration
+    /// and its id.
     fn open_another(&self) -> (String, String);
-    /// The other person says something in the channel with this id.
+    /// The other person sends a message in the channel with this id.
     fn say_in(&self, channel: &str, text: &str);
-    /// Another person says something; its id.
+    /// Another person sends a message; its id.
     fn say(&self, text: &str) -> String;
-    /// A person says something on the bridge's own account.
+    /// A person sends a message with the bridge's own account.
     fn say_on_our_account(&self, text: &str) -> String;
-    /// Another person does something; its id. `None` where the network knows no such thing.
+    /// Another person performs an action; its id. `None` where the network has no such action.
     fn act(&self, act: UserAction<'_>) -> Option<String>;
-    /// All texts of the channel, in the order they were taken.
+    /// All texts of the channel, in the order in which they were accepted.
     fn texts(&self) -> Vec<String>;
-    /// What people read in the channel now: who, how, and what.
+    /// What people see in the channel now: author, kind and text.
     fn read(&self) -> Vec<String>;
-    /// Nothing can be reached.
+    /// The network becomes unreachable.
     async fn stop(&self);
-    /// Everything can be reached again.
+    /// The network becomes reachable again.
     async fn restart(&self);
     /// All open connections break.
     fn cut(&self);
-    /// The next message is taken and its answer lost.
+    /// The network accepts the next message, and its response is lost.
     fn lose_answer(&self);
-    /// The next message is lost on its way.
+    /// The next message is lost before it reaches the network.
     fn lose_request(&self);
-    /// Events come before the answers to what caused them.
+    /// Events arrive before the responses to the requests that caused them.
     fn echo_first(&self);
-    /// The account's token dies.
+    /// The account's token becomes invalid.
     fn sign_out(&self);
-    /// It is as good as before.
+    /// The account's token becomes valid again.
     fn sign_in(&self);
     /// The account is banned from the channel.
     fn ban(&self);
 }
 
-/// A house with one portal, and a silo in it.
-pub struct House {
+/// A bridge with one portal and one silo.
+pub struct TestBridge {
     home: tempfile::TempDir,
     pub silo: Arc<dyn Silo>,
     pub inbox: Inbox,
@@ -94,20 +94,20 @@ pub struct House {
     listening: JoinSet<Result<(), SiloError>>,
 }
 
-impl House {
-    /// A new house that does not listen yet.
+impl TestBridge {
+    /// A new bridge that does not listen yet.
     pub async fn build(network: &dyn Network) -> Self {
         Self::build_in(tempfile::tempdir().unwrap(), network).await
     }
 
-    /// A new house that listens.
+    /// A new bridge that listens.
     pub async fn start(network: &dyn Network) -> Self {
-        let mut house = Self::build(network).await;
-        house.listen().await;
-        house
+        let mut bridge = Self::build(network).await;
+        bridge.listen().await;
+        bridge
     }
 
-    /// The same house after it fell down.
+    /// The same bridge after a crash.
     pub async fn rebuild(mut self, network: &dyn Network) -> Self {
         self.listening.shutdown().await;
         let Self {
@@ -128,7 +128,7 @@ impl House {
         let store = loop {
             match Store::open(&directory, &key).await {
                 Ok(store) => break store,
-                // What the fallen house had begun may still be on its thread.
+                // A thread of the crashed bridge may still be working.
                 Err(footbridge_store::Error::Locked { .. }) if opened.elapsed() < PATIENCE => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -163,7 +163,7 @@ impl House {
         }
     }
 
-    /// One more portal; its lane toward the room.
+    /// Adds one more portal; returns its lane toward the room.
     pub async fn also(&mut self, name: &str, room: &str) -> LaneId {
         let channel = self.silo.resolve(name).await.unwrap();
         let spec = PortalSpec {
@@ -183,7 +183,7 @@ impl House {
         }
     }
 
-    /// One portal less: that of this lane. What else was joined by [`House::also`] stays.
+    /// Removes the portal of this lane. Other portals from [`TestBridge::also`] stay.
     pub async fn without(&mut self, lane: LaneId) {
         let (store, now) = (self.store().clone(), self.clock.now());
         let gone = [lane.portal];
@@ -197,7 +197,7 @@ impl House {
         self.more.retain(is_joined);
     }
 
-    /// Listens anew, as the bridge does after a portal was made or removed.
+    /// Listens again, as the bridge does after a portal was added or removed.
     pub async fn listen_anew(&mut self) {
         self.stop.cancel();
         self.ended().await.unwrap();
@@ -232,13 +232,13 @@ impl House {
         }
     }
 
-    /// How listening ended.
+    /// The result of listening, which must end.
     pub async fn ended(&mut self) -> Result<(), SiloError> {
         let ended = tokio::time::timeout(PATIENCE, self.listening.join_next()).await;
         ended
             .expect("listening ends")
-            .expect("it was begun")
-            .expect("it does not panic")
+            .expect("listening had begun")
+            .expect("the listener does not panic")
     }
 
     pub fn store(&self) -> &Store {
@@ -257,7 +257,7 @@ impl House {
         self.drain(self.lane(Side::Matrix), count).await
     }
 
-    /// The same of another portal's lane, as texts.
+    /// The same for another portal's lane, as texts.
     pub async fn heard_in(&self, lane: LaneId, count: usize) -> Vec<String> {
         self.drain(lane, count).await.iter().map(text).collect()
     }
@@ -290,7 +290,7 @@ impl House {
         self.heard(count).await.iter().map(text).collect()
     }
 
-    /// Nothing more is to be delivered to the room, now and a moment later.
+    /// No more deliveries to the room are pending, now and a moment later.
     pub async fn hears_nothing_more(&self) {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let head = self
@@ -301,12 +301,12 @@ impl House {
         assert!(matches!(head, QueueHead::Empty), "something more arrived");
     }
 
-    /// Something happens in the room and is written down for the channel.
+    /// An event in the room is accepted for the channel.
     pub async fn happens(&self, event: &str, action: Action) {
         self.happens_by(event, "Ann", action).await;
     }
 
-    /// The same by somebody of this name.
+    /// The same by a sender with this name.
     pub async fn happens_by(&self, event: &str, name: &str, action: Action) {
         let mut message = self.spoken(action);
         let by_nobody = matches!(
@@ -339,7 +339,7 @@ impl House {
         self.happens(event, post(words)).await;
     }
 
-    /// Pays every debt toward the channel.
+    /// Sends all pending deliveries to the channel.
     pub async fn deliver(&self) -> LaneEnd {
         let stop = CancellationToken::new();
         let lane = Lane {
@@ -373,7 +373,10 @@ impl House {
         let paid = async {
             let began = Instant::now();
             while self.tally(Side::Silo).await.pending > 0 {
-                assert!(began.elapsed() < 3 * PATIENCE, "something is still owed");
+                assert!(
+                    began.elapsed() < 3 * PATIENCE,
+                    "a delivery is still pending"
+                );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -384,7 +387,7 @@ impl House {
         run.await.unwrap()
     }
 
-    /// What became of the messages of a direction.
+    /// The counters of one lane.
     pub async fn tally(&self, toward: Side) -> LaneCounters {
         let lane = self.lane(toward);
         let all = self.store().lane_counters().await.unwrap();
@@ -392,7 +395,7 @@ impl House {
         found.expect("each lane has a row")
     }
 
-    /// What the silo says to one message, without a lane that would make the best of it.
+    /// The silo's result for one message, without the retries of a lane.
     pub async fn attempt(&self, words: &str) -> Result<Done, SendError> {
         let outgoing = Outgoing {
             key: "an attempt".to_owned(),
@@ -402,7 +405,7 @@ impl House {
             late: false,
         };
         let Plan::Steps(steps) = self.silo.plan(&outgoing, self.clock.now())? else {
-            panic!("a post takes a step");
+            panic!("a post has a plan of steps");
         };
         self.silo
             .perform(&outgoing.to, &outgoing.key, &steps[0])
@@ -433,7 +436,7 @@ pub fn post(words: &str) -> Action {
     }
 }
 
-/// What a message says.
+/// The text of a message.
 pub fn text(message: &Message) -> String {
     match &message.action {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
@@ -448,190 +451,195 @@ fn numbered(count: usize) -> Vec<String> {
 }
 
 pub async fn what_is_said_arrives_once_and_in_order(network: &dyn Network) {
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     let texts = numbered(30);
     for text in &texts {
         network.say(text);
     }
-    assert_eq!(house.heard_texts(30).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(30).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
-/// The house falls down at any moment while people talk: what the cursor has passed must have been written down.
+/// The bridge crashes at any moment while people talk: what the cursor has passed must have been stored.
 pub async fn nothing_is_lost_when_the_house_falls_down(network: &dyn Network) {
-    let mut house = House::start(network).await;
+    let mut bridge = TestBridge::start(network).await;
     let texts = numbered(120);
     for (index, text) in texts.iter().enumerate() {
         network.say(text);
         if index % 20 == 10 {
             tokio::time::sleep(Duration::from_millis(u64::try_from(index % 7).unwrap())).await;
-            house = house.rebuild(network).await;
-            house.begin_to_listen();
+            bridge = bridge.rebuild(network).await;
+            bridge.begin_to_listen();
         }
     }
-    assert_eq!(house.heard_texts(texts.len()).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
 /// More than a page of messages, many in the same second, while nobody listens.
 pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
-    let mut house = House::start(network).await;
+    let mut bridge = TestBridge::start(network).await;
     network.say("before");
-    assert_eq!(house.heard_texts(1).await, ["before"]);
-    house = house.rebuild(network).await;
+    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    bridge = bridge.rebuild(network).await;
     let texts = numbered(450);
     for text in &texts {
         network.say(text);
     }
-    house.listen().await;
+    bridge.listen().await;
     network.say("after");
-    let heard = house.heard_texts(texts.len() + 1).await;
+    let heard = bridge.heard_texts(texts.len() + 1).await;
     assert_eq!(heard[..texts.len()], texts);
     assert_eq!(heard.last().unwrap(), "after");
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
-/// What answers for the WebSocket leads elsewhere: nobody comes there, with a token or without one.
+/// The server that answers for the WebSocket redirects: the silo does not follow, with a token or without one.
 pub async fn b16_a_redirect_takes_no_token_along(network: &mut dyn Network) {
     let honest = network.socket_url();
-    let elsewhere = Liar::before(&honest, vec![Lie::HalfOpen]).await;
+    let elsewhere = FaultyServer::in_front_of(&honest, vec![ConnectionBehavior::HalfOpen]).await;
     let mut to: url::Url = honest.parse().unwrap();
     to.set_scheme("http").unwrap();
     to.set_port(Some(elsewhere.address.port())).unwrap();
-    let liar = Liar::before(&honest, vec![Lie::RedirectSocket(to.to_string())]).await;
-    network.pass_through(liar.address);
-    let mut house = House::build(network).await;
-    house.begin_to_listen();
-    let refused = || liar.redirected.load(Ordering::SeqCst) > 1;
-    house.until("it was led elsewhere twice", refused).await;
-    assert_eq!(elsewhere.met.load(Ordering::SeqCst), 0);
-    assert_ne!(house.silo.feed(), FeedState::Live);
-    house.stop.cancel();
-    house.ended().await.unwrap();
+    let faulty_server = FaultyServer::in_front_of(
+        &honest,
+        vec![ConnectionBehavior::RedirectWebSocket(to.to_string())],
+    )
+    .await;
+    network.pass_through(faulty_server.address);
+    let mut bridge = TestBridge::build(network).await;
+    bridge.begin_to_listen();
+    let refused = || faulty_server.redirected.load(Ordering::SeqCst) > 1;
+    bridge.until("it was redirected twice", refused).await;
+    assert_eq!(elsewhere.connection_count.load(Ordering::SeqCst), 0);
+    assert_ne!(bridge.silo.feed(), FeedState::Live);
+    bridge.stop.cancel();
+    bridge.ended().await.unwrap();
 }
 
-/// A cursor that an earlier version took into the future hides nothing.
+/// A cursor that an earlier version set to a future time hides nothing.
 pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
-    let mut house = House::start(network).await;
+    let mut bridge = TestBridge::start(network).await;
     network.say("before");
-    assert_eq!(house.heard_texts(1).await, ["before"]);
-    house = house.rebuild(network).await;
-    let name = format!("{}{}", house.channel.place, network.watermark());
-    let ahead = house.clock.now().plus(Duration::from_hours(24));
+    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    bridge = bridge.rebuild(network).await;
+    let name = format!("{}{}", bridge.channel.place, network.watermark());
+    let ahead = bridge.clock.now().plus(Duration::from_hours(24));
     let batch = Batch {
         cursors: vec![(name.clone(), ahead.0.to_string())],
         ..Batch::default()
     };
-    house.inbox.accept(batch).await.unwrap();
+    bridge.inbox.accept(batch).await.unwrap();
     network.say("during the absence");
-    house.listen().await;
-    assert_eq!(house.heard_texts(1).await, ["during the absence"]);
-    house.hears_nothing_more().await;
-    let stored = house.store().cursor(&name).await.unwrap().unwrap();
-    let now = house.clock.now().plus(Duration::from_secs(5));
+    bridge.listen().await;
+    assert_eq!(bridge.heard_texts(1).await, ["during the absence"]);
+    bridge.hears_nothing_more().await;
+    let stored = bridge.store().cursor(&name).await.unwrap().unwrap();
+    let now = bridge.clock.now().plus(Duration::from_secs(5));
     assert!(stored.parse::<i64>().unwrap() <= now.0, "{stored}");
 }
 
-/// Two rooms are joined to one channel: both hear everything once, live and what was said during an absence.
+/// Two rooms are linked to one channel: both receive everything once, live and after an absence.
 pub async fn b11_two_portals_on_one_channel_both_hear_it(network: &dyn Network) {
-    let mut house = House::build(network).await;
-    let second = house.also(&network.channel(), "!second:example.org").await;
-    house.listen().await;
+    let mut bridge = TestBridge::build(network).await;
+    let second = bridge.also(&network.channel(), "!second:example.org").await;
+    bridge.listen().await;
     network.say("live");
-    assert_eq!(house.heard_texts(1).await, ["live"]);
-    assert_eq!(house.heard_in(second, 1).await, ["live"]);
+    assert_eq!(bridge.heard_texts(1).await, ["live"]);
+    assert_eq!(bridge.heard_in(second, 1).await, ["live"]);
 
-    house = house.rebuild(network).await;
-    let again = house.also(&network.channel(), "!second:example.org").await;
+    bridge = bridge.rebuild(network).await;
+    let again = bridge.also(&network.channel(), "!second:example.org").await;
     assert_eq!(again, second, "the same portal");
     network.say("during the absence");
-    house.listen().await;
+    bridge.listen().await;
     network.say("after");
     let said = ["during the absence", "after"];
-    assert_eq!(house.heard_texts(2).await, said);
-    assert_eq!(house.heard_in(second, 2).await, said);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(2).await, said);
+    assert_eq!(bridge.heard_in(second, 2).await, said);
+    bridge.hears_nothing_more().await;
 }
 
-/// A connection that breaks is the same to a channel with two portals.
+/// A broken connection to a channel with two portals has the same effect.
 pub async fn b11_two_portals_on_one_channel_outlive_a_connection(network: &dyn Network) {
-    let mut house = House::build(network).await;
-    let second = house.also(&network.channel(), "!second:example.org").await;
-    house.listen().await;
+    let mut bridge = TestBridge::build(network).await;
+    let second = bridge.also(&network.channel(), "!second:example.org").await;
+    bridge.listen().await;
     network.cut();
     network.say("behind a new connection");
-    for lane in [house.lane(Side::Matrix), second] {
-        let heard = house.heard_in(lane, 1).await;
+    for lane in [bridge.lane(Side::Matrix), second] {
+        let heard = bridge.heard_in(lane, 1).await;
         assert_eq!(heard, ["behind a new connection"]);
     }
-    house.live().await;
+    bridge.live().await;
 }
 
-/// A second portal is made while the first runs, and either is removed while the other stays.
+/// A second portal is added while the first runs, and either is removed while the other stays.
 pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
-    let mut house = House::start(network).await;
+    let mut bridge = TestBridge::start(network).await;
     network.say("before");
-    assert_eq!(house.heard_texts(1).await, ["before"]);
-    let second = house.also(&network.channel(), "!second:example.org").await;
-    house.listen_anew().await;
+    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    let second = bridge.also(&network.channel(), "!second:example.org").await;
+    bridge.listen_anew().await;
     network.say("to both");
-    assert_eq!(house.heard_texts(1).await, ["to both"]);
-    // What one room says stands in the channel once, and in the other room.
-    house.said("$1", "from a room").await;
-    house.deliver().await;
+    assert_eq!(bridge.heard_texts(1).await, ["to both"]);
+    // A message of one room appears in the channel once, and in the other room.
+    bridge.said("$1", "from a room").await;
+    bridge.deliver().await;
     let said = network.texts();
     let said = said.iter().filter(|text| text.contains("from a room"));
     assert_eq!(said.count(), 1);
-    assert_eq!(house.heard_in(second, 2).await, ["to both", "from a room"]);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_in(second, 2).await, ["to both", "from a room"]);
+    bridge.hears_nothing_more().await;
 
-    house.without(second).await;
-    house.listen_anew().await;
+    bridge.without(second).await;
+    bridge.listen_anew().await;
     network.say("to the first");
-    assert_eq!(house.heard_texts(1).await, ["to the first"]);
-    house.hears_nothing_more().await;
-    let third = house.also(&network.channel(), "!third:example.org").await;
-    house.without(house.lane(Side::Matrix)).await;
-    house.listen_anew().await;
+    assert_eq!(bridge.heard_texts(1).await, ["to the first"]);
+    bridge.hears_nothing_more().await;
+    let third = bridge.also(&network.channel(), "!third:example.org").await;
+    bridge.without(bridge.lane(Side::Matrix)).await;
+    bridge.listen_anew().await;
     network.say("to the third");
-    assert_eq!(house.heard_in(third, 1).await, ["to the third"]);
+    assert_eq!(bridge.heard_in(third, 1).await, ["to the third"]);
 }
 
-/// Two channels of one silo are joined to one room: each hears the other, and one that is unlinked is forgotten.
+/// Two channels of one silo are linked to one room: each receives the other's messages, and one that is unlinked is
+/// forgotten.
 pub async fn b11_two_channels_in_one_room_hear_each_other(network: &dyn Network) {
-    let mut house = House::build(network).await;
+    let mut bridge = TestBridge::build(network).await;
     let (name, other) = network.open_another();
-    let lane = house.also(&name, "!room:example.org").await;
-    house.listen().await;
+    let lane = bridge.also(&name, "!room:example.org").await;
+    bridge.listen().await;
     network.say("here");
-    assert_eq!(house.heard_texts(1).await, ["here"]);
+    assert_eq!(bridge.heard_texts(1).await, ["here"]);
     network.say_in(&other, "there");
-    assert_eq!(house.heard_in(lane, 1).await, ["there"]);
+    assert_eq!(bridge.heard_in(lane, 1).await, ["there"]);
     let toward = Side::Silo;
     let beside = LaneId { toward, ..lane };
-    assert_eq!(house.heard_in(beside, 1).await, ["here"]);
-    assert_eq!(house.heard_in(house.lane(toward), 1).await, ["there"]);
+    assert_eq!(bridge.heard_in(beside, 1).await, ["here"]);
+    assert_eq!(bridge.heard_in(bridge.lane(toward), 1).await, ["there"]);
 
-    house.without(lane).await;
-    house.listen_anew().await;
-    assert_eq!(house.silo.waiting(), [""; 0]);
+    bridge.without(lane).await;
+    bridge.listen_anew().await;
+    assert_eq!(bridge.silo.waiting(), [""; 0]);
     network.say_in(&other, "to nobody");
     network.say("still here");
-    assert_eq!(house.heard_texts(1).await, ["still here"]);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(1).await, ["still here"]);
+    bridge.hears_nothing_more().await;
 }
 
 pub async fn what_was_said_before_the_channel_was_linked_is_not_relayed(network: &dyn Network) {
     network.say("history");
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     network.say("news");
-    assert_eq!(house.heard_texts(1).await, ["news"]);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(1).await, ["news"]);
+    bridge.hears_nothing_more().await;
 }
 
 pub async fn a_storm_of_broken_connections_loses_nothing(network: &dyn Network) {
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     let texts = numbered(60);
     for (index, text) in texts.iter().enumerate() {
         network.say(text);
@@ -640,52 +648,52 @@ pub async fn a_storm_of_broken_connections_loses_nothing(network: &dyn Network) 
             network.cut();
         }
     }
-    assert_eq!(house.heard_texts(texts.len()).await, texts);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
+    bridge.hears_nothing_more().await;
 }
 
 pub async fn an_outage_ends_by_itself(network: &dyn Network) {
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     network.stop().await;
     network.say("into the void");
-    house
+    bridge
         .until("the outage is noticed", || {
-            house.silo.feed() != FeedState::Live
+            bridge.silo.feed() != FeedState::Live
         })
         .await;
     network.restart().await;
-    house.live().await;
-    assert_eq!(house.heard_texts(1).await, ["into the void"]);
+    bridge.live().await;
+    assert_eq!(bridge.heard_texts(1).await, ["into the void"]);
 }
 
 pub async fn listening_stops_when_told(network: &dyn Network) {
-    let mut house = House::start(network).await;
-    house.stop.cancel();
-    house.ended().await.unwrap();
+    let mut bridge = TestBridge::start(network).await;
+    bridge.stop.cancel();
+    bridge.ended().await.unwrap();
 
-    house.stop = CancellationToken::new();
-    house.listen().await;
+    bridge.stop = CancellationToken::new();
+    bridge.listen().await;
     network.stop().await;
-    house
+    bridge
         .until("the outage is noticed", || {
-            house.silo.feed() != FeedState::Live
+            bridge.silo.feed() != FeedState::Live
         })
         .await;
-    house.stop.cancel();
-    house.ended().await.unwrap();
+    bridge.stop.cancel();
+    bridge.ended().await.unwrap();
 }
 
-/// The same message, its answer lost, its request lost: made once.
+/// The same message, once with its response lost and once with its request lost: sent once.
 pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
-    let house = House::start(network).await;
-    house.said("$1", "first").await;
+    let bridge = TestBridge::start(network).await;
+    bridge.said("$1", "first").await;
     network.lose_answer();
-    house.said("$2", "second").await;
-    house.deliver().await;
+    bridge.said("$2", "second").await;
+    bridge.deliver().await;
     network.lose_request();
-    house.said("$3", "third").await;
-    house.said("$4", "third").await;
-    house.deliver().await;
+    bridge.said("$3", "third").await;
+    bridge.said("$4", "third").await;
+    bridge.deliver().await;
     let texts = network.texts();
     let said: Vec<&str> = ["first", "second", "third", "third"].into();
     assert_eq!(
@@ -697,92 +705,96 @@ pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
     for (text, said) in texts.iter().zip(said) {
         assert!(text.ends_with(said) && text.contains("Ann"));
     }
-    house.hears_nothing_more().await;
+    bridge.hears_nothing_more().await;
 }
 
-/// Our own messages come back over the feed, before the answer that tells their ids.
+/// The bridge's own messages come back over the feed, before the response with their ids.
 pub async fn echoes_are_held_until_they_are_known(network: &dyn Network) {
     network.echo_first();
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     for number in 0..5 {
-        house.said(&format!("${number}"), "an echo to be").await;
+        bridge.said(&format!("${number}"), "an echo to be").await;
     }
-    house.deliver().await;
+    bridge.deliver().await;
     network.say("from somebody else");
-    assert_eq!(house.heard_texts(1).await, ["from somebody else"]);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
+    bridge.hears_nothing_more().await;
 }
 
-/// A message of our account whose answer was lost waits; somebody else's behind it is not lost.
+/// A message of the bridge's account whose response was lost is held; a message of somebody else after it is not lost.
 pub async fn an_echo_without_an_answer_is_no_news(network: &dyn Network) {
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     network.lose_answer();
-    house.said("$1", "an echo to be").await;
-    house.deliver().await;
+    bridge.said("$1", "an echo to be").await;
+    bridge.deliver().await;
     network.say("from somebody else");
-    assert_eq!(house.heard_texts(1).await, ["from somebody else"]);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
+    bridge.hears_nothing_more().await;
     assert_eq!(network.texts().len(), 2);
 }
 
 pub async fn a_person_on_our_account_is_heard(network: &dyn Network) {
-    let house = House::start(network).await;
-    house.said("$1", "by the bridge").await;
-    house.deliver().await;
+    let bridge = TestBridge::start(network).await;
+    bridge.said("$1", "by the bridge").await;
+    bridge.deliver().await;
     network.say_on_our_account("by hand");
-    assert_eq!(house.heard_texts(1).await, ["by hand"]);
-    house.hears_nothing_more().await;
+    assert_eq!(bridge.heard_texts(1).await, ["by hand"]);
+    bridge.hears_nothing_more().await;
 }
 
 pub async fn a_dead_token_stops_the_whole_side(network: &dyn Network) {
-    let mut house = House::start(network).await;
+    let mut bridge = TestBridge::start(network).await;
     network.sign_out();
-    house.said("$1", "too late").await;
-    assert_eq!(house.deliver().await, LaneEnd::SignedOut);
-    assert_eq!(house.tally(Side::Silo).await.pending, 1, "it is kept");
-    assert_eq!(house.silo.feed(), FeedState::Down);
+    bridge.said("$1", "too late").await;
+    assert_eq!(bridge.deliver().await, LaneEnd::SignedOut);
+    assert_eq!(
+        bridge.tally(Side::Silo).await.pending,
+        1,
+        "it is still pending"
+    );
+    assert_eq!(bridge.silo.feed(), FeedState::Down);
     network.cut();
-    assert!(matches!(house.ended().await, Err(SiloError::SignedOut(_))));
+    assert!(matches!(bridge.ended().await, Err(SiloError::SignedOut(_))));
     assert!(matches!(
-        house.silo.whoami().await,
+        bridge.silo.whoami().await,
         Err(SiloError::SignedOut(_))
     ));
 }
 
 pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Network) {
-    let mut house = House::start(network).await;
+    let mut bridge = TestBridge::start(network).await;
     network.sign_out();
-    house.said("$1", "while it was off").await;
-    assert_eq!(house.deliver().await, LaneEnd::SignedOut);
+    bridge.said("$1", "while it was off").await;
+    assert_eq!(bridge.deliver().await, LaneEnd::SignedOut);
     network.cut();
-    assert!(matches!(house.ended().await, Err(SiloError::SignedOut(_))));
-    assert!(house.silo.is_signed_out());
+    assert!(matches!(bridge.ended().await, Err(SiloError::SignedOut(_))));
+    assert!(bridge.silo.is_signed_out());
     network.sign_in();
-    // As the house finds out, before it lets anybody write or listen.
-    house.silo.whoami().await.unwrap();
-    assert!(house.silo.is_signed_out());
-    house.silo.note_signed_in();
-    house.listen().await;
+    // The bridge checks the account before it lets any task send or listen.
+    bridge.silo.whoami().await.unwrap();
+    assert!(bridge.silo.is_signed_out());
+    bridge.silo.note_signed_in();
+    bridge.listen().await;
     network.say("back again");
-    // Behind what the room was told meanwhile.
-    while text(&house.heard(1).await[0]) != "back again" {}
-    assert!(house.attempt("we as well").await.is_ok());
-    house.stop.cancel();
-    house.ended().await.unwrap();
+    // After the notices that the room got meanwhile.
+    while text(&bridge.heard(1).await[0]) != "back again" {}
+    assert!(bridge.attempt("we as well").await.is_ok());
+    bridge.stop.cancel();
+    bridge.ended().await.unwrap();
 }
 
 pub async fn a_ban_closes_the_channel_only(network: &dyn Network) {
-    let house = House::start(network).await;
+    let bridge = TestBridge::start(network).await;
     network.ban();
     assert!(matches!(
-        house.attempt("too late").await,
+        bridge.attempt("too late").await,
         Err(SendError::Closed { .. })
     ));
     network.cut();
-    house
-        .until("the ban is shown", || house.silo.feed() == FeedState::Down)
+    bridge
+        .until("the ban is shown", || bridge.silo.feed() == FeedState::Down)
         .await;
-    assert!(house.silo.whoami().await.is_ok());
+    assert!(bridge.silo.whoami().await.is_ok());
 }
 
 pub async fn an_unknown_channel_is_no_outage(network: &dyn Network) {

@@ -1,5 +1,5 @@
-//! Several silos under one roof (reliability: D22, F30, F44): each with an account and a server of its own, one store,
-//! one inbox. What ails one is none of the others' business.
+//! Several silos in one bridge (reliability: D22, F30, F44): each with its own account and server, one store, one
+//! inbox. A failure of one silo does not affect the others.
 
 use std::{
     sync::{Arc, Mutex},
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gitter::fast;
 
-/// Rooms that take everything down.
+/// Rooms that record everything.
 #[derive(Default)]
 struct Rooms(Mutex<Vec<(Place, String)>>);
 
@@ -93,53 +93,53 @@ impl Outlet for Rooms {
     }
 }
 
-/// One silo, and its portals.
-struct Quarter {
+/// One silo and its portals.
+struct TestSilo {
     sim: GitterSim,
     bridge: User,
     bob: User,
     silo: Arc<dyn Silo>,
-    streets: Vec<(Room, Portal)>,
+    linked: Vec<(Room, Portal)>,
 }
 
-struct Town {
+struct SiloScenario {
     _home: tempfile::TempDir,
     store: Store,
     inbox: Inbox,
     rooms: Arc<Rooms>,
-    quarters: Vec<Quarter>,
+    test_silos: Vec<TestSilo>,
     listening: JoinSet<(usize, Result<(), SiloError>)>,
     lanes: JoinSet<(LaneId, LaneEnd)>,
     stop: CancellationToken,
 }
 
-impl Town {
-    /// As many silos with as many portals each; everything runs.
+impl SiloScenario {
+    /// This many silos with this many portals each; everything runs.
     async fn new(silos: usize, portals: usize, feed: Feed) -> Self {
         let home = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&home.path().join("key")).unwrap();
         let store = Store::open(&home.path().join("data"), &key).await.unwrap();
         let (signals, clock) = (Signals::default(), Clock::start());
         let inbox = Inbox::new(store.clone(), signals.clone(), clock);
-        // As the house has it: one client for everybody.
+        // One HTTP client for all, as in the bridge.
         let http = footbridge_core::http_client::client().unwrap();
-        let mut town = Self {
+        let mut scene = Self {
             _home: home,
             store,
             inbox,
             rooms: Arc::default(),
-            quarters: Vec::new(),
+            test_silos: Vec::new(),
             listening: JoinSet::new(),
             lanes: JoinSet::new(),
             stop: CancellationToken::new(),
         };
         for number in 0..silos {
-            let quarter = town.build(number, portals, feed, &http).await;
-            for (_, portal) in &quarter.streets {
+            let test_silo = scene.build(number, portals, feed, &http).await;
+            for (_, portal) in &test_silo.linked {
                 for toward in [Side::Matrix, Side::Silo] {
                     let outlet: Arc<dyn Outlet> = match toward {
-                        Side::Matrix => town.rooms.clone(),
-                        Side::Silo => quarter.silo.clone(),
+                        Side::Matrix => scene.rooms.clone(),
+                        Side::Silo => test_silo.silo.clone(),
                     };
                     let id = LaneId {
                         portal: portal.id,
@@ -150,7 +150,7 @@ impl Town {
                         outlet: outlet.clone(),
                         source: outlet,
                         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
-                        store: town.store.clone(),
+                        store: scene.store.clone(),
                         signals: signals.clone(),
                         clock,
                         limits: RetryLimits {
@@ -165,17 +165,18 @@ impl Town {
                         peer_bridges: footbridge_core::peer_bridges::PeerBridges::default(),
                         filters: RelayFilters::default(),
                     };
-                    let stop = town.stop.clone();
-                    town.lanes
+                    let stop = scene.stop.clone();
+                    scene
+                        .lanes
                         .spawn(async move { (id, lane.run(stop).await.unwrap()) });
                 }
             }
-            town.quarters.push(quarter);
+            scene.test_silos.push(test_silo);
         }
         for index in 0..silos {
-            town.live(index).await;
+            scene.live(index).await;
         }
-        town
+        scene
     }
 
     async fn build(
@@ -184,7 +185,7 @@ impl Town {
         portals: usize,
         feed: Feed,
         http: &reqwest::Client,
-    ) -> Quarter {
+    ) -> TestSilo {
         let sim = GitterSim::start(fast()).await.unwrap();
         let (bridge, bob) = (sim.add_user("bridge", "Bridge"), sim.add_user("bob", "Bob"));
         let name = format!("silo{number}");
@@ -203,17 +204,17 @@ impl Town {
         };
         let clock = self.inbox.clock();
         let silo: Arc<dyn Silo> = Arc::new(Gitter::new(config, http.clone(), clock).unwrap());
-        let mut streets = Vec::new();
+        let mut linked = Vec::new();
         let mut channels = Vec::new();
-        for street in 0..portals {
+        for portal_index in 0..portals {
             let members = RoomOptions {
                 members: vec![bridge.id.clone(), bob.id.clone()],
                 ..RoomOptions::default()
             };
-            let room = sim.add_room(&format!("org/room{street}"), members);
+            let room = sim.add_room(&format!("org/room{portal_index}"), members);
             let channel: Channel = silo.resolve(&room.uri).await.unwrap();
             let spec = PortalSpec {
-                room: format!("!{number}-{street}"),
+                room: format!("!{number}-{portal_index}"),
                 silo: name.clone(),
                 channel: room.uri.clone(),
             };
@@ -223,28 +224,28 @@ impl Town {
                 .open_portal(&spec, &place, &channel.place, clock.now())
                 .await
                 .unwrap();
-            streets.push((room, portal));
+            linked.push((room, portal));
             channels.push(channel);
         }
         let (listener, inbox, stop) = (silo.clone(), self.inbox.clone(), self.stop.clone());
         self.listening
             .spawn(async move { (number, listener.listen(channels, inbox, stop).await) });
-        Quarter {
+        TestSilo {
             sim,
             bridge,
             bob,
             silo,
-            streets,
+            linked,
         }
     }
 
     async fn live(&self, silo: usize) {
-        let silo = &self.quarters[silo].silo;
+        let silo = &self.test_silos[silo].silo;
         until("the feed is live", || silo.feed() == FeedState::Live).await;
     }
 
-    /// Somebody says something in a room.
-    async fn say_in_room(&self, silo: usize, street: usize, event: &str, words: &str) {
+    /// A message in a room.
+    async fn say_in_room(&self, silo: usize, portal_index: usize, event: &str, words: &str) {
         let message = Message {
             sender: Sender {
                 id: "@ann:example.org".to_owned(),
@@ -261,7 +262,7 @@ impl Town {
             },
         };
         let arrival = Arrival {
-            place: self.quarters[silo].streets[street].1.room.clone(),
+            place: self.test_silos[silo].linked[portal_index].1.room.clone(),
             event_id: RemoteId::from(event),
             message: Some(RemoteId::from(event)),
             thread: None,
@@ -275,18 +276,23 @@ impl Town {
         self.inbox.accept(batch).await.unwrap();
     }
 
-    /// Says something on both sides of a portal and waits until it stands on the others.
-    async fn crosses(&self, silo: usize, street: usize, words: &str) -> Duration {
-        let quarter = &self.quarters[silo];
-        let (channel, portal) = &quarter.streets[street];
+    /// Sends a message on both sides of a portal and waits until each is on the other side.
+    async fn relays(&self, silo: usize, portal_index: usize, words: &str) -> Duration {
+        let test_silo = &self.test_silos[silo];
+        let (channel, portal) = &test_silo.linked[portal_index];
         let began = Instant::now();
-        let event = format!("$from-room-{silo}-{street}-{words}");
-        self.say_in_room(silo, street, &event, &format!("from the room: {words}"))
-            .await;
+        let event = format!("$from-room-{silo}-{portal_index}-{words}");
+        self.say_in_room(
+            silo,
+            portal_index,
+            &event,
+            &format!("from the room: {words}"),
+        )
+        .await;
         let said = format!("from the channel: {words}");
-        quarter.sim.say(&channel.id, &quarter.bob.id, &said);
+        test_silo.sim.say(&channel.id, &test_silo.bob.id, &said);
         until("both have crossed", || {
-            let there = quarter.sim.messages(&channel.id);
+            let there = test_silo.sim.messages(&channel.id);
             there
                 .iter()
                 .any(|message| message.text.ends_with(&format!("from the room: {words}")))
@@ -296,8 +302,8 @@ impl Town {
         began.elapsed()
     }
 
-    async fn tally(&self, silo: usize, street: usize, toward: Side) -> LaneCounters {
-        let portal = self.quarters[silo].streets[street].1.id;
+    async fn tally(&self, silo: usize, portal_index: usize, toward: Side) -> LaneCounters {
+        let portal = self.test_silos[silo].linked[portal_index].1.id;
         let lane = LaneId { portal, toward };
         let all = self.store.lane_counters().await.unwrap();
         all.into_iter().find(|tally| tally.lane == lane).unwrap()
@@ -317,21 +323,21 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn f44_a_silo_that_never_answers_holds_up_no_other() {
-    let town = Town::new(2, 5, Feed::Realtime).await;
+    let scene = SiloScenario::new(2, 5, Feed::Realtime).await;
     let never = Fault::Delay { ms: 3_600_000 };
-    town.quarters[0].sim.faults().sometimes("*", never, 1.0);
-    for street in 0..5 {
+    scene.test_silos[0].sim.faults().sometimes("*", never, 1.0);
+    for portal_index in 0..5 {
         for number in 0..20 {
-            let event = format!("$stuck-{street}-{number}");
-            town.say_in_room(0, street, &event, "stuck").await;
+            let event = format!("$stuck-{portal_index}-{number}");
+            scene.say_in_room(0, portal_index, &event, "stuck").await;
         }
     }
-    // Twice the time in which everybody in the stuck silo gives up a request for the first time.
+    // Twice the time after which every request to the stuck silo has timed out once.
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
     let mut count = 0;
     while began.elapsed() < Duration::from_secs(5) {
-        let took = town.crosses(1, count % 5, &format!("number {count}")).await;
+        let took = scene.relays(1, count % 5, &format!("number {count}")).await;
         slowest = slowest.max(took);
         count += 1;
     }
@@ -339,60 +345,60 @@ async fn f44_a_silo_that_never_answers_holds_up_no_other() {
         slowest < Duration::from_secs(3),
         "the slowest of {count} took {slowest:?}"
     );
-    for street in 0..5 {
-        assert_eq!(town.tally(0, street, Side::Silo).await.pending, 20);
-        assert_eq!(town.tally(1, street, Side::Silo).await.pending, 0);
+    for portal_index in 0..5 {
+        assert_eq!(scene.tally(0, portal_index, Side::Silo).await.pending, 20);
+        assert_eq!(scene.tally(1, portal_index, Side::Silo).await.pending, 0);
     }
 }
 
 #[tokio::test]
 async fn f44_a_channel_that_hangs_holds_up_no_other_of_its_silo() {
-    let town = Town::new(1, 6, Feed::Stream).await;
+    let scene = SiloScenario::new(1, 6, Feed::Stream).await;
     let slow = Fault::SlowAnswer { ms: 8_000 };
-    let sim = &town.quarters[0].sim;
+    let sim = &scene.test_silos[0].sim;
     sim.faults().next("POST /rooms/:id/chatMessages", slow, 1);
-    town.say_in_room(0, 0, "$slow", "slow").await;
+    scene.say_in_room(0, 0, "$slow", "slow").await;
     until("it is under way", || {
         let calls = sim.calls();
         calls.get("POST /rooms/:id/chatMessages") == Some(&1)
     })
     .await;
-    for street in 1..6 {
-        let took = town.crosses(0, street, "meanwhile").await;
+    for portal_index in 1..6 {
+        let took = scene.relays(0, portal_index, "meanwhile").await;
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
-    assert_eq!(town.tally(0, 0, Side::Silo).await.pending, 1);
+    assert_eq!(scene.tally(0, 0, Side::Silo).await.pending, 1);
 }
 
 #[tokio::test]
 async fn d22_a_dead_token_stops_its_silo_only_and_keeps_its_queue() {
     for feed in [Feed::Realtime, Feed::Stream] {
-        let mut town = Town::new(2, 3, feed).await;
-        let first = &town.quarters[0];
+        let mut scene = SiloScenario::new(2, 3, feed).await;
+        let first = &scene.test_silos[0];
         first.sim.revoke_token(&first.bridge.token);
         let before: u64 = first.sim.calls().values().sum();
-        for street in 0..3 {
+        for portal_index in 0..3 {
             for number in 0..5 {
-                let event = format!("$kept-{street}-{number}");
-                town.say_in_room(0, street, &event, "kept").await;
+                let event = format!("$kept-{portal_index}-{number}");
+                scene.say_in_room(0, portal_index, &event, "kept").await;
             }
         }
         until("it is noticed", || first.silo.feed() == FeedState::Down).await;
         let mut ended = Vec::new();
         for _ in 0..3 {
-            let lane = tokio::time::timeout(Duration::from_secs(10), town.lanes.join_next());
+            let lane = tokio::time::timeout(Duration::from_secs(10), scene.lanes.join_next());
             let (lane, end) = lane.await.unwrap().unwrap().unwrap();
             assert_eq!((lane.toward, end), (Side::Silo, LaneEnd::SignedOut));
             ended.push(lane.portal);
         }
-        town.crosses(1, 0, "the other goes on").await;
-        assert_eq!(town.quarters[1].silo.feed(), FeedState::Live);
-        for street in 0..3 {
-            let tally = town.tally(0, street, Side::Silo).await;
+        scene.relays(1, 0, "the other goes on").await;
+        assert_eq!(scene.test_silos[1].silo.feed(), FeedState::Live);
+        for portal_index in 0..3 {
+            let tally = scene.tally(0, portal_index, Side::Silo).await;
             assert_eq!((tally.pending, tally.failed), (5, 0), "the queue is kept");
         }
-        // The feed learns it at its next connection, and then nobody asks any more.
-        let first = &town.quarters[0];
+        // The feed learns of it at its next connection, and then stops its requests.
+        let first = &scene.test_silos[0];
         first
             .sim
             .faults()
@@ -401,10 +407,10 @@ async fn d22_a_dead_token_stops_its_silo_only_and_keeps_its_queue() {
             .sim
             .faults()
             .cut_streams(footbridge_testbed::gitter::Cut::Reset);
-        let over = tokio::time::timeout(Duration::from_secs(20), town.listening.join_next());
+        let over = tokio::time::timeout(Duration::from_secs(20), scene.listening.join_next());
         let (which, over) = over.await.unwrap().unwrap().unwrap();
         assert!(which == 0 && matches!(over, Err(SiloError::SignedOut(_))));
-        let asked = town.quarters[0].sim.calls().values().sum::<u64>() - before;
+        let asked = scene.test_silos[0].sim.calls().values().sum::<u64>() - before;
         assert!(
             asked <= 12,
             "{asked} requests with a dead token in {feed:?}"
@@ -414,29 +420,30 @@ async fn d22_a_dead_token_stops_its_silo_only_and_keeps_its_queue() {
 
 #[tokio::test]
 async fn d13_many_portals_come_back_from_an_outage_one_after_the_other() {
-    let town = Town::new(2, 10, Feed::Realtime).await;
-    let first = &town.quarters[0];
+    let scene = SiloScenario::new(2, 10, Feed::Realtime).await;
+    let first = &scene.test_silos[0];
     first.sim.stop_listening().await;
-    for street in 0..10 {
+    for portal_index in 0..10 {
         for number in 0..3 {
-            let event = format!("$waits-{street}-{number}");
-            town.say_in_room(0, street, &event, &format!("{number}"))
+            let event = format!("$waits-{portal_index}-{number}");
+            scene
+                .say_in_room(0, portal_index, &event, &format!("{number}"))
                 .await;
         }
         first
             .sim
-            .say(&first.streets[street].0.id, &first.bob.id, "unheard");
+            .say(&first.linked[portal_index].0.id, &first.bob.id, "unheard");
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    town.crosses(1, 0, "the other goes on").await;
+    scene.relays(1, 0, "the other goes on").await;
     first.sim.restart().await.unwrap();
     until("all of it crossed", || {
-        first.streets.iter().all(|(channel, portal)| {
-            first.sim.messages(&channel.id).len() == 4 && town.rooms.texts(&portal.room).len() == 1
+        first.linked.iter().all(|(channel, portal)| {
+            first.sim.messages(&channel.id).len() == 4 && scene.rooms.texts(&portal.room).len() == 1
         })
     })
     .await;
-    for (channel, _) in &first.streets {
+    for (channel, _) in &first.linked {
         let texts: Vec<String> = first
             .sim
             .messages(&channel.id)

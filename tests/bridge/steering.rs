@@ -1,5 +1,5 @@
-//! What people see of a failure and what they can do about it, between a real Synapse and the Gitter simulator
-//! (D22, D23).
+//! What people see of a failure and what they can do about it, between a real Synapse and the Gitter simulator (D22,
+//! D23).
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::matrix::{raw, raw_member};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Where the bridge posts into the channel.
+/// The endpoint at which the bridge posts into the channel.
 const POST: &str = "POST /rooms/:id/chatMessages";
-/// What looks refused for good.
+/// A response that looks like a permanent refusal.
 const REFUSED: Fault = Fault::Status { status: 400 };
 
 async fn open() -> (&'static Synapse, Scenario) {
@@ -33,7 +33,7 @@ async fn close(scene: &Scenario) {
     scene.bridge.conservation().await.unwrap();
 }
 
-/// One thing the bridge says in the room.
+/// One message of the bridge in the room.
 #[derive(Clone, Debug)]
 struct Said {
     id: String,
@@ -41,14 +41,14 @@ struct Said {
     answers: Option<String>,
 }
 
-/// What the bridge says in the room now: its messages in order, each with its last text.
+/// The messages of the bridge in the room, in order, each with its latest text.
 fn said(scene: &Scenario) -> Vec<Said> {
     let mut all: Vec<Said> = Vec::new();
     let events = scene.room_observer.pick(&scene.stage.room, |heard| {
         let by_bridge =
             heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
         by_bridge.then(|| {
-            assert!(heard.seen.encrypted, "the bridge spoke in the clear");
+            assert!(heard.seen.encrypted, "the bridge sent plaintext");
             (
                 heard.seen.event_id.clone(),
                 heard.edits().map(str::to_owned),
@@ -77,7 +77,7 @@ fn said(scene: &Scenario) -> Vec<Said> {
     all
 }
 
-/// The one thing of the bridge in the room that holds these words, once it is there.
+/// The one message of the bridge in the room with these words; waits for it.
 async fn hear(scene: &Scenario, words: &str) -> Said {
     let found = || {
         let all = said(scene);
@@ -94,7 +94,7 @@ async fn hear(scene: &Scenario, words: &str) -> Said {
     found().unwrap()
 }
 
-/// The one message of the bridge in the channel that holds these words, once it is there.
+/// The one message of the bridge in the channel with these words; waits for it.
 async fn read(scene: &Scenario, words: &str) -> Message {
     let found = || {
         let all = scene.in_channel();
@@ -159,7 +159,7 @@ async fn d23_a_failure_has_a_notice_and_a_reaction_on_it_delivers_after_all() {
     let metrics = scene.bridge.metrics().await.unwrap();
     assert_eq!(metrics.sum("footbridge_parked"), 1);
 
-    // Others say nothing, and are no messages of their own.
+    // Other reactions do nothing, and are not relayed as messages.
     react(&scene, &notice.id, "👍").await;
     react(&scene, &notice.id, "🔁\u{fe0f}").await;
     read(&scene, "poison").await;
@@ -189,7 +189,7 @@ async fn d23_a_failure_has_a_notice_and_a_reaction_on_it_delivers_after_all() {
     assert_eq!(said.len(), 4, "one notice and three answers: {said:#?}");
     assert_eq!(skipped_as_commands(&scene).await, 4);
     let metrics = scene.bridge.metrics().await.unwrap();
-    // Matrix never encrypts reactions, so that nobody is warned of them.
+    // Matrix never encrypts reactions, so the bridge does not warn about them.
     let reactions = "reaction-in-encrypted-room";
     assert_eq!(
         metrics.sum_where("footbridge_skipped_total", "rule", reactions),
@@ -227,7 +227,7 @@ async fn commands_are_answered_where_they_were_given_and_only_encrypted_ones_cou
     raw(synapse, &witness, "PUT", &path, body).await;
     scene.ann.say(room, "an ordinary word").await.unwrap();
     read(&scene, "an ordinary word").await;
-    // Of what was said in the clear people are told; it is not answered.
+    // People are notified of a plaintext command; it is not executed.
     hear(&scene, "was not encrypted").await;
     close(&scene).await;
     assert_eq!(scene.in_channel().len(), 1);
@@ -284,7 +284,7 @@ async fn d22_a_bridge_that_was_removed_says_so_once_and_goes_on_when_it_is_invit
 }
 
 /// Waits until the armed process has died, and starts another.
-async fn die_and_rise(scene: &Scenario) {
+async fn die_and_restart(scene: &Scenario) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while scene.bridge.ended().unwrap().is_none() {
         assert!(
@@ -298,7 +298,7 @@ async fn die_and_rise(scene: &Scenario) {
     scene.bridge.start().await.unwrap();
 }
 
-/// F02 for the points of this part.
+/// F02 for the crash points of failures and commands.
 #[tokio::test]
 async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
     let (_, scene) = open().await;
@@ -307,7 +307,7 @@ async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
     scene.bridge.kill().await.unwrap();
     scene.bridge.launch_armed("delivery.parked:1").unwrap();
     scene.ann.say(room, "poison").await.unwrap();
-    die_and_rise(&scene).await;
+    die_and_restart(&scene).await;
     let notice = hear(&scene, "could not be delivered").await;
 
     scene.bridge.kill().await.unwrap();
@@ -317,7 +317,7 @@ async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
         .reply(room, &notice.id, "!bridge why")
         .await
         .unwrap();
-    die_and_rise(&scene).await;
+    die_and_restart(&scene).await;
     hear(&scene, "`!bridge retry` sends it again").await;
 
     scene.bridge.kill().await.unwrap();
@@ -327,7 +327,7 @@ async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
         .reply(room, &notice.id, "!bridge retry")
         .await
         .unwrap();
-    die_and_rise(&scene).await;
+    die_and_restart(&scene).await;
     read(&scene, "poison").await;
     hear(&scene, "after all").await;
     close(&scene).await;
@@ -340,7 +340,7 @@ async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
     );
 }
 
-/// Waits until the bridge has said this so often in the channel; answers how much it has said there.
+/// Waits until the bridge has sent this in the channel so often; returns how much it has sent there.
 async fn posts_until(scene: &Scenario, words: &str) -> usize {
     let posts = || {
         let messages = scene.sim.messages(&scene.stage.channel.id);
@@ -388,7 +388,7 @@ async fn b14_a_flood_of_commands_from_either_end_keeps_no_message_back() {
     };
     until(PATIENCE, heard).await.unwrap();
     close(&scene).await;
-    // Ten for each asker, twenty for a place, and to each of them once that it is too often.
+    // Ten for each sender, twenty for a place, and each sender gets one warning about the limit.
     let answers = said(&scene)
         .iter()
         .filter(|said| said.text.contains("!bridge why"))

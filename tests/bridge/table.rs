@@ -1,6 +1,6 @@
-//! Every kind of message, both ways, on every silo: real events of an encrypted room on Synapse, real calls on the silo. What
-//! people read on the other side is compared with a text file, one conversation for each kind. `FOOTBRIDGE_GOLDEN=rewrite`
-//! writes the files anew.
+//! Every kind of message, both ways, on every silo: real events of an encrypted room on Synapse, real calls on the
+//! silo. What people see on the other side is compared with a text file, one for each kind of silo.
+//! `FOOTBRIDGE_GOLDEN=rewrite` writes the files anew.
 
 use std::{collections::HashMap, fmt::Write as _, fs, path::Path, path::PathBuf, time::Duration};
 
@@ -13,10 +13,11 @@ use footbridge_testbed::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take to be noticed at all.
+/// How long the bridge may take to notice an event.
 const NOTICED: Duration = Duration::from_secs(8);
 
-/// What Ann does: under which name later events speak of it, its type, and its content; `{x}` is the event named x.
+/// An event of Ann's: the name by which later events refer to it, its type, and its content; `{x}` is the event named
+/// x.
 type Event = (&'static str, &'static str, Value);
 
 fn said(body: &str) -> Value {
@@ -185,7 +186,8 @@ fn words() -> Vec<(&'static str, Vec<Event>)> {
     ]
 }
 
-/// What people really write, and what once came out wrong: under which name later events speak of it, and its content.
+/// Messages as people really write them, and messages that once came out wrong: the name by which later events refer to
+/// each, and its content.
 fn as_people_write() -> Vec<(&'static str, Value)> {
     let gone = "mxc://example.org/gone";
     let replaces = |event: &str| json!({"rel_type": "m.replace", "event_id": event});
@@ -236,7 +238,7 @@ fn as_people_write() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// A town, what stood there when it was last looked at, and what events are called.
+/// A scenario, the posts at the last comparison, and the names of events.
 struct Table {
     scene: MultiSiloScenario,
     stood: Vec<(String, String)>,
@@ -250,7 +252,7 @@ impl Table {
         self.scene.bridge.conservation().await.unwrap().accepted
     }
 
-    /// Waits until the bridge has noticed that something happened, and has done what follows.
+    /// Waits until the bridge has accepted an event, and has delivered what follows.
     async fn done(&self, before: u64) {
         let deadline = Instant::now() + NOTICED;
         while self.accepted().await == before && Instant::now() < deadline {
@@ -290,7 +292,8 @@ impl Table {
         self.done(before).await;
     }
 
-    /// What people really write in the room, and what once came out wrong. One look for all of it.
+    /// Messages in the room as people really write them, and messages that once came out wrong. One comparison for all
+    /// of them.
     async fn ann_writes_as_people_do(&mut self) {
         for (name, content) in as_people_write() {
             self.ann_does((name, "m.room.message", content)).await;
@@ -304,7 +307,8 @@ impl Table {
         self.in_the_channel("As people write");
     }
 
-    /// What people really do in the channel, and what once came out wrong. One look for all of it.
+    /// Actions in the channel as people really perform them, and actions that once came out wrong. One comparison for
+    /// all of them.
     async fn bob_acts_as_people_do(&mut self) {
         for text in [
             r"C:\Users\me \\server\share \d+ \* \\",
@@ -331,7 +335,7 @@ impl Table {
         }
     }
 
-    /// What has changed in the channel.
+    /// Writes what has changed in the channel.
     fn in_the_channel(&mut self, title: &str) {
         writeln!(self.out, "\n## {title}: what the channel shows").unwrap();
         let now = self.scene.sites[0].shown();
@@ -359,9 +363,9 @@ impl Table {
         self.stood = now;
     }
 
-    /// What the bridge has done in the room since it was last looked at.
+    /// Writes what the bridge has done in the room since the last comparison.
     async fn in_the_room(&mut self, title: &str) {
-        // The silo's answer to the bridge may be here before Ann's sync.
+        // The silo's response to the bridge may arrive before Ann's sync.
         sleep(Duration::from_millis(700)).await;
         writeln!(self.out, "\n## {title}: what the room shows").unwrap();
         let user = self.scene.bridge_user.clone();
@@ -457,7 +461,7 @@ impl Table {
         Some(id)
     }
 
-    /// What only a Matterbridge does to a message, both ways.
+    /// What only Matterbridge does to a message, both ways.
     async fn through_a_matterbridge(&mut self) {
         for (title, body) in [
             (
@@ -508,7 +512,7 @@ impl Table {
         .await;
     }
 
-    /// Somebody behind the Matterbridge says this. Answers when.
+    /// A user behind Matterbridge sends this. Returns the time.
     async fn hears(&mut self, title: &str, message: matterbridge::Message) -> String {
         let before = self.accepted().await;
         let sim = self.scene.sites[0].matterbridge().unwrap();
@@ -533,7 +537,7 @@ impl Table {
     }
 }
 
-/// What is random, without it.
+/// The output with its random parts replaced.
 fn steady(table: &Table) -> String {
     let mut out = table.out.clone();
     for (id, _) in &table.stood {
@@ -571,11 +575,11 @@ async fn holds(name: &str, kind: SimulatorKind) {
         portal_options: "reactions = \"always\"\nnotices = true\nsystem_messages = true".to_owned(),
         ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
+    let scene = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap();
     let mut table = Table {
-        scene: town,
+        scene,
         stood: Vec::new(),
         heard: 0,
         names: HashMap::new(),

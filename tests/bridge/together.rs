@@ -1,5 +1,5 @@
-//! D11: what lanes do while their account is limited. Messages that wait go together, in order, bound before the
-//! first try; edits and deletions of what was not sent are never sent themselves.
+//! D11: lanes while their account is rate-limited. Pending messages are bundled, in order, before the first attempt;
+//! edits and deletions of unsent messages are never sent themselves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use footbridge_core::{
 };
 use footbridge_store::{Millis, Payload, QueueHead, RemoteId, Side};
 
-use crate::lanes::{Bench, LONG, Next, Wall, bytes, edit, not_now, post};
+use crate::lanes::{Bench, FakeOutlet, LONG, Next, bytes, edit, not_now, post};
 
 fn limited() -> Next {
     Next::Fail(SendError::RateLimited {
@@ -52,11 +52,11 @@ async fn skipped(bench: &Bench, rule: &str) -> u64 {
 async fn d11_messages_that_wait_go_together_in_order_and_each_is_delivered() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..9).await;
-    let wall = Wall::new(true, vec![Next::Work, limited()]);
-    bench.run(&wall, LONG).await;
-    // The first was the lane's to try before anything was known; afterwards four go at a time.
+    let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
+    bench.run(&outlet, LONG).await;
+    // The lane sent the first before the limit was known; afterwards it bundles four at a time.
     assert_eq!(
-        wall.texts(),
+        outlet.texts(),
         ["m0", "m1 + m2 + m3 + m4", "m5 + m6 + m7 + m8"]
     );
     assert_eq!(delivered(&bench).await, 9);
@@ -74,7 +74,7 @@ async fn d11_messages_that_wait_go_together_in_order_and_each_is_delivered() {
         assert_eq!(copies.copies[0].remote.as_str(), remote);
         assert_eq!(copies.slot, slot, "{number}");
     }
-    // Who answers the shared message answers what was said last in it.
+    // A reply to the bundle is a reply to its last part.
     let answered = bench
         .store
         .copies(&bench.portal.channel, &"wall-1".into(), &bench.portal.room)
@@ -96,9 +96,9 @@ async fn nothing_goes_together_where_the_operator_does_not_want_it_or_the_side_c
         let (_directory, mut bench) = opened().await;
         bench.coalesce = coalesce;
         hear_many(&bench, 0..4).await;
-        let wall = Wall::new(is_idempotent, vec![limited()]);
-        bench.run(&wall, LONG).await;
-        assert_eq!(wall.texts(), ["m0", "m1", "m2", "m3"]);
+        let outlet = FakeOutlet::new(is_idempotent, vec![limited()]);
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.texts(), ["m0", "m1", "m2", "m3"]);
         assert_eq!(delivered(&bench).await, 4);
     }
 }
@@ -107,48 +107,52 @@ async fn nothing_goes_together_where_the_operator_does_not_want_it_or_the_side_c
 async fn a_refusal_for_speed_is_no_attempt_and_leaves_no_doubt() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..1).await;
-    let wall = Wall::new(false, vec![limited(), limited(), limited()]);
-    bench.run(&wall, Duration::from_secs(12)).await;
-    let lane = bench.lane(Side::Silo, wall.clone()).id;
+    let outlet = FakeOutlet::new(false, vec![limited(), limited(), limited()]);
+    bench.run(&outlet, Duration::from_secs(12)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
     let QueueHead::Ready(owed) = bench
         .store
         .queue_head(lane, bench.clock.now())
         .await
         .unwrap()
     else {
-        panic!("it may be tried at once");
+        panic!("the delivery is due at once");
     };
     assert_eq!((owed.attempts, owed.outcome_unknown_since), (0, None));
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_bound_stays_so_whatever_comes_and_however_often_the_process_ends() {
     let (directory, bench) = opened().await;
     hear_many(&bench, 0..3).await;
-    // The answer to the shared message is lost, and then nothing works for a while.
+    // The response to the bundle is lost, and then every step fails for a while.
     let unknown = || not_now(Outcome::Unknown);
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![Next::Work, limited(), Next::WorkThenFail(unknown())],
     );
-    wall.script()
+    outlet
+        .script()
         .extend((0..100).map(|_| Next::Fail(unknown())));
-    bench.run(&wall, Duration::from_secs(9)).await;
-    wall.script().clear();
-    assert_eq!(wall.texts(), ["m0", "m1 + m2"]);
+    bench.run(&outlet, Duration::from_secs(9)).await;
+    outlet.script().clear();
+    assert_eq!(outlet.texts(), ["m0", "m1 + m2"]);
     assert_eq!(bench.tally(Side::Silo).await.pending, 2);
     drop(bench);
     let bench = Bench::open(directory.path()).await;
     hear_many(&bench, 3..6).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1 + m2", "m3", "m4", "m5"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1 + m2", "m3", "m4", "m5"]);
     assert_eq!(delivered(&bench).await, 6);
-    let keys = wall.keys();
+    let keys = outlet.keys();
     let tries = keys.iter().filter(|key| **key == keys[2]).count();
     assert!(tries > 2, "{keys:?}");
-    assert_ne!(keys[1], keys[2], "by itself and together are not the same");
+    assert_ne!(
+        keys[1], keys[2],
+        "a single message and a bundle have different keys"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,9 +161,9 @@ async fn what_a_process_that_ended_may_have_been_sending_goes_by_itself() {
     hear_many(&bench, 0..4).await;
     drop(bench);
     let bench = Bench::open(directory.path()).await;
-    let wall = Wall::new(true, vec![limited()]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1 + m2 + m3"]);
+    let outlet = FakeOutlet::new(true, vec![limited()]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1 + m2 + m3"]);
     assert_eq!(delivered(&bench).await, 4);
 }
 
@@ -168,9 +172,9 @@ async fn a_message_that_was_tried_goes_by_itself_afterwards() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..5).await;
     let failed = Next::Fail(not_now(Outcome::Unknown));
-    let wall = Wall::new(true, vec![Next::Work, failed, limited()]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1", "m2 + m3 + m4"]);
+    let outlet = FakeOutlet::new(true, vec![Next::Work, failed, limited()]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1", "m2 + m3 + m4"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,12 +186,12 @@ async fn what_is_refused_together_is_tried_one_by_one() {
             reason: "told to".into(),
         })
     };
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![Next::Work, limited(), refused(), Next::Work, refused()],
     );
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1", "m3"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1", "m3"]);
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed), (3, 1));
     bench.balance().await;
@@ -202,9 +206,9 @@ async fn what_may_have_arrived_together_is_not_taken_apart_by_a_rejection() {
     };
     let lost = Next::WorkThenFail(not_now(Outcome::Unknown));
     let script = vec![Next::Work, limited(), lost, Next::Fail(rejected)];
-    let wall = Wall::new(true, script);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1 + m2"]);
+    let outlet = FakeOutlet::new(true, script);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1 + m2"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
     bench.balance().await;
 }
@@ -213,19 +217,19 @@ async fn what_may_have_arrived_together_is_not_taken_apart_by_a_rejection() {
 async fn edits_and_deletions_of_what_waits_are_never_sent_themselves() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..2).await;
-    let wall = Wall::new(true, Vec::new());
-    bench.run(&wall, LONG).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    bench.run(&outlet, LONG).await;
     hear_many(&bench, 2..7).await;
     bench.hear("$x1", edit("$e4", "new")).await;
     bench.hear("$x2", edit("$e4", "newer")).await;
     bench.hear("$x3", delete("$e5")).await;
-    // Of what is there already: it waits until the new texts are through.
+    // An edit of a delivered message: it waits until the new texts are sent.
     bench.hear("$x4", edit("$e0", "changed")).await;
     hear_many(&bench, 7..8).await;
-    *wall.script() = vec![Next::Work, limited()].into();
-    bench.run(&wall, LONG).await;
+    *outlet.script() = vec![Next::Work, limited()].into();
+    bench.run(&outlet, LONG).await;
     assert_eq!(
-        wall.texts(),
+        outlet.texts(),
         ["changed", "m1", "m2", "m3 + newer + m6 + m7"]
     );
     assert_eq!(skipped(&bench, "edit-included").await, 2);
@@ -236,20 +240,20 @@ async fn edits_and_deletions_of_what_waits_are_never_sent_themselves() {
 #[tokio::test(start_paused = true)]
 async fn the_last_one_in_line_is_sent_as_it_reads_by_then_or_not_at_all() {
     let (_directory, bench) = opened().await;
-    let wall = Wall::new(true, vec![Next::Work, limited()]);
+    let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
     hear_many(&bench, 0..1).await;
     bench.hear("$a", post("old")).await;
     bench.hear("$a1", edit("$a", "new")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "new"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "new"]);
     assert_eq!(skipped(&bench, "edit-included").await, 1);
     bench.hear("$b", post("regretted")).await;
     bench.hear("$b1", edit("$b", "still regretted")).await;
     bench.hear("$b2", delete("$b")).await;
-    *wall.script() = vec![limited()].into();
+    *outlet.script() = vec![limited()].into();
     bench.hear("$c", post("last")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts().last().unwrap(), "last");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts().last().unwrap(), "last");
     bench.balance().await;
 }
 
@@ -257,17 +261,17 @@ async fn the_last_one_in_line_is_sent_as_it_reads_by_then_or_not_at_all() {
 async fn a_part_is_edited_and_taken_out_by_itself() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..4).await;
-    let wall = Wall::new(true, vec![Next::Work, limited()]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", "m1 + m2 + m3"]);
+    let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", "m1 + m2 + m3"]);
     bench.hear("$x1", edit("$e2", "new")).await;
     bench.hear("$x2", delete("$e1")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["m0", " + new + m3"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["m0", " + new + m3"]);
     bench.hear("$x3", edit("$e1", "too late")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert_eq!(skipped(&bench, "unknown-target").await, 1);
-    assert_eq!(wall.texts(), ["m0", " + new + m3"]);
+    assert_eq!(outlet.texts(), ["m0", " + new + m3"]);
     bench.balance().await;
 }
 
@@ -287,9 +291,9 @@ async fn an_edit_tells_the_text_of_a_message_whose_key_is_still_missing() {
             Payload::Ready(bytes(edit("$a", "as it reads now"))),
         )
         .await;
-    let wall = Wall::new(true, Vec::new());
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["as it reads now"]);
+    let outlet = FakeOutlet::new(true, Vec::new());
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["as it reads now"]);
     assert_eq!(skipped(&bench, "edit-included").await, 1);
     assert_eq!(delivered(&bench).await, 1);
 }
@@ -298,14 +302,14 @@ async fn an_edit_tells_the_text_of_a_message_whose_key_is_still_missing() {
 async fn lanes_of_one_account_share_what_it_may_do() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..6).await;
-    let wall = Wall::new(false, vec![Next::Work, limited(), Next::Work, limited()]);
+    let outlet = FakeOutlet::new(false, vec![Next::Work, limited(), Next::Work, limited()]);
     let began = tokio::time::Instant::now();
-    bench.run(&Arc::clone(&wall), LONG).await;
-    // The second refusal taught that one passes every five seconds.
+    bench.run(&Arc::clone(&outlet), LONG).await;
+    // The second refusal showed that one message passes every five seconds.
     let spent = began.elapsed();
     assert!(
         spent > Duration::from_secs(15) && spent < Duration::from_secs(40),
         "{spent:?}"
     );
-    assert_eq!(wall.keys().len(), 8);
+    assert_eq!(outlet.keys().len(), 8);
 }

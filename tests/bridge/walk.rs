@@ -16,7 +16,7 @@ fn options() -> Options {
     Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000)
 }
 
-/// A bridge that runs and has joined its room.
+/// A running bridge that has joined its room.
 async fn open() -> (&'static Synapse, Scenario) {
     open_with(options()).await
 }
@@ -28,13 +28,13 @@ async fn open_with(options: Options) -> (&'static Synapse, Scenario) {
     (synapse, scene)
 }
 
-/// Everything has arrived, and the bridge's own count agrees.
+/// Every message was delivered, and the bridge's counters balance.
 async fn close(scene: &Scenario) {
     scene.bridge.settle(PATIENCE).await.unwrap();
     scene.bridge.conservation().await.unwrap();
 }
 
-/// The bridge's messages in the channel, once there are `count`.
+/// The bridge's messages in the channel; waits until there are `count`.
 async fn in_channel(scene: &Scenario, count: usize) -> Vec<Message> {
     until(PATIENCE, || scene.in_channel().len() >= count)
         .await
@@ -48,17 +48,14 @@ async fn in_channel(scene: &Scenario, count: usize) -> Vec<Message> {
     scene.in_channel()
 }
 
-/// The contents of the bridge's messages in the room, once there are `count`; edits count.
+/// The contents of the bridge's messages in the room; waits until there are `count`; edits count.
 async fn in_room(scene: &Scenario, count: usize) -> Vec<Value> {
     let seen = || {
         scene.room_observer.pick(&scene.stage.room, |heard| {
             let by_bridge =
                 heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
             by_bridge.then(|| {
-                assert!(
-                    heard.seen.encrypted,
-                    "a message of the bridge came in the clear"
-                );
+                assert!(heard.seen.encrypted, "the bridge sent plaintext");
                 let mut content = heard.seen.content.clone();
                 content["event_id"] = json!(heard.seen.event_id);
                 content
@@ -99,7 +96,7 @@ async fn what_is_said_in_the_room_is_read_in_the_channel_with_its_formatting() {
         "{html}"
     );
     assert!(html.contains("<code class=\"rust\">"), "{html}");
-    // C01, C04: nobody is called and no issue is linked by accident.
+    // C01, C04: no accidental mention and no accidental issue link.
     assert!(!html.contains("data-link-type"), "{html}");
     close(&scene).await;
 }
@@ -117,7 +114,7 @@ async fn what_is_said_in_the_channel_is_read_in_the_room_and_calls_nobody() {
     assert!(html.contains("<strong>b</strong> <code>c</code>"), "{html}");
     assert!(html.contains("language-rust"), "{html}");
     assert!(html.contains('🎉'), "{html}");
-    // C03: intentional mentions are given, and empty.
+    // C03: intentional mentions are present, and empty.
     assert_eq!(messages[0]["m.mentions"], json!({}));
     close(&scene).await;
 }
@@ -202,12 +199,12 @@ async fn the_redaction_of_an_edit_brings_the_text_before_into_the_channel() {
     reads("three").await;
     ann.redact(room, &second).await.unwrap();
     reads("two").await;
-    // While the bridge is away, and walked when it is back.
+    // The redaction happens while the bridge is away, and is processed after its restart.
     scene.bridge.kill().await.unwrap();
     ann.redact(room, &first).await.unwrap();
     scene.bridge.start().await.unwrap();
     reads("one").await;
-    // Redacted before it was told: it never shows, and what it would have said is nobody's.
+    // An edit that is redacted before it is relayed never appears, and nobody gets its text.
     scene.bridge.kill().await.unwrap();
     let unseen = ann.edit(room, &message, "four").await.unwrap();
     ann.redact(room, &unseen).await.unwrap();
@@ -217,7 +214,7 @@ async fn the_redaction_of_an_edit_brings_the_text_before_into_the_channel() {
     close(&scene).await;
 }
 
-/// A moderator of the channel removes what Ann wrote; the bridge has no right to do the same in the room.
+/// A moderator of the channel deletes Ann's message there; the bridge has no right to redact it in the room.
 #[tokio::test]
 async fn a_deletion_of_a_copy_in_the_channel_does_not_block_what_follows() {
     let (_, scene) = open().await;
@@ -234,7 +231,7 @@ async fn a_deletion_of_a_copy_in_the_channel_does_not_block_what_follows() {
             .unwrap()
             .contains("and on it goes")
     );
-    // Nothing was tried in the room, so nothing failed there that anybody had to be told of.
+    // The bridge tried nothing in the room, so there is no failure to report.
     close(&scene).await;
 }
 
@@ -261,7 +258,7 @@ async fn threads_cross_in_both_directions() {
         .await
         .unwrap();
     let messages = in_channel(&scene, 2).await;
-    // Gitter's threads have one level: whatever is answered, the root is named.
+    // Gitter's threads have one level: the parent is always the root.
     for message in &messages {
         assert_eq!(message.parent_id.as_deref(), Some(root.id.as_str()));
     }
@@ -311,12 +308,12 @@ async fn a_long_message_is_cut_at_safe_places_and_edited_and_deleted_as_one() {
     scene.ann.edit(room, &event, "short").await.unwrap();
     until(PATIENCE, || scene.in_channel().len() == 1)
         .await
-        .expect("the surplus parts go");
+        .expect("the surplus parts are deleted");
     assert!(scene.in_channel()[0].text.contains("short"));
     scene.ann.redact(room, &event).await.unwrap();
     until(PATIENCE, || scene.in_channel().is_empty())
         .await
-        .expect("all parts go");
+        .expect("all parts are deleted");
     close(&scene).await;
 }
 
@@ -356,7 +353,7 @@ async fn no_text_stays_in_files_or_logs_once_it_is_delivered() {
     }
     scene.settle(PATIENCE).await.unwrap();
     close(&scene).await;
-    // F41, while it runs and after it stopped.
+    // F41, while the bridge runs and after it stopped.
     assert_eq!(scene.traces().unwrap(), Vec::<PathBuf>::new());
     scene.bridge.terminate().await.unwrap();
     assert_eq!(scene.traces().unwrap(), Vec::<PathBuf>::new());
@@ -399,9 +396,9 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
     let logs = || scene.bridge.logs();
     until(PATIENCE, || logs().contains("invite"))
         .await
-        .expect("the invite is looked at");
+        .expect("the bridge sees the invite");
     assert!(!logs().contains("Refused an invite"), "{}", logs());
-    // Named, and once for each reason: the silo refuses connections, and then counts as out.
+    // Logged once for each reason: the silo refuses connections, and then its circuit breaker opens.
     let said = logs();
     let unopened = said.matches("Not opened yet").count();
     assert!((1..=2).contains(&unopened), "{said}");
@@ -417,7 +414,9 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
         });
         !entries.is_empty()
     };
-    until(PATIENCE, joined).await.expect("it enters the room");
+    until(PATIENCE, joined)
+        .await
+        .expect("the bridge joins the room");
     scene.say_in_room().await.unwrap();
     scene.say_in_channel();
     scene.settle(PATIENCE).await.unwrap();
@@ -437,7 +436,7 @@ async fn an_account_that_is_switched_off_and_on_again_goes_on_by_itself() {
         .expect("the refusal is noticed");
     assert!(!scene.bridge.is_ready().await.unwrap());
     scene.sim.accept_token(&scene.bot);
-    // It is asked now and then.
+    // The bridge probes the silo periodically.
     scene.say_in_room().await.unwrap();
     scene.say_in_channel();
     scene.settle(PATIENCE).await.unwrap();
@@ -454,8 +453,8 @@ async fn a_lane_whose_silo_answers_again_does_not_sleep_on() {
     let logs = || scene.bridge.logs();
     until(PATIENCE, || logs().contains("Delivery attempt failed"))
         .await
-        .expect("a try fails");
-    // As after an outage of hours: the next try is far away.
+        .expect("an attempt fails");
+    // As after an outage of hours: the next attempt is far in the future.
     let far = "UPDATE outbox SET retry_at = retry_at + 1200000
                WHERE last_error IN ('not-done', 'unknown', 'slowed'); COMMIT";
     loop {

@@ -1,4 +1,4 @@
-//! What `/health/ready` answers, as `footbridge status` reads it back.
+//! The response of `/health/ready`, which `footbridge status` reads as well.
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path};
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 /// The body of `/health/ready`. Ages are in seconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct HealthReport {
-    /// Whether all of it is well.
+    /// Whether the bridge is ready: nothing below is wrong.
     pub ready: bool,
-    /// Which store it is: the directory's place on this machine. Who reads this compares it with its own.
+    /// Which store the bridge uses: the directory's place on this machine. A reader compares it with its own.
     #[serde(default)]
     pub store_place: Option<String>,
     /// Whether the store answers.
     pub store: bool,
-    /// `well`, `low` (little space: nothing is read), `full` or `busy` (nothing can be written for now).
+    /// `well`, `low` (little disk space: the bridge reads nothing), `full` or `busy` (nothing can be written for now).
     #[serde(default)]
     pub store_state: String,
-    /// Free space where the store is, in bytes, where the file system tells.
+    /// Free disk space of the store in bytes, where the file system tells.
     #[serde(default)]
     pub store_free_bytes: Option<u64>,
     /// How long ago the homeserver last answered a sync; absent before the first.
@@ -27,60 +27,61 @@ pub struct HealthReport {
     /// How many of each silo's channels are closed to the account.
     #[serde(default)]
     pub channels_closed: BTreeMap<String, usize>,
-    /// How many portals' rooms do not let the account in: it is not in them, or may not write what waits for them.
+    /// How many portals have a room that does not let the account in: the account is not in it, or may not write the
+    /// pending messages.
     #[serde(default)]
     pub rooms_closed: usize,
-    /// Portals that the configuration has.
+    /// Portals of the configuration and of the command line.
     pub portals: usize,
-    /// Of those, the ones that run.
+    /// How many of them run.
     pub portals_running: usize,
-    /// Age of the oldest message still owed to anyone.
+    /// Age of the oldest pending message, without those of portals on hold.
     pub oldest_pending_seconds: Option<u64>,
-    /// Accounts that the other side wants slower at the moment.
+    /// Accounts that the other side rate-limits at the moment.
     #[serde(default)]
     pub limited: Vec<Limited>,
-    /// When lanes of such accounts will be empty, as far as it can be told.
+    /// When lanes of such accounts will be empty, where that can be estimated.
     #[serde(default)]
     pub backlogs: Vec<Backlog>,
-    /// What was refused for the sake of trust since the start, by class.
+    /// Security rejections since the start, by class.
     #[serde(default)]
     pub security: BTreeMap<String, u64>,
     /// Events that the homeserver's syncs left out and audits found, since the start.
     #[serde(default)]
     pub missed_events: u64,
-    /// Answers that were left out since the start because somebody asked too often, by network.
+    /// Answers withheld since the start because somebody asked too often, by network.
     #[serde(default)]
     pub answers_withheld: BTreeMap<String, u64>,
-    /// Notices that were put off since the start because there were too many of them.
+    /// Notices withheld since the start because there were too many of them.
     #[serde(default)]
     pub notices_withheld: u64,
 }
 
-/// Where a directory is, however it is called: `device:inode`. `None` where there is none.
+/// The identity of a directory, whatever path names it: `device:inode`. `None` where the directory does not exist.
 #[must_use]
 pub fn place_of(directory: &Path) -> Option<String> {
-    let facts = std::fs::metadata(directory).ok()?;
-    Some(format!("{}:{}", facts.dev(), facts.ino()))
+    let metadata = std::fs::metadata(directory).ok()?;
+    Some(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
-/// An account that the other side wants slower.
+/// An account that the other side rate-limits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Limited {
     /// `matrix`, or the silo's name.
     pub account: String,
-    /// From one event to the next; absent until it is learnt.
+    /// Seconds from one event to the next; absent until it is known.
     pub seconds_per_event: Option<f64>,
-    /// How many messages an event has carried lately.
+    /// How many messages an event has carried lately, on average.
     pub messages_per_event: f64,
 }
 
-/// What a lane of a limited account still has before it.
+/// The backlog of a lane of a rate-limited account.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Backlog {
     /// The portal.
     pub portal: i64,
-    /// `matrix` or `silo`
+    /// `matrix` or `silo`.
     pub toward: String,
-    /// An estimate, at the pace of now.
+    /// An estimate at the current pace.
     pub empty_after_seconds: u64,
 }

@@ -1,4 +1,5 @@
-//! An account whose token was refused: asked for now and then, because it may only have been switched off for a while.
+//! Recovery of a silo account whose token was refused: the bridge asks the silo now and then whether it accepts the
+//! token again, because the account may have been disabled for a while only.
 
 use std::time::Duration;
 
@@ -7,32 +8,33 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// After this time it is asked for the first time; each time after that takes twice as long, up to the second part.
+/// The first check comes after this time; each further pause is twice as long, up to [`MAX_CHECK_PAUSE`].
 const FIRST_CHECK: Duration = Duration::from_secs(10);
 const MAX_CHECK_PAUSE: Duration = Duration::from_mins(15);
-/// How often everybody looks whether the account is refused.
+/// How often each task checks whether the account is marked as refused.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// An account that was refused and is accepted again has to stay so for this time. One part of a silo, or a proxy before it, may
-/// refuse what another accepts; each such refusal is followed by a longer wait, and none of them is said again.
+/// A refused account that is accepted again has to stay accepted for this time. One part of a silo, or a proxy in front
+/// of it, may refuse what another part accepts; after each such refusal the pause is longer, and none of them is logged
+/// again.
 const STABLE_AFTER: Duration = Duration::from_mins(1);
 
-/// How long it is waited before each time that it is asked.
+/// The pauses before each check.
 fn retry_delays() -> impl Iterator<Item = Duration> {
     std::iter::successors(Some(FIRST_CHECK), |wait| {
         Some((*wait * 2).min(MAX_CHECK_PAUSE))
     })
 }
 
-/// What is looked after.
+/// The account as the recovery sees it.
 trait AccountProbe {
-    /// Whether it was refused.
+    /// Whether the silo has refused it.
     fn is_refused(&self) -> bool;
-    /// Asks whether it is accepted.
+    /// Asks the silo whether it accepts the account.
     fn is_accepted(&self) -> impl Future<Output = bool> + Send;
-    /// It is accepted, so that it may be used.
+    /// Marks the account as accepted, so that it is used again.
     fn again(&self);
-    /// It has been used since, and was not refused.
+    /// Notes that the account was used since and was not refused.
     fn note_stable(&self);
 }
 
@@ -58,7 +60,8 @@ impl AccountProbe for SiloAccount<'_> {
     }
 }
 
-/// Looks after an account until told to stop: while its token is refused, asks now and then whether it is accepted again.
+/// Watches an account until it is told to stop: while its token is refused, asks now and then whether it is accepted
+/// again.
 pub(super) async fn watch_account(silo: &dyn Silo, stop: &CancellationToken) {
     recover_account(&SiloAccount(silo), stop).await;
 }
@@ -84,7 +87,7 @@ async fn recover_account(account: &impl AccountProbe, stop: &CancellationToken) 
     }
 }
 
-/// Waits until the account is accepted again; answers whether it is: not when told to stop.
+/// Waits until the account is accepted again. Returns whether it is; `false` when it was told to stop.
 async fn wait_accepted(
     account: &impl AccountProbe,
     waits: &mut (impl Iterator<Item = Duration> + Send),
@@ -106,7 +109,8 @@ async fn wait_accepted(
     true
 }
 
-/// Waits until the account is no longer known to be refused; answers whether it is so: not when told to stop.
+/// Waits until the account is no longer marked as refused. Returns whether that is so; `false` when it was told to
+/// stop.
 pub(super) async fn wait_not_refused(silo: &dyn Silo, stop: &CancellationToken) -> bool {
     loop {
         tokio::select! {
@@ -125,16 +129,16 @@ mod tests {
 
     use super::*;
 
-    /// An account that says that it is accepted, and, while `turns`, is refused as soon as it is used.
+    /// An account that claims to be accepted, and, while `turns` is set, is refused as soon as it is used.
     #[derive(Default)]
-    struct Turning {
+    struct FlappingAccount {
         turns: AtomicBool,
         refused: AtomicBool,
         asked: AtomicUsize,
         proven: AtomicUsize,
     }
 
-    impl AccountProbe for Turning {
+    impl AccountProbe for FlappingAccount {
         fn is_refused(&self) -> bool {
             self.refused.load(Ordering::Relaxed)
         }
@@ -156,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_account_that_is_accepted_and_refused_in_turns_is_asked_ever_more_slowly() {
-        let account = Turning::default();
+        let account = FlappingAccount::default();
         account.turns.store(true, Ordering::Relaxed);
         account.refused.store(true, Ordering::Relaxed);
         let stop = CancellationToken::new();

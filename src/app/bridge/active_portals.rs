@@ -1,5 +1,5 @@
-//! Which portals run: those of the configuration, those that the operator or people in a chat made, and the desks at
-//! which the bridge only answers. A portal whose silo is gone is named and left alone; the others run.
+//! Which portals run: those of the configuration, those that the operator or people in a chat added, and the management
+//! rooms. A portal whose silo is not configured is logged and left alone; the others run.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -13,8 +13,8 @@ use crate::{
     media_gateway::{self, MediaGateway},
 };
 
-/// The portals that the configuration still names, also under another name: one of those that were not found yet may be
-/// what an earlier configuration called differently.
+/// The portals that the configuration still names, also under another name: a portal that is not resolved yet may be
+/// one that an earlier configuration named differently.
 pub(super) fn listed(
     named: &[Portal],
     missing: &[PortalConfig],
@@ -33,18 +33,18 @@ pub(super) fn listed(
 }
 
 impl App {
-    /// The portals to run now, as the store has them: rooms move, and portals are made and taken apart.
+    /// The portals to run now, as the store has them: rooms are upgraded, and portals are added and removed.
     pub(super) async fn active_portals(&self, named: &[Portal]) -> anyhow::Result<Vec<Portal>> {
         let named: HashSet<PortalId> = named.iter().map(|portal| portal.id).collect();
         let mut portals = self.store.portals().await?;
         portals.retain(|portal| {
             let is_wanted = portal.source != PortalSource::Config || named.contains(&portal.id);
-            portal.active && is_wanted && self.has_other_end(portal)
+            portal.active && is_wanted && self.has_silo(portal)
         });
         Ok(portals)
     }
 
-    fn has_other_end(&self, portal: &Portal) -> bool {
+    fn has_silo(&self, portal: &Portal) -> bool {
         let known =
             portal.source == PortalSource::Management || self.silos.contains_key(&portal.spec.silo);
         if !known {
@@ -58,7 +58,7 @@ impl App {
         known
     }
 
-    /// What serves links to files.
+    /// The media gateway.
     pub(super) fn gateway(&self) -> MediaGateway {
         MediaGateway {
             store: self.store.clone(),
@@ -72,7 +72,7 @@ impl App {
 
     pub(super) fn control(&self) -> Control {
         let consent = &self.config.consent;
-        let account = self.config.matrix.user.as_str();
+        let own_user = self.config.matrix.user.as_str();
         let operator = consent.operator.clone();
         let verifications = self.matrix.verifications().clone();
         Control {
@@ -83,7 +83,7 @@ impl App {
             rules: Arc::new(ControlConfig {
                 admins: self.config.admin.users.clone(),
                 delay: consent.delay,
-                operator: operator.unwrap_or_else(|| format!("whoever runs {account}")),
+                operator: operator.unwrap_or_else(|| format!("whoever runs {own_user}")),
                 disclose_joins: consent.disclose_joins,
                 limits: self
                     .config
@@ -128,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn a_portal_that_was_taken_out_of_the_configuration_is_put_away_while_another_is_not_found() {
-        let [found, gone] = [portal(1, "#a", "a"), portal(2, "#b", "b")];
+    fn a_portal_removed_from_the_configuration_is_unlisted_while_another_is_not_resolved() {
+        let [found, removed] = [portal(1, "#a", "a"), portal(2, "#b", "b")];
         let renamed = portal(3, "#c-as-it-was-called", "c");
         let missing = [PortalConfig::from_spec(spec("#c", "c"))];
-        let stored = [found.clone(), gone, renamed];
+        let stored = [found.clone(), removed, renamed];
         let ids = [PortalId(1), PortalId(3)];
         assert_eq!(listed(std::slice::from_ref(&found), &missing, &stored), ids);
         assert_eq!(listed(&[found], &[], &stored), [PortalId(1)]);

@@ -1,4 +1,4 @@
-//! What control asks of both sides, answered: the wiring between a command and Matrix or a silo.
+//! The backend of the chat commands: passes their requests to Matrix and to the silos.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::control::{
     Audience, Backend, BackendError, CodeProof, FoundChannel, MemberRights, Successor,
 };
 
-/// How long one question may take: somebody waits for the answer.
+/// How long one request may take: a person waits for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The state event that shows where a room is bridged to (MSC2346).
 const BRIDGE_STATE: &str = "uk.half-shot.bridge";
@@ -43,10 +43,10 @@ impl ControlBackend {
 
 /// Asks the homeserver.
 async fn ask<T>(
-    question: impl Future<Output = Result<T, MatrixError>>,
+    request: impl Future<Output = Result<T, MatrixError>>,
     no: &str,
 ) -> Result<T, BackendError> {
-    match timeout(REQUEST_TIMEOUT, question).await {
+    match timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(MatrixError::Store(error))) => Err(BackendError::Store(error)),
         Ok(Err(MatrixError::NoRoom(_))) => Err(BackendError::Denied(no.to_owned())),
@@ -59,9 +59,9 @@ async fn ask<T>(
 /// Asks a silo.
 async fn ask_silo<T>(
     name: &str,
-    question: impl Future<Output = Result<T, SiloError>>,
+    request: impl Future<Output = Result<T, SiloError>>,
 ) -> Result<T, BackendError> {
-    match timeout(REQUEST_TIMEOUT, question).await {
+    match timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(SiloError::Store(error))) => Err(BackendError::Store(error)),
         Ok(Err(SiloError::NoChannel(reason))) => Err(BackendError::Denied(format!(
@@ -111,19 +111,19 @@ impl Backend for ControlBackend {
     }
 
     async fn audience(&self, silo: &str, channel: &str) -> Audience {
-        let named = || Audience {
+        let unknown = || Audience {
             public: None,
             operator: silo.to_owned(),
         };
-        let Ok(asked) = self.silo(silo) else {
-            return named();
+        let Ok(found) = self.silo(silo) else {
+            return unknown();
         };
-        match timeout(REQUEST_TIMEOUT, asked.audience(channel)).await {
+        match timeout(REQUEST_TIMEOUT, found.audience(channel)).await {
             Ok(readers) if !readers.operator.is_empty() => Audience {
                 public: readers.public,
                 operator: readers.operator,
             },
-            Ok(_) | Err(_) => named(),
+            Ok(_) | Err(_) => unknown(),
         }
     }
 
@@ -180,7 +180,7 @@ impl Backend for ControlBackend {
     }
 }
 
-/// What the state of a room says of its portal.
+/// The content of the bridge state event of a portal.
 fn mark(bot: &str, portal: &Portal) -> Value {
     let spec = &portal.spec;
     json!({

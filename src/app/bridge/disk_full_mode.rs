@@ -1,4 +1,4 @@
-//! A bridge that cannot even start because the disk is full: it says so at the admin address, and waits.
+//! A bridge that cannot start because the disk is full: it reports that at the admin address, and waits for space.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,11 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Somebody may still be at work on a blocking thread; the store is free when they have given up.
+/// A blocking thread may still use the store; this is how long it gets to give up, after which the lock of the store is
+/// free.
 const STORE_RELEASE_WAIT: Duration = Duration::from_secs(5);
 
-/// How long somebody may take who is just being answered.
+/// How long a request that is being answered may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 struct DiskFullMode {
@@ -48,25 +49,25 @@ impl HealthSource for DiskFullMode {
     }
 }
 
-/// Waits until there is space again; answers whether there is, or we were told to stop.
+/// Waits until there is space again. Returns whether there is; `false` when it was told to stop.
 pub(super) async fn wait(config: &Config) -> anyhow::Result<bool> {
     let shutdown = Shutdown::default();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(shutdown.clone().watch());
     if let Ok(listener) = TcpListener::bind(config.admin.listen).await {
         let (config, clock) = (config.clone(), Clock::start());
-        let vitals = Arc::new(DiskFullMode { config, clock });
-        tasks.spawn(admin::serve(listener, vitals, shutdown.soft.clone()));
+        let source = Arc::new(DiskFullMode { config, clock });
+        tasks.spawn(admin::serve(listener, source, shutdown.soft.clone()));
     }
-    let relief = async {
+    let enough_space = async {
         sleep(STORE_RELEASE_WAIT).await;
         disk_space::wait_until_enough(&config.store).await;
     };
     let is_free = tokio::select! {
         () = shutdown.soft.cancelled() => false,
-        () = relief => true,
+        () = enough_space => true,
     };
-    // Softly: a connection that is kept alive must not go on hearing of a full disk.
+    // A soft stop: a connection that is kept alive must not keep reporting a full disk.
     shutdown.soft.cancel();
     shutdown.hard.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };

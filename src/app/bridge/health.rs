@@ -1,4 +1,4 @@
-//! What the house says about itself to the admin address.
+//! The health of the running bridge, for the admin address.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -20,7 +20,7 @@ use crate::admin::{self, Backlog, HealthReport, HealthSource, Limited};
 
 /// A sync older than this means that the homeserver does not answer.
 pub(super) const SYNC_STALE: Duration = Duration::from_secs(90);
-/// A debt older than this means that something is wrong.
+/// A pending message older than this means that something is wrong.
 pub(super) const DELIVERY_STALE: Duration = Duration::from_mins(10);
 
 #[async_trait]
@@ -39,11 +39,11 @@ impl HealthSource for App {
 }
 
 impl App {
-    /// The state now, and why it is not ready, if it is not.
+    /// The current health, and the reasons why the bridge is not ready, if it is not.
     pub(super) async fn assess(&self) -> (HealthReport, Vec<String>) {
         let now = self.now();
         let all_counters = self.store.lane_counters_at(now).await.ok();
-        // What is held up on purpose is nothing wrong.
+        // A portal on hold is no fault.
         let held = self.store.portal_holds(now).await.unwrap_or_default();
         let is_held =
             |counters: &&LaneCounters| held.iter().any(|(id, _)| *id == counters.lane.portal);
@@ -75,9 +75,9 @@ impl App {
             None if super::disk_space::is_low(&self.config.store) => "low",
             None => "well",
         };
-        let outside = self.unjoined_portals(&known);
+        let unjoined = self.unjoined_portals(&known);
         let rooms_closed = free.iter().filter(|counters| {
-            counters.lane.toward == Side::Matrix && is_closed(counters, &outside)
+            counters.lane.toward == Side::Matrix && is_closed(counters, &unjoined)
         });
         let paces = self.budgets.limited();
         let backlogs = backlogs(all_counters.as_deref().unwrap_or_default(), &known, &paces);
@@ -118,7 +118,7 @@ impl App {
                 all_counters: unheld.as_deref(),
                 closed,
                 waiting: waiting.collect(),
-                unjoined_portals: outside,
+                unjoined_portals: unjoined,
                 unopened: self.unopened(),
                 now,
             },
@@ -127,7 +127,7 @@ impl App {
         (health, reasons)
     }
 
-    /// Which portals are not open yet, by the reason.
+    /// The portals that are not open yet, by the reason.
     fn unopened(&self) -> BTreeMap<String, Vec<String>> {
         let by_silo = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unopened: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -140,12 +140,13 @@ impl App {
 
     /// Portals whose room the account is not in.
     fn unjoined_portals(&self, portals: &[Portal]) -> HashSet<PortalId> {
-        let here = portals.iter();
-        let outside = here.filter(|portal| portal.active && self.matrix.is_unjoined(&portal.room));
-        outside.map(|portal| portal.id).collect()
+        let portals = portals.iter();
+        let unjoined =
+            portals.filter(|portal| portal.active && self.matrix.is_unjoined(&portal.room));
+        unjoined.map(|portal| portal.id).collect()
     }
 
-    /// How each silo's feed is.
+    /// The state of each silo's feed.
     fn feeds(&self) -> BTreeMap<String, String> {
         let silos = self.silos.iter();
         let state = silos.map(|(name, silo)| {
@@ -160,12 +161,12 @@ impl App {
     }
 }
 
-/// Whether a lane's place is closed to us and somebody should know: something waits for it, or it is a room that we are not
-/// in, and do not hear either.
-pub(super) fn is_closed(counters: &LaneCounters, outside: &HashSet<PortalId>) -> bool {
-    let is_outside =
-        counters.lane.toward == Side::Matrix && outside.contains(&counters.lane.portal);
-    counters.closed_since.is_some() && (counters.pending > 0 || is_outside)
+/// Whether a lane's place is closed to the bridge and somebody should know: messages wait for it, or it is a room that
+/// the account is not in, so that the bridge receives nothing from it either.
+pub(super) fn is_closed(counters: &LaneCounters, unjoined: &HashSet<PortalId>) -> bool {
+    let is_unjoined =
+        counters.lane.toward == Side::Matrix && unjoined.contains(&counters.lane.portal);
+    counters.closed_since.is_some() && (counters.pending > 0 || is_unjoined)
 }
 
 /// The addresses of a silo's channels that are closed to what waits for them.
@@ -183,8 +184,8 @@ fn unwritable(silo: &str, all_counters: &[LaneCounters], portals: &[Portal]) -> 
         .collect()
 }
 
-/// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing, or that are
-/// held up, wait for something else.
+/// When lanes of rate-limited accounts will be empty, where that can be estimated. Messages whose key is missing, or
+/// that are on hold, do not count: they wait for something else.
 fn backlogs(
     all_counters: &[LaneCounters],
     portals: &[Portal],
@@ -197,7 +198,7 @@ fn backlogs(
             .find(|portal| portal.id == counters.lane.portal)
             .map(|portal| portal.spec.silo.as_str()),
     };
-    let owed = |counters: &LaneCounters| {
+    let deliverable = |counters: &LaneCounters| {
         counters
             .pending
             .saturating_sub(counters.waiting + counters.on_hold)
@@ -206,11 +207,11 @@ fn backlogs(
     for (account, pace) in paces {
         let lanes: Vec<&LaneCounters> = all_counters
             .iter()
-            .filter(|counters| account_of(counters) == Some(account) && owed(counters) > 0)
+            .filter(|counters| account_of(counters) == Some(account) && deliverable(counters) > 0)
             .collect();
-        let all: Vec<u64> = lanes.iter().map(|counters| owed(counters)).collect();
+        let all: Vec<u64> = lanes.iter().map(|counters| deliverable(counters)).collect();
         for counters in lanes {
-            if let Some(after) = pace.empty_after(owed(counters), &all) {
+            if let Some(after) = pace.empty_after(deliverable(counters), &all) {
                 backlogs.push(Backlog {
                     portal: counters.lane.portal.0,
                     toward: counters.lane.toward.as_str().to_owned(),
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lanes_of_a_limited_account_are_told_when_they_are_empty() {
+    fn only_lanes_of_a_limited_account_have_an_estimate() {
         let portal = |id: i64, silo: &str| Portal {
             id: PortalId(id),
             spec: PortalSpec {
@@ -283,8 +284,8 @@ mod tests {
             interval: Some(Duration::from_secs(5)),
             carried: 1.0,
         };
-        let told = backlogs(&all_counters, &portals, &[(MATRIX.to_owned(), pace)]);
-        let told: Vec<_> = told
+        let found = backlogs(&all_counters, &portals, &[(MATRIX.to_owned(), pace)]);
+        let found: Vec<_> = found
             .iter()
             .map(|backlog| {
                 (
@@ -294,7 +295,7 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(told, [(1, "matrix", 120), (2, "matrix", 560)]);
+        assert_eq!(found, [(1, "matrix", 120), (2, "matrix", 560)]);
         assert!(backlogs(&all_counters, &portals, &[("other".to_owned(), pace)]).is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! Lanes that sleep because their side did not answer are woken when it does again: a feed finds out sooner.
+//! Lanes that wait because their side did not answer are woken when it answers again: a feed notices that sooner than
+//! their next attempt.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,15 +11,15 @@ use tracing::info;
 
 use super::App;
 
-/// How often the feeds are looked at.
+/// How often the bridge checks the feeds.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Which sides answered at the last look.
+/// Which sides answered at the last check.
 #[derive(Default)]
 struct FeedStates(HashMap<String, bool>);
 
 impl FeedStates {
-    /// Whether a side answers again that did not before. At the first look nobody was waited for.
+    /// Whether a side answers again that did not before. `false` at the first check: no lane waits then.
     fn is_back(&mut self, side: &str, answers: bool) -> bool {
         let before = self.0.insert(side.to_owned(), answers);
         answers && before == Some(false)
@@ -26,7 +27,7 @@ impl FeedStates {
 }
 
 impl App {
-    /// Wakes the lanes toward a side whenever its feed comes back.
+    /// Wakes the lanes toward a side whenever its feed is live again.
     pub(super) async fn wake_lanes(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut sides = FeedStates::default();
         loop {
@@ -80,8 +81,8 @@ mod tests {
     #[test]
     fn a_side_is_back_once_after_each_time_it_was_away() {
         let mut sides = FeedStates::default();
-        let looks = [true, true, false, false, true, true, false, true];
-        let back = looks.map(|answers| sides.is_back("chat", answers));
+        let checks = [true, true, false, false, true, true, false, true];
+        let back = checks.map(|answers| sides.is_back("chat", answers));
         assert_eq!(back, [false, false, false, false, true, false, false, true]);
         assert!(!sides.is_back("other", false) && sides.is_back("other", true));
     }

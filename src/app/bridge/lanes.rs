@@ -1,4 +1,4 @@
-//! The lanes: two per portal, and the budgets they share, one per account.
+//! The lanes, two per portal, and the budgets that they share, one per account.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,18 +23,18 @@ use super::{
 };
 use crate::config::PortalConfig;
 
-/// What the Matrix account is called beside those of silos.
+/// The name of the Matrix account beside those of the silos.
 pub(super) const MATRIX: &str = "matrix";
 
-/// How fast our accounts may act.
+/// How fast the bridge's accounts may act.
 pub(super) struct Budgets {
     matrix: Budget,
     silos: BTreeMap<String, Budget>,
 }
 
 impl Budgets {
-    /// Those of the Matrix account and of the accounts on these silos, which pace themselves by what they know of
-    /// their own limits.
+    /// The budgets of the Matrix account and of the accounts on these silos; the silos pace themselves by what they
+    /// know of their limits.
     pub(super) fn of<'a>(silos: impl Iterator<Item = &'a String>) -> Self {
         Self {
             matrix: Budget::steady(),
@@ -44,7 +44,7 @@ impl Budgets {
         }
     }
 
-    /// The accounts that are limited now: `matrix` or the silo's name, and how fast each may go.
+    /// The accounts that are rate-limited now: `matrix` or the silo's name, and the pace of each.
     pub(super) fn limited(&self) -> Vec<(String, Pace)> {
         let silos = self
             .silos
@@ -56,7 +56,7 @@ impl Budgets {
             .collect()
     }
 
-    /// The one of the account that a lane uses.
+    /// The budget of the account that a lane uses.
     pub(super) fn of_lane(&self, toward: Side, silo: &str) -> Budget {
         match toward {
             Side::Matrix => self.matrix.clone(),
@@ -66,19 +66,19 @@ impl Budgets {
 }
 
 impl App {
-    /// Only the configuration asks for more: for a portal made in a chat nobody has.
+    /// The portal's entry in the configuration; `None` for a portal of a chat command, which has the default options.
     fn listed(&self, portal: &Portal) -> Option<&PortalConfig> {
         let mut listed = self.config.portals.iter();
         listed.find(|listed| listed.spec() == portal.spec)
     }
 
-    /// How much of the channel's history comes along.
+    /// How many old messages of the channel are relayed at first.
     pub(super) fn backfill(&self, portal: &Portal) -> usize {
         let wanted = self.listed(portal).map_or(0, |listed| listed.backfill);
         usize::try_from(wanted).unwrap_or_default()
     }
 
-    /// What it shares of names, topics and pictures.
+    /// Which names, topics and avatars it syncs.
     pub(super) fn shares(&self, portal: &Portal) -> ProfileSync {
         self.listed(portal)
             .map_or_else(ProfileSync::default, |listed| listed.shares)
@@ -115,11 +115,11 @@ impl App {
         started: &mut HashSet<LaneId>,
         portals: &[Portal],
     ) {
-        let joined = portals.iter();
-        let joined: Vec<_> = joined
+        let linked = portals.iter();
+        let linked: Vec<_> = linked
             .map(|portal| (&portal.room, &portal.channel))
             .collect();
-        self.matrix.peer_bridges().retain(&joined);
+        self.matrix.peer_bridges().retain(&linked);
         for portal in portals {
             self.filters.set(portal.id, self.relay_filter(portal));
             if let Some(silo) = self.silos.get(&portal.spec.silo) {
@@ -142,7 +142,7 @@ impl App {
                 let (outlet, source, side) = match (toward, silo) {
                     (Side::Matrix, Some(silo)) => (matrix, silo, Place::MATRIX),
                     (Side::Silo, Some(silo)) => (silo, matrix, portal.spec.silo.as_str()),
-                    // A desk has no other end, and no files.
+                    // A management room has no channel and no files.
                     (Side::Matrix, None) => (matrix.clone(), matrix, Place::MATRIX),
                     (Side::Silo, None) => continue,
                 };
@@ -179,7 +179,7 @@ impl App {
                             let refused = |silo: &&Arc<dyn Silo>| {
                                 toward == Side::Silo || silo.is_signed_out()
                             };
-                            // Without the Matrix account nothing goes on.
+                            // Without the Matrix account the bridge cannot continue.
                             let Some(silo) = account.as_ref().filter(refused) else {
                                 return Ok(());
                             };

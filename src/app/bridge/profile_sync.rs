@@ -1,5 +1,6 @@
-//! Names, topics and pictures of rooms and channels: looked at now and then, and carried over where a portal wants it and
-//! we have the right. What stands there is compared with what stood there before, so that nothing swings to and fro.
+//! Names, topics and avatars of rooms and channels: compared regularly, and copied where a portal wants it and the
+//! account has the right. The current values are compared with those of the last check, so that a change is not copied
+//! back and forth.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,35 +19,35 @@ use tracing::{debug, info, warn};
 
 use super::App;
 
-/// How often both sides are looked at. Tests wait for several looks.
+/// How often both sides are checked. Tests wait for several checks.
 const CHECK_INTERVAL: Duration =
     Duration::from_secs(if cfg!(feature = "testbed") { 4 } else { 30 });
-/// How soon after the start.
+/// How soon after the start the first check comes.
 const FIRST_CHECK: Duration = Duration::from_secs(1);
-/// How long one question may take.
+/// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// After a refusal it is not tried again for so long.
+/// A refused change is not tried again for this time.
 const REFUSED_RETRY: Duration = Duration::from_mins(10);
 
-/// What was refused, and when: anything else is tried at once.
+/// The refused value of each field and when it was refused; any other value is tried at once.
 type RefusedChanges = HashMap<(PortalId, ProfileField), (String, Instant)>;
 
 impl App {
-    /// Whether any portal shares any of it.
+    /// Whether any portal syncs any field.
     pub(super) fn shares_profiles(&self) -> bool {
         self.config.portals.iter().any(|portal| portal.shares.any())
     }
 
-    /// Looks until told to stop. An error of the store ends it.
+    /// Checks all portals until it is told to stop. An error of the store ends it.
     pub(super) async fn sync_profiles(
         self: Arc<Self>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let mut refused = RefusedChanges::new();
-        let mut looked = false;
+        let mut checked = false;
         loop {
-            // The portals are not found at once.
-            let wait = if looked { CHECK_INTERVAL } else { FIRST_CHECK };
+            // The portals are not resolved at once.
+            let wait = if checked { CHECK_INTERVAL } else { FIRST_CHECK };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep(wait) => {}
@@ -62,26 +63,26 @@ impl App {
                 }
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    done = self.look(&portal, shares, silo, &mut refused) => done?,
+                    done = self.sync_profile(&portal, shares, silo, &mut refused) => done?,
                 }
-                looked = true;
+                checked = true;
             }
         }
     }
 
-    async fn look(
+    async fn sync_profile(
         &self,
         portal: &Portal,
         shares: ProfileSync,
         silo: &Arc<dyn Silo>,
         refused: &mut RefusedChanges,
     ) -> anyhow::Result<()> {
-        let asked = async {
+        let request = async {
             let room = self.matrix.room_profile(&portal.room).await.ok()?;
             let channel = silo.room_profile(&portal.channel).await.ok()?;
             Some((room, channel))
         };
-        let Ok(Some((room, channel))) = timeout(REQUEST_TIMEOUT, asked).await else {
+        let Ok(Some((room, channel))) = timeout(REQUEST_TIMEOUT, request).await else {
             debug!(portal.id = portal.id.0, "Failed to read name and topic");
             return Ok(());
         };
@@ -90,14 +91,14 @@ impl App {
             let (Some(here), Some(there)) = (room.get(field), channel.get(field)) else {
                 continue;
             };
-            // Switched on later, it begins as one that was never looked at.
+            // Nothing is stored while it is off, so that switching it on later counts as a first check.
             if follow == SyncDirection::Off {
                 continue;
             }
             let name = format!("facts/{}/{}", portal.id.0, field.as_str());
             let seen = self.store.cursor(&name).await?;
             let seen = seen.as_deref().and_then(ProfileFingerprint::from_text);
-            // What a picture is called on one side says nothing on the other.
+            // The URL of an avatar on one side says nothing on the other side.
             let (here, there) = (normalize(field, here), normalize(field, there));
             let change = room_profile::profile_update(follow, seen.as_ref(), &here, &there);
             let value = match change {
@@ -108,7 +109,7 @@ impl App {
             if change != ProfileUpdate::None && was_refused(refused, which, value) {
                 continue;
             }
-            // It took some time to ask for them.
+            // The requests took some time, so the portal may be on hold by now.
             let held = self.store.is_portal_held(portal.id, self.clock.now());
             if change != ProfileUpdate::None && held.await? {
                 return Ok(());
@@ -116,8 +117,8 @@ impl App {
             let done = match change {
                 ProfileUpdate::None => Ok(ProfileFingerprint::of(&here, &there)),
                 ProfileUpdate::Room => {
-                    let told = self.update_room(portal, silo, field, &there).await;
-                    told.map(|written| ProfileFingerprint::of(&written, &there))
+                    let set = self.update_room(portal, silo, field, &there).await;
+                    set.map(|written| ProfileFingerprint::of(&written, &there))
                 }
                 ProfileUpdate::Channel => {
                     let set = silo.set_profile_field(&portal.channel, field, &here).await;
@@ -133,7 +134,7 @@ impl App {
                 }
             };
             if change != ProfileUpdate::None {
-                info!(portal.id = portal.id.0, what = field.as_str(), to = ?change, "Carried over");
+                info!(portal.id = portal.id.0, what = field.as_str(), to = ?change, "Name, topic or picture copied");
             }
             if seen.as_ref() != Some(&now) {
                 let mut batch = Batch::default();
@@ -144,7 +145,7 @@ impl App {
         Ok(())
     }
 
-    /// Lets the room follow. Answers what stands there afterwards.
+    /// Sets the field in the room. Returns the value that it has afterwards.
     async fn update_room(
         &self,
         portal: &Portal,
@@ -152,7 +153,7 @@ impl App {
         field: ProfileField,
         value: &str,
     ) -> Result<String, String> {
-        let told = async {
+        let update = async {
             let picture = match field {
                 ProfileField::Avatar if !value.is_empty() => Some(self.fetch(silo, value).await?),
                 _ => None,
@@ -162,17 +163,17 @@ impl App {
                 .set_room_profile(&portal.room, field, value, picture.as_ref());
             set.await.map_err(|error| format!("the room: {error:#}"))
         };
-        let told = timeout(REQUEST_TIMEOUT, told).await;
-        told.unwrap_or_else(|_| Err("it takes too long".to_owned()))
+        let updated = timeout(REQUEST_TIMEOUT, update).await;
+        updated.unwrap_or_else(|_| Err("it takes too long".to_owned()))
     }
 
     async fn fetch(&self, silo: &Arc<dyn Silo>, url: &str) -> Result<Image, String> {
-        let of = Sender {
+        let sender = Sender {
             avatar: Some(url.to_owned()),
             ..Sender::default()
         };
         let spool = self.spool.with_limits(LARGEST, 1);
-        let fetched = silo.avatar(&of, &spool).await;
+        let fetched = silo.avatar(&sender, &spool).await;
         fetched.map_err(|error| format!("the picture: {error}"))
     }
 }
@@ -189,7 +190,7 @@ fn was_refused(refused: &RefusedChanges, which: (PortalId, ProfileField), value:
     known.is_some_and(|(refused, at)| refused == value && at.elapsed() < REFUSED_RETRY)
 }
 
-/// The next try is not soon: mostly a right is missing.
+/// The next attempt is not soon: mostly a power level is too low.
 fn refuse(refused: &mut RefusedChanges, which: (PortalId, ProfileField), value: &str, why: &str) {
     let (portal, field) = which;
     warn!(

@@ -1,4 +1,5 @@
-//! Why `/health/ready` says no: one clause for each reason, and one warning in the log whenever they change.
+//! The reasons why the bridge is not ready: one clause for each reason, and one warning in the log whenever they
+//! change.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -16,21 +17,22 @@ use super::{
 };
 use crate::admin::HealthReport;
 
-/// How often the reasons are looked at. A reason counts when two looks in a row find it: connections that begin anew
-/// are not worth a warning.
+/// How often the reasons are checked. A reason counts when two checks in a row find it: a connection that reconnects is
+/// not worth a warning.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the house knows that [`Health`] does not say, because the admin address names no channel.
+/// What the bridge knows beyond [`HealthReport`], because the admin address names no channel.
 pub(super) struct ReadinessInputs<'a> {
     /// All portals.
     pub portals: &'a [Portal],
-    /// The counters of lanes that are not held up on purpose; `None` when the store cannot be read.
+    /// The counters of lanes whose portal is not on hold; `None` when the store cannot be read.
     pub all_counters: Option<&'a [LaneCounters]>,
     /// Each silo's channels that are closed to the account, by their addresses.
     pub closed: BTreeMap<String, BTreeSet<String>>,
     /// Each silo's channels that are closed to the account or not caught up with, by their addresses.
     pub waiting: BTreeMap<String, Vec<String>>,
-    /// Portals whose room the account is not in. Nothing need wait for them: what is said there is not heard either.
+    /// Portals whose room the account is not in. They count without pending messages: the bridge receives nothing from
+    /// there either.
     pub unjoined_portals: HashSet<PortalId>,
     /// Portals that are not open yet, by the reason.
     pub unopened: BTreeMap<String, Vec<String>>,
@@ -112,7 +114,7 @@ pub(super) fn reasons(health: &HealthReport, known: &ReadinessInputs<'_>) -> Vec
         let spec = known.portals.iter().find(|known| known.id == portal);
         let is_guests = spec.is_some_and(|portal| portal.source == PortalSource::Chat);
         if is_guests && counters.closed_since.is_some() {
-            // Who made a portal in chat may remove the bridge from its room: that is no fault of this process.
+            // Whoever made a portal in chat may remove the bridge from its room: that is no fault of this process.
             continue;
         }
         if is_closed(counters, &known.unjoined_portals) {
@@ -141,7 +143,7 @@ pub(super) fn reasons(health: &HealthReport, known: &ReadinessInputs<'_>) -> Vec
     reasons
 }
 
-/// A channel, by the portals that are joined to it.
+/// Names a channel by the portals that are linked to it.
 fn named(portals: &[Portal], silo: &str, address: &str) -> String {
     let here = portals.iter().filter(|portal| {
         portal.active && portal.spec.silo == silo && portal.channel.address() == address
@@ -156,42 +158,42 @@ fn named(portals: &[Portal], silo: &str, address: &str) -> String {
     }
 }
 
-/// What was found, and what of it was said.
+/// The reasons of the last check, and those that were logged.
 #[derive(Default)]
 struct ReadinessLog {
     found: Vec<String>,
-    said: Vec<String>,
+    logged: Vec<String>,
 }
 
 impl ReadinessLog {
-    /// Takes the reasons of one look. Answers those to be told, none of them when all is well again; `None` when there
-    /// is nothing new to tell.
-    fn look(&mut self, reasons: Vec<String>) -> Option<&[String]> {
+    /// Takes the reasons of one check. Returns those to log, an empty slice when the bridge is ready again; `None` when
+    /// there is nothing new to log.
+    fn update(&mut self, reasons: Vec<String>) -> Option<&[String]> {
         let before = std::mem::replace(&mut self.found, reasons);
         let mut lasting = self.found.clone();
         lasting.retain(|reason| before.contains(reason));
-        if lasting == self.said {
+        if lasting == self.logged {
             return None;
         }
-        self.said = lasting;
-        Some(&self.said)
+        self.logged = lasting;
+        Some(&self.logged)
     }
 }
 
 impl App {
-    /// Writes into the log why the house is not ready, whenever that changes.
+    /// Logs why the bridge is not ready, whenever that changes.
     pub(super) async fn watch_readiness(
         self: Arc<Self>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut watch = ReadinessLog::default();
+        let mut log = ReadinessLog::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
             let (_, reasons) = self.assess().await;
-            match watch.look(reasons) {
+            match log.update(reasons) {
                 None => {}
                 Some([]) => info!("The bridge is ready again"),
                 Some(why) => warn!(why = why.join(". "), "The bridge is not ready"),
@@ -257,13 +259,13 @@ mod tests {
     #[test]
     fn a_place_that_can_only_be_read_is_a_reason_while_something_waits_for_it() {
         let portals = [portal(1, "a"), portal(2, "b")];
-        let shut = |portal: i64, pending: u64| LaneCounters {
+        let closed = |portal: i64, pending: u64| LaneCounters {
             closed_since: Some(Millis(0)),
             oldest_not_on_hold: Some(Millis(5)),
             pending,
             ..owed(portal, 5)
         };
-        let all_counters = [shut(1, 1), shut(2, 0)];
+        let all_counters = [closed(1, 1), closed(2, 0)];
         let known = ReadinessInputs {
             portals: &portals,
             all_counters: Some(&all_counters),
@@ -338,8 +340,8 @@ mod tests {
             .silos
             .insert("chat".to_owned(), "connecting".to_owned());
         let why = reasons(&health, &known(&["a"]));
-        let said = "silo `chat` is connecting; waiting: portal 1 (org/a) and portal 2 (org/a)";
-        assert_eq!(why, [said]);
+        let expected = "silo `chat` is connecting; waiting: portal 1 (org/a) and portal 2 (org/a)";
+        assert_eq!(why, [expected]);
 
         let shut = |address: &str| ReadinessInputs {
             closed: BTreeMap::from([("chat".to_owned(), BTreeSet::from([address.to_owned()]))]),
@@ -420,21 +422,21 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_told_once_and_that_it_ended_too() {
-        let mut watch = ReadinessLog::default();
+    fn a_lasting_reason_is_logged_once_and_its_end_too() {
+        let mut log = ReadinessLog::default();
         let why = |words: &[&str]| {
             words
                 .iter()
                 .map(|&word| word.to_owned())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(watch.look(why(&["a"])), None, "it may be over soon");
-        assert_eq!(watch.look(why(&["b"])), None, "it was");
-        assert_eq!(watch.look(why(&["b", "c"])), Some(&why(&["b"])[..]));
-        assert_eq!(watch.look(why(&["b", "c"])), Some(&why(&["b", "c"])[..]));
-        assert_eq!(watch.look(why(&["b", "c"])), None);
-        assert_eq!(watch.look(why(&["c"])), Some(&why(&["c"])[..]));
-        assert_eq!(watch.look(why(&[])), Some(&[][..]));
-        assert_eq!(watch.look(why(&[])), None);
+        assert_eq!(log.update(why(&["a"])), None, "it may be over soon");
+        assert_eq!(log.update(why(&["b"])), None, "it was");
+        assert_eq!(log.update(why(&["b", "c"])), Some(&why(&["b"])[..]));
+        assert_eq!(log.update(why(&["b", "c"])), Some(&why(&["b", "c"])[..]));
+        assert_eq!(log.update(why(&["b", "c"])), None);
+        assert_eq!(log.update(why(&["c"])), Some(&why(&["c"])[..]));
+        assert_eq!(log.update(why(&[])), Some(&[][..]));
+        assert_eq!(log.update(why(&[])), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Finding both ends of the portals in the configuration: those known from an earlier start at once, the others by
-//! asking. A silo that does not answer holds up its own portals only.
+//! Resolving the room and the channel of each portal in the configuration: the store knows those of an earlier start,
+//! and the homeserver and the silo are asked for the others. A silo that does not answer delays its own portals only.
 
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
@@ -14,18 +14,18 @@ use tracing::error;
 use super::App;
 use crate::config::PortalConfig;
 
-/// How long the start waits for portals never opened before. Those that take longer come later.
+/// How long the start waits for portals that were never opened before. Those that take longer are opened later.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl App {
-    /// Portals of the configuration and of the command line that the store knows from an earlier start, and those it
-    /// does not.
+    /// Portals of the configuration and of the command line: those that the store knows from an earlier start, and the
+    /// others.
     async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
         let stored = self.store.portals().await?;
         let (mut known, mut missing) = (Vec::new(), Vec::new());
         let mut all = self.config.portals.clone();
         for spec in self.store.operator_portals().await? {
-            // Without its silo it is named as broken, and not looked for.
+            // A portal without its silo is logged as broken elsewhere, and not resolved.
             if self.silos.contains_key(&spec.silo) && !all.iter().any(|known| known.spec() == spec)
             {
                 all.push(PortalConfig::from_spec(spec));
@@ -34,8 +34,8 @@ impl App {
         for wanted in &all {
             let spec = spec(wanted);
             match stored.iter().find(|portal| portal.spec == spec) {
-                // Opening it again makes it active, should it have been left out of the configuration before.
-                // One that people made is what it was, until the configuration claims it.
+                // Opening it again makes it active, if it was missing from the configuration before. A portal that
+                // people made in chat keeps its source until the configuration names it.
                 Some(portal) => known.push(
                     self.store
                         .open_portal_of(
@@ -52,7 +52,7 @@ impl App {
         Ok((known, missing))
     }
 
-    /// The portals to begin with, and those to look for while they run.
+    /// The portals to start with, and those to resolve while they run.
     pub(super) async fn initial_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
         let (mut portals, missing) = self.known_portals().await?;
         match tokio::time::timeout(START_TIMEOUT, self.find(&missing)).await {
@@ -61,12 +61,13 @@ impl App {
                 portals.extend(found);
                 Ok((portals, missing))
             }
-            // What was opened meanwhile is in the store.
+            // The portals that were opened meanwhile are in the store.
             Err(_) => self.known_portals().await,
         }
     }
 
-    /// Tries to find both ends of portals never opened before. Answers those found, and those not found yet.
+    /// Tries to resolve portals that were never opened before. Returns those it could resolve, and those it could not
+    /// resolve yet.
     pub(super) async fn find(
         &self,
         missing: &[PortalConfig],
@@ -110,11 +111,11 @@ impl App {
         Ok((found, still))
     }
 
-    /// Says which portals of a silo cannot be opened, and why: one line for each reason, and again only when something of it
+    /// Logs which portals of a silo cannot be opened, and why: one line for each reason, and again only when something
     /// has changed.
     fn log_unopened(&self, silo: String, why: BTreeMap<String, Vec<String>>) {
-        let mut said = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.get(&silo) == Some(&why) {
+        let mut logged = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.get(&silo) == Some(&why) {
             return;
         }
         for (error, portals) in &why {
@@ -125,7 +126,7 @@ impl App {
                 portals.join(", ")
             );
         }
-        said.insert(silo, why);
+        logged.insert(silo, why);
     }
 
     async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {

@@ -1,4 +1,4 @@
-//! Hears one silo: as long as it lets us, and again where it had refused our account.
+//! Runs the listener of one silo, and runs it again when the silo accepts an account that it had refused.
 
 use footbridge_core::inbox::Inbox;
 use footbridge_silo::{Channel, Silo, SiloError};
@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::account_recovery;
 
-/// Listens until told to stop. An error is one of the store: without it nothing goes on.
+/// Listens until it is told to stop. An error is one of the store: the bridge cannot continue without it.
 pub(super) async fn listen(
     silo: &dyn Silo,
     channels: Vec<Channel>,
@@ -18,17 +18,17 @@ pub(super) async fn listen(
         let ended = silo.listen(channels.clone(), inbox.clone(), stop.clone());
         match ended.await {
             Ok(()) => return Ok(()),
-            Err(SiloError::Store(fault)) => return Err(fault.into()),
-            // It said so itself, once.
+            Err(SiloError::Store(error)) => return Err(error.into()),
+            // The silo's own code has logged it, once.
             Err(SiloError::SignedOut(_)) => {
                 if !account_recovery::wait_not_refused(silo, stop).await {
                     return Ok(());
                 }
             }
-            Err(fault) => {
-                // One silo out of order is no reason to stop the others.
+            Err(error) => {
+                // One silo that fails is no reason to stop the others.
                 error!(
-                    error = format!("{fault:#}"),
+                    error = format!("{error:#}"),
                     "Silo stopped: it needs the operator; its messages wait"
                 );
                 return Ok(());

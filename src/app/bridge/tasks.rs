@@ -1,14 +1,14 @@
-//! How a task starts, and what its end means for the house.
+//! How a task starts, and what its end means for the bridge.
 
 use std::future::Future;
 
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-/// Tasks, and what each ended with.
+/// Running tasks, with the result of each.
 pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
-/// The one way a task starts.
+/// Starts a task; no task starts in another way.
 pub(super) fn start(
     tasks: &mut Tasks,
     name: &'static str,
@@ -17,13 +17,13 @@ pub(super) fn start(
     tasks.spawn(async move { task.await.context(name) });
 }
 
-/// What the end of a task means for the house: a panic or an error is the end of it.
+/// What the end of a task means for the bridge: a panic or an error stops it.
 pub(super) fn task_result(
     ended: Result<anyhow::Result<()>, tokio::task::JoinError>,
 ) -> anyhow::Result<()> {
     match ended {
         Ok(result) => result,
-        Err(fault) if fault.is_cancelled() => Ok(()),
-        Err(fault) => Err(fault).context("a task panicked"),
+        Err(error) if error.is_cancelled() => Ok(()),
+        Err(error) => Err(error).context("a task panicked"),
     }
 }

@@ -1,4 +1,4 @@
-//! The words of the command line.
+//! The grammar of the command line. The doc comments are the texts of `--help`.
 
 use std::path::PathBuf;
 
@@ -67,7 +67,7 @@ pub enum Command {
     Logout,
 }
 
-/// `init`: every question may be answered beforehand.
+/// `init`: an option can answer every question beforehand.
 #[derive(Debug, clap::Args)]
 pub struct Init {
     /// The homeserver's URL or server name. Taken from the user id when absent.
@@ -88,7 +88,7 @@ pub struct Init {
     /// A file with the silo's token. Asked for when absent.
     #[arg(long, value_name = "FILE")]
     pub silo_token_file: Option<PathBuf>,
-    /// Where the silo is: the base URL of its API. Asked for where everybody may run one.
+    /// The base URL of the silo's API. Asked for where everybody may run one.
     #[arg(long, value_name = "URL")]
     pub silo_api: Option<String>,
     /// The base URL of the silo's HTTP stream, when it is not the public one.
@@ -103,7 +103,7 @@ pub struct Init {
     /// The room's alias or id.
     #[arg(long, value_name = "ROOM")]
     pub room: Option<String>,
-    /// Ask nothing; what is missing is an error.
+    /// Ask nothing; a missing answer is an error.
     #[arg(long)]
     pub yes: bool,
 }
@@ -111,22 +111,22 @@ pub struct Init {
 /// `check`
 #[derive(Debug, clap::Args)]
 pub struct Check {
-    /// Stay off the network.
+    /// Do not use the network.
     #[arg(long)]
     offline: bool,
 }
 
-/// How far a check goes.
+/// Which checks `check` runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckScope {
-    /// To the homeserver and the silos.
+    /// Also those that ask the homeserver and the silos.
     Network,
-    /// Not beyond this machine.
+    /// Only those that need no network.
     Offline,
 }
 
 impl Check {
-    /// How far it goes.
+    /// Which checks it runs.
     #[must_use]
     pub fn reach(&self) -> CheckScope {
         if self.offline {
@@ -140,12 +140,12 @@ impl Check {
 /// `status`
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// For machines.
+    /// Print JSON, for machines.
     #[arg(long)]
     json: bool,
 }
 
-/// The form of an answer.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputFormat {
     /// For people.
@@ -155,7 +155,7 @@ pub enum OutputFormat {
 }
 
 impl Status {
-    /// The form asked for.
+    /// The requested format.
     #[must_use]
     pub fn form(&self) -> OutputFormat {
         if self.json {
@@ -169,7 +169,7 @@ impl Status {
 /// `portal`
 #[derive(Clone, Debug, Subcommand)]
 pub enum Portal {
-    /// Joins a room to a channel, while the bridge is stopped. For an encrypted room this is the operator's consent.
+    /// Links a room to a channel, while the bridge is stopped. For an encrypted room this is the operator's consent.
     Add {
         /// The room's alias or id.
         room: String,
@@ -178,9 +178,9 @@ pub enum Portal {
         /// The channel, for example `org/room`.
         channel: String,
     },
-    /// Shows all portals, who made them and what holds them up.
+    /// Shows all portals: who made them, and what puts them on hold.
     List,
-    /// Takes a portal apart at once, while the bridge is stopped: what waits in it is dropped and erased.
+    /// Removes a portal at once, while the bridge is stopped: its pending messages are dropped and erased.
     Remove {
         /// The room's alias or id.
         room: String,
@@ -197,14 +197,14 @@ pub enum Portal {
 pub enum Device {
     /// User, device, fingerprint and master key: what others compare when they verify the bridge.
     Show,
-    /// Compares seven emoji with the client of somebody on the list `[admin] users`. While the bridge runs, that is
-    /// begun in the client instead.
+    /// Compares seven emoji with the client of somebody on the list `[admin] users`. While the bridge runs, the
+    /// verification is started in the client instead.
     Verify {
-        /// Whom to ask. Without, it waits for somebody to ask.
+        /// Whom to ask. When absent, the command waits for somebody to ask.
         #[arg(value_name = "USER")]
         user: Option<String>,
     },
-    /// Puts a new device in the place of this one, which is logged out. What is owed stays owed.
+    /// Replaces this device, which is logged out, by a new one. Pending deliveries stay pending.
     Reset,
 }
 

@@ -1,5 +1,5 @@
-//! `footbridge check`: one line per thing that must be right, with the next step where it is not. Touches
-//! nothing: no directory is made, no lock taken, nobody logged in.
+//! `footbridge check`: one line per checked thing, with the next step where it is wrong. It changes nothing: it creates
+//! no directory, takes no lock and logs nobody in.
 
 mod homeserver;
 mod portals;
@@ -19,34 +19,34 @@ use super::{
 };
 use crate::config::{Config, Diagnostic, Exit, diagnostic::Severity};
 
-/// What one look found.
+/// The result of one check.
 enum CheckResult {
     Good(String),
     Uncertain(String),
     Bad(Box<Diagnostic>),
-    /// Something that somebody should look at, told in full.
+    /// A warning, reported in full.
     Warned(Box<Diagnostic>),
 }
 
-/// The findings so far.
+/// The diagnostics so far.
 #[derive(Default)]
 struct CheckResults {
     diagnostics: Vec<Diagnostic>,
 }
 
 impl CheckResults {
-    fn add(&mut self, subject: &str, found: CheckResult) {
-        let (word, text) = match found {
+    fn add(&mut self, subject: &str, result: CheckResult) {
+        let (word, text) = match result {
             CheckResult::Good(text) => ("ok", text),
             CheckResult::Uncertain(text) => ("warn", text),
-            CheckResult::Bad(fault) => {
-                let text = fault.what.clone();
-                self.diagnostics.push(*fault);
+            CheckResult::Bad(diagnostic) => {
+                let text = diagnostic.what.clone();
+                self.diagnostics.push(*diagnostic);
                 ("fail", text)
             }
-            CheckResult::Warned(fault) => {
-                let text = fault.what.clone();
-                self.diagnostics.push(*fault);
+            CheckResult::Warned(diagnostic) => {
+                let text = diagnostic.what.clone();
+                self.diagnostics.push(*diagnostic);
                 ("warn", text)
             }
         };
@@ -54,11 +54,12 @@ impl CheckResults {
     }
 }
 
-fn bad(fault: Diagnostic) -> CheckResult {
-    CheckResult::Bad(Box::new(fault))
+fn bad(diagnostic: Diagnostic) -> CheckResult {
+    CheckResult::Bad(Box::new(diagnostic))
 }
 
-/// Checks everything and shows what it finds. Ends as its first fault says: later ones often follow from it.
+/// Checks everything and shows the results. The exit code is that of the first error: later errors often follow from
+/// it.
 pub async fn run(config: &Config, reach: CheckScope) -> CommandResult {
     let mut findings = CheckResults::default();
     findings.add("configuration", configuration(config));
@@ -109,13 +110,13 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Both ends of a portal, and where they stand in the configuration if they do.
+/// The room and the channel of a portal, and their positions in the configuration if it names the portal.
 struct PortalEnds {
     spec: PortalSpec,
     named: Option<(Range<usize>, Range<usize>)>,
 }
 
-/// Those of all portals that `run` opens.
+/// The ends of all portals that `run` opens.
 fn ends(config: &Config, wanted: &[PortalSpec]) -> Vec<PortalEnds> {
     let named = config.portals.iter().map(|portal| PortalEnds {
         spec: portal.spec(),
@@ -133,7 +134,7 @@ fn ends(config: &Config, wanted: &[PortalSpec]) -> Vec<PortalEnds> {
     ends
 }
 
-/// Looks whether the aliases of rooms lead anywhere. Who is in a room only the running bridge is told.
+/// Checks whether the aliases of rooms resolve. Only the running bridge learns who is in a room.
 async fn check_rooms(base: &Url, ends: &[PortalEnds], findings: &mut CheckResults) {
     let mut seen = HashSet::new();
     for end in ends {
@@ -141,26 +142,26 @@ async fn check_rooms(base: &Url, ends: &[PortalEnds], findings: &mut CheckResult
         if !room.starts_with('#') || !seen.insert(room) {
             continue;
         }
-        let found = match homeserver::alias_exists(base, room).await {
+        let result = match homeserver::alias_exists(base, room).await {
             Ok(true) => CheckResult::Good(format!("room {room} is there")),
             Ok(false) => {
-                let fault = Diagnostic::new("B30", format!("no room has the alias {room}"))
+                let diagnostic = Diagnostic::new("B30", format!("no room has the alias {room}"))
                     .exit(Exit::Unavailable)
                     .help("correct `room`, or give the room this alias");
                 bad(match &end.named {
-                    Some((room, _)) => fault.at(room.clone()),
-                    None => fault,
+                    Some((room, _)) => diagnostic.at(room.clone()),
+                    None => diagnostic,
                 })
             }
             Err(why) => {
                 CheckResult::Uncertain(format!("nobody can say whether {room} is there: {why}"))
             }
         };
-        findings.add("room", found);
+        findings.add("room", result);
     }
 }
 
-/// Answers which portals the operator has added on the command line.
+/// Checks the store. Returns the portals that the operator has added on the command line.
 async fn check_store(config: &Config, findings: &mut CheckResults) -> Vec<PortalSpec> {
     let store = &config.store;
     let shown = store.path.display();
@@ -182,7 +183,7 @@ async fn check_store(config: &Config, findings: &mut CheckResults) -> Vec<Portal
         findings.add("key", bad(fault));
         return Vec::new();
     }
-    // What else is wrong with the store is said of it.
+    // Any other error of the store is reported by the check of the store below.
     let fits = match StoreKey::read(&store.key_file) {
         Ok(key) => match Store::verify_key(&store.path, &key).await {
             Err(error @ StoreError::WrongKey) => Err(error),
@@ -212,22 +213,22 @@ async fn check_store(config: &Config, findings: &mut CheckResults) -> Vec<Portal
     }
 }
 
-fn account(config: &Config, face: Option<&AccountInfo>) -> CheckResult {
-    let Some(face) = face else {
+fn account(config: &Config, account: Option<&AccountInfo>) -> CheckResult {
+    let Some(account) = account else {
         return CheckResult::Uncertain("nobody is logged in: footbridge login".to_owned());
     };
-    if face.user_id != config.matrix.user.as_str() {
+    if account.user_id != config.matrix.user.as_str() {
         return bad(Diagnostic::new(
             "B16",
             format!(
                 "the store belongs to {}, the configuration names {}",
-                face.user_id, config.matrix.user
+                account.user_id, config.matrix.user
             ),
         )
         .help("give each account a `[store] path` of its own"));
     }
-    let text = format!("{} on device {}", face.user_id, face.device_id);
-    if face.master_key.is_none() {
+    let text = format!("{} on device {}", account.user_id, account.device_id);
+    if account.master_key.is_none() {
         return CheckResult::Uncertain(format!(
             "{text}; its login is not finished: footbridge login"
         ));
@@ -237,7 +238,7 @@ fn account(config: &Config, face: Option<&AccountInfo>) -> CheckResult {
 
 async fn check_admin(config: &Config, findings: &mut CheckResults) {
     let listen = config.admin.listen;
-    let found = match preflight::admin(&config.admin) {
+    let result = match preflight::admin(&config.admin) {
         Ok(()) => CheckResult::Good(format!("{listen} is free")),
         Err(fault) => match running_bridge::live(config).await {
             RunningBridge::Ours(_) => {
@@ -249,7 +250,7 @@ async fn check_admin(config: &Config, findings: &mut CheckResults) {
             RunningBridge::Nobody => bad(fault),
         },
     };
-    findings.add("admin", found);
+    findings.add("admin", result);
 }
 
 async fn check_silo(ends: &[PortalEnds], silo: &dyn SiloConfig, findings: &mut CheckResults) {
@@ -269,8 +270,8 @@ async fn check_silo(ends: &[PortalEnds], silo: &dyn SiloConfig, findings: &mut C
         }
     }
     for end in ends.iter().filter(|end| end.spec.silo == name) {
-        let found = match resolve(running.as_ref(), &end.spec.channel).await {
-            Ok(found) => found,
+        let result = match resolve(running.as_ref(), &end.spec.channel).await {
+            Ok(result) => result,
             Err(error) => {
                 let fault = diagnostics::from_silo_error(Some(name), &error);
                 bad(match &end.named {
@@ -282,7 +283,7 @@ async fn check_silo(ends: &[PortalEnds], silo: &dyn SiloConfig, findings: &mut C
                 })
             }
         };
-        findings.add(name, found);
+        findings.add(name, result);
     }
 }
 

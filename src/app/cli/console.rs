@@ -1,18 +1,18 @@
-//! The two streams. Answers go to stdout; faults, progress and the log go to stderr.
+//! The output streams: answers go to stdout; diagnostics, progress and the log go to stderr.
 
 use std::io::{IsTerminal, Write};
 
 use crate::config::{ColorChoice, Report};
 
-/// Writes an answer, ending its line.
+/// Writes an answer to stdout, ending its line.
 pub fn say(text: &str) {
-    // A reader that went away (`status | head`) is no fault of ours, and there is nobody left to tell.
-    let _gone = line(&mut std::io::stdout().lock(), text);
+    // A reader that closed the pipe (`status | head`) is no error of the program, and nobody is left to report it to.
+    let _unread = line(&mut std::io::stdout().lock(), text);
 }
 
 /// Writes to stderr, ending its line.
 pub fn warn(text: &str) {
-    let _gone = line(&mut std::io::stderr().lock(), text);
+    let _unread = line(&mut std::io::stderr().lock(), text);
 }
 
 /// Writes a report to stderr, with colours on a terminal.
@@ -26,7 +26,7 @@ pub fn tell(report: &Report) {
     warn(&report.render(style));
 }
 
-/// Whether there is somebody who can be asked.
+/// Whether a person at a terminal can be asked.
 #[must_use]
 pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

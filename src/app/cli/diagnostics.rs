@@ -1,5 +1,5 @@
-//! The one place that turns what went wrong anywhere in the house into a numbered fault with a way out and an
-//! exit code.
+//! Turns every error of the program into a numbered diagnostic with a help text and an exit code. No other file does
+//! that.
 
 use std::io::ErrorKind;
 
@@ -143,7 +143,7 @@ pub fn from_matrix_error(error: &MatrixError) -> Diagnostic {
     }
 }
 
-/// The data directory is another account's.
+/// The store belongs to another account.
 pub fn another_account(store: &str, configured: &str) -> Diagnostic {
     Diagnostic::new(
         "B16",
@@ -170,7 +170,7 @@ pub fn from_silo_error(silo: Option<&str>, error: &SiloError) -> Diagnostic {
     }
 }
 
-/// What an error of the running house means to the operator: its first cause that we know.
+/// What an error of the running bridge means to the operator: its first cause that is known here.
 pub fn from_bridge_error(error: &anyhow::Error) -> Diagnostic {
     for cause in error.chain() {
         if let Some(store) = cause.downcast_ref::<StoreError>() {
@@ -193,7 +193,7 @@ pub fn from_bridge_error(error: &anyhow::Error) -> Diagnostic {
         .help("what is owed stays in the store; start it again with FOOTBRIDGE_LOG=debug")
 }
 
-/// Somebody else listens on the admin address.
+/// Another program listens on the admin address.
 pub fn address_in_use(what: &str) -> Diagnostic {
     Diagnostic::new("B31", what.to_owned())
         .exit(Exit::Unavailable)
@@ -269,10 +269,13 @@ mod tests {
             (io(ErrorKind::Other), "B15", Exit::Io),
         ];
         for (error, code, exit) in table {
-            let fault = from_store_error(&error);
-            assert_eq!((fault.code, fault.exit), (code, exit), "{error}");
-            assert!(fault.help.is_some_and(|help| !help.is_empty()), "{error}");
-            // The same whether it comes alone, from a side, or from deep in the house.
+            let diagnostic = from_store_error(&error);
+            assert_eq!((diagnostic.code, diagnostic.exit), (code, exit), "{error}");
+            assert!(
+                diagnostic.help.is_some_and(|help| !help.is_empty()),
+                "{error}"
+            );
+            // The same whether it comes alone, from a side, or from deep in the bridge.
             let code_of_matrix = from_matrix_error(&MatrixError::Store(error)).code;
             assert_eq!(code_of_matrix, code);
         }
@@ -311,11 +314,12 @@ mod tests {
             ),
         ];
         for (error, code, exit) in matrix {
-            let fault = from_matrix_error(&error);
-            assert_eq!((fault.code, fault.exit), (code, exit), "{error}");
-            assert!(fault.help.is_some(), "{error}");
-            let fault = from_bridge_error(&anyhow::Error::from(error).context("while starting"));
-            assert_eq!((fault.code, fault.exit), (code, exit));
+            let diagnostic = from_matrix_error(&error);
+            assert_eq!((diagnostic.code, diagnostic.exit), (code, exit), "{error}");
+            assert!(diagnostic.help.is_some(), "{error}");
+            let diagnostic =
+                from_bridge_error(&anyhow::Error::from(error).context("while starting"));
+            assert_eq!((diagnostic.code, diagnostic.exit), (code, exit));
         }
         let silo = [
             (SiloError::SignedOut(why()), Exit::Permission),
@@ -326,9 +330,9 @@ mod tests {
             ),
         ];
         for (error, exit) in silo {
-            let fault = from_silo_error(Some("gitter"), &error);
-            assert_eq!((fault.code, fault.exit), ("B14", exit), "{error}");
-            assert!(fault.help.is_some(), "{error}");
+            let diagnostic = from_silo_error(Some("gitter"), &error);
+            assert_eq!((diagnostic.code, diagnostic.exit), ("B14", exit), "{error}");
+            assert!(diagnostic.help.is_some(), "{error}");
         }
     }
 

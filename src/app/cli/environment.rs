@@ -1,32 +1,32 @@
-//! Environment variables with our prefix: a misspelt one would silently do nothing.
+//! Checks environment variables with the prefix `FOOTBRIDGE_`: a misspelt one would silently do nothing.
 
 use std::ffi::OsString;
 
 use crate::config::{Diagnostic, Report, values::nearest};
 
-/// The variables that mean something to us.
+/// The variables that the program reads.
 const KNOWN: &[&str] = &["FOOTBRIDGE_CONFIG", "FOOTBRIDGE_LOG"];
 
-/// Finds unknown variables with our prefix. One that looks like a misspelt one is an error; others are only
-/// mentioned, because container platforms make variables out of the names of their services.
+/// Finds unknown variables with the prefix. One that looks like a misspelt known one is an error; others are warnings,
+/// because container platforms make variables out of the names of their services.
 pub fn check(names: impl Iterator<Item = OsString>) -> Report {
-    let mut odd: Vec<String> = names
+    let mut unknown: Vec<String> = names
         .filter_map(|name| name.into_string().ok())
         .filter(|name| name.starts_with("FOOTBRIDGE_") && !KNOWN.contains(&name.as_str()))
         .collect();
-    odd.sort();
-    let faults = odd.iter().map(|name| fault(name)).collect();
+    unknown.sort();
+    let diagnostics = unknown.iter().map(|name| diagnose(name)).collect();
     Report {
         source: None,
-        diagnostics: faults,
+        diagnostics,
     }
 }
 
-fn fault(name: &str) -> Diagnostic {
-    let fault = Diagnostic::new("B34", format!("unknown environment variable `{name}`"));
+fn diagnose(name: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::new("B34", format!("unknown environment variable `{name}`"));
     match nearest(name, KNOWN.iter().copied()) {
-        Some(meant) => fault.help(format!("did you mean `{meant}`?")),
-        None => fault
+        Some(known) => diagnostic.help(format!("did you mean `{known}`?")),
+        None => diagnostic
             .warning()
             .help(format!("unset {name}, or ignore this; it changes nothing")),
     }

@@ -1,5 +1,4 @@
-//! What the process gives up before it does anything else: files that others may read (P22), and pictures of its memory
-//! (P23).
+//! Hardening before anything else runs: no files that others may read (P22), and no dumps of the process memory (P23).
 
 use rustix::{
     fs::Mode,
@@ -8,8 +7,8 @@ use rustix::{
 
 use crate::config::{Diagnostic, Exit};
 
-/// Nothing that this process makes is for anybody else, whatever the shell's mask was; and no crash, debugger of the
-/// same user or `/proc` shows its memory, in which keys and texts are open.
+/// Makes every new file private to this user, whatever the shell's umask was, and keeps crashes, debuggers of the same
+/// user and `/proc` from showing the memory, which contains keys and texts in the clear.
 pub fn harden() -> Result<(), Diagnostic> {
     umask(Mode::RWXG | Mode::RWXO);
     let none = Rlimit {

@@ -1,5 +1,5 @@
-//! `footbridge import`: from another bridge's configuration to ours. Reads that file, changes nothing in it, and never
-//! writes over one of ours.
+//! `footbridge import`: converts another bridge's configuration. It does not change that file and never overwrites an
+//! existing one.
 
 mod matterbridge;
 
@@ -8,27 +8,27 @@ use std::path::Path;
 use super::{CommandResult, console, init};
 use crate::config::{Diagnostic, Exit, Report};
 
-/// The file that the silo's token goes into, beside the configuration.
+/// The file for the silo's token, beside the configuration.
 const TOKEN_FILE: &str = "matterbridge.token";
 
-/// Reads, writes, and tells what is left to do.
+/// Reads the file, writes the configuration, and reports what is left to do.
 pub fn run(path: &Path, foreign: &Path) -> CommandResult {
     init::refuse_existing(path).map_err(Report::of)?;
     let text = read(foreign).map_err(Report::of)?;
     let name = foreign.file_name().unwrap_or(foreign.as_os_str());
     let name = name.to_string_lossy();
     let found = matterbridge::read(&text)
-        .map_err(|flaw| {
-            Diagnostic::new("B05", format!("{} is not TOML: {flaw}", foreign.display()))
+        .map_err(|error| {
+            Diagnostic::new("B05", format!("{} is not TOML: {error}", foreign.display()))
         })
-        .map_err(|fault| {
-            Report::of(fault.help("let Matterbridge read it first: it must start with it"))
+        .map_err(|diagnostic| {
+            Report::of(diagnostic.help("let Matterbridge read it first: it must start with it"))
         })?;
-    let carried = matterbridge::convert(&found, TOKEN_FILE);
-    if carried.portals == 0 {
-        return Err(Report::of(nothing(foreign, &carried.remarks)));
+    let imported = matterbridge::convert(&found, TOKEN_FILE);
+    if imported.portals == 0 {
+        return Err(Report::of(nothing(foreign, &imported.remarks)));
     }
-    if let Some(token) = &carried.token {
+    if let Some(token) = &imported.token {
         let base = path.parent().unwrap_or(Path::new(""));
         let file = base.join(TOKEN_FILE);
         init::refuse_token(&file, "move it away").map_err(Report::of)?;
@@ -38,8 +38,8 @@ pub fn run(path: &Path, foreign: &Path) -> CommandResult {
         "# Made of {} by `footbridge import`. Every option with its default and its reason: config.toml.example\n\n",
         name.escape_debug()
     );
-    init::write_new(path, &format!("{head}{}", carried.file)).map_err(Report::of)?;
-    console::say(&told(path, &carried));
+    init::write_new(path, &format!("{head}{}", imported.file)).map_err(Report::of)?;
+    console::say(&summary(path, &imported));
     Ok(Exit::Fine)
 }
 
@@ -57,31 +57,33 @@ fn nothing(foreign: &Path, remarks: &[String]) -> Diagnostic {
         "no gateway in {} joins a Matrix room that could be carried over",
         foreign.display()
     );
-    let fault = Diagnostic::new("B04", what).exit(Exit::Usage);
-    // What else is missing in a file that is not written matters to nobody.
+    let diagnostic = Diagnostic::new("B04", what).exit(Exit::Usage);
+    // Other remarks do not matter, as no file is written.
     let of_gateways = remarks
         .iter()
         .filter(|remark| remark.starts_with("Gateway"));
-    let fault = of_gateways.fold(fault, |fault, remark| fault.note(remark.clone()));
-    fault.help("nothing was written; copy config.toml.example instead")
+    let diagnostic = of_gateways.fold(diagnostic, |diagnostic, remark| {
+        diagnostic.note(remark.clone())
+    });
+    diagnostic.help("nothing was written; copy config.toml.example instead")
 }
 
-fn told(path: &Path, carried: &matterbridge::Imported) -> String {
+fn summary(path: &Path, imported: &matterbridge::Imported) -> String {
     let mut lines = vec![format!(
         "Wrote {}: {} of {} Matrix rooms in {} gateways.",
         path.display(),
-        carried.portals,
-        carried.rooms,
-        carried.gateways
+        imported.portals,
+        imported.rooms,
+        imported.gateways
     )];
-    if !carried.remarks.is_empty() {
-        lines.push("\nNot carried over, or to be looked at:".to_owned());
+    if !imported.remarks.is_empty() {
+        lines.push("\nNot converted, or to be checked:".to_owned());
     }
-    lines.extend(carried.remarks.iter().map(|remark| format!("- {remark}")));
-    if !carried.changes.is_empty() {
+    lines.extend(imported.remarks.iter().map(|remark| format!("- {remark}")));
+    if !imported.changes.is_empty() {
         lines.push("\nTo be changed in Matterbridge's own configuration:".to_owned());
     }
-    lines.extend(carried.changes.iter().map(|change| format!("- {change}")));
+    lines.extend(imported.changes.iter().map(|change| format!("- {change}")));
     lines.push("\nThen: footbridge login, footbridge check, footbridge run".to_owned());
     lines.join("\n")
 }

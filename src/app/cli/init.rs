@@ -1,5 +1,5 @@
-//! `footbridge init`: from nothing to a checked configuration. Asks on a terminal, or takes every answer as an
-//! option. Never writes over a file.
+//! `footbridge init`: makes a checked configuration from nothing. It asks on a terminal, or takes every answer as an
+//! option, and never overwrites a file.
 
 use std::{
     fmt::Write as _,
@@ -24,7 +24,7 @@ use crate::config::{
     values::{self, ValueError},
 };
 
-/// Everything that goes into the file.
+/// Everything that the configuration contains.
 struct InitAnswers {
     user: OwnedUserId,
     homeserver: String,
@@ -35,15 +35,15 @@ struct InitAnswers {
     channel: String,
 }
 
-/// Asks, writes, logs in and checks.
-pub async fn run(path: &Path, wishes: Box<args::Init>) -> CommandResult {
+/// Asks, writes the configuration, logs in and checks.
+pub async fn run(path: &Path, options: Box<args::Init>) -> CommandResult {
     refuse_existing(path).map_err(Report::of)?;
-    let answers = gather(path, &wishes)?;
-    let config = write(path, &answers, &wishes)?;
+    let answers = gather(path, &options)?;
+    let config = write(path, &answers, &options)?;
     console::say(&format!("Wrote {}.", path.display()));
     if let Err(mut report) = login::run(&config).await {
-        if let Some(fault) = report.diagnostics.first_mut() {
-            fault.notes.push(format!(
+        if let Some(diagnostic) = report.diagnostics.first_mut() {
+            diagnostic.notes.push(format!(
                 "{} is written and kept: correct it where it is wrong; `footbridge login` and `footbridge check` go on \
                  from here",
                 path.display()
@@ -61,21 +61,21 @@ pub async fn run(path: &Path, wishes: Box<args::Init>) -> CommandResult {
     Ok(exit)
 }
 
-/// Refuses to go on where the file of a token is that would be written.
+/// Refuses to continue where the token file that would be written exists.
 pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Diagnostic> {
     if file.symlink_metadata().is_ok() {
-        let mut fault = exists(file);
-        fault.help = Some(format!(
+        let mut diagnostic = exists(file);
+        diagnostic.help = Some(format!(
             "remove it, if it is of an earlier attempt, or {instead}"
         ));
-        return Err(fault);
+        return Err(diagnostic);
     }
     Ok(())
 }
 
-/// Refuses to go on where there is a file already.
+/// Refuses to continue where there is a file already.
 pub(super) fn refuse_existing(path: &Path) -> Result<(), Diagnostic> {
-    // A dangling link is something, too.
+    // A dangling symbolic link counts as existing.
     if path.symlink_metadata().is_ok() {
         return Err(exists(path));
     }
@@ -91,54 +91,54 @@ fn exists(path: &Path) -> Diagnostic {
     .help("name another with --config, or edit this one and run `footbridge check`")
 }
 
-/// Where a token that is typed in goes.
+/// The file for a token that is typed in.
 fn token_file(path: &Path, kind: &SiloKind) -> PathBuf {
     let base = path.parent().unwrap_or(Path::new(""));
     base.join(format!("{}.token", kind.word))
 }
 
-fn gather(path: &Path, wishes: &args::Init) -> Result<InitAnswers, Report> {
-    let mut asking = Prompter {
-        silent: wishes.yes || !console::is_interactive(),
+fn gather(path: &Path, options: &args::Init) -> Result<InitAnswers, Report> {
+    let mut prompter = Prompter {
+        silent: options.yes || !console::is_interactive(),
         diagnostics: Vec::new(),
     };
-    asking.secret("--password-file", wishes.password_file.as_deref());
-    asking.secret("--recovery-key-file", wishes.recovery_key_file.as_deref());
-    let user = asking.answer(
+    prompter.secret("--password-file", options.password_file.as_deref());
+    prompter.secret("--recovery-key-file", options.recovery_key_file.as_deref());
+    let user = prompter.answer(
         "user",
-        wishes.user.as_deref(),
+        options.user.as_deref(),
         "The bridge's own Matrix account, for example @bridge:example.org",
         None,
         values::user,
     );
     let server = user.as_ref().map(|user| user.server_name().to_string());
-    let homeserver = asking.homeserver(wishes.homeserver.as_deref(), server.as_deref());
+    let homeserver = prompter.homeserver(options.homeserver.as_deref(), server.as_deref());
     let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
-    let kind = asking.answer(
+    let kind = prompter.answer(
         "silo-kind",
-        wishes.silo_kind.as_deref(),
+        options.silo_kind.as_deref(),
         &format!("The kind of silo: {}", words.join(", ")),
         words.first().copied(),
         |text| kind_of(text, &words),
     );
     let known = kind.or(KINDS.first().copied());
-    if let (Some(kind), None, false) = (kind, &wishes.silo_token_file, asking.silent) {
+    if let (Some(kind), None, false) = (kind, &options.silo_token_file, prompter.silent) {
         refuse_token(&token_file(path, kind), "give it with --silo-token-file")
             .map_err(Report::of)?;
     }
-    let address = asking.address(known, wishes.silo_api.as_deref());
-    let token = asking.token(known, wishes.silo_token_file.as_deref());
+    let address = prompter.address(known, options.silo_api.as_deref());
+    let token = prompter.token(known, options.silo_token_file.as_deref());
     let example = known.map_or("", |kind| kind.channel);
-    let channel = asking.answer(
+    let channel = prompter.answer(
         "channel",
-        wishes.channel.as_deref(),
+        options.channel.as_deref(),
         &format!("The channel, for example {example}"),
         None,
         values::channel,
     );
-    let room = asking.answer(
+    let room = prompter.answer(
         "room",
-        wishes.room.as_deref(),
+        options.room.as_deref(),
         "The Matrix room, for example #room:example.org",
         None,
         values::room,
@@ -153,7 +153,7 @@ fn gather(path: &Path, wishes: &args::Init) -> Result<InitAnswers, Report> {
             Some(token),
             Some(channel),
             Some(room),
-        ) if asking.diagnostics.is_empty() => {
+        ) if prompter.diagnostics.is_empty() => {
             let answers = InitAnswers {
                 user,
                 homeserver,
@@ -163,12 +163,12 @@ fn gather(path: &Path, wishes: &args::Init) -> Result<InitAnswers, Report> {
                 room,
                 channel,
             };
-            confirm(asking.silent, &answers).map_err(Report::of)?;
+            confirm(prompter.silent, &answers).map_err(Report::of)?;
             Ok(answers)
         }
         _ => Err(Report {
             source: None,
-            diagnostics: asking.diagnostics,
+            diagnostics: prompter.diagnostics,
         }),
     }
 }
@@ -180,7 +180,7 @@ fn kind_of(text: &str, words: &[&str]) -> Result<&'static SiloKind, ValueError> 
     }
 }
 
-/// A room that is encrypted for a reason is about to be read by somebody else: the operator says yes to that.
+/// People elsewhere will be able to read the room: the operator must confirm that.
 fn confirm(silent: bool, answers: &InitAnswers) -> Result<(), Diagnostic> {
     if silent {
         return Ok(());
@@ -201,9 +201,10 @@ fn confirm(silent: bool, answers: &InitAnswers) -> Result<(), Diagnostic> {
     }
 }
 
-/// Writes the file, and that of a token that was typed in. Where the configuration would not do, neither is left.
-fn write(path: &Path, answers: &InitAnswers, wishes: &args::Init) -> Result<Config, Report> {
-    let (named, typed) = match &answers.token {
+/// Writes the configuration, and the token file where the token was typed in. If the configuration is invalid, neither
+/// is left.
+fn write(path: &Path, answers: &InitAnswers, options: &args::Init) -> Result<Config, Report> {
+    let (named, typed_file) = match &answers.token {
         TokenSource::File(file) => (Some(absolute(file).map_err(Report::of)?), None),
         TokenSource::Typed(secret) => {
             let file = token_file(path, answers.kind);
@@ -212,7 +213,7 @@ fn write(path: &Path, answers: &InitAnswers, wishes: &args::Init) -> Result<Conf
         }
         TokenSource::None => (None, None),
     };
-    let written = contents(answers, wishes, named.as_deref())
+    let written = contents(answers, options, named.as_deref())
         .map_err(Report::of)
         .and_then(|text| {
             let config = Config::parse(path, text.clone().into_bytes())?;
@@ -220,20 +221,20 @@ fn write(path: &Path, answers: &InitAnswers, wishes: &args::Init) -> Result<Conf
             Ok(config)
         });
     written.map_err(|mut report| {
-        // It was made a moment ago, by us.
-        if let Some(file) = typed
+        // This run has made the file.
+        if let Some(file) = typed_file
             && let Err(error) = std::fs::remove_file(&file)
         {
             tracing::warn!(error = %error, "{} is left", file.display());
         }
-        if let Some(fault) = report.diagnostics.first_mut() {
-            fault.notes.push("nothing was written".to_owned());
+        if let Some(diagnostic) = report.diagnostics.first_mut() {
+            diagnostic.notes.push("nothing was written".to_owned());
         }
         report
     })
 }
 
-// Paths in the file are relative to the file, those on the command line to where we are.
+// Paths in the configuration are relative to it; those on the command line are relative to the working directory.
 fn absolute(path: &Path) -> Result<String, Diagnostic> {
     let cannot = |reason: String| {
         Diagnostic::new(
@@ -252,7 +253,7 @@ fn absolute(path: &Path) -> Result<String, Diagnostic> {
 
 fn contents(
     answers: &InitAnswers,
-    wishes: &args::Init,
+    options: &args::Init,
     token_file: Option<&str>,
 ) -> Result<String, Diagnostic> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
@@ -261,19 +262,19 @@ fn contents(
     );
     let mut add = |key: &str, value: &str| {
         // Writing into a String cannot fail.
-        let _whole = writeln!(lines, "{key} = {}", quoted(value));
+        let _infallible = writeln!(lines, "{key} = {}", quoted(value));
     };
     add("homeserver", &answers.homeserver);
     add("user", answers.user.as_str());
-    if let Some(file) = &wishes.password_file {
+    if let Some(file) = &options.password_file {
         add("password_file", &absolute(file)?);
     }
-    if let Some(file) = &wishes.recovery_key_file {
+    if let Some(file) = &options.recovery_key_file {
         add("recovery_key_file", &absolute(file)?);
     }
     lines.push_str("\n[[silo]]\n");
     let mut add = |key: &str, value: &str| {
-        let _whole = writeln!(lines, "{key} = {}", quoted(value));
+        let _infallible = writeln!(lines, "{key} = {}", quoted(value));
     };
     add("name", answers.kind.word);
     add("kind", answers.kind.word);
@@ -283,8 +284,8 @@ fn contents(
     let address = answers.kind.address.map_or("api", |(key, _)| key);
     let urls = [
         (address, &answers.address),
-        ("stream", &wishes.silo_stream),
-        ("realtime", &wishes.silo_realtime),
+        ("stream", &options.silo_stream),
+        ("realtime", &options.silo_realtime),
     ];
     for (key, url) in urls {
         if let Some(url) = url {
@@ -293,7 +294,7 @@ fn contents(
     }
     lines.push_str("\n# One of these for every room joined to a channel.\n[[portal]]\n");
     let mut add = |key: &str, value: &str| {
-        let _whole = writeln!(lines, "{key} = {}", quoted(value));
+        let _infallible = writeln!(lines, "{key} = {}", quoted(value));
     };
     add("room", &answers.room);
     add("silo", answers.kind.word);
@@ -313,8 +314,8 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Diagnostic> {
             .write_all(text.as_bytes())
             .and_then(|()| file.sync_all());
         if written.is_err() {
-            // Half of it would be in the way of the next try.
-            let _gone = std::fs::remove_file(path);
+            // A part of the file would be in the way of the next attempt.
+            let _best_effort = std::fs::remove_file(path);
         }
         written
     };

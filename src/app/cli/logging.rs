@@ -1,4 +1,4 @@
-//! The log. Our own crates follow `FOOTBRIDGE_LOG` all the way down; foreign crates are never let below `info`,
+//! The log. The bridge's own crates follow `FOOTBRIDGE_LOG` down to every level; foreign crates never log below `info`,
 //! whatever the filter says, because below that they may print bodies, headers and keys.
 
 use std::fmt::Debug;
@@ -20,8 +20,8 @@ use super::args::LogFormat;
 use crate::config::{Diagnostic, Exit, values::nearest};
 
 const VARIABLE: &str = "FOOTBRIDGE_LOG";
-/// Our own news, and what troubles others.
-/// The SDK complains of every event that it was made to leave closed for us to open.
+/// `info` of the bridge's own crates and `warn` of the others. The SDK logs a warning for every event that the bridge
+/// makes it leave encrypted, to decrypt it itself.
 const DEFAULT: &str = "warn,matrix_sdk_crypto::machine=error,footbridge=info";
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -55,12 +55,12 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
         .target()
         .strip_prefix("footbridge")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(':') || rest.starts_with('_'));
-    // The SDK's record of requests has room for bodies at every level.
+    // The SDK's log of requests may contain bodies at every level.
     let requests = metadata.target().contains("::http_client");
     ours || (*metadata.level() <= Level::INFO && !requests)
 }
 
-/// Leaves out what others complain of and is as it should be.
+/// Drops warnings of foreign crates about something that is expected.
 struct NoiseFilter;
 
 impl<S> Filter<S> for NoiseFilter {
@@ -72,14 +72,14 @@ impl<S> Filter<S> for NoiseFilter {
         if !event.metadata().target().starts_with("matrix_sdk_crypto") {
             return true;
         }
-        let mut seen = RepeatedOlmMessage(false);
-        event.record(&mut seen);
-        !seen.0
+        let mut repeated = RepeatedOlmMessage(false);
+        event.record(&mut repeated);
+        !repeated.0
     }
 }
 
-/// Whether an event is about a message of an Olm session that was decrypted before. After a kill the homeserver brings the
-/// last of them again, and their keys are used up.
+/// Whether a log event is about a message of an Olm session that was decrypted before. After a kill the homeserver
+/// sends the last of these messages again, and their message keys are used up.
 struct RepeatedOlmMessage(bool);
 
 impl Visit for RepeatedOlmMessage {
@@ -88,7 +88,7 @@ impl Visit for RepeatedOlmMessage {
     }
 }
 
-/// A level alone is about our own crates; `target=level` is about others.
+/// A level alone applies to the bridge's own crates; `target=level` applies to others.
 fn filter(request: &str) -> Result<EnvFilter, Diagnostic> {
     let mut directives = vec![DEFAULT.to_owned()];
     for word in request
@@ -113,12 +113,12 @@ fn filter(request: &str) -> Result<EnvFilter, Diagnostic> {
 }
 
 fn unknown_level(level: &str) -> Diagnostic {
-    let fault = Diagnostic::new("B27", format!("`{level}` in {VARIABLE} is not a log level"))
+    let diagnostic = Diagnostic::new("B27", format!("`{level}` in {VARIABLE} is not a log level"))
         .exit(Exit::Usage)
         .note(format!("the levels are {}", LEVELS.join(", ")));
     match nearest(level, LEVELS.iter().copied()) {
-        Some(meant) => fault.help(format!("did you mean `{meant}`?")),
-        None => fault.help(format!("write, for example, {VARIABLE}=debug")),
+        Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+        None => diagnostic.help(format!("write, for example, {VARIABLE}=debug")),
     }
 }
 
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Paper {
+    impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -145,16 +145,16 @@ mod tests {
     }
 
     fn written(request: &str, log: impl FnOnce()) -> String {
-        let paper = Paper::default();
-        let pen = paper.clone();
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
         let layer = fmt::layer()
             .with_ansi(false)
-            .with_writer(move || pen.clone())
+            .with_writer(move || writer.clone())
             .with_filter(filter(request).unwrap())
             .with_filter(filter_fn(is_harmless))
             .with_filter(NoiseFilter);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
-        let bytes = paper.0.lock().unwrap().clone();
+        let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let log = written(
             "trace,hyper=trace,matrix_sdk=trace,tungstenite=trace,matrix_sdk::http_client=trace",
             || {
-                tracing::trace!(target: "footbridge::portal", "ours");
+                tracing::trace!(target: "footbridge::portal", "own trace");
                 tracing::trace!(target: "footbridge_store", "the store's");
                 tracing::debug!(target: "hyper", "canary");
                 tracing::trace!(target: "matrix_sdk", "canary");
@@ -174,26 +174,29 @@ mod tests {
             },
         );
         assert!(
-            log.contains("ours") && log.contains("the store's") && log.contains("allowed"),
+            log.contains("own trace") && log.contains("the store's") && log.contains("allowed"),
             "{log}"
         );
         assert!(!log.contains("canary"), "{log}");
     }
 
     #[test]
-    fn without_a_wish_our_news_and_the_troubles_of_others_are_logged() {
+    fn by_default_own_infos_and_foreign_warnings_are_logged() {
         let log = written("", || {
-            tracing::info!(target: "footbridge::bridge", "news");
+            tracing::info!(target: "footbridge::bridge", "own info message");
             tracing::debug!(target: "footbridge::bridge", "step");
             tracing::info!(target: "matrix_sdk", "chatter");
-            tracing::warn!(target: "hyper", "trouble");
+            tracing::warn!(target: "hyper", "foreign warning");
         });
-        assert!(log.contains("news") && log.contains("trouble"), "{log}");
+        assert!(
+            log.contains("own info message") && log.contains("foreign warning"),
+            "{log}"
+        );
         assert!(!log.contains("step") && !log.contains("chatter"), "{log}");
     }
 
     #[test]
-    fn what_was_decrypted_before_a_kill_is_no_trouble() {
+    fn a_repeated_olm_message_is_not_logged() {
         let log = written("", || {
             let error = "Decryption(MissingMessageKey(0))";
             tracing::warn!(target: "matrix_sdk_crypto::olm::account", ?error, "canary");
@@ -204,9 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_level_is_told() {
-        let fault = filter("debgu").unwrap_err();
-        assert_eq!((fault.code, fault.exit), ("B27", Exit::Usage));
-        assert_eq!(fault.help.as_deref(), Some("did you mean `debug`?"));
+    fn a_misspelt_level_is_reported() {
+        let diagnostic = filter("debgu").unwrap_err();
+        assert_eq!((diagnostic.code, diagnostic.exit), ("B27", Exit::Usage));
+        assert_eq!(diagnostic.help.as_deref(), Some("did you mean `debug`?"));
     }
 }

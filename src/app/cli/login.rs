@@ -1,4 +1,4 @@
-//! `footbridge login`: once per account. The password is read from a file or asked for, used and forgotten.
+//! `footbridge login`: once per account. The password is read from a file or asked for, and kept nowhere.
 
 use footbridge_core::{clock::Clock, http_client, secret::Secret};
 use footbridge_matrix::{
@@ -11,7 +11,7 @@ use footbridge_store::{Account, AccountInfo, Store, StoreKey};
 use super::{CommandResult, console, diagnostics, preflight, progress::Progress};
 use crate::config::{Config, Diagnostic, Exit, Report, secret_file};
 
-/// The store and the account of a device that somebody wants to give up.
+/// The store key, the store and the account of a device that is about to be logged out.
 pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Account), Report> {
     preflight::before_opening(config)?;
     let key = StoreKey::read(&config.store.key_file)?;
@@ -21,12 +21,12 @@ pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Accou
     Ok((key, store, account))
 }
 
-/// Logs in, or says that somebody is.
+/// Logs in, or reports that the account is logged in already.
 pub async fn run(config: &Config) -> CommandResult {
     with_password(config, || password(config)).await
 }
 
-/// Logs in with the password that `ask` gives; it is asked for only when it is needed.
+/// Logs in with the password that `ask` returns; `ask` is called only when the password is needed.
 pub async fn with_password(
     config: &Config,
     ask: impl FnOnce() -> Result<Secret, Diagnostic>,
@@ -35,26 +35,26 @@ pub async fn with_password(
     let key = StoreKey::read_or_create(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
     if let Some(account) = store.account().await? {
-        let face = &account.info;
-        same_user(face, config)?;
+        let info = &account.info;
+        same_user(info, config)?;
         let http = http_client::client()
             .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
         let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
-            return Err(Report::of(gone(face)));
+            return Err(Report::of(gone(info)));
         }
         if state == SessionState::Expired {
             console::say(&format!(
                 "The session of device {} has expired; logging in again on the same device.",
-                face.device_id
+                info.device_id
             ));
-        } else if face.master_key.is_some()
-            && face.ed25519.is_some()
+        } else if info.master_key.is_some()
+            && info.ed25519.is_some()
             && store.former_device().await?.is_none()
         {
             console::say(&format!(
                 "Already logged in as {} on device {}.",
-                face.user_id, face.device_id
+                info.user_id, info.device_id
             ));
             return Ok(Exit::Fine);
         }
@@ -81,13 +81,13 @@ pub async fn with_password(
     Ok(Exit::Fine)
 }
 
-/// The store must be that of the configuration's account.
-pub fn same_user(face: &AccountInfo, config: &Config) -> Result<(), Report> {
-    if face.user_id == config.matrix.user.as_str() {
+/// The store must belong to the account of the configuration.
+pub fn same_user(info: &AccountInfo, config: &Config) -> Result<(), Report> {
+    if info.user_id == config.matrix.user.as_str() {
         return Ok(());
     }
     Err(Report::of(diagnostics::another_account(
-        &face.user_id,
+        &info.user_id,
         config.matrix.user.as_str(),
     )))
 }
@@ -100,13 +100,13 @@ pub fn recovery_key(config: &Config) -> Result<Option<Secret>, Report> {
         .map_err(Report::of)
 }
 
-/// The device was logged out: what it knows cannot be used any more.
-fn gone(face: &AccountInfo) -> Diagnostic {
+/// The device was logged out: its keys cannot be used any more.
+fn gone(info: &AccountInfo) -> Diagnostic {
     Diagnostic::new(
         "B20",
         format!(
             "device {} of {} was logged out",
-            face.device_id, face.user_id
+            info.device_id, info.user_id
         ),
     )
     .exit(Exit::Permission)
@@ -141,7 +141,8 @@ pub fn password(config: &Config) -> Result<Secret, Diagnostic> {
     }
 }
 
-/// Asks for a secret on the terminal. `otherwise` names the other way to give it; where it is not `needed`, it may be empty.
+/// Asks for a secret on the terminal. `fallback` names the other way to give it; where it is not `needed`, it may be
+/// empty.
 pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Diagnostic> {
     if !console::is_interactive() {
         return Err(Diagnostic::new(
@@ -161,7 +162,7 @@ pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Diagnos
         .map_err(|error| unanswered(&error))
 }
 
-/// The question got no answer.
+/// The question was not answered.
 pub fn unanswered(error: &dialoguer::Error) -> Diagnostic {
     Diagnostic::new("B18", format!("the question was not answered: {error}"))
         .exit(Exit::NoInput)

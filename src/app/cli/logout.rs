@@ -1,4 +1,4 @@
-//! `footbridge logout`: the device is logged out, and what stays is said.
+//! `footbridge logout`: logs the device out and reports what stays.
 
 use footbridge_core::{clock::Clock, http_client, secret::Secret};
 use footbridge_matrix::{account::Login, device_reset};
@@ -6,7 +6,7 @@ use footbridge_matrix::{account::Login, device_reset};
 use super::{CommandResult, console, diagnostics, login, progress::Progress};
 use crate::config::{Config, Exit, Report};
 
-/// Logs out.
+/// Logs the device out.
 pub async fn run(config: &Config) -> CommandResult {
     let (key, store, account) = login::logged_in(config).await?;
     let http = http_client::client()
@@ -16,7 +16,7 @@ pub async fn run(config: &Config) -> CommandResult {
         store: store.clone(),
         key: &key,
         config: config.matrix.clone(),
-        // It has no use for one.
+        // Logging out needs no password.
         password: Secret::new(String::new()),
         recovery_key: None,
         http,
@@ -26,7 +26,7 @@ pub async fn run(config: &Config) -> CommandResult {
     .await;
     drop(progress);
     done?;
-    let owed: u64 = store
+    let pending: u64 = store
         .lane_counters()
         .await?
         .iter()
@@ -35,7 +35,7 @@ pub async fn run(config: &Config) -> CommandResult {
     store.checkpoint().await?;
     console::say(&format!(
         "Device {} of {} is logged out, and its encryption keys are removed from this machine.\n\
-         What stays: the queue ({owed} messages are owed), the links, the recovery key (sealed) and the configuration \
+         What stays: the queue ({pending} messages are pending), the links, the recovery key (sealed) and the configuration \
          here; the account and its cross-signing identity on the homeserver.\n\
          To go on, on a new device: footbridge login",
         account.info.device_id, account.info.user_id

@@ -1,4 +1,4 @@
-//! The command line: what was asked, in which words the answer is given, and how the program ends.
+//! The command line: parses the arguments, runs the command, prints its answer and returns the exit code.
 
 mod args;
 mod prompts;
@@ -36,13 +36,13 @@ use crate::config::{Config, Diagnostic, Exit, Report, values::nearest};
 /// What a command ends with: an exit code, or a report of what is wrong.
 type CommandResult = Result<Exit, Report>;
 
-/// The words of the command line, as the program reads them.
+/// The grammar of the command line.
 #[must_use]
 pub fn command_line() -> clap::Command {
     Args::command()
 }
 
-/// Runs the program and tells how it ends.
+/// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -61,12 +61,12 @@ pub fn main() -> ExitCode {
 
 fn prepare(args: &Args) -> Result<(), Report> {
     hardening::harden().map_err(Report::of)?;
-    let odd = environment::check(std::env::vars_os().map(|(name, _)| name));
-    if odd.exit() != Exit::Fine {
-        return Err(odd);
+    let report = environment::check(std::env::vars_os().map(|(name, _)| name));
+    if report.exit() != Exit::Fine {
+        return Err(report);
     }
-    if !odd.diagnostics.is_empty() {
-        console::tell(&odd);
+    if !report.diagnostics.is_empty() {
+        console::tell(&report);
     }
     logging::start(args.log_format).map_err(Report::of)
 }
@@ -83,17 +83,17 @@ fn answer(args: Args) -> CommandResult {
             )
         })?;
     let ended = runtime.block_on(command(args));
-    // A prompt or a lookup that still blocks a thread does not hold up the end.
+    // A prompt or a DNS look-up that still blocks a thread must not delay the end.
     runtime.shutdown_background();
     ended
 }
 
-// One boxed future, so that what is deep in it is compiled in the library and nowhere else.
+// One boxed future, so that the code behind it is compiled in the library and nowhere else.
 fn command(args: Args) -> Boxed<'static, CommandResult> {
     Box::pin(async move {
         let path = args.config;
         match args.command {
-            Command::Init(wishes) => init::run(&path, wishes).await,
+            Command::Init(options) => init::run(&path, options).await,
             Command::Import { file } => import::run(&path, &file),
             Command::Check(what) => check::run(&Config::load(&path)?, what.reach()).await,
             Command::Login => login::run(&Config::load(&path)?).await,
@@ -107,7 +107,8 @@ fn command(args: Args) -> Boxed<'static, CommandResult> {
     })
 }
 
-/// The error with the word that was meant, where clap finds none: it looks at how words begin.
+/// Adds the command that was probably meant to the error, where clap suggests none: clap compares the beginnings of
+/// words only.
 fn suggesting(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand).cloned()
     else {
@@ -121,7 +122,7 @@ fn suggesting(mut error: clap::Error) -> clap::Error {
     {
         return error;
     }
-    // Below which command the word stands.
+    // Find the command whose subcommand is wrong.
     let mut command = &Args::command();
     for word in std::env::args().skip(1) {
         command = command.find_subcommand(&word).unwrap_or(command);
@@ -134,7 +135,7 @@ fn suggesting(mut error: clap::Error) -> clap::Error {
     error
 }
 
-// What clap says, with our number in front.
+// Clap's message, with the number of the diagnostic in front.
 fn usage(error: clap::Error) -> Exit {
     use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
     if matches!(error.kind(), DisplayHelp | DisplayVersion) {

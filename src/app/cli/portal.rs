@@ -1,5 +1,5 @@
 //! `footbridge portal add|list|remove`: portals beside those of the configuration, in the same store that chat commands
-//! use. While the bridge runs it holds the store, and then says what to do instead.
+//! use. While the bridge runs it holds the lock of the store, and the command says what to do instead.
 
 use footbridge_core::clock::Clock;
 use footbridge_store::{
@@ -13,10 +13,10 @@ use crate::{
     control::{TEXT_VERSION, messages, unlinked_notice},
 };
 
-/// Who gives consent on the command line.
+/// Who has given consent where the command line gives it.
 const OPERATOR: &str = "the operator";
 
-/// Does what is asked.
+/// Runs the subcommand.
 pub async fn run(config: &Config, what: args::Portal) -> CommandResult {
     match what {
         args::Portal::Add {
@@ -40,22 +40,22 @@ pub async fn run(config: &Config, what: args::Portal) -> CommandResult {
     }
 }
 
-fn usage(flaw: values::ValueError) -> Diagnostic {
-    Diagnostic::new(flaw.code, flaw.what)
+fn usage(error: values::ValueError) -> Diagnostic {
+    Diagnostic::new(error.code, error.what)
         .exit(Exit::Usage)
-        .help(flaw.help)
+        .help(error.help)
 }
 
-/// What is wrong with the names of a portal.
-fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Diagnostic> {
-    let mut faults = Vec::new();
-    faults.extend(values::room(&spec.room).err().map(usage));
+/// The errors in the names of a portal.
+fn name_errors(config: &Config, spec: &PortalSpec) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    diagnostics.extend(values::room(&spec.room).err().map(usage));
     let silo = config.silos.iter().find(|silo| silo.name() == spec.silo);
     let channel = match silo {
         Some(silo) => values::channel_of(silo.kind(), &spec.channel),
         None => values::channel(&spec.channel),
     };
-    faults.extend(channel.err().map(usage));
+    diagnostics.extend(channel.err().map(usage));
     if silo.is_none() {
         let names: Vec<&str> = config.silos.iter().map(|silo| silo.name()).collect();
         let help = match values::nearest(&spec.silo, names.iter().copied()) {
@@ -66,17 +66,17 @@ fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Diagnostic> {
                 names.join(", ")
             ),
         };
-        faults.push(
+        diagnostics.push(
             Diagnostic::new("B03", format!("there is no silo `{}`", spec.silo))
                 .exit(Exit::Usage)
                 .help(help),
         );
     }
-    faults
+    diagnostics
 }
 
-/// Opens the store. Where the bridge has it, `instead` is what can be done; in a chat only those can who are named in
-/// `[admin] users`.
+/// Opens the store. Where the bridge runs and holds it, `instead` says what can be done; in a chat only those can who
+/// are named in `[admin] users`.
 async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
     preflight::before_opening(config)?;
     let key = StoreKey::read(&config.store.key_file)?;
@@ -95,11 +95,11 @@ async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
 }
 
 async fn add(config: &Config, spec: PortalSpec) -> CommandResult {
-    let faults = faults_of(config, &spec);
-    if !faults.is_empty() {
+    let diagnostics = name_errors(config, &spec);
+    if !diagnostics.is_empty() {
         return Err(Report {
             source: None,
-            diagnostics: faults,
+            diagnostics,
         });
     }
     let (silo, channel) = (&spec.silo, &spec.channel);
@@ -113,7 +113,7 @@ async fn add(config: &Config, spec: PortalSpec) -> CommandResult {
     let store = open(config, &say).await?;
     let now = Clock::start().now();
     let in_file = config.portals.iter().any(|portal| portal.spec() == spec);
-    // Naming the portal here is the operator's consent, as its line in the configuration is.
+    // Naming the portal here is the operator's consent, as its entry in the configuration is.
     let mut agreed = None;
     for portal in store.lacking_consent().await? {
         if portal.spec == spec {
@@ -141,7 +141,7 @@ async fn add(config: &Config, spec: PortalSpec) -> CommandResult {
             spec.room
         ),
         (None, false, true) => {
-            format!("This portal stands in {} already.", config.source.path())
+            format!("This portal is in {} already.", config.source.path())
         }
         (None, false, false) => "This portal was added already.".to_owned(),
     });
@@ -158,13 +158,13 @@ fn is_meant(portal: &Portal, room: &str, end: Option<&(String, String)>) -> bool
 }
 
 async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> CommandResult {
-    values::room(room).map_err(|flaw| Report::of(usage(flaw)))?;
+    values::room(room).map_err(|error| Report::of(usage(error)))?;
     let end = end.as_ref();
     let is_wanted = |spec: &PortalSpec| {
         spec.room == room
             && end.is_none_or(|(silo, channel)| spec.silo == *silo && spec.channel == *channel)
     };
-    // What need not be tried while the bridge runs is told at once.
+    // What can be reported without stopping the bridge is reported at once.
     if let Some(named) = config.portals.iter().find(|named| is_wanted(&named.spec())) {
         return Err(in_file(config, named));
     }
@@ -210,9 +210,9 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> C
         .collect();
     let (names, now) = (names.join(" and "), Clock::start().now());
     let ids: Vec<_> = portals.iter().map(|portal| portal.id).collect();
-    let told = names.clone();
-    let told = move |dropped| unlinked_notice(&told, dropped, now);
-    let removed = store.remove_portals(&ids, None, told, now).await?;
+    let notice_names = names.clone();
+    let notice = move |dropped| unlinked_notice(&notice_names, dropped, now);
+    let removed = store.remove_portals(&ids, None, notice, now).await?;
     store.checkpoint().await?;
     console::say(&format!(
         "{room} is no longer joined to {names}. Messages that were waiting and are not sent any more: {}.",
@@ -310,7 +310,7 @@ fn line(snapshot: &Snapshot, portal: &Portal) -> String {
             PortalHold::Paused { .. } => Some(", paused"),
             PortalHold::Upgraded { .. } => Some(", its room was replaced"),
             PortalHold::Consent => Some(", waiting for consent"),
-            PortalHold::Delay { until } => (*until > now).then_some(", beginning soon"),
+            PortalHold::Delay { until } => (*until > now).then_some(", starting soon"),
         })
         .collect();
     let all_counters = snapshot.all_counters.iter();

@@ -1,5 +1,5 @@
-//! What can be seen before anything is opened or made: the state of directories, who we run as, the admin
-//! address. Looks only; touches nothing.
+//! Checks before anything is opened or created: the directories, the user that runs the program, the admin address.
+//! They change nothing.
 
 use std::{
     io::ErrorKind,
@@ -15,20 +15,20 @@ use crate::config::{
     AdminConfig, Config, Diagnostic, Exit, Report, StoreConfig, secret_file::own_user,
 };
 
-/// Refuses what must not be opened, and warns of what should not be. For commands that open the store.
+/// Refuses a store that must not be opened, and warns of what should be changed. For commands that open the store.
 pub fn before_opening(config: &Config) -> Result<(), Report> {
-    let mut faults = store(&config.store);
-    faults.extend(key(&config.store));
-    if faults.is_empty() {
+    let mut diagnostics = store(&config.store);
+    diagnostics.extend(key(&config.store));
+    if diagnostics.is_empty() {
         if let Some(warning) = root() {
             super::console::tell(&Report::of(warning));
         }
         return Ok(());
     }
-    Err(config.report(faults))
+    Err(config.report(diagnostics))
 }
 
-/// Running as root gives every fault of the program the whole machine.
+/// As root, every bug of the program affects the whole machine.
 pub fn root() -> Option<Diagnostic> {
     (own_user() == Some(0)).then(|| {
         Diagnostic::new("B32", "footbridge runs as root")
@@ -37,26 +37,27 @@ pub fn root() -> Option<Diagnostic> {
     })
 }
 
-/// What is wrong with the places of the store.
+/// What is wrong with the directories of the store and of its key.
 pub fn store(config: &StoreConfig) -> Vec<Diagnostic> {
-    let mut faults: Vec<Diagnostic> = directory(&config.path).into_iter().collect();
+    let mut diagnostics: Vec<Diagnostic> = directory(&config.path).into_iter().collect();
     let parents = [&config.path, &config.key_file].map(|path| parent_of(path));
     let [data, key] = &parents;
-    faults.extend(open_parent(data));
+    diagnostics.extend(open_parent(data));
     if key != data {
-        faults.extend(open_parent(key));
+        diagnostics.extend(open_parent(key));
     }
-    faults
+    diagnostics
 }
 
-/// Refuses a store whose key is gone. A new key could not open it, and would hide what is really missing.
+/// Refuses a store whose key file is missing. A new key could not open it, and would hide what is really missing.
 pub fn key(config: &StoreConfig) -> Option<Diagnostic> {
-    let inhabited = std::fs::read_dir(&config.path).is_ok_and(|mut found| found.next().is_some());
-    let gone = config
+    let has_files =
+        std::fs::read_dir(&config.path).is_ok_and(|mut entries| entries.next().is_some());
+    let is_missing = config
         .key_file
         .symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    (inhabited && gone).then(|| {
+    (has_files && is_missing).then(|| {
         Diagnostic::new(
             "B18",
             format!(
@@ -73,12 +74,12 @@ pub fn key(config: &StoreConfig) -> Option<Diagnostic> {
 fn directory(path: &Path) -> Option<Diagnostic> {
     let shown = path.display();
     match std::fs::metadata(path) {
-        Ok(facts) if !facts.is_dir() => Some(
+        Ok(metadata) if !metadata.is_dir() => Some(
             Diagnostic::new("B15", format!("the data directory `{shown}` is a file"))
                 .exit(Exit::CannotCreate)
                 .help("let `[store] path` name a directory, or nothing yet"),
         ),
-        Ok(facts) => unusable(path, &facts),
+        Ok(metadata) => unusable(path, &metadata),
         Err(error) if error.kind() == ErrorKind::NotFound => cannot_be_made(path),
         Err(error) => Some(diagnostics::from_store_error(
             &footbridge_store::Error::Io {
@@ -89,25 +90,25 @@ fn directory(path: &Path) -> Option<Diagnostic> {
     }
 }
 
-fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Diagnostic> {
+fn unusable(path: &Path, metadata: &std::fs::Metadata) -> Option<Diagnostic> {
     let shown = path.display();
     let own = own_user()?;
     if own == 0 {
         return None;
     }
-    if facts.uid() != own {
+    if metadata.uid() != own {
         return Some(
-            Diagnostic::new("B15", format!("the data directory `{shown}` belongs to user {}, not to user {own} who runs footbridge", facts.uid()))
+            Diagnostic::new("B15", format!("the data directory `{shown}` belongs to user {}, not to user {own} who runs footbridge", metadata.uid()))
                 .exit(Exit::Permission)
                 .help("run footbridge as that user, or change the owner with chown -R"),
         );
     }
-    (facts.mode() & 0o300 != 0o300).then(|| {
+    (metadata.mode() & 0o300 != 0o300).then(|| {
         Diagnostic::new(
             "B15",
             format!(
                 "the data directory `{shown}` is not writable (mode {:04o})",
-                facts.mode() & 0o777
+                metadata.mode() & 0o777
             ),
         )
         .exit(Exit::Permission)
@@ -115,7 +116,7 @@ fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Diagnostic> {
     })
 }
 
-// The nearest directory above that exists must let us make the rest.
+// The nearest existing directory above must let this user create the others.
 fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
     let mut above = parent_of(path);
     while let Err(error) = std::fs::metadata(&above) {
@@ -127,9 +128,9 @@ fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
         }
         above = parent_of(&above);
     }
-    let facts = std::fs::metadata(&above).ok()?;
+    let metadata = std::fs::metadata(&above).ok()?;
     let shown = above.display();
-    if !facts.is_dir() {
+    if !metadata.is_dir() {
         return Some(
             Diagnostic::new(
                 "B15",
@@ -141,17 +142,17 @@ fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
     }
     let own = own_user()?;
     let may = own == 0
-        || if facts.uid() == own {
-            facts.mode() & 0o200 != 0
+        || if metadata.uid() == own {
+            metadata.mode() & 0o200 != 0
         } else {
-            facts.mode() & 0o022 != 0
+            metadata.mode() & 0o022 != 0
         };
     (!may).then(|| {
         Diagnostic::new(
             "B15",
             format!(
                 "the data directory cannot be made: `{shown}` is not writable (mode {:04o})",
-                facts.mode() & 0o777
+                metadata.mode() & 0o777
             ),
         )
         .exit(Exit::CannotCreate)
@@ -162,12 +163,12 @@ fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
     })
 }
 
-// Whoever may write to the directory above may put another in our place. Where the sticky bit is set, nobody may
-// rename what is not theirs.
+// Whoever may write to the parent directory may replace the directory. Where the sticky bit is set, nobody may rename
+// what they do not own.
 fn open_parent(parent: &Path) -> Option<Diagnostic> {
-    let facts = std::fs::metadata(parent).ok()?;
-    let mode = facts.mode();
-    (facts.is_dir() && mode & 0o002 != 0 && mode & 0o1000 == 0).then(|| {
+    let metadata = std::fs::metadata(parent).ok()?;
+    let mode = metadata.mode();
+    (metadata.is_dir() && mode & 0o002 != 0 && mode & 0o1000 == 0).then(|| {
         let shown = parent.display();
         Diagnostic::new(
             "B15",
@@ -195,8 +196,8 @@ pub fn admin(config: &AdminConfig) -> Result<(), Diagnostic> {
         .map_err(|error| cannot_listen(config.listen, &error))
 }
 
-/// The address, taken but not listened on: who listens on it refuses this, and this refuses nobody, neither a bridge that
-/// starts at the moment nor another look.
+/// Binds the address without listening on it: it fails if another program listens there, and it makes nobody else fail,
+/// neither a bridge that starts at the moment nor another check.
 fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -234,8 +235,8 @@ mod tests {
     #[tokio::test]
     async fn b31_only_who_listens_on_the_admin_address_has_it() {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let other_look = bound(listen).unwrap();
-        let listen = other_look.local_addr().unwrap();
+        let other_check = bound(listen).unwrap();
+        let listen = other_check.local_addr().unwrap();
         let config = AdminConfig {
             listen,
             users: Vec::new(),
@@ -243,7 +244,7 @@ mod tests {
         admin(&config).unwrap();
         let starting = tokio::net::TcpListener::bind(listen).await.unwrap();
         assert_eq!(admin(&config).unwrap_err().exit, Exit::Unavailable);
-        drop((other_look, starting));
+        drop((other_check, starting));
         admin(&config).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Long steps: a spinner on a terminal, plain lines elsewhere.
+//! Progress of long steps: a spinner on a terminal, plain lines elsewhere.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -6,13 +6,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console;
 
-/// Shows what is being done.
+/// The progress display.
 pub struct Progress {
     spinner: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Starts showing.
+    /// Starts the display.
     #[must_use]
     pub fn start() -> Self {
         let spinner = std::io::stderr().is_terminal().then(|| {
@@ -26,7 +26,7 @@ impl Progress {
         Self { spinner }
     }
 
-    /// Says what is being done now.
+    /// Shows the current step.
     pub fn say(&self, step: &str) {
         match &self.spinner {
             Some(spinner) => spinner.set_message(step.to_owned()),

@@ -1,4 +1,4 @@
-//! The questions of `footbridge init`: answered by options, or by a person.
+//! The questions of `footbridge init`: options answer them, or a person does.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use crate::config::{
 
 /// Where the silo's token comes from.
 pub(super) enum TokenSource {
-    /// A file that is there already.
+    /// An existing file.
     File(PathBuf),
-    /// Typed in: goes into a new file.
+    /// Typed in; it is written to a new file.
     Typed(Secret),
-    /// This silo wants none.
+    /// This silo needs none.
     None,
 }
 
@@ -26,12 +26,12 @@ pub(super) enum TokenSource {
 pub(super) struct Prompter {
     /// Whether nobody can be asked.
     pub silent: bool,
-    /// What is missing or wrong so far.
+    /// The errors so far.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Prompter {
-    /// One answer: as given, or asked for.
+    /// One answer: the given one, or that of the person.
     pub fn answer<T>(
         &mut self,
         option: &str,
@@ -56,10 +56,10 @@ impl Prompter {
         };
         match read(&text) {
             Ok(value) => Some(value),
-            Err(flaw) => {
-                let fault = Diagnostic::new(flaw.code, format!("--{option}: {}", flaw.what));
+            Err(error) => {
+                let diagnostic = Diagnostic::new(error.code, format!("--{option}: {}", error.what));
                 self.diagnostics
-                    .push(fault.exit(Exit::Usage).help(flaw.help));
+                    .push(diagnostic.exit(Exit::Usage).help(error.help));
                 None
             }
         }
@@ -77,7 +77,7 @@ impl Prompter {
                 .validate_with(|text: &String| {
                     read(text)
                         .map(drop)
-                        .map_err(|flaw| format!("{}; {}", flaw.what, flaw.help))
+                        .map_err(|problem| format!("{}; {}", problem.what, problem.help))
                 });
         if let Some(default) = default {
             input = input.default(default.to_owned());
@@ -91,7 +91,8 @@ impl Prompter {
         }
     }
 
-    /// Where the silo is, which need not be said of those that have one public address: `None` without a complaint.
+    /// The address of the silo. `Some(None)` for a kind of silo that has one public address and needs no answer; `None`
+    /// after an error.
     #[expect(
         clippy::option_option,
         reason = "an empty answer must be given explicitly"
@@ -115,13 +116,14 @@ impl Prompter {
         }
     }
 
-    /// Looks whether a secret that is needed later can be read.
+    /// Checks whether a secret that is needed later can be read.
     pub fn secret(&mut self, option: &str, file: Option<&Path>) {
         let read = file.map(|file| secret_file::read(option, file));
         self.diagnostics.extend(read.and_then(Result::err));
     }
 
-    /// Where the account is. Without its user id, by which it is found, that alone is missing.
+    /// The homeserver of the account. Where neither it nor the user id is given and nobody can be asked, only the
+    /// missing user id is reported.
     pub fn homeserver(&mut self, given: Option<&str>, of_user: Option<&str>) -> Option<String> {
         if self.silent && given.is_none() && of_user.is_none() {
             return None;
@@ -162,8 +164,8 @@ impl Prompter {
         };
         match got {
             Ok(token) => Some(token),
-            Err(fault) => {
-                self.diagnostics.push(fault);
+            Err(diagnostic) => {
+                self.diagnostics.push(diagnostic);
                 None
             }
         }

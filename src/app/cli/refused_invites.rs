@@ -1,11 +1,11 @@
-//! Invites that were refused, as `status` shows them.
+//! Refused invites, as `status` shows them.
 
 use footbridge_store::{Millis, Portal, RefusedInvite, Snapshot};
 
-/// So many refused invites are shown.
+/// How many refused invites are shown.
 const MAX_SHOWN: usize = 10;
 
-/// When the invite to a portal's room was refused, if we are not in it since.
+/// When the invite to a portal's room was refused, if the account has not joined the room since.
 pub(super) fn refused_here(snapshot: &Snapshot, portal: &Portal) -> Option<Millis> {
     let mut refused = snapshot.refused.iter();
     refused
@@ -13,7 +13,7 @@ pub(super) fn refused_here(snapshot: &Snapshot, portal: &Portal) -> Option<Milli
         .map(|invite| invite.at)
 }
 
-/// The invites that were refused last and whose rooms no portal names, newest first.
+/// The newest refused invites to rooms that no portal names, newest first.
 pub(super) fn refused_nowhere(snapshot: &Snapshot) -> Vec<&RefusedInvite> {
     let is_named = |invite: &&RefusedInvite| {
         let mut portals = snapshot.portals.iter();

@@ -1,4 +1,4 @@
-//! `footbridge run`
+//! `footbridge run`: bridges until it is told to stop.
 
 use super::{CommandResult, diagnostics, preflight};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Diagnostic, Exit, Report},
 };
 
-/// Bridges until told to stop.
+/// Runs the bridge.
 pub async fn run(config: Config) -> CommandResult {
     preflight::before_opening(&config)?;
     if !config.store.key_file.exists() && !config.store.path.exists() {

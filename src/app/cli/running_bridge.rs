@@ -1,4 +1,5 @@
-//! Who answers on the admin address of this configuration: the bridge that runs with this store, another one, or nobody.
+//! Finds out what answers on the admin address of this configuration: the bridge that runs with this store, another
+//! bridge, or nothing.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,21 +13,21 @@ use crate::{
     config::Config,
 };
 
-/// The longest answer of an admin address.
+/// The longest response of an admin address, in bytes.
 const MAX_HEALTH: usize = 1 << 20;
 
 /// What answers on the admin address.
 pub enum RunningBridge {
     /// The bridge that runs with this store.
     Ours(Box<HealthReport>),
-    /// A bridge that runs with another one.
+    /// A bridge that runs with another store.
     Another,
     /// No bridge.
     Nobody,
 }
 
 impl RunningBridge {
-    /// The health of ours.
+    /// The health of the bridge that runs with this store.
     pub fn ours(self) -> Option<HealthReport> {
         match self {
             Self::Ours(health) => Some(*health),
@@ -35,7 +36,7 @@ impl RunningBridge {
     }
 }
 
-/// Who answers there, in a sentence.
+/// Says that another bridge answers there.
 pub fn another(config: &Config) -> String {
     format!(
         "another Footbridge, with another store, answers on {}",
@@ -43,12 +44,12 @@ pub fn another(config: &Config) -> String {
     )
 }
 
-/// Looks for a bridge that runs with this configuration's admin address.
+/// Asks the admin address of this configuration for its health.
 pub async fn live(config: &Config) -> RunningBridge {
     let Some(health) = ask(config.admin.listen).await else {
         return RunningBridge::Nobody;
     };
-    // One of an earlier version does not say.
+    // A bridge of an earlier version does not report its store.
     let is_ours =
         health.store_place.is_none() || health.store_place == admin::place_of(&config.store.path);
     if is_ours {
@@ -72,6 +73,6 @@ async fn ask(listen: SocketAddr) -> Option<HealthReport> {
         .ok()?
         .get(url)
         .timeout(Duration::from_secs(2));
-    let answer = request.send().await.ok()?;
-    bounded::json(answer, MAX_HEALTH).await.ok()
+    let response = request.send().await.ok()?;
+    bounded::json(response, MAX_HEALTH).await.ok()
 }

@@ -1,11 +1,11 @@
-//! `footbridge silos`: what crosses between a room and each kind of silo.
+//! `footbridge silos`: what is relayed between a room and each kind of silo.
 
 use footbridge_silo::KINDS;
 
 use super::console;
 use crate::config::Exit;
 
-/// Prints what there is to say of each kind, for a terminal. It needs no configuration.
+/// Prints the table of each kind for a terminal. It needs no configuration.
 pub fn run() -> Exit {
     let tables = KINDS.iter().map(|kind| {
         let (title, word) = (kind.title, kind.word);

@@ -1,5 +1,5 @@
-//! `footbridge status`: what became of everything, from the store; and how the feeds are, from the running
-//! bridge if there is one.
+//! `footbridge status`: the counters and holds of all portals, from the store, and the state of the feeds, from the
+//! running bridge if there is one.
 
 use std::{fmt::Write, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
     control,
 };
 
-/// Shows the status.
+/// Prints the status.
 pub async fn run(config: &Config, form: OutputFormat) -> CommandResult {
     let snapshot = Store::snapshot(&config.store.path).await?;
     let found = live(config).await;
@@ -50,7 +50,7 @@ fn trust_of(config: &Config) -> &'static str {
     }
 }
 
-fn tallies_of(snapshot: &Snapshot, portal: &Portal) -> impl Iterator<Item = LaneCounters> {
+fn counters_of(snapshot: &Snapshot, portal: &Portal) -> impl Iterator<Item = LaneCounters> {
     snapshot
         .all_counters
         .iter()
@@ -68,7 +68,7 @@ fn text(
 ) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
-    let _whole = write_text(&mut text, snapshot, health, config, now);
+    let _infallible = write_text(&mut text, snapshot, health, config, now);
     text
 }
 
@@ -93,7 +93,7 @@ fn write_text(
             match (portal.active, portal.source) {
                 (true, _) => "",
                 (false, PortalSource::Config) => "  (no longer in the configuration)",
-                (false, _) => "  (taken apart)",
+                (false, _) => "  (removed)",
             }
         )?;
         for hold in held(snapshot, portal, now) {
@@ -109,7 +109,7 @@ fn write_text(
                 "  the bridge refused the invite to this room {ago} ago, when no portal named it: invite it again"
             )?;
         }
-        for counters in tallies_of(snapshot, portal) {
+        for counters in counters_of(snapshot, portal) {
             write_lane(out, &counters, empty_after(health, &counters), now)?;
         }
     }
@@ -146,12 +146,12 @@ fn write_text(
     Ok(())
 }
 
-/// A desk is no portal to anybody.
+/// A management room is not shown as a portal.
 fn is_shown(portal: &Portal) -> bool {
     portal.source != PortalSource::Management
 }
 
-/// Who writes in a portal's room although no room key of theirs has ever come.
+/// The senders in a portal's room of whom no room key has ever come.
 fn senders_without_keys<'a>(
     snapshot: &'a Snapshot,
     portal: &'a Portal,
@@ -166,7 +166,7 @@ fn senders_without_keys<'a>(
         .map(|one| one.sender.as_str())
 }
 
-/// What holds a portal up, in words.
+/// What puts a portal on hold, in words.
 fn held(snapshot: &Snapshot, portal: &Portal, now: Millis) -> Vec<String> {
     let holds = snapshot.holds.iter().filter(|(id, _)| *id == portal.id);
     let words = holds.filter_map(|(_, hold)| match hold {
@@ -190,12 +190,12 @@ fn held(snapshot: &Snapshot, portal: &Portal, now: Millis) -> Vec<String> {
 
 fn write_account(out: &mut String, account: Option<&AccountInfo>) -> std::fmt::Result {
     match account {
-        Some(face) => writeln!(
+        Some(info) => writeln!(
             out,
             "account   {} on device {}{}",
-            face.user_id,
-            face.device_id,
-            if face.master_key.is_some() {
+            info.user_id,
+            info.device_id,
+            if info.master_key.is_some() {
                 ""
             } else {
                 "; login not finished: footbridge login"
@@ -258,7 +258,7 @@ fn write_bridge(
     Ok(())
 }
 
-/// When the lane will owe nothing, if its account is limited.
+/// When the lane will be empty, in seconds, if its account is rate-limited.
 fn empty_after(health: Option<&HealthReport>, counters: &LaneCounters) -> Option<u64> {
     let backlog = health?.backlogs.iter().find(|backlog| {
         backlog.portal == counters.lane.portal.0 && backlog.toward == counters.lane.toward.as_str()
@@ -318,7 +318,7 @@ fn age_text(seconds: u64) -> String {
     in_words(Duration::from_secs(seconds))
 }
 
-/// Portals of the configuration and of the command line whose two ends were never found.
+/// Portals of the configuration and of the command line that were never opened.
 fn unopened(snapshot: &Snapshot, config: &Config) -> Vec<String> {
     let mut specs: Vec<PortalSpec> = config.portals.iter().map(PortalConfig::spec).collect();
     let of_operator = snapshot
@@ -369,16 +369,16 @@ fn object(
                 "held": held(snapshot, portal, now),
                 "invite_refused_seconds": refused_here(snapshot, portal).map(|at| now.since(at).as_secs()),
                 "no_key_ever_from": senders_without_keys(snapshot, portal).collect::<Vec<_>>(),
-                "lanes": tallies_of(snapshot, portal).map(|counters| lane(&counters)).collect::<Vec<_>>(),
+                "lanes": counters_of(snapshot, portal).map(|counters| lane(&counters)).collect::<Vec<_>>(),
             })
         })
         .collect();
     json!({
-        "account": snapshot.account.as_ref().map(|face| json!({
-            "user_id": face.user_id,
-            "device_id": face.device_id,
-            "homeserver": face.homeserver,
-            "finished": face.master_key.is_some(),
+        "account": snapshot.account.as_ref().map(|info| json!({
+            "user_id": info.user_id,
+            "device_id": info.device_id,
+            "homeserver": info.homeserver,
+            "finished": info.master_key.is_some(),
         })),
         "trust": trust_of(config),
         "bridge": health,
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_invite_is_told_with_its_portal_and_without_one() {
+    fn a_refused_invite_is_shown_with_its_portal_and_without_one() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
         let mut snapshot = snapshot();

@@ -1,6 +1,6 @@
-//! What is wrong with what the operator gave us, told the way compilers tell it: a code, a sentence, the place
-//! in the file, and one edit or command that mends it. Secrets never get in here: the source text that is
-//! shown has its secret values masked before any fault is made.
+//! Diagnostics: what is wrong with the operator's input, reported as compilers report it: a code, a sentence, the place
+//! in the file, and one edit or command that corrects it. No secret gets in here: the secret values of the source text
+//! are masked before any diagnostic is made.
 
 use std::{
     fmt::{self, Write as _},
@@ -11,13 +11,13 @@ use std::{
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 
-/// How the program ends, after `sysexits.h`.
+/// The exit code of the program, after `sysexits.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
-    /// All is well.
+    /// Success.
     Fine = 0,
-    /// Something that has no code of its own.
+    /// An error that has no code of its own.
     Failed = 1,
     /// The command line is wrong.
     Usage = 64,
@@ -29,9 +29,9 @@ pub enum Exit {
     CannotCreate = 73,
     /// A file cannot be read or is damaged.
     Io = 74,
-    /// Another process holds what we need.
+    /// Another process holds the store or the address.
     Locked = 75,
-    /// Somebody may not do this, or a file is open to the wrong people.
+    /// Something is not permitted, or others may read a file that they should not.
     Permission = 77,
     /// The configuration is wrong.
     #[default]
@@ -44,22 +44,22 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// How bad a fault is.
+/// How severe a diagnostic is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Severity {
-    /// The program does not go on.
+    /// The program does not continue.
     #[default]
     Error,
-    /// The program goes on; somebody should look.
+    /// The program continues; somebody should look at it.
     Warning,
 }
 
-/// A place in the configuration file.
+/// A labelled position in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Bytes of the source.
+    /// The bytes of the source.
     pub span: Range<usize>,
-    /// What stands beside the caret.
+    /// The text beside the caret.
     pub label: Option<String>,
 }
 
@@ -69,27 +69,27 @@ impl From<Range<usize>> for Label {
     }
 }
 
-/// One thing that is wrong.
+/// One error or warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Its number in the list of known faults, for example `B01`.
+    /// Its number in the list of known errors, for example `B01`.
     pub code: &'static str,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// How the program ends because of it.
+    /// The exit code of the program because of it.
     pub exit: Exit,
     /// What is wrong, one sentence without a period.
     pub what: String,
-    /// Where, the offending place first.
+    /// The positions, the offending one first.
     pub labels: Vec<Label>,
-    /// What is known beyond that.
+    /// What else is known.
     pub notes: Vec<String>,
-    /// One edit or command that mends it.
+    /// One edit or command that corrects it.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// A fault of the configuration, without a place.
+    /// An error of the configuration, without a position.
     #[must_use]
     pub fn new(code: &'static str, what: impl Into<String>) -> Self {
         Self {
@@ -103,14 +103,14 @@ impl Diagnostic {
         }
     }
 
-    /// The same, ending the program in another way.
+    /// Sets the exit code.
     #[must_use]
     pub fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }
 
-    /// The same, as a warning.
+    /// Makes it a warning.
     #[must_use]
     pub fn warning(mut self) -> Self {
         self.severity = Severity::Warning;
@@ -118,14 +118,14 @@ impl Diagnostic {
         self
     }
 
-    /// The same, at one more place.
+    /// Adds a position.
     #[must_use]
     pub fn at(mut self, span: Range<usize>) -> Self {
         self.labels.push(span.into());
         self
     }
 
-    /// The same, at one more place, with words beside the caret.
+    /// Adds a position with a text beside the caret.
     #[must_use]
     pub fn labelled(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.labels.push(Label {
@@ -135,21 +135,21 @@ impl Diagnostic {
         self
     }
 
-    /// The same, with something more to know.
+    /// Adds a note.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
     }
 
-    /// The same, with what mends it.
+    /// Sets what corrects it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The fault as text. Places are shown only where the source is at hand.
+    /// The diagnostic as text. Positions are shown only where `source` is given.
     #[must_use]
     pub fn render(&self, source: Option<&Source>, style: ColorChoice) -> String {
         let level = match self.severity {
@@ -174,22 +174,22 @@ impl Diagnostic {
     }
 
     fn snippet<'a>(&'a self, source: &'a Source) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let marks = self.labels.iter().enumerate().map(|(nth, mark)| {
+        let annotations = self.labels.iter().enumerate().map(|(nth, label)| {
             let kind = if nth == 0 {
                 AnnotationKind::Primary
             } else {
                 AnnotationKind::Context
             };
-            kind.span(source.within(&mark.span))
-                .label(mark.label.as_deref())
+            kind.span(source.within(&label.span))
+                .label(label.label.as_deref())
         });
         Snippet::source(source.shown.as_str())
             .path(source.path.as_str())
-            .annotations(marks)
+            .annotations(annotations)
     }
 }
 
-// What a person wrote may stand in a sentence; it must not be able to drive the terminal.
+// A sentence may contain what a person wrote; that must not be able to send control sequences to the terminal.
 fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
@@ -235,13 +235,13 @@ impl Source {
             let hidden = secret.iter().find(|range| range.contains(&at));
             match hidden {
                 Some(range) if c != '\n' && c != '\r' => {
-                    // As many bytes as before, so that every other place stays where it was.
-                    let payload = if at < range.start + MASK_WIDTH {
+                    // As many bytes as before, so that every other position stays the same.
+                    let mask = if at < range.start + MASK_WIDTH {
                         '*'
                     } else {
                         ' '
                     };
-                    shown.extend(std::iter::repeat_n(payload, c.len_utf8()));
+                    shown.extend(std::iter::repeat_n(mask, c.len_utf8()));
                 }
                 _ => shown.push(c),
             }
@@ -253,13 +253,13 @@ impl Source {
         }
     }
 
-    /// The file as it was named.
+    /// The path of the file as it was given.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    // A span that lies inside the text, on character borders, whatever a parser said.
+    // Clamps a span to the text and to character boundaries, whatever a parser reported.
     fn within(&self, span: &Range<usize>) -> Range<usize> {
         let start = self
             .shown
@@ -278,33 +278,33 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Everything that is wrong, in the order of the file.
+/// All diagnostics, in the order of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The file, if there is one to show.
     pub source: Option<Arc<Source>>,
-    /// The faults.
+    /// The errors and warnings.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Report {
-    /// The report of one fault.
+    /// A report of one diagnostic.
     #[must_use]
-    pub fn of(fault: Diagnostic) -> Self {
+    pub fn of(diagnostic: Diagnostic) -> Self {
         Self {
             source: None,
-            diagnostics: vec![fault],
+            diagnostics: vec![diagnostic],
         }
     }
 
-    /// How the program ends: as its faults say when they agree, as a faulty configuration when they do not.
+    /// The exit code: that of the errors where they agree, that of a wrong configuration where they do not.
     #[must_use]
     pub fn exit(&self) -> Exit {
         let mut exits = self
             .diagnostics
             .iter()
-            .filter(|fault| fault.severity == Severity::Error)
-            .map(|fault| fault.exit);
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .map(|diagnostic| diagnostic.exit);
         match exits.next() {
             None => Exit::Fine,
             Some(first) if exits.all(|exit| exit == first) => first,
@@ -316,18 +316,18 @@ impl Report {
     #[must_use]
     pub fn render(&self, style: ColorChoice) -> String {
         let mut text = String::new();
-        for fault in &self.diagnostics {
-            text.push_str(fault.render(self.source.as_deref(), style).trim_end());
+        for diagnostic in &self.diagnostics {
+            text.push_str(diagnostic.render(self.source.as_deref(), style).trim_end());
             text.push_str("\n\n");
         }
         let errors = self
             .diagnostics
             .iter()
-            .filter(|f| f.severity == Severity::Error)
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
             .count();
         if errors > 1 {
             // Writing into a String cannot fail.
-            let _whole = writeln!(text, "{errors} errors; nothing was started");
+            let _infallible = writeln!(text, "{errors} errors; nothing was started");
         } else {
             text.truncate(text.trim_end().len());
             text.push('\n');
@@ -387,10 +387,10 @@ mod tests {
         let denied = Diagnostic::new("B08", "x").exit(Exit::Permission);
         let wrong = Diagnostic::new("B01", "y");
         let root = Diagnostic::new("B32", "z").warning();
-        let exit = |faults: &[&Diagnostic]| {
+        let exit = |diagnostics: &[&Diagnostic]| {
             Report {
                 source: None,
-                diagnostics: faults.iter().copied().cloned().collect(),
+                diagnostics: diagnostics.iter().copied().cloned().collect(),
             }
             .exit()
         };

@@ -253,14 +253,14 @@ pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
     nearest(name, table_names().flat_map(keys_of))
 }
 
-pub(super) fn belongs(name: &str, home: &str) -> Diagnostic {
-    let fault = Diagnostic::new("B02", format!("`{name}` belongs in `{}`", header(home)));
-    match nearest(name, keys_of(home)) {
-        Some(meant) if meant != name => fault.help(format!(
-            "move the line below `{}`, as `{meant}`",
-            header(home)
+pub(super) fn belongs(name: &str, table: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::new("B02", format!("`{name}` belongs in `{}`", header(table)));
+    match nearest(name, keys_of(table)) {
+        Some(nearest_key) if nearest_key != name => diagnostic.help(format!(
+            "move the line below `{}`, as `{nearest_key}`",
+            header(table)
         )),
-        _ => fault.help(format!("move the line below `{}`", header(home))),
+        _ => diagnostic.help(format!("move the line below `{}`", header(table))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values that are lists of texts.
+//! Values that are lists of strings.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::{
 };
 
 impl Schema {
-    /// The texts of a list after `read`, those that are right. What is not is told at its place.
+    /// The valid texts of a list, after `read`. Each invalid one is reported at its position.
     pub fn texts<T>(
         &mut self,
         section: &Section<'_>,
@@ -34,10 +34,10 @@ impl Schema {
             };
             match read(text.as_ref()) {
                 Ok(text) => texts.push(text),
-                Err(flaw) => self.diagnostics.push(
-                    Diagnostic::new(flaw.code, flaw.what)
+                Err(error) => self.diagnostics.push(
+                    Diagnostic::new(error.code, error.what)
                         .at(item.span())
-                        .help(flaw.help),
+                        .help(error.help),
                 ),
             }
         }

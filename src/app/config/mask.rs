@@ -1,5 +1,5 @@
-//! Which bytes of the configuration file must never be shown: values of secret keys and of keys that we do not
-//! know, credentials in URLs, comments. When in doubt, masked.
+//! Which bytes of the configuration file must never be shown: values of secret keys and of unknown keys, credentials in
+//! URLs, comments. In doubt a byte is masked.
 
 use std::ops::Range;
 
@@ -16,14 +16,14 @@ use super::{
 /// The bytes to mask.
 #[must_use]
 pub fn secret_ranges(text: &str, root: &DeTable<'_>, extent: ParseExtent) -> Vec<Range<usize>> {
-    let mut found = MaskedRanges::default();
-    found.table(root, Depth::Top);
-    let comments = comments(text, &found.values);
-    found.secret.extend(comments);
+    let mut masked = MaskedRanges::default();
+    masked.table(root, Depth::Top);
+    let comments = comments(text, &masked.values);
+    masked.secret.extend(comments);
     if extent == ParseExtent::Part {
-        found.secret.extend(doubtful_lines(text));
+        masked.secret.extend(doubtful_lines(text));
     }
-    found.secret
+    masked.secret
 }
 
 /// Whether a text looks like a token rather than like the name of a file.
@@ -101,7 +101,7 @@ fn has_credentials(text: &str) -> bool {
         .is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-// A comment may hold yesterday's token. What stands behind the first `#` outside every key and value is one.
+// A comment may contain an old token. Whatever follows the first `#` outside of every key and value is a comment.
 fn comments(text: &str, values: &[Range<usize>]) -> Vec<Range<usize>> {
     lines(text)
         .filter_map(|(start, line)| {
@@ -114,8 +114,8 @@ fn comments(text: &str, values: &[Range<usize>]) -> Vec<Range<usize>> {
         .collect()
 }
 
-// Where the syntax is broken a secret may stand anywhere. Shown are headers, lines of keys that are known to be
-// harmless, and the key of a secret; nothing else.
+// After a syntax error a secret may be anywhere. Only headers, lines of keys that are known to be harmless, and the key
+// of a secret are shown.
 fn doubtful_lines(text: &str) -> Vec<Range<usize>> {
     lines(text)
         .filter_map(|(start, line)| {
@@ -128,7 +128,7 @@ fn doubtful_lines(text: &str) -> Vec<Range<usize>> {
             let header = body.starts_with('[')
                 && table_names().any(|name| body.contains(name))
                 && !body.contains('=');
-            // Two lines that ran into each other begin with a harmless key and go on with a secret.
+            // Two lines that were joined by mistake begin with a harmless key and contain a secret.
             let single = body.matches('=').count() <= 1
                 && body.matches('"').count() <= 2
                 && !secret_keys().any(|secret| body.contains(secret) && !word.contains(secret));

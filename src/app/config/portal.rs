@@ -1,4 +1,4 @@
-//! `[[portal]]`: a room joined to a channel, and what crosses between the two.
+//! Reads `[[portal]]`: a room linked to a channel, and what is relayed between the two.
 
 use footbridge_core::{
     lane::EncryptedPolicy,

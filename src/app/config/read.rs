@@ -1,4 +1,4 @@
-//! From the bytes of the file to a [`Config`]: reading it, its syntax, and its faults in order.
+//! Reads the bytes of the file into a [`Config`]: the file, its syntax, and its diagnostics in order.
 
 use std::{ops::Range, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
@@ -14,12 +14,13 @@ use super::{
 };
 
 pub(super) fn load(path: &Path) -> Result<Config, Report> {
-    let (bytes, facts) = read_file(path).map_err(Report::of)?;
-    let open = secret_file::open_to_others(path, &facts, "the token in it");
+    let (bytes, metadata) = read_file(path).map_err(Report::of)?;
+    let open = secret_file::open_to_others(path, &metadata, "the token in it");
     parse(path, bytes, open)
 }
 
-/// What stands in the file; `open_to_others` where somebody else may read it.
+/// Checks the contents of the file; `open_to_others` is the diagnostic to report for a secret in it, where somebody
+/// else may read the file.
 pub(super) fn parse(
     path: &Path,
     bytes: Vec<u8>,
@@ -59,7 +60,7 @@ pub(super) fn parse(
 
     let syntax: Vec<Diagnostic> = errors
         .iter()
-        .map(|error| syntax_fault(error, root))
+        .map(|error| syntax_error(error, root))
         .collect();
     let mut reader = ConfigReader {
         schema: Schema::new(extent),
@@ -68,36 +69,41 @@ pub(super) fn parse(
         open_to_others,
     };
     let config = reader.config(root, &source);
-    let mut faults = reader.schema.diagnostics;
-    // What the parser guessed about a broken line is not worth a second complaint.
-    faults.retain(|fault| {
-        !fault
+    let mut diagnostics = reader.schema.diagnostics;
+    // What the parser guessed about a broken line is not worth a second diagnostic.
+    diagnostics.retain(|diagnostic| {
+        !diagnostic
             .labels
             .first()
-            .is_some_and(|mark| on_a_line_of(text, &mark.span, &syntax))
+            .is_some_and(|label| on_a_line_of(text, &label.span, &syntax))
     });
-    faults.extend(syntax);
-    faults.sort_by_key(|fault| fault.labels.first().map_or(0, |mark| mark.span.start));
+    diagnostics.extend(syntax);
+    diagnostics.sort_by_key(|diagnostic| {
+        diagnostic
+            .labels
+            .first()
+            .map_or(0, |label| label.span.start)
+    });
     match config {
-        Some(config) if faults.is_empty() => Ok(config),
+        Some(config) if diagnostics.is_empty() => Ok(config),
         _ => Err(Report {
             source: Some(source),
-            diagnostics: faults,
+            diagnostics,
         }),
     }
 }
 
 fn read_file(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata), Diagnostic> {
     let shown = path.display();
-    let facts = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    if facts.is_dir() {
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if metadata.is_dir() {
         return Err(no_file(
             format!("{shown} is a directory, not a file"),
             "name the file in it with --config",
         ));
     }
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    Ok((bytes, facts))
+    Ok((bytes, metadata))
 }
 
 fn no_file(what: String, help: &str) -> Diagnostic {
@@ -114,11 +120,11 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
         std::io::ErrorKind::PermissionDenied => {
             let found = std::fs::metadata(path).map_or_else(
                 |_| "its directory may not be searched".to_owned(),
-                |facts| {
+                |metadata| {
                     format!(
                         "it belongs to user {} and has mode {:04o}",
-                        facts.uid(),
-                        facts.mode() & 0o777
+                        metadata.uid(),
+                        metadata.mode() & 0o777
                     )
                 },
             );
@@ -137,25 +143,25 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Report {
     let at = error.utf8_error().valid_up_to();
     let text = String::from_utf8_lossy(error.as_bytes());
     let masked = mask::secret_ranges(&text, &DeTable::new(), ParseExtent::Part);
-    let fault = Diagnostic::new("B05", "the file is not UTF-8")
+    let diagnostic = Diagnostic::new("B05", "the file is not UTF-8")
         .labelled(at..at + 1, "this byte is no character")
         .help("save the file as UTF-8");
     Report {
         source: Some(Arc::new(Source::new(path, &text, &masked))),
-        diagnostics: vec![fault],
+        diagnostics: vec![diagnostic],
     }
 }
 
-fn syntax_fault(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
+fn syntax_error(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     if error.message() == "duplicate key" {
-        let fault =
+        let diagnostic =
             Diagnostic::new("B03", "this is here twice").labelled(span.clone(), "the second one");
-        let fault = match earlier(root, &span) {
-            Some(first) => fault.labelled(first, "the first one"),
-            None => fault,
+        let diagnostic = match earlier(root, &span) {
+            Some(first) => diagnostic.labelled(first, "the first one"),
+            None => diagnostic,
         };
-        return fault.help("keep one of them");
+        return diagnostic.help("keep one of them");
     }
     let help = if error.message().contains("quote") || error.message().contains("string") {
         "write texts in double quotes, all on one line: key = \"value\""
@@ -167,7 +173,7 @@ fn syntax_fault(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
         .help(help)
 }
 
-// The last key before `span` that spans as much and stands in the same table: where the first of two stands.
+// The last key before `span` of the same length: the first of two duplicate keys.
 fn earlier(root: &DeTable<'_>, span: &Range<usize>) -> Option<Range<usize>> {
     fn keys(table: &DeTable<'_>, found: &mut Vec<Range<usize>>, length: usize) {
         for (key, value) in table {
@@ -192,13 +198,13 @@ fn earlier(root: &DeTable<'_>, span: &Range<usize>) -> Option<Range<usize>> {
         .max_by_key(|key| key.start)
 }
 
-fn on_a_line_of(text: &str, span: &Range<usize>, faults: &[Diagnostic]) -> bool {
+fn on_a_line_of(text: &str, span: &Range<usize>, diagnostics: &[Diagnostic]) -> bool {
     let line = |at: usize| {
         text.get(..at.min(text.len()))
             .map_or(0, |before| before.matches('\n').count())
     };
-    faults
+    diagnostics
         .iter()
-        .filter_map(|fault| fault.labels.first())
-        .any(|mark| (line(mark.span.start)..=line(mark.span.end)).contains(&line(span.start)))
+        .filter_map(|diagnostic| diagnostic.labels.first())
+        .any(|label| (line(label.span.start)..=line(label.span.end)).contains(&line(span.start)))
 }

@@ -1,4 +1,4 @@
-//! Walks the parsed file against the tables of known keys. Every fault is collected; none stops the walk.
+//! Checks the parsed file against the tables of known keys. Every error is collected; none stops the check.
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
@@ -18,18 +18,18 @@ use super::{
     values::{self, ValueError, nearest},
 };
 
-/// Whether what is not there may be missed: after an error of syntax nobody knows.
+/// Whether a missing key can be reported: after a syntax error nobody knows what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseExtent {
-    /// The whole file was understood.
+    /// The whole file was parsed.
     Whole,
-    /// Parts of it were not.
+    /// Parts of it were not parsed.
     Part,
 }
 
-/// The walk and what it found.
+/// The check and its diagnostics.
 pub struct Schema {
-    /// The faults, in no order.
+    /// The diagnostics, in no order.
     pub diagnostics: Vec<Diagnostic>,
     extent: ParseExtent,
 }
@@ -37,15 +37,15 @@ pub struct Schema {
 /// One table of the file.
 pub struct Section<'t> {
     name: &'static str,
-    /// Where its header stands.
+    /// The position of its header.
     pub header: Range<usize>,
     table: &'t DeTable<'t>,
-    /// Known keys that a misspelt one probably means.
+    /// Known keys that a misspelt key probably means.
     misspelt: HashSet<&'static str>,
 }
 
 impl Schema {
-    /// Starts a walk.
+    /// Starts a check.
     #[must_use]
     pub fn new(extent: ParseExtent) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Schema {
         }
     }
 
-    /// Finds the tables in the file: all sections by the order of the file.
+    /// Finds the tables in the file: all sections in the order of the file.
     pub fn sections<'t>(&mut self, root: &'t DeTable<'t>) -> Vec<Section<'t>> {
         let mut sections = Vec::new();
         let mut meant = HashSet::new();
@@ -136,22 +136,22 @@ impl Schema {
         let name = key.get_ref().as_ref();
         let names = table_names();
         if !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
-            let fault = match table_of(name).or_else(|| nearest_key(name).and_then(table_of)) {
-                Some(home) => belongs(name, home),
+            let diagnostic = match table_of(name).or_else(|| nearest_key(name).and_then(table_of)) {
+                Some(table) => belongs(name, table),
                 None => Diagnostic::new("B01", format!("unknown key `{name}`"))
                     .note(format!("the file consists of the tables {}", listed(names))),
             };
-            self.diagnostics.push(fault.at(key.span()));
+            self.diagnostics.push(diagnostic.at(key.span()));
             return None;
         }
         let meant = nearest(name, names.clone());
-        let mut fault = Diagnostic::new("B01", format!("unknown table `{name}`"))
+        let mut diagnostic = Diagnostic::new("B01", format!("unknown table `{name}`"))
             .at(key.span())
             .note(format!("the tables are {}", listed(names)));
         if let Some(meant) = meant {
-            fault = fault.help(format!("did you mean `{}`?", header(meant)));
+            diagnostic = diagnostic.help(format!("did you mean `{}`?", header(meant)));
         }
-        self.diagnostics.push(fault);
+        self.diagnostics.push(diagnostic);
         meant
     }
 
@@ -168,27 +168,27 @@ impl Schema {
                 keys.clone().filter(|key| !section.table.contains_key(*key)),
             )
             .or_else(|| nearest(name, keys.clone()));
-            // A key of another table may be a slip all the same: `user` for `users`.
+            // A key of another table may be a misspelt one all the same: `user` for `users`.
             let is_slip = meant.is_some_and(|meant| {
                 !section.table.contains_key(meant) && strsim::damerau_levenshtein(name, meant) == 1
             });
-            let fault = match (table_of(name).filter(|_| !is_slip), meant) {
-                (Some(home), _) => belongs(name, home),
+            let diagnostic = match (table_of(name).filter(|_| !is_slip), meant) {
+                (Some(table), _) => belongs(name, table),
                 (None, Some(meant)) => {
                     all_meant.insert(meant);
                     unknown_key(section.name, name).help(format!("did you mean `{meant}`?"))
                 }
                 (None, None) => match nearest_key(name).and_then(table_of) {
-                    Some(home) => belongs(name, home),
+                    Some(table) => belongs(name, table),
                     None => unknown_key(section.name, name).help("remove the line"),
                 },
             };
-            self.diagnostics.push(fault.at(key.span()));
+            self.diagnostics.push(diagnostic.at(key.span()));
         }
         all_meant
     }
 
-    /// The value of a key, if it is there.
+    /// The value of a key, if the key is there.
     pub fn text<'t>(
         &mut self,
         section: &Section<'t>,
@@ -206,10 +206,10 @@ impl Schema {
                 None
             }
             other => {
-                let fault = wrong_type(key.name, "a text", other)
+                let diagnostic = wrong_type(key.name, "a text", other)
                     .at(value.span())
                     .help("put the value in quotes");
-                self.diagnostics.push(fault);
+                self.diagnostics.push(diagnostic);
                 None
             }
         }
@@ -270,7 +270,7 @@ impl Schema {
         }
     }
 
-    /// Tells that a key is not there.
+    /// Reports that a key is missing.
     pub fn missing(&mut self, section: &Section<'_>, key: &'static Key) {
         let name = key.name;
         if self.extent == ParseExtent::Part || section.misspelt.contains(name) {
@@ -347,18 +347,18 @@ impl Section<'_> {
         self.name
     }
 
-    /// Whether a misspelt key here probably means this one.
+    /// Whether a misspelt key in this section probably means `key`.
     #[must_use]
     pub fn means(&self, key: &str) -> bool {
         self.misspelt.contains(key)
     }
 
-    /// The value of a key as it stands.
+    /// The parsed value of a key.
     pub(super) fn value(&self, key: &str) -> Option<&Spanned<DeValue<'_>>> {
         self.table.get(key)
     }
 
-    /// Where the value of a key stands, or the header when it is not there.
+    /// The position of the value of a key, or of the header where the key is missing.
     #[must_use]
     pub fn span(&self, key: &str) -> Range<usize> {
         self.table
@@ -366,7 +366,7 @@ impl Section<'_> {
             .map_or_else(|| self.header.clone(), Spanned::span)
     }
 
-    /// Where the key itself stands.
+    /// The position of the key itself.
     #[must_use]
     pub fn key_span(&self, key: &str) -> Option<Range<usize>> {
         self.table.get_key_value(key).map(|(key, _)| key.span())

@@ -1,5 +1,5 @@
-//! Reads secrets from files: only files that nobody else may read, only text, only short. What editors put around a text
-//! is no part of it: a byte order mark in front, line ends behind.
+//! Reads secrets from files: only files that nobody else may read, only text, only short. A byte order mark in front
+//! and line ends behind, which editors add, are not part of the secret.
 
 use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 
@@ -10,12 +10,12 @@ use super::diagnostic::{Diagnostic, Exit};
 /// The largest secret file, in bytes.
 const LIMIT: u64 = 4096;
 
-/// Reads a secret, without the newline at its end. `name` is the key that names the file.
+/// Reads a secret, without the newline at its end. `name` is the configuration key that names the file.
 pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
     let shown = path.display();
-    // To open a pipe would wait for somebody to write into it.
-    let facts = std::fs::metadata(path).map_err(|error| unreadable(name, path, &error))?;
-    if !facts.is_file() {
+    // Opening a pipe would wait for somebody to write into it.
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(name, path, &error))?;
+    if !metadata.is_file() {
         return Err(Diagnostic::new(
             "B10",
             format!("`{name}` names {shown}, which is not a file"),
@@ -25,18 +25,18 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
         )));
     }
     let file = std::fs::File::open(path).map_err(|error| unreadable(name, path, &error))?;
-    let facts = file
+    let metadata = file
         .metadata()
         .map_err(|error| unreadable(name, path, &error))?;
-    if let Some(fault) = open_to_others(path, &facts, "the secret") {
-        return Err(fault);
+    if let Some(diagnostic) = open_to_others(path, &metadata, "the secret") {
+        return Err(diagnostic);
     }
-    if facts.len() > LIMIT {
+    if metadata.len() > LIMIT {
         return Err(Diagnostic::new(
             "B10",
             format!(
                 "{shown} has {} bytes, which is too long for a secret",
-                facts.len()
+                metadata.len()
             ),
         )
         .help(format!(
@@ -74,17 +74,17 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// A fault when somebody else may read the file. Credentials that systemd hands over lie in a directory that only
-/// the service can enter, whatever their own mode.
+/// A diagnostic where somebody else may read the file. Credentials that systemd passes are in a directory that only the
+/// service can enter, so their own mode does not matter.
 #[must_use]
-pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Option<Diagnostic> {
+pub fn open_to_others(path: &Path, metadata: &std::fs::Metadata, what: &str) -> Option<Diagnostic> {
     if std::env::var_os("CREDENTIALS_DIRECTORY")
         .is_some_and(|directory| path.parent() == Some(Path::new(&directory)))
     {
         return None;
     }
     let shown = path.display();
-    let mode = facts.mode() & 0o777;
+    let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Some(
             Diagnostic::new(
@@ -95,7 +95,7 @@ pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Opt
             .help(format!("chmod 600 {shown}")),
         );
     }
-    let owner = facts.uid();
+    let owner = metadata.uid();
     let foreign = own_user().is_some_and(|own| owner != own && owner != 0);
     foreign.then(|| {
         Diagnostic::new(
@@ -107,19 +107,19 @@ pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Opt
     })
 }
 
-/// The user id that we run as, where the system tells.
+/// The user id of this process, where the system tells.
 #[must_use]
 pub fn own_user() -> Option<u32> {
     std::fs::metadata("/proc/self")
         .ok()
-        .map(|facts| facts.uid())
+        .map(|metadata| metadata.uid())
 }
 
-/// How a file that may not be read comes to whoever runs us.
+/// How the operator makes a file readable for the user that runs the bridge.
 #[must_use]
 pub fn to_be_given(path: &Path) -> String {
     let shown = path.display();
-    let owner = std::fs::metadata(path).ok().map(|facts| facts.uid());
+    let owner = std::fs::metadata(path).ok().map(|metadata| metadata.uid());
     let how = if owner.is_some_and(|owner| own_user().is_some_and(|own| own != owner)) {
         format!("chown USER {shown}, then chmod 600 {shown}")
     } else {

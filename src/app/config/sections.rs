@@ -1,4 +1,4 @@
-//! One table of the file after the other becomes its part of the [`Config`].
+//! Reads each table of the file into its part of the [`Config`].
 
 use std::{
     collections::HashMap,
@@ -21,14 +21,14 @@ use super::{
     values,
 };
 
-/// Reads the tables.
+/// Reads the tables of the file.
 pub(super) struct ConfigReader<'f> {
     pub(super) schema: Schema,
     /// The directory that relative paths are relative to.
     pub(super) base: &'f Path,
     /// The file itself.
     pub(super) file: &'f Path,
-    /// What is wrong when the file holds a secret and others may read it.
+    /// The diagnostic to report for a secret in the file, where others may read the file.
     pub(super) open_to_others: Option<Diagnostic>,
 }
 
@@ -49,7 +49,7 @@ impl ConfigReader<'_> {
             "two silos have the same name",
             "give each silo a name of its own",
         );
-        // Where a silo's own name cannot be read, nobody knows which names are wrong.
+        // Where the name of one silo cannot be read, no reference to a silo can be called wrong.
         let unread = root.contains_key("silo") && of("silo").next().is_none();
         let names: Option<Vec<String>> = of("silo")
             .map(|section| self.quiet_text(section, &keys::silo::NAME))
@@ -310,19 +310,19 @@ impl ConfigReader<'_> {
         }
     }
 
-    // Room keys are shared per account, not per room: one trusting portal would make all of them trusting.
+    // Room keys are shared per account, not per room: one portal with weaker trust would weaken all of them.
     fn refuse_mixed_trust<'s, 't: 's>(&mut self, sections: impl Iterator<Item = &'s Section<'t>>) {
-        let said: Vec<(Trust, Range<usize>)> = sections
+        let trusts: Vec<(Trust, Range<usize>)> = sections
             .map(|section| {
                 let text = self.quiet_text(section, &keys::portal::TRUST);
                 let trust = values::trust(&text.unwrap_or_default());
                 (trust, section.span("trust"))
             })
             .collect();
-        let Some((first, there)) = said.first() else {
+        let Some((first, there)) = trusts.first() else {
             return;
         };
-        if let Some((_, here)) = said.iter().find(|(trust, _)| trust != first) {
+        if let Some((_, here)) = trusts.iter().find(|(trust, _)| trust != first) {
             self.schema.diagnostics.push(
                 Diagnostic::new("B28", "the portals differ in `trust`")
                     .labelled(here.clone(), "this one differs")

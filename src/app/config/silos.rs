@@ -80,12 +80,12 @@ impl ConfigReader<'_> {
     }
 
     fn token(&mut self, section: &Section<'_>) -> Option<Secret> {
-        let found = self.token_if_any(section);
+        let token = self.token_if_any(section);
         let keys = ["token", "token_file"];
         if keys.iter().all(|key| section.key_span(key).is_none()) && !section.means("token") {
             self.schema.missing(section, &keys::silo::TOKEN_FILE);
         }
-        found
+        token
     }
 
     fn token_if_any(&mut self, section: &Section<'_>) -> Option<Secret> {
@@ -107,14 +107,14 @@ impl ConfigReader<'_> {
     }
 
     fn inline_token(&mut self, section: &Section<'_>, key: Range<usize>) -> Option<Secret> {
-        if let Some(fault) = &self.open_to_others {
+        if let Some(diagnostic) = &self.open_to_others {
             let help = format!(
                 "chmod 600 {}, or move the token into a file of its own: token_file = \"gitter.token\"",
                 self.file.display()
             );
             self.schema
                 .diagnostics
-                .push(fault.clone().labelled(key, "a secret").help(help));
+                .push(diagnostic.clone().labelled(key, "a secret").help(help));
         }
         self.schema.read(section, &keys::silo::TOKEN, |text| {
             if text.is_empty()
@@ -148,8 +148,8 @@ impl ConfigReader<'_> {
         }
         match secret_file::read("token_file", &path) {
             Ok(token) => Some(token),
-            Err(fault) => {
-                self.schema.diagnostics.push(fault.at(text.span()));
+            Err(diagnostic) => {
+                self.schema.diagnostics.push(diagnostic.at(text.span()));
                 None
             }
         }

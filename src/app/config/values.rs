@@ -1,4 +1,4 @@
-//! The grammar of single values: what is written in the file becomes a typed value or a [`Flaw`].
+//! The grammar of single values: a text of the file becomes a typed value or a [`ValueError`].
 
 mod address;
 
@@ -23,7 +23,7 @@ fn value_error<T>(
     })
 }
 
-/// A span of time such as `20s`, `500ms`, `5m`, `1h`.
+/// A duration such as `20s`, `500ms`, `5m`, `1h`.
 pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, ValueError> {
     let help = format!(
         "write a number and a unit between {} and {}, for example \"20s\"",
@@ -60,7 +60,7 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
     Ok(span)
 }
 
-/// A span of time as it is written in the file.
+/// A duration as the file writes it.
 #[must_use]
 pub fn format_duration(span: Duration) -> String {
     let millis = span.as_millis();
@@ -94,7 +94,7 @@ pub fn user(text: &str) -> Result<OwnedUserId, ValueError> {
     value_error("B12", what, HELP)
 }
 
-/// What stands behind an `@` on a silo. Words that call everybody are no account.
+/// The name behind an `@` on a silo. Words that mention everybody are no account.
 pub fn account(text: &str) -> Result<String, ValueError> {
     const HELP: &str =
         "write what stands behind the @ when they are called there, for example \"ann\"";
@@ -109,7 +109,7 @@ pub fn account(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// Who may decide in a chat: a user id, or a server all of whose users are meant.
+/// An admin: a user id, or a server all of whose users are admins.
 pub fn admin(text: &str) -> Result<String, ValueError> {
     if text.starts_with('@') {
         return user(text).map(|user| user.to_string());
@@ -183,7 +183,7 @@ pub fn channel(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// The name of a gateway of a Matterbridge, which may be anything that its configuration says.
+/// The name of a gateway of a Matterbridge: any text that its configuration may contain.
 pub fn gateway(text: &str) -> Result<String, ValueError> {
     if text.is_empty() || text.len() > 255 || text.trim() != text || text.contains(char::is_control)
     {
@@ -196,7 +196,7 @@ pub fn gateway(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// The name of a silo. It stands in stored places before a colon.
+/// The name of a silo. The store writes it in front of a colon in places.
 pub fn silo_name(text: &str) -> Result<String, ValueError> {
     const HELP: &str =
         "use up to 32 lower-case letters, digits, `-` and `_`, for example \"gitter\"";
@@ -256,7 +256,7 @@ pub fn address(text: &str) -> Result<SocketAddr, ValueError> {
     })
 }
 
-/// A text that may be any, but not empty, not endless and of one line.
+/// A free text: one line, not empty, and not longer than 255 bytes.
 pub fn line(name: &str, text: &str) -> Result<String, ValueError> {
     if text.trim().is_empty() {
         return value_error(
@@ -275,7 +275,7 @@ pub fn line(name: &str, text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// The word that was probably meant: at most two edits away, and more of it alike than not.
+/// The word that was probably meant: at most two edits away, and fewer edits than half of its characters.
 pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     words
         .map(|word| (strsim::damerau_levenshtein(text, word), word))
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_of_time_is_spelt_as_it_is_read() {
+    fn a_duration_is_formatted_as_it_is_read() {
         for text in ["0s", "20s", "500ms", "5m", "2h"] {
             let span = duration(text, Duration::ZERO, Duration::from_hours(2)).unwrap();
             assert_eq!(format_duration(span), text);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pasted_channel_url_is_told_what_to_write() {
+    fn a_pasted_channel_url_gets_a_suggestion() {
         assert!(channel("org/room").is_ok());
         assert_eq!(
             channel("https://gitter.im/org/room?at=5f1e")

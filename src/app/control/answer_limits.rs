@@ -1,8 +1,8 @@
-//! How often the bridge answers. Whoever asks more often gets no answer, which is counted; what changes something
-//! (`pause`, `portal remove`, `optout`) is done all the same, and only its answer is left out.
+//! Limits of answers to chat commands. Whoever asks more often gets no answer, which is counted; a command that changes
+//! something (`pause`, `portal remove`, `optout`) is executed all the same, and only its answer is withheld.
 //!
-//! Each kind of answer has buckets of its own, so that a flood of questions uses up nothing that acknowledges an act,
-//! and refusals use up nothing of those who may.
+//! Each class of answers has its own token buckets, so that a flood of questions does not use up the tokens of commands
+//! that change something, and refusals do not use up the tokens of permitted users.
 
 use std::{
     collections::BTreeMap,
@@ -19,29 +19,29 @@ use tokio::time::Instant;
 
 use super::{Control, parse::ParsedCommand, replies};
 
-/// What kind of answer it is.
+/// The class of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AnswerClass {
-    /// Something is told: `help`, `why`, `status`, what is no command.
+    /// Information: `help`, `why`, `status`, an unknown command.
     UndecryptableNotice,
-    /// A failed message is tried again.
+    /// The retry of a failed message.
     Retry,
-    /// What somebody decides about their own messages.
+    /// A choice about one's own messages: `optout` and its end.
     EncryptedPolicy,
-    /// What somebody does who may.
+    /// A command of somebody who has the permission.
     Command,
-    /// Somebody may not.
+    /// A refusal: the asker lacks the permission.
     Refusal,
-    /// Another room is looked up for somebody whom the operator has not named.
+    /// The look-up of another room for somebody whom the operator has not named.
     LookUp,
-    /// It is said that somebody asks too often.
+    /// The warning that somebody asks too often.
     Warning,
 }
 
 impl AnswerClass {
-    /// The kind of answer that this has when it is done.
-    pub(super) fn of(order: &ParsedCommand) -> Self {
-        match order {
+    /// The class of the answer to this command when it is executed.
+    pub(super) fn of(parsed: &ParsedCommand) -> Self {
+        match parsed {
             ParsedCommand::Why
             | ParsedCommand::Status
             | ParsedCommand::Help
@@ -59,7 +59,7 @@ impl AnswerClass {
         }
     }
 
-    /// For each asker, wherever they ask on this network.
+    /// The limit of each asker, in all places of a network together.
     fn of_asker(self) -> Rate {
         match self {
             Self::UndecryptableNotice | Self::Refusal => rate(10, 20),
@@ -71,7 +71,7 @@ impl AnswerClass {
         }
     }
 
-    /// For each place, so that many askers cannot do together what one cannot do alone.
+    /// The limit of each place, so that many askers together get no more than the place allows.
     fn of_place(self) -> Rate {
         match self {
             Self::UndecryptableNotice | Self::Refusal | Self::EncryptedPolicy => rate(20, 15),
@@ -90,7 +90,7 @@ const fn rate(burst: u32, seconds: u64) -> Rate {
     }
 }
 
-/// Who asks where.
+/// Who gives a command, and where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asker<'a> {
     /// The place.
@@ -99,15 +99,15 @@ pub(super) struct Asker<'a> {
     pub id: &'a str,
 }
 
-/// Whose bucket it is.
+/// The key of a token bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum BucketKey {
-    /// An asker on a network.
+    /// The class, the network and the asker's id.
     Asker(AnswerClass, String, String),
     Place(AnswerClass, Place),
 }
 
-/// How often the bridge answers, and how often it did not. Cheap to clone.
+/// The token buckets and the counts of withheld answers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerLimits {
     state: Arc<Mutex<State>>,
@@ -156,7 +156,7 @@ impl AnswerLimits {
         self.lock().buckets.take(&key, rate, Instant::now());
     }
 
-    /// An answer is left out.
+    /// Counts a withheld answer.
     pub(super) fn withhold(&self, asker: Asker<'_>) {
         let mut state = self.lock();
         let network = asker.place.network().to_owned();
@@ -164,7 +164,7 @@ impl AnswerLimits {
         *count = count.saturating_add(1);
     }
 
-    /// How many answers were left out since the start, by network.
+    /// How many answers were withheld since the start, by network.
     #[must_use]
     pub fn withheld(&self) -> BTreeMap<String, u64> {
         self.lock().withheld.clone()
@@ -176,11 +176,12 @@ impl AnswerLimits {
 }
 
 impl Control {
-    /// The kind of answer. Whoever may not verify the bridge is only told so.
-    pub(super) fn class(&self, order: &ParsedCommand, asker: Asker<'_>) -> AnswerClass {
-        match AnswerClass::of(order) {
+    /// The class of the answer. `verify` counts as information for those who may not verify the bridge: they are only
+    /// told so.
+    pub(super) fn class(&self, parsed: &ParsedCommand, asker: Asker<'_>) -> AnswerClass {
+        match AnswerClass::of(parsed) {
             AnswerClass::Command
-                if matches!(order, ParsedCommand::Verify(_))
+                if matches!(parsed, ParsedCommand::Verify(_))
                     && !is_admin(&self.rules.admins, asker.id) =>
             {
                 AnswerClass::UndecryptableNotice
@@ -189,24 +190,24 @@ impl Control {
         }
     }
 
-    /// Whether what is asked is done at all. What only tells something, and trying again, is not where the answer would
-    /// be left out; nor is it found out for whoever was refused time and again whether they may this time.
-    pub(super) fn may_begin(&self, order: &ParsedCommand, asker: Asker<'_>) -> bool {
-        match self.class(order, asker) {
+    /// Whether the command is executed at all. Information and retries are not where the answer would be withheld; and
+    /// whoever was refused too often is not checked again.
+    pub(super) fn may_begin(&self, parsed: &ParsedCommand, asker: Asker<'_>) -> bool {
+        match self.class(parsed, asker) {
             class @ (AnswerClass::UndecryptableNotice | AnswerClass::Retry) => {
                 self.answers.has_room(class, asker)
             }
             AnswerClass::EncryptedPolicy => true,
             _ => {
                 let is_known_room =
-                    order.room().is_none() || is_admin(&self.rules.admins, asker.id);
+                    parsed.room().is_none() || is_admin(&self.rules.admins, asker.id);
                 self.answers.has_left(AnswerClass::Refusal, asker)
                     && (is_known_room || self.answers.admits(AnswerClass::LookUp, asker))
             }
         }
     }
 
-    /// Whether this answer is given. A refusal counts for the asker also where it is left out.
+    /// Whether this answer is sent. A refusal counts for the asker also where it is withheld.
     pub(super) fn admits(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
         let admitted = self.answers.admits(class, asker);
         if !admitted && class == AnswerClass::Refusal {
@@ -215,11 +216,11 @@ impl Control {
         admitted
     }
 
-    /// An answer is left out. Answers what to say instead, once in a while.
+    /// Counts a withheld answer. Returns the warning to send instead, once in a while.
     pub(super) fn withhold(&self, asker: Asker<'_>) -> Option<String> {
         self.answers.withhold(asker);
-        let told = self.answers.admits(AnswerClass::Warning, asker);
-        told.then(|| replies::rate_limited().to_owned())
+        let warns = self.answers.admits(AnswerClass::Warning, asker);
+        warns.then(|| replies::rate_limited().to_owned())
     }
 }
 
@@ -253,7 +254,7 @@ mod tests {
             })
             .count();
         assert_eq!(answered, 20);
-        // Nor does a flood of questions use up what answers an act.
+        // A flood of questions does not use up the answers to commands either.
         let ann = |place| Asker { place, id: "@p0:x" };
         assert!(limits.admits(AnswerClass::Command, ann(&room)));
         let limits = AnswerLimits::default();

@@ -1,4 +1,4 @@
-//! What control has to ask of the other sides, and what it has done there. The wiring answers.
+//! The interface of chat commands to Matrix and the silos. `bridge` implements it.
 
 use async_trait::async_trait;
 use footbridge_core::persons::UserIdentities;
@@ -6,21 +6,21 @@ use footbridge_store::{self as store, Place, Portal, Tombstone};
 
 use super::permissions::MemberRights;
 
-/// Why an answer is missing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// It is so, and one sentence for a person says why.
+    /// The answer is no; one sentence for a person says why.
     #[error("{0}")]
     Denied(String),
-    /// It cannot be told now; one sentence for a person.
+    /// There is no answer now; one sentence for a person.
     #[error("{0}")]
     Unavailable(String),
-    /// Our own store failed: the house must stop.
+    /// The bridge's own store failed: the process must stop.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// A channel that could be joined to a room.
+/// A channel that can be linked to a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundChannel {
     /// Where it is.
@@ -38,16 +38,16 @@ pub struct Audience {
     pub operator: String,
 }
 
-/// A code that was heard.
+/// A code that was found in a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeProof {
     /// Who posted it, by name.
     pub by: String,
-    /// Whether they may decide about the channel; `None` where the silo does not tell.
+    /// Whether they are an admin of the channel; `None` where the silo does not tell.
     pub in_control: Option<bool>,
 }
 
-/// What a room that takes another's place is like.
+/// The room that replaces another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Successor {
     /// The room.
@@ -58,16 +58,17 @@ pub struct Successor {
     pub encrypted: bool,
 }
 
-/// Both sides, as control needs them.
+/// Matrix and the silos, as chat commands need them.
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Finds a room by alias or id.
     async fn room(&self, name: &str) -> Result<Place, BackendError>;
 
-    /// How somebody stands in a room now, as the homeserver tells.
+    /// The membership and power level of a user in a room, asked of the homeserver now.
     async fn member_rights(&self, room: &Place, user: &str) -> Result<MemberRights, BackendError>;
 
-    /// Whether all that others have said in a room by now has been taken in, as far as that can be told.
+    /// Whether the bridge has received everything that others have sent in a room up to now, as far as that can be
+    /// told.
     async fn is_room_caught_up(&self, _room: &Place) -> bool {
         false
     }
@@ -78,7 +79,7 @@ pub trait Backend: Send + Sync {
     /// Who can read a channel.
     async fn audience(&self, silo: &str, channel: &str) -> Audience;
 
-    /// Whether this code stands in the channel.
+    /// Finds this code in the channel; `None` while nobody has posted it.
     async fn heard(
         &self,
         silo: &str,
@@ -86,17 +87,17 @@ pub trait Backend: Send + Sync {
         code: &str,
     ) -> Result<Option<CodeProof>, BackendError>;
 
-    /// Shows in the state of a room that is not encrypted where its portal leads (MSC2346), or that it leads there no
-    /// longer. Where the rights for it are missing, nothing happens. An error is worth another try.
+    /// Writes into the state of an unencrypted room where its portal leads (MSC2346), or removes that. Nothing happens
+    /// where the power level is too low. After an error it is worth another attempt.
     async fn show(&self, portal: &Portal) -> Result<(), BackendError>;
 
-    /// Enters the room that takes another's place, and tells what it is like.
+    /// Joins the room that replaces another one, and describes it.
     async fn successor(&self, tombstone: &Tombstone) -> Result<Successor, BackendError>;
 
-    /// What is known of a user's identities.
+    /// The known identities of a user.
     async fn identities(&self, user: &str) -> Result<UserIdentities, BackendError>;
 
-    /// The identity of a user with this key is trusted from now on, and no other. Answers how many messages were held
+    /// Trusts the identity of a user that has this key, and no other, from now on. Returns how many messages were held
     /// for it; `None` when no such identity of the user is known.
     async fn approve(&self, user: &str, key: &str) -> Result<Option<u64>, BackendError>;
 }

@@ -1,5 +1,5 @@
-//! Leaving the encryption of a room is explicit (P15): somebody who decides there repeats the destination, everybody
-//! is told what that means, and only then, after a delay, the first message crosses.
+//! Consent (P15): messages of an encrypted room leave it only after an admin of the room has repeated the destination
+//! in a command, everybody was told what that means, and a delay has passed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Control {
-    /// Somebody agrees.
+    /// Executes `consent`.
     pub(super) async fn give_consent(
         &self,
         asked: (&store::Command, &Command),
@@ -24,14 +24,14 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self
+        let target = match self
             .resolve_target(asked, PortalAction::Agree, named)
             .await?
         {
-            Ok(matter) => matter,
+            Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
-        if !matter.member_rights.encrypted {
+        if !target.member_rights.encrypted {
             let text = "That room is not encrypted, so nobody has to agree.";
             return Ok(Reply::Say(text.to_owned()));
         }
@@ -41,24 +41,24 @@ impl Control {
             text_version: notices::TEXT_VERSION,
             effective_at: now.plus(self.rules.delay),
         };
-        let mut wishes = self.store.portal_requests().await?;
-        wishes.retain(|request| request.room == matter.room && request.confirmed_at.is_some());
-        if let Some(request) = wishes.iter().find(|request| is_end(&request.spec, end)) {
+        let mut requests = self.store.portal_requests().await?;
+        requests.retain(|request| request.room == target.room && request.confirmed_at.is_some());
+        if let Some(request) = requests.iter().find(|request| is_end(&request.spec, end)) {
             let begins = ConsentStart {
                 delay: self.rules.delay,
                 waiting: 0,
             };
             let text = self.disclosure(&request.spec, &begins).await;
-            // In the room itself the disclosure is the answer.
-            let here = question.place == matter.room;
-            let linking = ApprovedRequest {
+            // In the room itself the disclosure is the answer to the command.
+            let here = question.place == target.room;
+            let approved = ApprovedRequest {
                 request: request.id,
                 consent: Some(consent),
                 question: here.then_some(question.entry),
                 told: payload(&text, now),
                 heard: self.backend.is_room_caught_up(&request.room).await,
             };
-            self.link(linking).await?;
+            self.link(approved).await?;
             return Ok(if here {
                 Reply::Done
             } else {
@@ -66,21 +66,21 @@ impl Control {
             });
         }
         let lacking = self.store.lacking_consent().await?;
-        let lacking = lacking.iter().filter(|portal| portal.room == matter.room);
+        let lacking = lacking.iter().filter(|portal| portal.room == target.room);
         let waiting = lacking
             .map(|portal| notices::destination(&portal.spec))
             .chain(
-                wishes
+                requests
                     .iter()
                     .map(|request| notices::destination(&request.spec)),
             );
         let waiting: Vec<String> = waiting.collect();
-        let portals = self.portals_of(&matter.room, Some(end)).await?;
+        let portals = self.portals_of(&target.room, Some(end)).await?;
         let Some(portal) = portals.first() else {
             let named = format!("{} {}", end.silo, end.channel);
             return Ok(Reply::Say(notices::wrong_destination(&named, &waiting)));
         };
-        // Agreed before, the same is said again: whoever asked may not have had the answer.
+        // Where the room has agreed before, the same is said again: whoever asked may not have received the answer.
         let (holds, lanes) = self.store.record_consent(portal.id, consent, now).await?;
         crash_points::point("consent.given");
         info!(portal.id = portal.id.0, "A room has agreed");
@@ -92,20 +92,20 @@ impl Control {
             waiting: self.store.waiting_to_leave(portal.id).await?,
         };
         let text = self.disclosure(&portal.spec, &begins).await;
-        if question.place != matter.room {
+        if question.place != target.room {
             let notice_id = format!("agreed-{}-{}", portal.id, holds.effective_at.0);
-            self.say(&matter.room, &notice_id, &text).await?;
+            self.say(&target.room, &notice_id, &text).await?;
         }
         Ok(Reply::Say(text))
     }
 
-    /// What leaves a room.
+    /// The disclosure: what leaves the room.
     pub(super) async fn disclosure(&self, spec: &PortalSpec, begins: &ConsentStart) -> String {
         let audience = self.backend.audience(&spec.silo, &spec.channel).await;
         notices::disclosure(spec, &audience, &self.rules.operator, begins)
     }
 
-    /// Asks the rooms that were encrypted after they were linked, once.
+    /// Asks the rooms that were encrypted after they were linked for consent, once.
     pub(super) async fn ask_for_consent(&self) -> Result<(), store::Error> {
         for portal in self.store.lacking_consent().await? {
             let raised = self
@@ -138,9 +138,9 @@ impl Control {
         Ok(())
     }
 
-    /// Tells whoever has entered a room where it leads, all of them at once.
+    /// Tells the new members of a room where its messages are relayed to, all of them in one notice.
     pub(super) async fn take_unnotified_newcomers(&self, now: Millis) -> Result<(), store::Error> {
-        /// One notice for all who enter within this time.
+        /// Members who join within this time share one notice.
         const APART: Duration = Duration::from_mins(10);
         if !self.rules.disclose_joins {
             return Ok(());

@@ -1,4 +1,4 @@
-//! B14: what a flood of commands gets, on a real store, and what it must not keep back.
+//! B14: what a flood of commands gets, on a real store, and what it must not prevent.
 
 use std::sync::{
     Arc,
@@ -21,7 +21,7 @@ use super::super::{
     FoundChannel, MemberRights, Successor,
 };
 
-/// Both sides: `@mod:x` decides about every room. Counts who is looked up.
+/// A backend in which `@mod:x` may decide about every room. Counts the look-ups.
 #[derive(Default)]
 struct FakeBackend {
     looked: AtomicUsize,
@@ -78,20 +78,20 @@ impl Backend for FakeBackend {
     }
 }
 
-struct Ground {
+struct Fixture {
     control: Control,
-    sides: Arc<FakeBackend>,
+    backend: Arc<FakeBackend>,
     portal: Portal,
     asked: usize,
     _files: tempfile::TempDir,
 }
 
-impl Ground {
+impl Fixture {
     async fn new() -> Self {
         let files = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&files.path().join("key")).unwrap();
         let store = Store::open(&files.path().join("data"), &key).await.unwrap();
-        let (sides, clock) = (Arc::new(FakeBackend::default()), Clock::start());
+        let (backend, clock) = (Arc::new(FakeBackend::default()), Clock::start());
         let spec = PortalSpec {
             room: "!r:x".into(),
             silo: "gitter".into(),
@@ -115,20 +115,20 @@ impl Ground {
             clock,
             verify: Arc::new(|_, _| String::new()),
             rules: Arc::new(rules),
-            backend: sides.clone(),
+            backend: backend.clone(),
             shown: Arc::new(AlreadyDone::default()),
             answers: AnswerLimits::default(),
         };
         Self {
             control,
-            sides,
+            backend,
             portal,
             asked: 0,
             _files: files,
         }
     }
 
-    /// So many people ask this so often, in turn, at one end, and the bridge does what it does about it.
+    /// These people give this command in turn, `times` times in all, at one end, and the bridge handles all of it.
     async fn flood(&mut self, toward: Side, words: &str, who: &[&str], times: usize) {
         let place = match toward {
             Side::Matrix => &self.portal.room,
@@ -173,8 +173,8 @@ impl Ground {
         assert!(store.commands().await.unwrap().is_empty(), "all are closed");
     }
 
-    /// How much the bridge has to say at this end.
-    async fn owed(&self, toward: Side) -> u64 {
+    /// How many notices are pending at this end.
+    async fn pending(&self, toward: Side) -> u64 {
         let lane = LaneId {
             portal: self.portal.id,
             toward,
@@ -214,55 +214,55 @@ async fn b14_two_hundred_commands_get_few_answers_whoever_asks_and_wherever() {
     ];
     for toward in [Side::Matrix, Side::Silo] {
         for (words, times) in all {
-            let mut one = Ground::new().await;
+            let mut one = Fixture::new().await;
             one.flood(toward, words, &["@ann:x"], times).await;
-            let owed = one.owed(toward).await;
-            assert_eq!(owed, 11, "{words}: ten, and that it is too often");
+            let pending = one.pending(toward).await;
+            assert_eq!(pending, 11, "{words}: ten answers and a warning");
             let withheld = one.control.answers.withheld();
             let withheld = withheld.values().sum::<u64>();
             assert_eq!(withheld, u64::try_from(times).unwrap() - 10, "{words}");
         }
-        let mut ten = Ground::new().await;
+        let mut ten = Fixture::new().await;
         ten.flood(toward, "help", &TEN, 200).await;
-        assert_eq!(ten.owed(toward).await, 25, "twenty, and five warnings");
+        assert_eq!(ten.pending(toward).await, 25, "twenty, and five warnings");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn b14_what_is_refused_is_looked_up_a_bounded_number_of_times() {
     for words in ["pause", "pause in #room:evil.example", "portal remove"] {
-        let mut ground = Ground::new().await;
-        ground.flood(Side::Matrix, words, &["@ann:x"], 200).await;
-        let looked = ground.sides.looked.load(Ordering::SeqCst);
+        let mut fixture = Fixture::new().await;
+        fixture.flood(Side::Matrix, words, &["@ann:x"], 200).await;
+        let looked = fixture.backend.looked.load(Ordering::SeqCst);
         assert!(looked <= 10, "{words}: {looked}");
-        assert!(ground.owed(Side::Matrix).await <= 11, "{words}");
-        ground.flood(Side::Matrix, words, &TEN, 200).await;
-        let looked = ground.sides.looked.load(Ordering::SeqCst);
+        assert!(fixture.pending(Side::Matrix).await <= 11, "{words}");
+        fixture.flood(Side::Matrix, words, &TEN, 200).await;
+        let looked = fixture.backend.looked.load(Ordering::SeqCst);
         assert!(looked <= 110, "{words}: {looked}");
-        assert!(ground.owed(Side::Matrix).await <= 45, "{words}");
-        // Whoever may is heard all the same, and told so.
-        let before = ground.owed(Side::Matrix).await;
-        ground.flood(Side::Matrix, "pause", &["@mod:x"], 1).await;
-        assert!(ground.is_paused().await, "{words}");
-        assert_eq!(ground.owed(Side::Matrix).await, before + 1, "{words}");
+        assert!(fixture.pending(Side::Matrix).await <= 45, "{words}");
+        // Whoever has the permission is served all the same, and gets an answer.
+        let before = fixture.pending(Side::Matrix).await;
+        fixture.flood(Side::Matrix, "pause", &["@mod:x"], 1).await;
+        assert!(fixture.is_paused().await, "{words}");
+        assert_eq!(fixture.pending(Side::Matrix).await, before + 1, "{words}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn b14_what_somebody_may_do_is_done_however_often_they_ask() {
-    let mut ground = Ground::new().await;
-    ground.flood(Side::Matrix, "help", &["@mod:x"], 40).await;
-    ground.flood(Side::Matrix, "resume", &["@mod:x"], 40).await;
-    ground.flood(Side::Matrix, "pause", &["@mod:x"], 1).await;
-    assert!(ground.is_paused().await);
+    let mut fixture = Fixture::new().await;
+    fixture.flood(Side::Matrix, "help", &["@mod:x"], 40).await;
+    fixture.flood(Side::Matrix, "resume", &["@mod:x"], 40).await;
+    fixture.flood(Side::Matrix, "pause", &["@mod:x"], 1).await;
+    assert!(fixture.is_paused().await);
     assert!(
-        ground.owed(Side::Matrix).await <= 31,
-        "the acts have answers of their own"
+        fixture.pending(Side::Matrix).await <= 31,
+        "commands have their own limits"
     );
-    ground.flood(Side::Silo, "optout off", &["tom"], 40).await;
-    ground.flood(Side::Silo, "optout", &["tom"], 1).await;
-    let tom = (ground.portal.channel.clone(), "tom".to_owned());
-    let store = &ground.control.store;
+    fixture.flood(Side::Silo, "optout off", &["tom"], 40).await;
+    fixture.flood(Side::Silo, "optout", &["tom"], 1).await;
+    let tom = (fixture.portal.channel.clone(), "tom".to_owned());
+    let store = &fixture.control.store;
     assert_eq!(store.opted_out(vec![tom]).await.unwrap(), [true]);
-    assert!(ground.owed(Side::Silo).await <= 7);
+    assert!(fixture.pending(Side::Silo).await <= 7);
 }

@@ -1,5 +1,5 @@
-//! What is done without being asked: codes that were posted, rooms that have to agree, rooms that have moved, people
-//! who came, and the mark of a portal in the state of its room.
+//! Regular work without a command: codes that were posted, rooms that must agree, rooms that were upgraded, new
+//! members, and the bridge state event of a portal.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Control, backend::BackendError, portals::payload};
 
-/// What was done since the start and need not be done again.
+/// What was done since the start and need not be repeated.
 #[derive(Debug, Default)]
 pub struct AlreadyDone {
     notice_ids: Mutex<HashSet<String>>,
@@ -21,8 +21,8 @@ pub struct AlreadyDone {
     moves: Mutex<RateLimiter<Place>>,
 }
 
-/// How often it is said of a room that the bridge does not follow it: members who may write a tombstone may write any
-/// number of them.
+/// How often the bridge says that it does not follow an upgrade of a room: members who may send a tombstone may send
+/// any number of them.
 const MOVE_NOTICE_RATE: Rate = Rate {
     burst: 3,
     every: Duration::from_hours(8),
@@ -38,7 +38,7 @@ impl AlreadyDone {
         notice_ids.insert(notice_id.to_owned())
     }
 
-    /// Whether it may be said once more that this room is not followed.
+    /// Whether the bridge may say once more that it does not follow this room.
     pub(super) fn may_tell_of_move(&self, room: &Place) -> bool {
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -49,7 +49,7 @@ impl AlreadyDone {
         may
     }
 
-    /// The mark of this portal is to be looked at again.
+    /// Makes the bridge state event of this portal be written again.
     pub(super) fn forget(&self, portal: PortalId) {
         let mut portals = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
         portals.remove(&portal);
@@ -67,17 +67,17 @@ impl AlreadyDone {
 }
 
 impl Control {
-    /// One round. Answers whether to come again soon.
+    /// Does all of it once. Returns whether to come back soon.
     pub(super) async fn run_once(&self) -> Result<bool, store::Error> {
         self.ask_for_consent().await?;
-        let wishes = self.check_portal_requests().await?;
+        let requests_open = self.check_portal_requests().await?;
         let moved = self.follow_upgrades().await?;
         self.take_unnotified_newcomers(self.clock.now()).await?;
         self.show_portals().await?;
-        Ok(wishes || moved)
+        Ok(requests_open || moved)
     }
 
-    /// Says something in a place, once, ahead of what waits there.
+    /// Sends a notice to a place, once, ahead of its pending messages.
     pub(super) async fn say(
         &self,
         place: &Place,
@@ -100,11 +100,11 @@ impl Control {
         Ok(())
     }
 
-    /// Marks portals in the state of rooms that are not encrypted (MSC2346), once since the start.
+    /// Writes the bridge state event into rooms that are not encrypted (MSC2346), once since the start.
     async fn show_portals(&self) -> Result<(), store::Error> {
         for portal in self.store.portals().await? {
-            let marked = portal.active || portal.source == PortalSource::Chat;
-            if !marked || portal.source == PortalSource::Management || self.shown.has(portal.id) {
+            let is_shown = portal.active || portal.source == PortalSource::Chat;
+            if !is_shown || portal.source == PortalSource::Management || self.shown.has(portal.id) {
                 continue;
             }
             match self.backend.show(&portal).await {
@@ -122,10 +122,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn any_number_of_tombstones_is_told_of_a_few_times_a_day() {
+    async fn any_number_of_tombstones_causes_a_few_notices_a_day() {
         let (shown, room) = (AlreadyDone::default(), Place::room("!r"));
-        let told = (0..20).filter(|_| shown.may_tell_of_move(&room)).count();
-        assert_eq!(told, 3);
+        let notices = (0..20).filter(|_| shown.may_tell_of_move(&room)).count();
+        assert_eq!(notices, 3);
         assert!(shown.may_tell_of_move(&Place::room("!another")));
         tokio::time::advance(Duration::from_hours(8)).await;
         assert!(shown.may_tell_of_move(&room));

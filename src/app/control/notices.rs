@@ -1,4 +1,4 @@
-//! Pure: what people read about portals, consent and their own choices. Each fits a phone.
+//! The notices about portals, consent and people's own choices (pure). Each fits on a phone.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use footbridge_store::{Millis, Place, Portal, PortalHold, PortalSpec};
 
 use super::{backend::Audience, permissions::PermissionError};
 
-/// Which text people agree to. It grows whenever `disclosure` says something else.
+/// The version of the text that people agree to. It is increased whenever `disclosure` says something else.
 pub const TEXT_VERSION: u32 = 2;
 
-/// Where a portal leads.
+/// The silo and the channel of a portal.
 #[must_use]
 pub fn destination(spec: &PortalSpec) -> String {
     format!("{} {}", spec.silo, spec.channel)
@@ -19,13 +19,13 @@ pub fn destination(spec: &PortalSpec) -> String {
 /// When messages begin to leave a room.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConsentStart {
-    /// How long after now.
+    /// The time from now.
     pub delay: Duration,
-    /// How many were said before and wait to leave it.
+    /// How many earlier messages wait to leave it.
     pub waiting: u64,
 }
 
-/// So many messages, in words.
+/// A number of messages, in words.
 #[must_use]
 pub fn messages(count: u64) -> String {
     match count {
@@ -34,7 +34,7 @@ pub fn messages(count: u64) -> String {
     }
 }
 
-/// What leaves the room, and what people can do about it (P16).
+/// The disclosure: what leaves the room, and what people can do about it (P16).
 #[must_use]
 pub fn disclosure(
     spec: &PortalSpec,
@@ -73,7 +73,7 @@ pub fn disclosure(
     )
 }
 
-/// To whoever has entered a room.
+/// The notice to new members of a room.
 #[must_use]
 pub fn newcomers(spec: &PortalSpec) -> String {
     format!(
@@ -83,7 +83,7 @@ pub fn newcomers(spec: &PortalSpec) -> String {
     )
 }
 
-/// What is to be posted in the channel.
+/// Asks for the confirmation code to be posted in the channel.
 #[must_use]
 pub fn post_this(spec: &PortalSpec, code: &str, within: Duration) -> String {
     format!(
@@ -93,17 +93,17 @@ pub fn post_this(spec: &PortalSpec, code: &str, within: Duration) -> String {
     )
 }
 
-/// The code was heard, and an encrypted room has to agree.
+/// Says that the code was posted, and asks an encrypted room for consent.
 #[must_use]
 pub fn agree_now(spec: &PortalSpec, by: &str) -> String {
     let to = destination(spec);
     format!(
-        "{by} has shown the code in {to}. This room is encrypted, and what crosses will be readable over there. If that \
-         is wanted, say here `!bridge consent {to}`. Nothing crosses until then."
+        "{by} has shown the code in {to}. This room is encrypted, and what is relayed can be read there. If that is \
+         wanted, say here `!bridge consent {to}`. Nothing is relayed until then."
     )
 }
 
-/// A room was encrypted after it was linked.
+/// Says that a room was encrypted after it was linked.
 #[must_use]
 pub fn encrypted_now(spec: &PortalSpec) -> String {
     let to = destination(spec);
@@ -120,7 +120,7 @@ pub fn encrypted_over_there() -> String {
         .to_owned()
 }
 
-/// Why somebody may not.
+/// Says why somebody lacks the permission.
 #[must_use]
 pub fn refusal(refusal: PermissionError) -> String {
     match refusal {
@@ -137,7 +137,7 @@ pub fn refusal(refusal: PermissionError) -> String {
     }
 }
 
-/// Nothing waits for this consent.
+/// Says that no portal waits for consent to this destination.
 #[must_use]
 pub fn wrong_destination(named: &str, waiting: &[String]) -> String {
     match waiting {
@@ -150,7 +150,7 @@ pub fn wrong_destination(named: &str, waiting: &[String]) -> String {
     }
 }
 
-/// A portal is no more.
+/// Says that a portal was removed.
 #[must_use]
 pub fn unlinked(names: &str, dropped: usize) -> String {
     let dropped = match dropped {
@@ -171,7 +171,8 @@ pub fn unlinked_notice(names: &str, dropped: usize, now: Millis) -> Option<Vec<u
         .ok()
 }
 
-/// A hold, for `status` in this place. Who has paused is named in the room only: the other end need not know who is in it.
+/// A hold, for `status` in this place. Only the room learns who has paused the portal: the channel must not learn who
+/// is in the room.
 #[must_use]
 pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> String {
     match hold {
@@ -187,7 +188,7 @@ pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> St
             )
         }
         PortalHold::Upgraded { since } => format!(
-            "Waiting for {}: the room was replaced, and the bridge was not led into the new one. Say `!bridge resume`, \
+            "Waiting for {}: the room was replaced, and the bridge has not followed into the new one. Say `!bridge resume`, \
              or make a portal in the new room.",
             clock::in_words(now.since(*since))
         ),
@@ -196,13 +197,13 @@ pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> St
             destination(&portal.spec)
         ),
         PortalHold::Delay { until } => format!(
-            "Agreed; what is said here crosses in {}, from then on.",
+            "Agreed; what is said here is relayed in {}, from then on.",
             clock::in_words(until.since(now))
         ),
     }
 }
 
-/// In a room that the bridge has just entered.
+/// The greeting in a room that the bridge has just joined.
 #[must_use]
 pub fn greeting() -> String {
     "Hello. I join rooms to channels of other networks. To join this one, say `!bridge portal add <silo> <channel>`; \

@@ -1,43 +1,43 @@
-//! Pure: what somebody wants, from the words behind `!bridge`. One line is one command; what has a line break or a
-//! control character in it is none.
+//! The parser of chat commands (pure): the words after `!bridge`. One line is one command; a text with a line break or
+//! a control character is none.
 
-/// What can be asked.
+/// A parsed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParsedCommand {
-    /// What happened to a message.
+    /// Report what happened to a message.
     Why,
     /// Try a failed message again.
     Retry,
-    /// How the portals of this place stand.
+    /// Show the status of the portals of this place.
     Status,
-    /// Begin to verify the bridge, or: the emoji are the same, or not.
+    /// Begin to verify the bridge, or say whether the emoji are the same.
     Verify(Option<bool>),
-    /// What can be asked.
+    /// Show the commands.
     Help,
-    /// Join a room to a channel.
+    /// Link a room to a channel.
     Add(ChannelRef, RoomRef),
-    /// Take a portal apart: this one, or the only one of the room.
+    /// Remove a portal: this one, or the only one of the room.
     Remove(Option<ChannelRef>, RoomRef),
-    /// Agree that what is said in an encrypted room may go there.
+    /// Agree that messages of an encrypted room are relayed there.
     Consent(ChannelRef, RoomRef),
-    /// Hold a room's portals up.
+    /// Put a room's portals on hold.
     Pause(RoomRef),
-    /// Let them go on.
+    /// Resume them.
     Resume(RoomRef),
-    /// Trust the identity of a user that has this key; without one, say which there are.
+    /// Trust the identity of a user that has this key; without a key, list the known identities.
     Trust(String, Option<String>),
-    /// My messages stay here.
+    /// Do not relay the sender's messages.
     OptOut(OptOutScope),
-    /// They cross again.
+    /// Relay them again.
     OptIn(OptOutScope),
-    /// The word is known, but not what stands behind it: how it is written.
+    /// The command is known, but its arguments are wrong; this is its usage.
     Incomplete(&'static str),
-    /// None of these; perhaps this one was meant.
+    /// An unknown command, with the one that was perhaps meant.
     Unknown(Option<&'static str>),
 }
 
 impl ParsedCommand {
-    /// The room that is named in it, if one is.
+    /// The room that the command names, if any.
     #[must_use]
     pub fn room(&self) -> Option<&str> {
         match self {
@@ -51,7 +51,7 @@ impl ParsedCommand {
     }
 }
 
-/// A channel as people write it.
+/// A channel as people write it in a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelRef {
     /// The silo's name.
@@ -60,10 +60,10 @@ pub struct ChannelRef {
     pub channel: String,
 }
 
-/// The room that a command is about, alias or id; `None` for the one in which it is said.
+/// The room that a command is about, alias or id; `None` for the room in which it is given.
 pub type RoomRef = Option<String>;
 
-/// How far a choice about one's own messages reaches.
+/// The scope of a choice about one's own messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptOutScope {
     /// This place.
@@ -85,7 +85,7 @@ const VERIFY: &str = "verify`, `!bridge verify yes` or `!bridge verify no";
 const TRUST: &str = "trust @user:server <key>";
 const OPT_OUT: &str = "optout`, `!bridge optout everywhere` or `!bridge optout off";
 
-/// What somebody wants.
+/// Parses a command.
 #[must_use]
 pub fn parse(words: &str) -> ParsedCommand {
     if words.chars().any(char::is_control) {
@@ -142,10 +142,10 @@ fn is_user(word: &str) -> bool {
     word.starts_with('@') && word.contains(':')
 }
 
-/// A public key: 32 bytes in base64, of which the padding may be there.
+/// A public key: 32 bytes in base64, with or without the padding.
 fn key_in(word: &str) -> Option<String> {
     let key = word.strip_suffix('=').unwrap_or(word);
-    let is_base64 = |payload: char| payload.is_ascii_alphanumeric() || "+/".contains(payload);
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/".contains(c);
     (key.len() == 43 && key.chars().all(is_base64)).then(|| key.to_owned())
 }
 
@@ -240,14 +240,14 @@ mod tests {
             .collect();
         assert!(shown.len() >= 20, "only {} were found", shown.len());
         for words in shown {
-            let understood = parse(&words.replace(['\n', '<', '>'], " "));
-            assert!(!matches!(understood, ParsedCommand::Unknown(_)), "{words}");
+            let parsed = parse(&words.replace(['\n', '<', '>'], " "));
+            assert!(!matches!(parsed, ParsedCommand::Unknown(_)), "{words}");
         }
     }
 
     #[test]
-    fn a_typing_error_gets_the_nearest_word_and_only_what_is_known_is_obeyed() {
-        for (words, order_) in [
+    fn a_misspelt_command_gets_the_nearest_word_and_only_known_commands_are_executed() {
+        for (words, expected) in [
             ("why", ParsedCommand::Why),
             ("RETRY", ParsedCommand::Retry),
             ("status", ParsedCommand::Status),
@@ -262,7 +262,7 @@ mod tests {
             ),
             ("trusty", ParsedCommand::Unknown(Some("trust"))),
         ] {
-            assert_eq!(parse(words), order_, "{words:?}");
+            assert_eq!(parse(words), expected, "{words:?}");
         }
     }
 
@@ -277,7 +277,7 @@ mod tests {
             "portal add gitter org/room\u{2028}",
         ] {
             let refused = parse(words) == ParsedCommand::Unknown(None);
-            // U+2028 is white space to us, and ends no line.
+            // Rust treats U+2028 as white space, and it ends no line.
             let harmless = words.ends_with('\u{2028}');
             assert_eq!(refused, !harmless, "{words:?}");
         }
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn portals_are_named_in_the_words_of_other_bridges_as_well() {
         let room = Some("#room:example.org".to_owned());
-        for (words, order_) in [
+        for (words, expected) in [
             (
                 "portal add gitter org/room",
                 ParsedCommand::Add(end("gitter", "org/room"), None),
@@ -353,13 +353,13 @@ mod tests {
             ("unlink gitter", ParsedCommand::Incomplete(REMOVE)),
             ("trust ann", ParsedCommand::Incomplete(TRUST)),
         ] {
-            assert_eq!(parse(words), order_, "{words:?}");
+            assert_eq!(parse(words), expected, "{words:?}");
         }
     }
 
     #[test]
     fn a_choice_about_my_own_messages_is_for_here_unless_i_say_everywhere() {
-        for (words, order_) in [
+        for (words, expected) in [
             ("optout", ParsedCommand::OptOut(OptOutScope::Here)),
             (
                 "optout everywhere",
@@ -372,7 +372,7 @@ mod tests {
             ),
             ("optout please", ParsedCommand::Incomplete(OPT_OUT)),
         ] {
-            assert_eq!(parse(words), order_, "{words:?}");
+            assert_eq!(parse(words), expected, "{words:?}");
         }
     }
 }

@@ -1,30 +1,32 @@
-//! Pure: who may do what (P14). One function decides, from facts that were asked for at the moment of use.
+//! Permissions (P14), pure: one function decides who may do what, from facts that were asked of the homeserver at that
+//! moment.
 
-/// What somebody wants to do about a portal.
+/// An action on a portal that needs a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortalAction {
-    /// Join a room to a channel.
+    /// Link a room to a channel.
     Link,
-    /// Agree that what is said in an encrypted room may leave it.
+    /// Agree that messages of an encrypted room leave it.
     Agree,
     /// Trust a user's new identity.
     Trust,
-    /// Lead a portal into the room that takes the place of its own.
+    /// Move a portal into the room that replaces its own.
     SyncDirection,
-    /// Hold a portal up, or let it go on.
+    /// Put a portal on hold, or resume it.
     Pause,
-    /// Take a portal apart.
+    /// Remove a portal.
     Unlink,
 }
 
 impl PortalAction {
-    /// Whether the operator must have named who does this. Whoever rules a room may always stop what leaves it.
+    /// Whether the operator must have named the asker. Whoever has the power level in a room may always stop what
+    /// leaves it.
     fn requires_listed(self) -> bool {
         !matches!(self, Self::Pause | Self::Unlink)
     }
 
-    /// Whether it must be said in an encrypted event of a device that is trusted: the homeserver could write any other.
-    /// That a room has moved is never said so, because state is not encrypted.
+    /// Whether the command must be an encrypted event of a trusted device: the homeserver could write any other. A room
+    /// upgrade is never encrypted, because state events are not.
     fn requires_encrypted(self, encrypted_room: bool) -> bool {
         match self {
             Self::Agree | Self::Trust => true,
@@ -34,23 +36,23 @@ impl PortalAction {
     }
 }
 
-/// What the homeserver says of a room and of somebody in it, now.
+/// What the homeserver reports about a room and one of its members, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberRights {
     /// Whether they are in the room.
     pub joined: bool,
     /// Their power level.
     pub level: i64,
-    /// What it takes to change power levels.
+    /// The power level that changing power levels takes.
     pub to_change_power: i64,
-    /// What it takes to send a state event that nothing else is said of.
+    /// The power level that sending a state event takes for which no other level is set.
     pub state_default: i64,
     /// Whether the room is or ever was encrypted.
     pub encrypted: bool,
 }
 
 impl MemberRights {
-    /// The power level that deciding about this room takes.
+    /// The power level that a decision about this room takes.
     #[must_use]
     pub fn needed(&self) -> i64 {
         if self.encrypted {
@@ -61,7 +63,7 @@ impl MemberRights {
     }
 }
 
-/// Why somebody may not.
+/// Why somebody lacks the permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermissionError {
     /// The operator has not named them.
@@ -75,31 +77,31 @@ pub enum PermissionError {
         /// What it takes.
         needs: i64,
     },
-    /// It was not said in an encrypted event of a device that is trusted.
+    /// The command was not an encrypted event of a trusted device.
     NotEncrypted,
 }
 
-/// Whether somebody may do this. `listed` says whether the operator has named them, `sealed` whether they asked in an
-/// encrypted event of a device whose messages are relayed.
+/// Whether somebody may do this. `listed` says whether the operator has named them, `encrypted` whether they asked in
+/// an encrypted event of a device whose messages are relayed.
 pub fn check_permission(
-    act: PortalAction,
+    action: PortalAction,
     listed: bool,
-    sealed: bool,
-    standing: &MemberRights,
+    encrypted: bool,
+    rights: &MemberRights,
 ) -> Result<(), PermissionError> {
-    if act.requires_listed() && !listed {
+    if action.requires_listed() && !listed {
         return Err(PermissionError::NotListed);
     }
-    if !standing.joined {
+    if !rights.joined {
         return Err(PermissionError::NotInRoom);
     }
-    if standing.level < standing.needed() {
+    if rights.level < rights.needed() {
         return Err(PermissionError::TooLittlePower {
-            has: standing.level,
-            needs: standing.needed(),
+            has: rights.level,
+            needs: rights.needed(),
         });
     }
-    if act.requires_encrypted(standing.encrypted) && !sealed {
+    if action.requires_encrypted(rights.encrypted) && !encrypted {
         return Err(PermissionError::NotEncrypted);
     }
     Ok(())
@@ -109,7 +111,7 @@ pub fn check_permission(
 mod tests {
     use super::*;
 
-    const ACTS: [PortalAction; 6] = [
+    const ACTIONS: [PortalAction; 6] = [
         PortalAction::Link,
         PortalAction::Agree,
         PortalAction::Trust,
@@ -134,8 +136,9 @@ mod tests {
 
     #[test]
     fn p14_who_may_is_decided_by_list_membership_power_and_encryption() {
-        // Of each act: not listed, and listed with too little, just enough, and more power, in the clear and encrypted.
-        for act in ACTS {
+        // For each action: not listed, and listed with too little, just enough, and more power, in unencrypted and
+        // encrypted rooms.
+        for action in ACTIONS {
             for (level, encrypted, expected) in [
                 (49, false, too_little(49, 50)),
                 (50, false, Ok(())),
@@ -145,28 +148,28 @@ mod tests {
                 (i64::MAX, true, Ok(())),
                 (-1, false, too_little(-1, 50)),
             ] {
-                let facts = member_rights(level, encrypted);
+                let rights = member_rights(level, encrypted);
                 assert_eq!(
-                    check_permission(act, true, true, &facts),
+                    check_permission(action, true, true, &rights),
                     expected,
-                    "{act:?} {facts:?}"
+                    "{action:?} {rights:?}"
                 );
-                let unlisted = if matches!(act, PortalAction::Pause | PortalAction::Unlink) {
+                let unlisted = if matches!(action, PortalAction::Pause | PortalAction::Unlink) {
                     expected
                 } else {
                     Err(PermissionError::NotListed)
                 };
                 assert_eq!(
-                    check_permission(act, false, true, &facts),
+                    check_permission(action, false, true, &rights),
                     unlisted,
-                    "{act:?} {facts:?}"
+                    "{action:?} {rights:?}"
                 );
-                let outside = MemberRights {
+                let not_joined = MemberRights {
                     joined: false,
                     ..facts
                 };
                 assert_eq!(
-                    check_permission(act, true, true, &outside),
+                    check_permission(action, true, true, &not_joined),
                     Err(PermissionError::NotInRoom)
                 );
             }
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn p15_what_the_homeserver_could_have_written_decides_nothing_about_encryption_or_trust() {
-        for (act, in_clear, encrypted) in [
+        for (action, in_clear, encrypted) in [
             (
                 PortalAction::Link,
                 Ok(()),
@@ -203,12 +206,12 @@ mod tests {
                 Err(PermissionError::NotEncrypted),
             ),
         ] {
-            let unsealed =
-                |encrypted| check_permission(act, true, false, &member_rights(100, encrypted));
-            assert_eq!(unsealed(false), in_clear, "{act:?}");
-            assert_eq!(unsealed(true), encrypted, "{act:?}");
+            let unencrypted =
+                |encrypted| check_permission(action, true, false, &member_rights(100, encrypted));
+            assert_eq!(unencrypted(false), in_clear, "{action:?}");
+            assert_eq!(unencrypted(true), encrypted, "{action:?}");
         }
-        // What is missing first is said first.
+        // The first missing condition is reported.
         let weak = check_permission(PortalAction::Agree, true, false, &member_rights(0, true));
         assert_eq!(weak, too_little(0, 100));
     }

@@ -1,4 +1,4 @@
-//! Portals made, held up and taken apart in a chat.
+//! Commands that add, pause, resume and remove portals.
 
 use std::time::Duration;
 
@@ -20,60 +20,62 @@ use super::{
     permissions::{MemberRights, PortalAction, check_permission},
 };
 
-/// How long a code may be posted.
+/// How long a confirmation code is valid.
 const CODE_TTL: Duration = Duration::from_mins(10);
-/// How long an encrypted room may take to agree.
+/// How long an encrypted room has to agree.
 const CONSENT_TTL: Duration = Duration::from_hours(24);
 
-/// What a request is about: the room, and how the asker stands in it.
+/// The room that a command is about, and the rights of the asker in it.
 pub(super) struct TargetRoom {
     /// The room.
     pub room: Place,
-    /// The asker there.
+    /// The rights of the asker in the room.
     pub member_rights: MemberRights,
 }
 
 impl Control {
-    /// Finds the room that is meant and proves that the asker may do this there. Otherwise what to say.
+    /// Resolves the room that is meant and checks that the asker may do this there. The inner error is the text to
+    /// reply.
     pub(super) async fn resolve_target(
         &self,
         (question, command): (&store::Command, &Command),
-        act: PortalAction,
+        action: PortalAction,
         named: &RoomRef,
     ) -> Result<Result<TargetRoom, String>, store::Error> {
         if question.place.network() != Place::MATRIX {
-            let text = "That is decided in the Matrix room: from here nobody can tell who may.";
+            let text =
+                "That is decided in the Matrix room: permissions cannot be checked from here.";
             return Ok(Err(text.to_owned()));
         }
-        let looked = async {
+        let request = async {
             let room = match named {
                 Some(name) => self.backend.room(name).await?,
                 None => question.place.clone(),
             };
-            let standing = self
+            let member_rights = self
                 .backend
                 .member_rights(&room, &command.sender.id)
                 .await?;
             Ok(TargetRoom {
                 room,
-                member_rights: standing,
+                member_rights,
             })
         };
-        let matter = match failure_reply(looked.await)? {
-            Ok(matter) => matter,
+        let target = match failure_reply(request.await)? {
+            Ok(target) => target,
             Err(text) => return Ok(Err(text)),
         };
         let user = &command.sender.id;
         let listed = is_admin(&self.rules.admins, user);
         Ok(
-            match check_permission(act, listed, command.encrypted, &matter.member_rights) {
-                Ok(()) => Ok(matter),
+            match check_permission(action, listed, command.encrypted, &target.member_rights) {
+                Ok(()) => Ok(target),
                 Err(refusal) => Err(notices::refusal(refusal)),
             },
         )
     }
 
-    /// The portals of a room, those with this other end.
+    /// The active portals of a room; with `end` only those to this channel.
     pub(super) async fn portals_of(
         &self,
         room: &Place,
@@ -89,7 +91,7 @@ impl Control {
         Ok(portals)
     }
 
-    /// Somebody wants a room joined to a channel: they are told what to post there.
+    /// Executes `portal add`: the asker is told which code to post in the channel.
     pub(super) async fn add(
         &self,
         asked: (&store::Command, &Command),
@@ -97,11 +99,11 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self
+        let target = match self
             .resolve_target(asked, PortalAction::Link, named)
             .await?
         {
-            Ok(matter) => matter,
+            Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
         let (question, command) = asked;
@@ -110,11 +112,11 @@ impl Control {
             Err(text) => return Ok(Reply::Say(text)),
         };
         let spec = PortalSpec {
-            room: matter.room.address().to_owned(),
+            room: target.room.address().to_owned(),
             silo: end.silo.clone(),
             channel: found.name,
         };
-        let linked = self.portals_of(&matter.room, None).await?;
+        let linked = self.portals_of(&target.room, None).await?;
         if linked.iter().any(|portal| portal.channel == found.place) {
             let to = notices::destination(&spec);
             return Ok(Reply::Say(format!("They are joined already: {to}.")));
@@ -126,7 +128,7 @@ impl Control {
         let request = PortalRequest {
             id: 0,
             spec: spec.clone(),
-            room: matter.room,
+            room: target.room,
             channel: found.place,
             asked_by: command.sender.id.clone(),
             asked_in: question.place.clone(),
@@ -140,8 +142,8 @@ impl Control {
         Ok(Reply::Say(text))
     }
 
-    /// Looks after what was asked for: a code that was posted, and those that were not. Answers whether to look again
-    /// soon.
+    /// Checks the portal requests: looks for codes that were posted, and ends requests that have expired. Returns
+    /// whether to check again soon.
     pub(super) async fn check_portal_requests(&self) -> Result<bool, store::Error> {
         let mut soon = false;
         for request in self.store.portal_requests().await? {
@@ -168,7 +170,7 @@ impl Control {
                 match heard.await {
                     Ok(Some(proof)) => self.shown(&request, &proof).await?,
                     Err(BackendError::Store(error)) => return Err(error),
-                    // Asked again until the time is over.
+                    // Checked again until the request expires.
                     Ok(None) | Err(_) => {}
                 }
             }
@@ -176,7 +178,7 @@ impl Control {
         Ok(soon)
     }
 
-    /// The code of a wish stands in the channel.
+    /// Handles a code that was posted in the channel.
     async fn shown(&self, request: &PortalRequest, proof: &CodeProof) -> Result<(), store::Error> {
         let now = self.clock.now();
         let to = notices::destination(&request.spec);
@@ -188,23 +190,23 @@ impl Control {
             let notice_id = format!("wish-no-admin-{}", request.code);
             return self.say(&request.asked_in, &notice_id, &text).await;
         }
-        // Some minutes have passed, and whoever asked may have been put out since.
-        let standing = self
+        // Some minutes have passed, and the asker may have lost the permission since.
+        let rights = self
             .backend
             .member_rights(&request.room, &request.asked_by)
             .await;
-        let Ok(standing) = failure_reply(standing)? else {
+        let Ok(rights) = failure_reply(rights)? else {
             return Ok(());
         };
         let listed = is_admin(&self.rules.admins, &request.asked_by);
-        // How it was asked was looked at then.
-        if let Err(refusal) = check_permission(PortalAction::Link, listed, true, &standing) {
+        // Whether the command was encrypted was checked when it was given.
+        if let Err(refusal) = check_permission(PortalAction::Link, listed, true, &rights) {
             let notice_id = format!("wish-refused-{}", request.code);
             self.say(&request.asked_in, &notice_id, &notices::refusal(refusal))
                 .await?;
             return self.store.delete_portal_request(request.id).await;
         }
-        if standing.encrypted {
+        if rights.encrypted {
             let until = now.plus(CONSENT_TTL);
             self.store
                 .confirm_portal_request(request.id, until, now)
@@ -222,21 +224,21 @@ impl Control {
         let told = self
             .disclosure(&request.spec, &ConsentStart::default())
             .await;
-        let linking = ApprovedRequest {
+        let approved = ApprovedRequest {
             request: request.id,
             consent: None,
             question: None,
             told: payload(&told, now),
             heard: self.backend.is_room_caught_up(&request.room).await,
         };
-        self.link(linking).await
+        self.link(approved).await
     }
 
-    /// A wish comes true.
-    pub(super) async fn link(&self, linking: ApprovedRequest) -> Result<(), store::Error> {
+    /// Opens a requested portal.
+    pub(super) async fn link(&self, approved: ApprovedRequest) -> Result<(), store::Error> {
         let linked = self
             .store
-            .open_requested_portal(linking, self.clock.now())
+            .open_requested_portal(approved, self.clock.now())
             .await?;
         crash_points::point("portal.linked");
         if let Some((portal, lanes)) = linked {
@@ -249,7 +251,7 @@ impl Control {
         Ok(())
     }
 
-    /// Somebody wants a portal taken apart.
+    /// Executes `portal remove`.
     pub(super) async fn remove(
         &self,
         asked: (&store::Command, &Command),
@@ -257,14 +259,14 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self
+        let target = match self
             .resolve_target(asked, PortalAction::Unlink, named)
             .await?
         {
-            Ok(matter) => matter,
+            Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
-        let portals = self.portals_of(&matter.room, end).await?;
+        let portals = self.portals_of(&target.room, end).await?;
         if let [_, _, ..] = portals.as_slice() {
             let names: Vec<String> = portals.iter().map(name_of).collect();
             return Ok(Reply::Say(format!(
@@ -274,29 +276,29 @@ impl Control {
         }
         let Some(portal) = portals.into_iter().next() else {
             return self
-                .cancel_requests(&matter.room, end)
+                .cancel_requests(&target.room, end)
                 .await
                 .map(Reply::Say);
         };
         if portal.source == PortalSource::Config {
             return Ok(Reply::Say(
-                "This portal stands in the operator's configuration, and only the operator can take it out. \
+                "This portal is in the operator's configuration, and only the operator can remove it. \
                  `!bridge pause` stops it at once."
                     .to_owned(),
             ));
         }
         let names = name_of(&portal);
-        let told = names.clone();
-        let told = move |dropped| notices::unlinked_notice(&told, dropped, now);
+        let notice_names = names.clone();
+        let notice = move |dropped| notices::unlinked_notice(&notice_names, dropped, now);
         let (question, _) = asked;
-        // In the room itself the notice is the answer.
-        let answered = (question.place == matter.room).then_some(question.entry);
+        // In the room itself the notice is the answer to the command.
+        let answered = (question.place == target.room).then_some(question.entry);
         if portal.source == PortalSource::Operator {
             self.store.remove_operator_portal(&portal.spec).await?;
         }
         let removed = self
             .store
-            .remove_portals(&[portal.id], answered, told, now)
+            .remove_portals(&[portal.id], answered, notice, now)
             .await?;
         crash_points::point("portal.unlinked");
         self.unlinked(&portal, removed.lanes);
@@ -315,20 +317,20 @@ impl Control {
         }
     }
 
-    /// Nothing is joined yet; but something may have been asked for.
+    /// Cancels the portal requests of a room that has no portal yet.
     async fn cancel_requests(
         &self,
         room: &Place,
         end: Option<&ChannelRef>,
     ) -> Result<String, store::Error> {
-        let mut wishes = self.store.portal_requests().await?;
-        wishes.retain(|request| {
+        let mut requests = self.store.portal_requests().await?;
+        requests.retain(|request| {
             request.room == *room && end.is_none_or(|end| is_end(&request.spec, end))
         });
-        for request in &wishes {
+        for request in &requests {
             self.store.delete_portal_request(request.id).await?;
         }
-        let text = if wishes.is_empty() {
+        let text = if requests.is_empty() {
             "That room is joined to nothing of that kind."
         } else {
             "Nothing was joined yet, and now nothing is asked for."
@@ -336,21 +338,21 @@ impl Control {
         Ok(text.to_owned())
     }
 
-    /// Somebody wants the portals of a room held up.
+    /// Executes `pause`.
     pub(super) async fn pause(
         &self,
         asked: (&store::Command, &Command),
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self
+        let target = match self
             .resolve_target(asked, PortalAction::Pause, named)
             .await?
         {
-            Ok(matter) => matter,
+            Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
-        let portals = self.portals_of(&matter.room, None).await?;
+        let portals = self.portals_of(&target.room, None).await?;
         for portal in &portals {
             self.store.pause(portal.id, &asked.1.sender.id, now).await?;
         }
@@ -363,21 +365,21 @@ impl Control {
         Ok(Reply::Say(text.to_owned()))
     }
 
-    /// Somebody wants them to go on.
+    /// Executes `resume`.
     pub(super) async fn resume(
         &self,
         asked: (&store::Command, &Command),
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self
+        let target = match self
             .resolve_target(asked, PortalAction::Pause, named)
             .await?
         {
-            Ok(matter) => matter,
+            Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
-        let portals = self.portals_of(&matter.room, None).await?;
+        let portals = self.portals_of(&target.room, None).await?;
         let here = &asked.0.place;
         let mut left = Vec::new();
         for portal in &portals {
@@ -396,24 +398,24 @@ impl Control {
     }
 }
 
-/// What to say where something cannot be told; an error of our own store is no answer.
+/// Turns a failed request into the text to reply; an error of the bridge's own store stays an error.
 pub(super) fn failure_reply<T>(
-    looked: Result<T, BackendError>,
+    result: Result<T, BackendError>,
 ) -> Result<Result<T, String>, store::Error> {
-    match looked {
+    match result {
         Ok(found) => Ok(Ok(found)),
         Err(BackendError::Store(error)) => Err(error),
-        Err(problem) => Ok(Err(problem.to_string())),
+        Err(error) => Ok(Err(error.to_string())),
     }
 }
 
-/// The stored form of a notice.
+/// The payload of a notice.
 pub(super) fn payload(text: &str, now: Millis) -> Vec<u8> {
-    // A notice is plain data, so writing it cannot fail.
+    // A notice is plain data, so that serializing it cannot fail.
     Message::notice(text, now).to_bytes().unwrap_or_default()
 }
 
-/// Whether this is the other end that somebody has named.
+/// Whether the portal has this channel.
 pub(super) fn is_end(spec: &PortalSpec, end: &ChannelRef) -> bool {
     spec.silo == end.silo && spec.channel.eq_ignore_ascii_case(&end.channel)
 }

@@ -1,4 +1,5 @@
-//! What time does to a wish, on a real store: nobody posts the code, nobody agrees, and whoever asked may no longer.
+//! What happens to a portal request over time, on a real store: nobody posts the code, nobody agrees, and the asker has
+//! lost the permission.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::super::{
     FoundChannel, MemberRights, Successor,
 };
 
-/// Both sides: the code stands in the channel or does not, and everybody in the room is of this standing.
+/// A backend in which the code is in the channel or not, and everybody in the room has these rights.
 struct FakeBackend {
     shown: bool,
     member_rights: Mutex<MemberRights>,
@@ -62,29 +63,29 @@ impl Backend for FakeBackend {
     }
 }
 
-struct Ground {
+struct Fixture {
     control: Control,
-    sides: Arc<FakeBackend>,
+    backend: Arc<FakeBackend>,
     room: Place,
     _files: tempfile::TempDir,
 }
 
-impl Ground {
-    /// Somebody has asked, in a room of this kind; the wish is good for so many seconds more.
-    async fn with_a_wish(encrypted: bool, shown: bool, seconds_left: i64) -> Self {
+impl Fixture {
+    /// Somebody has requested a portal, in a room of this kind; the request is valid for `seconds_left` more seconds.
+    async fn with_request(encrypted: bool, shown: bool, seconds_left: i64) -> Self {
         let files = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&files.path().join("key")).unwrap();
         let store = Store::open(&files.path().join("data"), &key).await.unwrap();
-        let standing = MemberRights {
+        let rights = MemberRights {
             joined: true,
             level: 100,
             to_change_power: 100,
             state_default: 50,
             encrypted,
         };
-        let sides = Arc::new(FakeBackend {
+        let backend = Arc::new(FakeBackend {
             shown,
-            member_rights: Mutex::new(standing),
+            member_rights: Mutex::new(rights),
         });
         let clock = Clock::start();
         let (room, now) = (Place::room("!r:x"), clock.now());
@@ -120,24 +121,24 @@ impl Ground {
             clock,
             verify: Arc::new(|_, _| String::new()),
             rules: Arc::new(rules),
-            backend: sides.clone(),
+            backend: backend.clone(),
             shown: Arc::new(AlreadyDone::default()),
             answers: AnswerLimits::default(),
         };
         Self {
             control,
-            sides,
+            backend,
             room,
             _files: files,
         }
     }
 
-    /// What the desk of the room has to say next.
-    async fn said(&self) -> Option<String> {
+    /// The next notice in the queue of the room's management portal.
+    async fn next_notice(&self) -> Option<String> {
         let portals = self.control.store.portals().await.unwrap();
-        let desk = portals.iter().find(|portal| portal.room == self.room)?;
+        let portal_of_room = portals.iter().find(|portal| portal.room == self.room)?;
         let lane = LaneId {
-            portal: desk.id,
+            portal: portal_of_room.id,
             toward: Side::Matrix,
         };
         match self
@@ -174,25 +175,28 @@ impl Ground {
 
 #[tokio::test]
 async fn p14_a_code_that_nobody_posts_in_time_is_worth_nothing_afterwards() {
-    let ground = Ground::with_a_wish(false, false, 60).await;
-    assert!(ground.run_once().await, "it is looked for again");
-    assert_eq!(ground.said().await, None);
-    // Even a code that stands there when the time is over.
-    let ground = Ground::with_a_wish(false, true, -1).await;
-    assert!(!ground.run_once().await);
-    assert!(ground.is_over().await);
-    let said = ground.said().await.unwrap();
-    assert!(said.contains("Nobody posted the code"), "{said}");
+    let fixture = Fixture::with_request(false, false, 60).await;
+    assert!(fixture.run_once().await, "it is looked for again");
+    assert_eq!(fixture.next_notice().await, None);
+    // Also where the code is there when the request has expired.
+    let fixture = Fixture::with_request(false, true, -1).await;
+    assert!(!fixture.run_once().await);
+    assert!(fixture.is_over().await);
+    let notice = fixture.next_notice().await.unwrap();
+    assert!(notice.contains("Nobody posted the code"), "{notice}");
 }
 
 #[tokio::test]
 async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing() {
-    let ground = Ground::with_a_wish(true, true, 60).await;
-    ground.run_once().await;
-    assert!(!ground.is_over().await, "a day for consent");
-    let said = ground.said().await.unwrap();
-    assert!(said.contains("!bridge consent gitter org/room"), "{said}");
-    let request = ground
+    let fixture = Fixture::with_request(true, true, 60).await;
+    fixture.run_once().await;
+    assert!(!fixture.is_over().await, "a day for consent");
+    let notice = fixture.next_notice().await.unwrap();
+    assert!(
+        notice.contains("!bridge consent gitter org/room"),
+        "{notice}"
+    );
+    let request = fixture
         .control
         .store
         .portal_requests()
@@ -200,29 +204,29 @@ async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing(
         .unwrap()
         .remove(0);
     let (id, past) = (request.id, footbridge_store::Millis(1));
-    ground
+    fixture
         .control
         .store
         .confirm_portal_request(id, past, past)
         .await
         .unwrap();
-    ground.run_once().await;
-    assert!(ground.is_over().await);
+    fixture.run_once().await;
+    assert!(fixture.is_over().await);
 }
 
 #[tokio::test]
 async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
-    let ground = Ground::with_a_wish(false, true, 60).await;
-    ground.sides.member_rights.lock().await.level = 49;
-    ground.run_once().await;
-    assert!(ground.is_over().await);
-    let said = ground.said().await.unwrap();
-    assert!(said.contains("it takes 50"), "{said}");
-    // With it, the room is joined.
-    let ground = Ground::with_a_wish(false, true, 60).await;
-    ground.run_once().await;
+    let fixture = Fixture::with_request(false, true, 60).await;
+    fixture.backend.member_rights.lock().await.level = 49;
+    fixture.run_once().await;
+    assert!(fixture.is_over().await);
+    let notice = fixture.next_notice().await.unwrap();
+    assert!(notice.contains("it takes 50"), "{notice}");
+    // With the power level, the room is linked.
+    let fixture = Fixture::with_request(false, true, 60).await;
+    fixture.run_once().await;
     assert!(
-        ground
+        fixture
             .control
             .store
             .portal_requests()
@@ -230,5 +234,5 @@ async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
             .unwrap()
             .is_empty()
     );
-    assert!(!ground.is_over().await);
+    assert!(!fixture.is_over().await);
 }

@@ -1,4 +1,4 @@
-//! Pure: the commands, and what the bridge answers, in words.
+//! The replies to chat commands (pure).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use footbridge_store::{
     ClosedLane, DeliveryStatus, LaneCounters, MessageStatus, Millis, Place, Portal,
 };
 
-/// What can be asked, and how.
+/// The reply to `help`.
 #[must_use]
 pub fn help() -> String {
     "Reply to a message with `!bridge why` to learn what became of it, or with `!bridge retry` to send it again \
@@ -18,7 +18,7 @@ pub fn help() -> String {
         .to_owned()
 }
 
-/// The answer to something that is no command.
+/// The reply to an unknown command.
 #[must_use]
 pub fn unknown(meant: Option<&str>) -> String {
     match meant {
@@ -27,57 +27,57 @@ pub fn unknown(meant: Option<&str>) -> String {
     }
 }
 
-/// What is said of somebody of whom no room key has ever come, and what helps.
+/// Says that no room key of a sender has ever come, and what helps.
 #[must_use]
 pub fn senders_without_keys(sender: &str) -> String {
     format!(
         "No room key of {sender} has ever come: their client may not know of the bridge's device, because the bridge was \
          invited before it had logged in. Remove the bridge from the room and invite it again: clients look its devices \
-         up then, and what is said afterwards crosses."
+         up then, and later messages are relayed."
     )
 }
 
-/// Said instead of an answer, once in a while.
+/// The warning that is sent instead of a withheld answer, once in a while.
 #[must_use]
 pub fn rate_limited() -> &'static str {
     "You ask too often, so I do not answer for some minutes. What you may decide (`optout`, `pause`, `portal remove`) is \
      done all the same."
 }
 
-/// The answer to a command that is not complete.
+/// The reply to a command with wrong arguments.
 #[must_use]
 pub fn incomplete(usage: &str) -> String {
     format!("Say `!bridge {usage}`.")
 }
 
-/// What became of a message, asked in `here`.
+/// What became of a message, as asked in `here`.
 #[must_use]
 pub fn message_status(message_status: &MessageStatus, here: &Place, now: Millis) -> String {
     if message_status.deliveries.is_empty() {
         return "Nothing of this message is waiting, and nothing of it failed.".to_owned();
     }
-    let told = message_status.deliveries.iter().map(|(to, stand)| {
+    let texts = message_status.deliveries.iter().map(|(to, status)| {
         if to == here {
             format!(
                 "This was written in {}. {}",
                 place_in_words(&message_status.from),
-                told("Here", stand, message_status.accepted_at, now)
+                delivery_text("Here", status, message_status.accepted_at, now)
             )
         } else {
             let place = place_in_words(to);
-            told(
+            delivery_text(
                 &format!("To {place}"),
-                stand,
+                status,
                 message_status.accepted_at,
                 now,
             )
         }
     });
-    told.collect::<Vec<_>>().join(" ")
+    texts.collect::<Vec<_>>().join(" ")
 }
 
-fn told(to: &str, stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
-    match stand {
+fn delivery_text(to: &str, status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
+    match status {
         DeliveryStatus::Delivered { at, tries } => {
             let tries = tries.map_or_else(String::new, |tries| format!(", at try {tries}"));
             format!(
@@ -86,7 +86,7 @@ fn told(to: &str, stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> S
                 clock::in_words(at.since(accepted_at))
             )
         }
-        DeliveryStatus::Pending { .. } => format!("{to}: {}.", pending(stand, accepted_at, now)),
+        DeliveryStatus::Pending { .. } => format!("{to}: {}.", pending(status, accepted_at, now)),
         DeliveryStatus::Skipped { rule } => {
             format!("{to}: not sent, because {}.", rule_text(rule))
         }
@@ -109,7 +109,7 @@ fn told(to: &str, stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> S
     }
 }
 
-fn pending(stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
+fn pending(status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
     let DeliveryStatus::Pending {
         ahead,
         tries,
@@ -119,7 +119,7 @@ fn pending(stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
         outcome_unknown,
         closed,
         held,
-    } = stand
+    } = status
     else {
         return String::new();
     };
@@ -129,7 +129,7 @@ fn pending(stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
         return text;
     }
     if *held {
-        text.push_str(", because a portal that it has to pass is held up");
+        text.push_str(", because a portal that it has to pass is on hold");
         return text;
     }
     match ahead {
@@ -180,7 +180,7 @@ fn moment(at: Millis) -> String {
 /// What a kind of error means.
 fn error_in_words(kind: &str) -> String {
     match kind {
-        "slowed" => "the other side wants the bridge slower",
+        "slowed" => "the other side rate-limits the bridge",
         "not-done" => "the other side cannot be reached",
         "unknown" => "the other side does not answer as it should",
         "rejected" => "the other side rejects it",
@@ -208,57 +208,57 @@ fn rule_text(rule: &str) -> String {
         }
         "unknown-target" => "the message it belongs to has no copy there",
         "target-waiting" => "the message it belongs to was still waiting",
-        "deleted-before-delivery" => "it was taken back before it was sent",
+        "deleted-before-delivery" => "it was deleted before it was sent",
         "edit-included" => "the message was sent with this change in it",
         "edit-redacted" => "the edit was redacted before it was sent",
         "message-redacted" => "the message was redacted itself",
         "empty" | "nothing-to-do" => "there is nothing in it to send",
         "not-a-message" => "it is no message",
         "unwritable" => "it could not be saved",
-        "unlinked" => "the portal was taken apart before it was sent",
-        "before-consent" => "it was said before the time from which the room has agreed",
-        "opted-out" => "its author does not want to be carried over",
+        "unlinked" => "the portal was removed before it was sent",
+        "before-consent" => "it was said before the consent of the room took effect",
+        "opted-out" => "its author has opted out",
         "nobridge" => "it begins with `!nobridge`",
         "portal-removed" => "the portal was removed",
         "superseded" => "a later one has taken its place",
         "moved-to-another-lane" => {
             "it went on by another portal, where the message that it belongs to stands"
         }
-        "another-bridge" => "another Footbridge, which joins the room to the same channel, brought it",
+        "another-bridge" => "another Footbridge, which links the room to the same channel, has relayed it",
         "loop" => {
-            "what this account says keeps coming back, as where two bridges hand each other's copies back"
+            "messages of this account keep coming back, as when two bridges relay each other's copies"
         }
         "late-duplicate" => "it is a second copy of a message that was delivered already",
         "replayed" => "it is an old message that was shown again under a new event",
         "foreign-room" => "it was encrypted for another room",
         "sender-mismatch" => "its key belongs to somebody other than its sender",
-        "insecure-key" => "its key came out of a backup, a file or somebody else's hands",
+        "insecure-key" => "its key came from a backup, a file or a third party",
         "panic" => "the bridge crashed on it; please report this bug",
-        "system-message" => "the portal does not carry over what a network tells by itself",
-        "notice" => "it was said by a machine, and the portal does not carry that over",
-        "no-reactions" => "the other side knows no reactions",
+        "system-message" => "the portal does not relay system messages",
+        "notice" => "it is a notice of a bot, and the portal does not relay notices",
+        "no-reactions" => "the other side has no reactions",
         "reaction-already-shown" => "the reaction is shown there already",
         "reaction-duplicate" => "the same reaction is on its way already",
         "reaction-flood" => "its author reacted too often within a minute",
         "reaction-in-encrypted-room" => {
             "a reaction cannot be encrypted, and the room that it goes to is"
         }
-        "reaction-unwanted" => "the portal does not carry over reactions",
+        "reaction-unwanted" => "the portal does not relay reactions",
         "room-left" => "the bridge is no longer in the room",
         _ => return format!("of the rule `{rule}`"),
     }
     .to_owned()
 }
 
-/// The answer where a message is not known.
+/// The reply where the message is not known.
 #[must_use]
 pub fn not_known() -> String {
-    "I know nothing of that message. It was written before the bridge was here, or it is of a kind that never \
-     crosses: a notice of a bot, a change of the room, a receipt."
+    "I know nothing of that message. It was written before the bridge was here, or it is of a kind that is never \
+     relayed: a notice of a bot, a change of the room, a receipt."
         .to_owned()
 }
 
-/// How a portal stands, one line for each direction.
+/// The status of a portal, one line for each direction.
 #[must_use]
 pub fn status(portal: &Portal, all_counters: &[LaneCounters], here: &Place, now: Millis) -> String {
     let lines = all_counters.iter().map(|counters| {
@@ -290,7 +290,7 @@ fn line(to: &str, counters: &LaneCounters, now: Millis) -> String {
         add(format!(" ({} for their key)", counters.waiting));
     }
     if counters.on_hold > 0 {
-        add(format!(" ({} held up on their way)", counters.on_hold));
+        add(format!(" ({} wait for a portal on hold)", counters.on_hold));
     }
     if counters.failed > 0 {
         add(format!(
@@ -315,18 +315,18 @@ mod tests {
 
     use super::*;
 
-    fn asked(stand: DeliveryStatus) -> String {
-        let told = MessageStatus {
+    fn asked(status: DeliveryStatus) -> String {
+        let message = MessageStatus {
             entry: EntryId(1),
             from: Place::room("!r"),
             accepted_at: Millis(0),
-            deliveries: vec![(Place::new("gitter", "c"), stand)],
+            deliveries: vec![(Place::new("gitter", "c"), status)],
         };
-        message_status(&told, &Place::room("!r"), Millis(90_000))
+        message_status(&message, &Place::room("!r"), Millis(90_000))
     }
 
-    /// The values of constants whose comment calls them a rule, and what is skipped by a word that stands there itself.
-    fn rules_of(code: &str, alarms: &str) -> Vec<String> {
+    /// The values of constants whose comment calls them a rule, and the literal rules in calls that skip something.
+    fn rules_of(code: &str, classes: &str) -> Vec<String> {
         let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
         let mut found = Vec::new();
         let mut is_rule = false;
@@ -336,13 +336,13 @@ mod tests {
                 continue;
             }
             if let Some((_, value)) = line.split_once(": &str = ").filter(|_| is_rule) {
-                let alarm = value
-                    .strip_prefix("Alarm::")
-                    .and_then(|alarm| alarm.split('.').next());
-                found.push(match alarm {
-                    Some(alarm) => {
-                        let named = format!("Self::{alarm} => \"");
-                        word(alarms.split(&named).nth(1).unwrap_or_default())
+                let class = value
+                    .strip_prefix("SecurityClass::")
+                    .and_then(|class| class.split('.').next());
+                found.push(match class {
+                    Some(class) => {
+                        let named = format!("Self::{class} => \"");
+                        word(classes.split(&named).nth(1).unwrap_or_default())
                     }
                     None => word(value.trim_start_matches('"')),
                 });
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn every_rule_by_which_something_is_skipped_has_words() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let alarms = std::fs::read_to_string(root.join("src/matrix/alarms.rs")).unwrap();
+        let classes = std::fs::read_to_string(root.join("src/matrix/security_metrics.rs")).unwrap();
         let mut open = vec![root.join("src"), root.join("store/src")];
         let mut rules = Vec::new();
         while let Some(path) = open.pop() {
@@ -376,12 +376,12 @@ mod tests {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(path).unwrap();
                 let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-                rules.extend(rules_of(code, &alarms));
+                rules.extend(rules_of(code, &classes));
             }
         }
         rules.sort_unstable();
         rules.dedup();
-        // Both kinds are found, and those that are named by an alarm.
+        // Both kinds are found, and those that are named by a security class.
         for known in [
             "moved-to-another-lane",
             "nothing-to-do",
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_is_told_in_plain_words() {
+    fn each_state_has_its_text() {
         let waits =
             |ahead, last_error: Option<&str>, without_key, retry_at| DeliveryStatus::Pending {
                 ahead,
@@ -441,7 +441,7 @@ mod tests {
             ),
             (
                 held,
-                "To the gitter channel: waiting for 90 s, because a portal that it has to pass is held up.",
+                "To the gitter channel: waiting for 90 s, because a portal that it has to pass is on hold.",
             ),
             (
                 DeliveryStatus::Skipped {
@@ -459,8 +459,8 @@ mod tests {
                 "To the gitter channel: failed on 1970-01-01 at 00:00:01 UTC after 1 try: it is too large. `!bridge retry` sends it again.",
             ),
         ];
-        for (stand, words) in table {
-            assert_eq!(asked(stand), words);
+        for (status, words) in table {
+            assert_eq!(asked(status), words);
         }
     }
 }

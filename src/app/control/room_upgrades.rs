@@ -1,5 +1,5 @@
-//! Rooms that have moved. A portal follows only where the new room names the old one, whoever says so may decide, and
-//! no encryption is lost on the way (P19); otherwise it waits, and asks.
+//! Room upgrades. A portal follows only where the new room names the old one as its predecessor, the sender of the
+//! tombstone has the permission, and encryption is kept (P19); otherwise it is put on hold, and the bridge says why.
 
 use footbridge_core::{crash_points, persons::is_admin};
 use footbridge_store::{self as store, RoomUpgrade};
@@ -13,18 +13,18 @@ use super::{
     portals::payload,
 };
 
-/// Why a new room is not followed into, for a person.
+/// Why the portal does not follow into a new room, for a person.
 fn objection(
     upgrade: &RoomUpgrade,
     successor: &Successor,
     listed: bool,
-    standing: &MemberRights,
+    rights: &MemberRights,
 ) -> Option<String> {
     let tombstone = &upgrade.tombstone;
     if successor.predecessor.as_deref() != Some(tombstone.room.address()) {
         return Some("the new room does not say that it takes this one's place".to_owned());
     }
-    if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, standing) {
+    if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, rights) {
         let why = notices::refusal(refusal).replace("You may not: y", "Y");
         return Some(format!(
             "{} may not decide about it ({why})",
@@ -38,14 +38,14 @@ fn objection(
 }
 
 impl Control {
-    /// Follows the rooms that have moved, where that is safe. Answers whether to look again soon.
+    /// Follows the upgraded rooms where that is safe. Returns whether to check again soon.
     pub(super) async fn follow_upgrades(&self) -> Result<bool, store::Error> {
         let mut soon = false;
         for upgrade in self.store.room_upgrades().await? {
             if upgrade.refused.is_some() {
                 continue;
             }
-            match self.look_at(&upgrade).await {
+            match self.follow(&upgrade).await {
                 Ok(None) => {}
                 Ok(Some(why)) | Err(BackendError::Denied(why)) => {
                     self.hold_portal(&upgrade, &why).await?
@@ -59,7 +59,7 @@ impl Control {
                     {
                         warn!(
                             error = why,
-                            "A room has moved, and the new one cannot be looked at yet"
+                            "Room upgraded; the new room cannot be checked yet"
                         );
                     }
                 }
@@ -68,32 +68,31 @@ impl Control {
         Ok(soon)
     }
 
-    /// Follows, or tells why not.
-    async fn look_at(&self, upgrade: &RoomUpgrade) -> Result<Option<String>, BackendError> {
+    /// Follows an upgrade, or returns why not.
+    async fn follow(&self, upgrade: &RoomUpgrade) -> Result<Option<String>, BackendError> {
         let tombstone = &upgrade.tombstone;
-        let standing = self
+        let rights = self
             .backend
             .member_rights(&tombstone.room, &tombstone.sender)
             .await?;
         let listed = is_admin(&self.rules.admins, &tombstone.sender);
-        // Before the bridge enters a room because somebody says so.
-        if let Err(refusal) =
-            check_permission(PortalAction::SyncDirection, listed, false, &standing)
+        // Checked before the bridge joins a room because somebody says so.
+        if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, &rights)
         {
             let why = notices::refusal(refusal).replace("You may not: y", "Y");
             let why = format!("{} may not decide about it ({why})", tombstone.sender);
             return Ok(Some(why));
         }
         let successor = self.backend.successor(tombstone).await?;
-        if let Some(why) = objection(upgrade, &successor, listed, &standing) {
+        if let Some(why) = objection(upgrade, &successor, listed, &rights) {
             return Ok(Some(why));
         }
         let now = self.clock.now();
-        let told = payload("The old room has moved here, and its portal with it.", now);
+        let notice = payload("The old room has moved here, and its portal with it.", now);
         let next = (&successor.place, successor.encrypted);
         let lanes = self
             .store
-            .follow_room_upgrade(&tombstone.room, next, &told, now)
+            .follow_room_upgrade(&tombstone.room, next, &notice, now)
             .await?;
         crash_points::point("room.followed");
         info!("Portal moved to the upgraded room");
@@ -104,7 +103,7 @@ impl Control {
         Ok(None)
     }
 
-    /// Waits, and says why.
+    /// Leaves the portal on hold, and says why.
     async fn hold_portal(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
         let room = &upgrade.tombstone.room;
         warn!(reason = why, "Room upgraded; its portal does not follow");
@@ -118,7 +117,7 @@ impl Control {
         let notice_id = format!("stays-{room}-{}", upgrade.seen_at.0);
         self.say(room, &notice_id, &text).await?;
         for portal in self.portals_of(room, None).await? {
-            let text = "The Matrix room was replaced by another one, and nobody who may has led the bridge there. \
+            let text = "The Matrix room was replaced by another one, and the bridge has not followed into it. \
                         Messages wait.";
             let notice_id = format!("{notice_id}-there-{}", portal.id);
             self.say(&portal.channel, &notice_id, text).await?;

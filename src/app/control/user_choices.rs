@@ -1,4 +1,4 @@
-//! What people decide about themselves, and about whom to trust.
+//! Commands about one's own messages (`optout`), and about whom to trust.
 
 use footbridge_core::{
     crash_points,
@@ -13,7 +13,7 @@ use super::{
 };
 
 impl Control {
-    /// Somebody's messages stay here.
+    /// Executes `optout`.
     pub(super) async fn opt_out(
         &self,
         question: &store::Command,
@@ -42,12 +42,12 @@ impl Control {
             count => format!(" {count} that were waiting are not sent any more."),
         };
         Ok(Reply::Say(format!(
-            "What you write {place} is not carried to the other side.{waited} What crossed before stays there until you \
+            "What you write {place} is not carried to the other side.{waited} What was relayed before stays there until you \
              delete it. `!bridge optout off` takes this back."
         )))
     }
 
-    /// They cross again.
+    /// Executes `optout off`.
     pub(super) async fn opt_in(
         &self,
         question: &store::Command,
@@ -67,15 +67,15 @@ impl Control {
         }))
     }
 
-    /// Of failed messages those that may be tried again: not those of people who keep by now what they say.
+    /// The failed messages that may be retried: not those of authors who have opted out since.
     pub(super) async fn may_cross<'p>(
         &self,
         kept: &[&'p ParkedDelivery],
     ) -> Result<Vec<&'p ParkedDelivery>, store::Error> {
-        let mut free = Vec::new();
+        let mut allowed = Vec::new();
         for parked in kept {
             let payload = parked.payload.as_deref().unwrap_or_default();
-            let stays = match Message::from_bytes(payload) {
+            let is_kept_back = match Message::from_bytes(payload) {
                 Ok(message) if !is_retraction(&message) => {
                     let user = &message.sender.id;
                     self.store
@@ -84,15 +84,15 @@ impl Control {
                 }
                 _ => false,
             };
-            if !stays {
-                free.push(*parked);
+            if !is_kept_back {
+                allowed.push(*parked);
             }
         }
-        Ok(free)
+        Ok(allowed)
     }
 
-    /// Somebody who may says which identity of a user is to be trusted. Without a key nothing is decided: the one that is
-    /// shown now need not be the one that they were told of.
+    /// Executes `trust`: an admin says which identity of a user to trust. Without a key nothing is decided: the
+    /// identity that is shown now need not be the one that the admin was told of.
     pub(super) async fn trust(
         &self,
         asked: (&store::Command, &Command),
@@ -129,21 +129,21 @@ fn accepted(user: &str, key: &str, held: u64) -> String {
     format!("The identity of {user} with the key `{key}` is trusted, and no other.{follow}")
 }
 
-/// Which identities of a user could be trusted, and how.
+/// The identities of a user that could be trusted, and how.
 fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
     let unknown =
         asked.map(|key| format!("I have seen no identity of {user} with the key `{key}`."));
-    let believed = known.pinned.as_ref();
+    let pinned = known.pinned.as_ref();
     let trusted =
-        believed.map(|key| format!("The identity of {user} with the key `{key}` is trusted."));
-    let others = match (&known.changed[..], believed) {
+        pinned.map(|key| format!("The identity of {user} with the key `{key}` is trusted."));
+    let others = match (&known.changed[..], pinned) {
         ([], Some(_)) => "I have seen no other.".to_owned(),
         ([], None) => format!("I know no identity of {user}."),
         _ => format!(
             "Ask {user} by another way for the key of their identity, and repeat the command with it:"
         ),
     };
-    let said: Vec<_> = unknown.into_iter().chain(trusted).chain([others]).collect();
+    let sentences: Vec<_> = unknown.into_iter().chain(trusted).chain([others]).collect();
     let each = known.changed.iter().map(|(key, held)| {
         let messages = if *held == 1 {
             "message is"
@@ -152,11 +152,12 @@ fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
         };
         format!("`!bridge trust {user} {key}` ({held} {messages} held)")
     });
-    let lines: Vec<_> = [said.join(" ")].into_iter().chain(each).collect();
+    let lines: Vec<_> = [sentences.join(" ")].into_iter().chain(each).collect();
     lines.join("\n")
 }
 
-/// Whether a letter says something of this person. What only takes something back crosses all the same.
+/// Whether a payload says something of this person. A deletion or a removed reaction says nothing, and is relayed all
+/// the same.
 fn speaks(payload: &[u8], user: &str) -> bool {
     is_by(payload, user)
         && Message::from_bytes(payload).is_ok_and(|message| !is_retraction(&message))
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_person_takes_back_crosses_although_they_keep_what_they_say() {
+    fn deletions_of_a_person_who_opted_out_are_relayed() {
         let payload = |action: Action| {
             let mut message = Message::notice("", Millis(1));
             message.sender.id = "@ann:x".to_owned();

@@ -1,4 +1,4 @@
-//! The budget against a homeserver that limits as Synapse does, by a leaky bucket.
+//! The budget against a homeserver that rate-limits as Synapse does, by a leaky bucket.
 
 use footbridge_store::Side;
 use proptest::prelude::*;
@@ -46,7 +46,7 @@ impl Server {
     }
 }
 
-/// One attempt at a step: when it began, the pace known then, and its result.
+/// One attempt at a step: when it began, the pace known at that time, and its result.
 #[derive(Clone, Copy, Debug)]
 struct Try {
     at: Instant,
@@ -57,7 +57,7 @@ struct Try {
     waited_for: u64,
 }
 
-/// Lanes with these backlogs send all they have; returns the attempts in their order, and the number of refusals.
+/// Lanes with these backlogs send everything; returns the attempts in order, and the number of refusals.
 async fn play(backlogs: Vec<(u32, Priority)>, server: Server) -> (Vec<Try>, usize) {
     let budget = Budget::default();
     let server = Arc::new(Mutex::new(server));
@@ -121,13 +121,13 @@ async fn the_pace_of_a_default_synapse_is_learned_from_a_few_refusals() {
     let server = Server::new(Duration::from_secs(5), 10);
     let (tries, refusals) = play(vec![(30, Priority::Text), (30, Priority::Text)], server).await;
     assert_eq!(tries.iter().filter(|one| one.passed).count(), 60);
-    // 50 beyond the burst, one every five seconds.
+    // 50 messages beyond the burst, one every five seconds.
     let spent = began.elapsed();
     assert!(
         (Duration::from_secs(245)..Duration::from_secs(265)).contains(&spent),
         "{spent:?}"
     );
-    // A lane of its own would be refused before nearly every step.
+    // Lanes that do not share a budget would be refused before nearly every step.
     assert!(refusals <= 10, "{refusals}");
 }
 
@@ -259,8 +259,8 @@ fn priorities() -> impl Strategy<Value = Priority> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// While limited, no two steps are closer than the pace known between them, and no lane waits for more turns than
-    /// [`MAX_PASSED_OVER`] and two for each lane.
+    /// While limited, no two steps follow each other faster than the pace known between them, and no lane waits for
+    /// more turns than [`MAX_PASSED_OVER`] and two for each lane.
     #[test]
     fn the_pace_is_kept_and_nobody_starves(
         backlogs in prop::collection::vec((1..25_u32, priorities()), 1..8),

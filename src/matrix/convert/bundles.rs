@@ -1,5 +1,5 @@
-//! Several messages in one event, and what becomes of each of them later. The event says all of it readably, for
-//! people, and once more in parts, for us: nobody else remembers a text after it was delivered.
+//! Bundles: several messages in one event, and later edits of each. The event contains all texts in a readable form,
+//! and once more as parts for the bridge, because the bridge keeps no text after its delivery.
 
 use footbridge_core::{
     message::{Action, Message, Sender, Style},
@@ -16,21 +16,21 @@ use super::{
     write::{bridge_text, content_from, html_name, json_bytes, relations, said},
 };
 
-/// Who says a part that the bridge itself says.
+/// The author of a part that the bridge itself wrote.
 const BRIDGE_NAME: &str = "Footbridge";
-/// Where an event carries its parts.
+/// The key under which an event carries its parts.
 pub const PARTS: &str = "org.footbridge.parts";
 /// The most messages in one event: more cannot be read at a glance.
 const MAX_PARTS: usize = 25;
-/// The most that the parts may weigh together, in bytes of JSON, the readable form included.
+/// The most bytes of JSON of all parts together, including the readable form.
 const MAX_PARTS_BYTES: usize = 16_000;
-/// The most that a message may weigh that goes together with others.
+/// The most bytes of JSON of one bundled message.
 const MAX_PART_BYTES: usize = 4_000;
-/// What a rewritten event may weigh; it says everything twice once more (C12).
+/// The most bytes of JSON of a rewritten event, which contains everything twice more (C12).
 const MAX_REVISED_BYTES: usize = 22_500;
 
-/// One event for the first of these messages, and for how many; `None` where the first goes by itself. Only plain
-/// short texts of one paragraph go together, and no answers: an event answers one message.
+/// One event for the first of these messages, and the number of messages in it; `None` where the first is sent alone.
+/// Only short plain texts of one paragraph are bundled, and no replies: an event replies to one message.
 #[must_use]
 pub fn bundle(messages: &[Outgoing]) -> Option<(Step, usize)> {
     let mut weight = 0;
@@ -69,7 +69,7 @@ fn joinable(outgoing: &Outgoing) -> Option<Part> {
         return None;
     };
     let part = part_of(&outgoing.message, body);
-    // An event with several authors calls nobody.
+    // An event with several authors mentions nobody.
     let calls = !body.pinged().is_empty();
     let fits = !calls
         && outgoing.message.files.is_empty()
@@ -91,7 +91,7 @@ fn part_of(message: &Message, body: &Body) -> Part {
 
 fn author(message: &Message) -> String {
     if message.sender.is_bridge() {
-        // Among what others say, it has to be told apart.
+        // Among other authors' parts, the bridge's own needs a name.
         return BRIDGE_NAME.to_owned();
     }
     names::bidi_isolate(&names::display_name(
@@ -100,22 +100,22 @@ fn author(message: &Message) -> String {
     ))
 }
 
-/// What a part adds to an event: it stands in it readably and for itself, and its author may.
+/// The bytes that a part adds to an event: it is in the readable form and in the parts, and its author may be in both.
 fn part_bytes(part: &Part) -> usize {
     2 * (json_bytes(&part.body) + json_bytes(&part.html)) + 8 * part.author.len() + 80
 }
 
-/// The readable form: each author once for what they say in a row. A line of a text never looks like a line that
-/// names an author: in plain text it is set in, and in HTML it stays within its author's paragraph.
+/// The readable form: each author is named once for consecutive parts. A line of a text never looks like a line that
+/// names an author: in plain text it is indented, and in HTML it stays within its author's paragraph.
 #[must_use]
 pub fn content_of(parts: &[Part]) -> Content {
     let (mut lines, mut html) = (Vec::new(), String::new());
-    let mut speaking: Option<&str> = None;
-    let mut running = false;
+    let mut current_author: Option<&str> = None;
+    let mut in_paragraph = false;
     for part in parts.iter().filter(|part| !part.gone) {
-        let goes_on = speaking == Some(part.author.as_str());
+        let same_author = current_author == Some(part.author.as_str());
         let mut texts = part.body.lines();
-        if !goes_on {
+        if !same_author {
             lines.push(format!(
                 "{}: {}",
                 part.author,
@@ -123,17 +123,17 @@ pub fn content_of(parts: &[Part]) -> Content {
             ));
         }
         lines.extend(texts.map(|text| format!("  {text}")));
-        if !goes_on {
-            close(&mut running, &mut html);
+        if !same_author {
+            close(&mut in_paragraph, &mut html);
             html.push_str("<p><strong>");
             html.push_str(&html_name(&part.author));
             html.push_str("</strong>: ");
-        } else if running && !part.block {
+        } else if in_paragraph && !part.block {
             html.push_str("<br>");
-        } else if !running && !part.block {
+        } else if !in_paragraph && !part.block {
             html.push_str("<p>");
         }
-        running = !part.block;
+        in_paragraph = !part.block;
         if part.block {
             if !html.ends_with("</p>") && !html.ends_with("</blockquote>") {
                 html.push_str("</p>");
@@ -144,9 +144,9 @@ pub fn content_of(parts: &[Part]) -> Content {
         } else {
             html.push_str(&part.html);
         }
-        speaking = Some(&part.author);
+        current_author = Some(&part.author);
     }
-    close(&mut running, &mut html);
+    close(&mut in_paragraph, &mut html);
     Content {
         mentions: Vec::new(),
         author: None,
@@ -162,7 +162,7 @@ fn close(running: &mut bool, html: &mut String) {
     }
 }
 
-/// The content of an event with these parts; with `replaces`, as the new text of that event.
+/// The content of an event with these parts; with `replaces`, as the new content of that event.
 #[must_use]
 pub fn event_of(
     parts: &[Part],
@@ -179,48 +179,48 @@ pub fn event_of(
     Some(event)
 }
 
-/// The parts that an event with this content carries.
+/// The parts of an event with this content.
 #[must_use]
 pub fn parts_in(content: &Value) -> Option<Vec<Part>> {
     serde_json::from_value(content.get(PARTS)?.clone()).ok()
 }
 
-/// What counts of such a content when it is read back: its parts, always in the same form.
+/// The part of such a content that is verified when it is read back: its parts, in canonical form.
 #[must_use]
 pub fn to_verify(content: &Value) -> Option<String> {
     canonical_json(content.get(PARTS)?.clone())
 }
 
-/// A value in the one form of canonical JSON.
+/// A value as canonical JSON.
 #[must_use]
 pub fn canonical_json(value: Value) -> Option<String> {
     let canonical = CanonicalJsonValue::try_from(value).ok()?;
     serde_json::to_string(&canonical).ok()
 }
 
-/// What an event of ours says now.
+/// The latest content of an event of the bridge.
 pub enum LatestContent {
-    /// This.
+    /// The content.
     Content(Value),
-    /// Nothing any more.
+    /// The event was redacted.
     Redacted,
-    /// It is not ours, or its newest form is missing.
+    /// The event is not the bridge's, or its latest edit is missing.
     UndecryptableTexts,
 }
 
-/// The newest form of an event of ours.
+/// The latest content of an event of the bridge.
 #[must_use]
 pub fn newest(event: &Value, own: &str) -> LatestContent {
-    let ours = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
-    if !ours(event) {
+    let is_own = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
+    if !is_own(event) {
         return LatestContent::UndecryptableTexts;
     }
     if event.pointer("/unsigned/redacted_because").is_some() {
         return LatestContent::Redacted;
     }
     let content = match event.pointer("/unsigned/m.relations/m.replace") {
-        // Without its newest form an older one must not be taken for it.
-        Some(newer) if ours(newer) => newer.pointer("/content/m.new_content"),
+        // If the latest edit is missing, an older content must not be taken for it.
+        Some(newer) if is_own(newer) => newer.pointer("/content/m.new_content"),
         Some(_) => None,
         None => event.get("content"),
     };
@@ -229,18 +229,18 @@ pub fn newest(event: &Value, own: &str) -> LatestContent {
     })
 }
 
-/// What becomes of an event's parts.
+/// The result of changing the parts of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RevisedParts {
-    /// It says this now.
+    /// The event has this content now.
     Event(Value),
-    /// Nothing of it is left.
+    /// No part is left.
     Nothing,
-    /// It has no such part, or would grow too large.
+    /// The event has no such part, or would become too large.
     Impossible,
 }
 
-/// Puts a part in the place of an earlier one, or takes it out.
+/// Replaces or removes a part.
 #[must_use]
 pub fn revised(
     mut parts: Vec<Part>,
@@ -268,29 +268,29 @@ pub fn revised(
     }
 }
 
-/// What an edit or a deletion of one part takes.
+/// The plan for an edit or a deletion of one part.
 #[must_use]
 pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     let message = &outgoing.message;
     let Some(copy) = outgoing.copies.first() else {
         return Plan::Skip("unknown-target".to_owned());
     };
-    // What once had to be said anew stands behind the message that is shared.
-    let anew = outgoing.copies.get(1..).unwrap_or_default();
+    // Copies after the first are messages that had to be sent separately.
+    let separate = outgoing.copies.get(1..).unwrap_or_default();
     if let Action::Edit { body, style, .. } = &message.action {
-        if message.sender.is_bridge() && !anew.is_empty() {
-            return Plan::Steps(bridge_notice_steps(anew, bridge_text(body)));
+        if message.sender.is_bridge() && !separate.is_empty() {
+            return Plan::Steps(bridge_notice_steps(separate, bridge_text(body)));
         }
         let name = &marked(&message.sender);
         let has_files = |copy: &Copy| copy.file.as_ref().is_some_and(|file| !file.is_empty());
-        if !anew.is_empty() && (!message.files.is_empty() || anew.iter().any(has_files)) {
-            let behind = Outgoing {
-                copies: anew.to_vec(),
+        if !separate.is_empty() && (!message.files.is_empty() || separate.iter().any(has_files)) {
+            let rest = Outgoing {
+                copies: separate.to_vec(),
                 ..outgoing.clone()
             };
-            return Plan::Steps(steps(&behind, (body, name, *style)));
+            return Plan::Steps(steps(&rest, (body, name, *style)));
         }
-        if let Some(last) = anew.last() {
+        if let Some(last) = separate.last() {
             return Plan::Steps(vec![Step::Edit {
                 target: last.remote.clone(),
                 content: edited(body, &message.sender, *style),
@@ -299,26 +299,26 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
             }]);
         }
         if !message.files.is_empty() {
-            // An event of several messages has no files: the message is said anew, and its part goes.
-            let words = (body, name, *style);
-            let mut anew = said(outgoing, words, copy.thread.as_ref(), None);
-            anew.push(Step::EditPart {
+            // An event of several messages has no files: the message is sent separately, and its part is removed.
+            let text = (body, name, *style);
+            let mut separate = said(outgoing, text, copy.thread.as_ref(), None);
+            separate.push(Step::EditPart {
                 target: copy.remote.clone(),
                 slot,
                 part: None,
                 fallback: None,
             });
-            return Plan::Steps(anew);
+            return Plan::Steps(separate);
         }
     }
     let (part, fallback) = match &message.action {
         Action::Edit { body, style, .. } => {
-            let anew = Step::Post {
+            let separate = Step::Post {
                 content: edited(body, &message.sender, *style),
                 thread: copy.thread.clone(),
                 reply_to: Some(copy.remote.clone()),
             };
-            (Some(part_of(message, body)), Some(Box::new(anew)))
+            (Some(part_of(message, body)), Some(Box::new(separate)))
         }
         Action::Delete { .. } => (None, None),
         _ => return Plan::Skip("unknown-target".to_owned()),
@@ -329,27 +329,27 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
         part,
         fallback,
     };
-    let removals = anew.iter().map(|copy| Step::Delete {
+    let removals = separate.iter().map(|copy| Step::Delete {
         target: copy.remote.clone(),
         by_edit: false,
     });
     Plan::Steps(std::iter::once(revise).chain(removals).collect())
 }
 
-/// A new text as a message of its own, where the old one cannot be changed.
+/// An edited text as a message of its own, where the bundle cannot be changed.
 fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
     if sender.is_bridge() {
         return bridge_text(body);
     }
-    let spoken = if style == Style::Emote {
+    let style = if style == Style::Emote {
         Style::Text
     } else {
         style
     };
-    content_from(body, &marked(sender), spoken, false)
+    content_from(body, &marked(sender), style, false)
 }
 
-/// The author of a message that is said anew.
+/// The author of an edited message that is sent separately.
 fn marked(sender: &Sender) -> Sender {
     let name = names::display_name(&sender.name, &sender.id);
     Sender {

@@ -1,4 +1,4 @@
-//! Several messages in one event: what people read, and what each edit makes of it.
+//! Several messages in one event: what people read, and what each edit changes.
 
 use footbridge_core::{file::File, message::Sender};
 use footbridge_store::{Copy, Millis, Place};
@@ -131,7 +131,7 @@ fn an_event_stays_within_its_bounds() {
     assert!(event.to_string().len() < 45_000);
 }
 
-/// What a homeserver gives back of an event of ours.
+/// An event of the bridge as a homeserver returns it.
 fn stored(content: &Value, newer: Option<&Value>) -> Value {
     let mut event = json!({"sender": "@bridge:x", "content": content, "unsigned": {}});
     if let Some(newer) = newer {
@@ -176,7 +176,7 @@ fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     );
     let second = with(read(&stored(&original, Some(&first))), 0, None);
     assert_eq!(second["m.new_content"]["body"], "Tom: zwei\n  three");
-    // Not "one": every part says whether it is "gone".
+    // Not "one": every part contains the field "gone".
     assert!(!second.to_string().contains("eins"), "{second}");
     let third = with(read(&stored(&original, Some(&second))), 2, None);
     let rest = read(&stored(&original, Some(&third)));
@@ -245,7 +245,7 @@ fn c20_what_is_verified_is_every_part_and_nothing_around_them() {
     }
 }
 
-/// What an edit takes of a message that is the second part of `$1`, and stands in `anew` besides.
+/// The plan for an edit of a message that is the second part of `$1`, and also has the copies `anew`.
 fn edited_part(edit: Outgoing, files: &[File], anew: &[(&str, &str)]) -> Vec<Step> {
     let copy = |id: &str, file: &str| Copy {
         remote: RemoteId::from(id),
@@ -297,7 +297,7 @@ fn a_part_that_gets_a_file_is_said_anew_with_it() {
         assert_eq!(file.source, "cat");
         assert!(content.text.starts_with("Mary (edited): ") && content.text.contains(text));
     }
-    // What had to be said anew before gets the file, too, and loses it again.
+    // A message that was sent separately before also gets the file, and loses it again.
     let steps = edited_part(edit("Mary", "my cat"), files, &[("$2", "")]);
     assert!(matches!(
         &steps[..],
@@ -368,7 +368,7 @@ fn an_edit_points_at_the_shared_event_where_it_cannot_be_rewritten() {
 }
 
 proptest! {
-    /// Whatever is said, every text is found again in its place.
+    /// Whatever the texts are, each is found again in its part.
     #[test]
     fn parts_come_back_as_they_went(texts in prop::collection::vec("[ -~äß\n]{1,80}", 2..12)) {
         let messages: Vec<Outgoing> = texts

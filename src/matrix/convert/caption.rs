@@ -1,5 +1,5 @@
-//! Words that stand below a file, in one event with it (client-server API, "Media captions"). To change them the event is
-//! read back, because nobody else remembers where the file lies and what opens it.
+//! Captions: a text in one event with a file (client-server API, "Media captions"). For an edit the event is read back,
+//! because the bridge does not keep the file's URL and keys.
 
 use footbridge_core::{
     file::File,
@@ -15,9 +15,9 @@ use super::{
     write::{MAX_BYTES, content_from, contents, event_content, insert},
 };
 
-/// What a caption may weigh: with all that is said of the file it stands twice in an event that changes it.
+/// The most bytes of a caption: with the file's fields it is in an edit event twice.
 const MAX_CAPTION: usize = MAX_BYTES / 3;
-/// What of an event says where its file is.
+/// The fields of a content that describe its file.
 const FILE_KEYS: [&str; 6] = [
     "msgtype",
     "filename",
@@ -27,21 +27,21 @@ const FILE_KEYS: [&str; 6] = [
     "org.matrix.msc3245.voice",
 ];
 
-/// Whose words.
+/// A text with its author and style.
 type AuthoredText<'a> = (&'a Body, &'a Sender, Style);
 
-/// A file and the words below it, where there is one of each.
+/// A file with its caption, if the message has one of each.
 pub(super) fn sent(
     outgoing: &Outgoing,
-    said: AuthoredText<'_>,
+    text: AuthoredText<'_>,
     thread: Option<&RemoteId>,
     reply_to: Option<&RemoteId>,
 ) -> Option<Step> {
     let [file] = outgoing.message.files.as_slice() else {
         return None;
     };
-    let content = caption(outgoing, said)?;
-    let named = named(outgoing, said, file)?;
+    let content = caption(outgoing, text)?;
+    let named = named(outgoing, text, file)?;
     Some(Step::SendFile {
         file: file.clone(),
         content,
@@ -55,17 +55,17 @@ pub(super) fn sent(
     })
 }
 
-/// The words and a line that names this file; `None` where there are no words, or they do not fit.
-pub(super) fn named(outgoing: &Outgoing, said: AuthoredText<'_>, file: &File) -> Option<Content> {
-    caption(outgoing, said)?;
-    let (body, sender, style) = said;
+/// The caption and a line that names this file; `None` where there is no caption, or it is too large.
+pub(super) fn named(outgoing: &Outgoing, text: AuthoredText<'_>, file: &File) -> Option<Content> {
+    caption(outgoing, text)?;
+    let (body, sender, style) = text;
     let mut named = body.clone();
     let line = format!("📎 {}", file.in_words());
     named.0.push(Block::Paragraph(vec![Inline::Text(line)]));
     Some(content_from(&named, sender, style, outgoing.late))
 }
 
-/// New words below a file, or its name where there are none any more.
+/// A new caption below a file, or the file's name where there is no caption any more.
 pub(super) fn caption_edit_step(
     copy: &Copy,
     file: &File,
@@ -88,7 +88,7 @@ pub(super) fn caption_edit_step(
     }
 }
 
-/// The words as they stand below a file; `None` where there are none, or they do not fit.
+/// The text as a caption; `None` where there is none, or it is too large.
 pub(super) fn caption(
     outgoing: &Outgoing,
     (body, sender, style): AuthoredText<'_>,
@@ -101,7 +101,7 @@ pub(super) fn caption(
     contents.is_empty().then_some(content)
 }
 
-/// What counts of the content of a file's event when it is read back: where the file is, always in the same form.
+/// The part of a file event's content that is verified when it is read back: the file's fields, in canonical form.
 #[must_use]
 pub fn to_verify(content: &Value) -> Option<String> {
     content.get("file").or_else(|| content.get("url"))?;
@@ -111,12 +111,12 @@ pub fn to_verify(content: &Value) -> Option<String> {
     canonical_json(Value::Object(carried.collect()))
 }
 
-/// The event that puts other words below the file of an event with this content; `None` where that has no file.
+/// The event that replaces the caption of an event with this content; `None` where that has no file.
 #[must_use]
 pub fn edited_caption_event(old: &Value, content: &Content, target: &RemoteId) -> Option<Value> {
     let kind = old.get("msgtype")?.as_str()?;
-    let lies = old.get("file").or_else(|| old.get("url"));
-    if !matches!(kind, "m.image" | "m.video" | "m.audio" | "m.file") || lies.is_none() {
+    let source = old.get("file").or_else(|| old.get("url"));
+    if !matches!(kind, "m.image" | "m.video" | "m.audio" | "m.file") || source.is_none() {
         return None;
     }
     let mut event = event_content(content, None, None, Some(target));
@@ -147,14 +147,14 @@ mod tests {
         let old = json!({"msgtype": "m.image", "body": "Bob: my dog", "filename": "cat.png", "file": file,
             "info": {"w": 3}, "m.relates_to": {"rel_type": "m.thread", "event_id": "$r"}});
         let event = edited_caption_event(&old, &content, &RemoteId::from("$1")).unwrap();
-        for said in [&event, &event["m.new_content"]] {
+        for content in [&event, &event["m.new_content"]] {
             assert_eq!(
-                (&said["msgtype"], &said["filename"]),
+                (&content["msgtype"], &content["filename"]),
                 (&old["msgtype"], &old["filename"])
             );
-            assert_eq!((&said["file"], &said["info"]), (&file, &old["info"]));
-            assert!(to_verify(said).is_some());
-            assert_eq!(to_verify(said), to_verify(&old), "what the digest is of");
+            assert_eq!((&content["file"], &content["info"]), (&file, &old["info"]));
+            assert!(to_verify(content).is_some());
+            assert_eq!(to_verify(content), to_verify(&old), "what the digest is of");
         }
         assert_eq!(event["m.new_content"]["body"], "Bob: my cat");
         assert_eq!(

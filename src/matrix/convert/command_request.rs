@@ -1,4 +1,4 @@
-//! Pure: events that ask something of the bridge itself.
+//! Pure: events that are commands to the bridge.
 
 use footbridge_core::message::Command;
 use footbridge_store::RemoteId;
@@ -8,25 +8,25 @@ use super::{
     read::{id_at, text_at, without_quote},
 };
 
-/// The reaction that has a failed message tried again; some clients add a variation selector.
+/// The reaction that retries a failed message; some clients add a variation selector.
 const RETRY_EMOJI: char = '\u{1f501}';
 const VARIATION_SELECTOR: char = '\u{fe0f}';
 
-/// What an event asks.
+/// A command in an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRequest {
-    /// What stands behind the call.
+    /// The text after `!bridge`.
     pub words: String,
-    /// The message it is asked about.
+    /// The message that it is about.
     pub target: Option<RemoteId>,
-    /// The thread it is asked in.
+    /// The thread that it was sent in.
     pub thread: Option<RemoteId>,
     /// Whether it is a reaction, not a line of text.
     pub is_reaction: bool,
 }
 
 impl CommandRequest {
-    /// What this event asks of the bridge, if it asks anything. An edit asks nothing.
+    /// The command in this event, if it is one. An edit is no command.
     #[must_use]
     pub fn of(event: &Incoming) -> Option<Self> {
         let content = &event.content;
@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    fn asked(event_type: &str, content: Value) -> Option<CommandRequest> {
+    fn parse(event_type: &str, content: Value) -> Option<CommandRequest> {
         CommandRequest::of(&Incoming {
             event_id: "$e".into(),
             sender: "@a:x".into(),
@@ -100,38 +100,38 @@ mod tests {
             ("🔁🔁", false),
         ] {
             let relates = json!({"rel_type": "m.annotation", "event_id": "$failed", "key": key});
-            let request = asked("m.reaction", json!({"m.relates_to": relates}));
+            let request = parse("m.reaction", json!({"m.relates_to": relates}));
             assert_eq!(request.is_some(), counts, "{key}");
         }
     }
 
     #[test]
     fn a_line_that_begins_with_the_call_is_a_command_and_others_are_not() {
-        let said = |body: &str| {
-            asked("m.room.message", json!({"msgtype": "m.text", "body": body}))
+        let command = |body: &str| {
+            parse("m.room.message", json!({"msgtype": "m.text", "body": body}))
                 .map(|request| request.words)
         };
-        assert_eq!(said("!bridge why").as_deref(), Some("why"));
-        assert_eq!(said(" !bridge  status ").as_deref(), Some("status"));
-        assert_eq!(said("!bridge").as_deref(), Some(""));
-        assert_eq!(said("!bridges why"), None);
-        assert_eq!(said("say !bridge why"), None);
+        assert_eq!(command("!bridge why").as_deref(), Some("why"));
+        assert_eq!(command(" !bridge  status ").as_deref(), Some("status"));
+        assert_eq!(command("!bridge").as_deref(), Some(""));
+        assert_eq!(command("!bridges why"), None);
+        assert_eq!(command("say !bridge why"), None);
     }
 
     #[test]
     fn the_message_asked_about_is_the_one_answered() {
         let reply = json!({"msgtype": "m.text", "body": "> <@b:x> hello\n\n!bridge retry",
             "m.relates_to": {"m.in_reply_to": {"event_id": "$failed"}}});
-        let request = asked("m.room.message", reply).unwrap();
+        let request = parse("m.room.message", reply).unwrap();
         assert_eq!(request.target, Some("$failed".into()));
         assert_eq!(request.words, "retry");
         let in_thread = json!({"msgtype": "m.text", "body": "!bridge why", "m.relates_to": {
             "rel_type": "m.thread", "event_id": "$root", "is_falling_back": true,
             "m.in_reply_to": {"event_id": "$last"}}});
-        let request = asked("m.room.message", in_thread).unwrap();
+        let request = parse("m.room.message", in_thread).unwrap();
         assert_eq!(request.target, Some("$root".into()));
         let edit = json!({"msgtype": "m.text", "body": "!bridge why",
             "m.relates_to": {"rel_type": "m.replace", "event_id": "$x"}});
-        assert_eq!(asked("m.room.message", edit), None);
+        assert_eq!(parse("m.room.message", edit), None);
     }
 }

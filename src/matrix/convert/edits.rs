@@ -1,5 +1,5 @@
-//! What an edit takes in a room: the words are changed where they stand, files that the message no longer has are taken
-//! back, and files that it has got are sent.
+//! The steps of an edit in a room: the text is changed in its event, files that the message no longer has are redacted,
+//! and new files are sent.
 
 use footbridge_core::{
     file::File,
@@ -15,8 +15,8 @@ use super::{
 };
 
 /// The steps of an edit.
-pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<Step> {
-    let (body, sender, style) = said;
+pub(super) fn steps(outgoing: &Outgoing, text: (&Body, &Sender, Style)) -> Vec<Step> {
+    let (body, sender, style) = text;
     let files = &outgoing.message.files;
     let digests: Vec<String> = files.iter().map(File::digest).collect();
     let (words, carriers) = split_by_kind(&outgoing.copies, &digests);
@@ -28,17 +28,17 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
     let late = outgoing.late;
     let anew = || contents(body, sender, style, late, MAX_BYTES / 2);
     let mut steps = match kept {
-        // The words, if there are any, stand below the first file.
+        // The text, if there is any, is the caption of the first file.
         Some((copy, file)) if words.is_empty() => {
             let own = files
                 .iter()
                 .zip(&digests)
                 .find(|(_, digest)| *digest == file);
-            let caption = caption(outgoing, said);
+            let caption = caption(outgoing, text);
             let elsewhere = caption.is_none() && !body.is_empty();
             let below = own.map(|(file, _)| {
                 if copy.is_file_placeholder() {
-                    named(copy, outgoing, said, file)
+                    named(copy, outgoing, text, file)
                 } else {
                     caption_edit_step(copy, file, sender, (caption, late))
                 }
@@ -63,7 +63,7 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
     steps
 }
 
-/// The bridge itself says this in the place of the message, and of its files.
+/// The steps that replace the message and its files by a notice of the bridge.
 pub(super) fn bridge_notice_steps(copies: &[Copy], content: Content) -> Vec<Step> {
     let (words, carriers) = split_by_kind(copies, &[]);
     let thread = copies.first().and_then(|copy| copy.thread.as_ref());
@@ -75,10 +75,10 @@ pub(super) fn bridge_notice_steps(copies: &[Copy], content: Content) -> Vec<Step
     steps
 }
 
-/// New words beside the line that names a file which could not be carried.
-fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: &File) -> Step {
-    let content = caption::named(outgoing, said, file)
-        .unwrap_or_else(|| told(&format!("sent {}", file.in_words()), said.1, outgoing.late));
+/// New text with the line that names a file which could not be sent.
+fn named(copy: &Copy, outgoing: &Outgoing, text: (&Body, &Sender, Style), file: &File) -> Step {
+    let content = caption::named(outgoing, text, file)
+        .unwrap_or_else(|| told(&format!("sent {}", file.in_words()), text.1, outgoing.late));
     Step::Edit {
         target: copy.remote.clone(),
         content,
@@ -87,8 +87,8 @@ fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: 
     }
 }
 
-/// The copies that carry words, and those that carry files, with which. Of copies of which that is not known the last ones
-/// carry the files.
+/// The copies with text, and those with files, each with its file. If that is unknown for some copies, the last of
+/// these have the files.
 fn split_by_kind<'a>(
     copies: &'a [Copy],
     digests: &[String],
@@ -117,7 +117,7 @@ fn split_by_kind<'a>(
     (words, carriers)
 }
 
-/// What is there is changed, what is missing is posted, what is left over is removed.
+/// Edits existing copies, posts missing ones, and deletes surplus ones.
 pub(super) fn texts<'a>(
     copies: impl Iterator<Item = &'a Copy>,
     thread: Option<&RemoteId>,

@@ -1,4 +1,5 @@
-//! Files in Matrix events (client-server API, "m.image" and its kin, "Sending encrypted attachments") ⇄ ours.
+//! Conversion between files in Matrix events (client-server API, "m.image" and related types, "Sending encrypted
+//! attachments") and the neutral type.
 
 use footbridge_core::{
     file::{File, Kind},
@@ -11,30 +12,30 @@ use serde_json::{Value, json};
 
 use super::{read::text_at, write::insert};
 
-/// Where a file lies on a homeserver.
+/// The source of a file on a homeserver.
 #[derive(Debug)]
 pub enum MediaSource {
-    /// In the clear.
+    /// Unencrypted.
     Clear(ruma::OwnedMxcUri),
-    /// Encrypted, with what opens it.
+    /// Encrypted, with its keys.
     Encrypted(Box<EncryptedFile>),
 }
 
-/// The file that a message is, if it says where it lies.
+/// The file of a message, if it has a valid source.
 pub(super) fn file_of(content: &Value) -> Option<File> {
     described(content).filter(lies_somewhere)
 }
 
-/// The picture of a sticker, likewise.
+/// The image of a sticker, if it has a valid source.
 pub(super) fn sticker_of(content: &Value) -> Option<File> {
     Some(read(content, Kind::Sticker)).filter(lies_somewhere)
 }
 
-/// The most files of one message that are carried; what is more is named.
+/// The most files of one message that are relayed; further ones are only named.
 const MAX_ITEMS: usize = 20;
 
-/// The files of a gallery, those that are carried and those that are not, and what is said below each (MSC4274, "Inline
-/// media galleries"); `None` where it is no gallery.
+/// The files of a gallery, those that are relayed and those that are not, with their captions (MSC4274, "Inline media
+/// galleries"); `None` for any other message.
 pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
     if !matches!(
         text_at(content, "/msgtype")?,
@@ -50,7 +51,7 @@ pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
         }
         let kind = item.get("itemtype").cloned().unwrap_or_default();
         insert(&mut item, "msgtype", kind);
-        // Of what kind it is matters less than that it is seen.
+        // A file of an unknown kind is relayed as any file.
         let file = described(&item).unwrap_or_else(|| read(&item, Kind::Other));
         let (body, name) = (text_at(&item, "/body"), text_at(&item, "/filename"));
         if name.is_some() && body != name {
@@ -61,7 +62,7 @@ pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
             .iter()
             .any(|known| known.source == file.source)
         {
-            // The same file again costs a transfer and shows nothing new.
+            // A second copy of a file costs a transfer and shows nothing new.
             continue;
         }
         if lies_somewhere(&file) && gallery.files.len() < MAX_ITEMS {
@@ -75,16 +76,16 @@ pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
     Some(gallery)
 }
 
-/// Several files that are one message.
+/// Several files in one message.
 #[derive(Default)]
 pub(super) struct Gallery {
-    /// Those that are carried, in order.
+    /// The files that are relayed, in order.
     pub(super) files: Vec<File>,
-    /// Those that lie nowhere, or are too many.
+    /// Files without a valid source, or too many.
     pub(super) left: Vec<File>,
-    /// How many there are besides.
+    /// How many further files there are.
     pub(super) more: usize,
-    /// What is said below single ones.
+    /// The captions of single files.
     pub(super) captions: Vec<String>,
 }
 
@@ -92,7 +93,7 @@ fn lies_somewhere(file: &File) -> bool {
     source_of(&file.source).is_some()
 }
 
-/// The file that a message is, wherever it lies.
+/// The file of a message, whether its source is valid or not.
 pub(super) fn described(content: &Value) -> Option<File> {
     let voice =
         content.get("org.matrix.msc3245.voice").is_some() || content.get("m.voice").is_some();
@@ -133,7 +134,7 @@ fn read(content: &Value, kind: Kind) -> File {
     }
 }
 
-/// Where a file lies; `None` where its address leads to no media of a homeserver (C26).
+/// The source of a file; `None` where its URL names no media of a homeserver (C26).
 #[must_use]
 pub fn source_of(source: &str) -> Option<MediaSource> {
     let is_media = |address: &MxcUri| {
@@ -149,7 +150,7 @@ pub fn source_of(source: &str) -> Option<MediaSource> {
     is_media(&file.url).then(|| MediaSource::Encrypted(Box::new(file)))
 }
 
-/// The event that is a file; `address` is where it lies, and it is encrypted there if the room is.
+/// The event of a file; `address` is its URL, where it is encrypted if the room is.
 #[must_use]
 pub fn event_of(
     (file, spooled): (&File, &Spooled),
@@ -188,10 +189,10 @@ pub fn event_of(
     event
 }
 
-/// A preview is no wider than this, in pixels, and as high as that makes it.
+/// The widest preview, in pixels; its height follows.
 const PREVIEW_WIDTH: u32 = 1_920;
 
-/// Puts a small picture of what a file shows beside it; `address` is where that lies.
+/// Adds a thumbnail to a file's event; `address` is the thumbnail's URL.
 pub fn put_thumbnail(
     event: &mut Value,
     file: &File,

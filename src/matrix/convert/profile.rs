@@ -1,19 +1,19 @@
-//! Whose words an event of ours is, beside the text (MSC4144), and under which name.
+//! The author of an event of the bridge, as a per-message profile (MSC4144), and the name in it.
 
 use footbridge_core::{message::Sender, names, outlet::Content};
 use serde_json::{Value, json};
 
 use super::write::{html_name, insert};
 
-/// Where an event says whose words it is.
+/// The field of a content that holds its author.
 pub(super) const PROFILE: &str = "com.beeper.per_message_profile";
 /// The longest id of an author, in bytes.
 const MAX_ID: usize = 255;
-/// What stands before a name that clients may leave out, because they show it beside the text (MSC4144).
+/// The start of a name in the text that clients may omit, because they show the profile (MSC4144).
 pub(super) const FALLBACK: &str = "<strong data-mx-profile-fallback>";
 
-/// Whose words an event of ours is (MSC4144): an id that never changes, and the name as it is shown. Where the name also
-/// stands in the text, clients are told so and may leave it out there.
+/// The author of an event of the bridge (MSC4144): a stable id, and the name as it is shown. If the text also contains
+/// the name, clients are told so and may omit it there.
 pub(super) fn profile(author: &Sender, content: &Content) -> Value {
     let mut id = author.id.clone();
     while id.len() > MAX_ID {
@@ -27,7 +27,7 @@ pub(super) fn profile(author: &Sender, content: &Content) -> Value {
     profile
 }
 
-/// Puts what is known of an author's picture beside their name, in the new text of an edit, too.
+/// Adds an author's avatar to their profile, in the new content of an edit as well.
 pub fn put_avatar(event: &mut Value, picture: &Value) {
     let profile = event.get_mut(PROFILE).and_then(Value::as_object_mut);
     if let (Some(profile), Some(picture)) = (profile, picture.as_object()) {
@@ -38,7 +38,7 @@ pub fn put_avatar(event: &mut Value, picture: &Value) {
     }
 }
 
-/// The same content under another name: its author's cannot be told from somebody else's.
+/// The same content with another name for its author, whose own name could be taken for somebody else's.
 #[must_use]
 pub fn renamed(content: &Content, name: &str) -> Content {
     let Some(author) = &content.author else {
@@ -46,7 +46,7 @@ pub fn renamed(content: &Content, name: &str) -> Content {
     };
     let name = names::bidi_isolate(name);
     let html = content.html.as_ref();
-    // Nothing stands before the name that could hold it.
+    // No text before the name could contain it.
     Content {
         mentions: content.mentions.clone(),
         text: content.text.replacen(&author.name, &name, 1),

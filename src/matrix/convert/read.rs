@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{Converted, Incoming, files, summary};
 
-/// What this event says. That an edit or a redaction is its author's own is the caller's to check, and so is
-/// whether the sender's device is trusted.
+/// Converts an event. The caller checks whether an edit or a redaction comes from the author, and whether the sender's
+/// device is trusted.
 #[must_use]
 pub fn message_from_event(event: &Incoming) -> Converted {
     match action_from(event) {
@@ -33,7 +33,7 @@ pub fn message_from_event(event: &Incoming) -> Converted {
     }
 }
 
-/// What hangs on a message, or on the one that it edits.
+/// The files of a message, or of the new content of an edit.
 fn files_of(event: &Incoming, action: &Action) -> Vec<File> {
     let content = match (action, event.event_type.as_str()) {
         (Action::Post { .. }, "m.sticker") => {
@@ -76,17 +76,17 @@ fn action_from(event: &Incoming) -> Result<Action, &'static str> {
     }
 }
 
-/// What somebody thinks of a message. A picture of their own stands for its shortcode.
+/// A reaction. A custom image is replaced by its shortcode.
 fn reaction(content: &Value) -> Result<Action, &'static str> {
     let target = id_at(content, "/m.relates_to/event_id").ok_or("reaction-without-target")?;
-    let written = text_at(content, "/m.relates_to/key").ok_or("reaction-without-key")?;
+    let key = text_at(content, "/m.relates_to/key").ok_or("reaction-without-key")?;
     let named = ["/shortcode", "/com.beeper.reaction.shortcode"];
-    let written = if written.starts_with("mxc://") {
+    let key = if key.starts_with("mxc://") {
         named.iter().find_map(|pointer| text_at(content, pointer))
     } else {
-        Some(written)
+        Some(key)
     };
-    let key = written.and_then(reactions::key);
+    let key = key.and_then(reactions::key);
     key.map(|key| Action::React { target, key })
         .ok_or("reaction-without-key")
 }
@@ -97,7 +97,7 @@ pub fn is_state(event_type: &str) -> bool {
     rule(event_type) == Some("state")
 }
 
-/// The rule by which events of this type never cross (P17).
+/// The rule by which events of this type are never relayed (P17).
 fn rule(event_type: &str) -> Option<&'static str> {
     Some(match event_type {
         "m.room.member"
@@ -175,7 +175,7 @@ fn is_answer(content: &Value) -> bool {
         .is_some()
 }
 
-/// What is said with a file: its body, where that is not its name (spec section "Media captions").
+/// The caption of a file: its body, where that is not its name (spec section "Media captions").
 fn caption(content: &Value) -> Body {
     let (body, name) = (text_at(content, "/body"), text_at(content, "/filename"));
     if name.is_some() && body != name {
@@ -191,7 +191,7 @@ fn posted(content: &Value, body: Body, style: Style) -> Action {
     let thread = (relation == Some("m.thread"))
         .then(|| id_at(content, "/m.relates_to/event_id"))
         .flatten();
-    // In a thread the reply is usually there only for clients that know no threads.
+    // In a thread the reply is usually a fallback for clients without threads.
     let falls_back = content
         .pointer("/m.relates_to/is_falling_back")
         .and_then(Value::as_bool)
@@ -233,19 +233,19 @@ fn edit(target: RemoteId, new: &Value) -> Result<Action, &'static str> {
 
 enum Kind {
     Text,
-    /// What the specification knows and is no text.
+    /// A type of the specification that is no text.
     Other,
-    /// What it does not know: its body stands for it (spec section "`m.room.message` msgtypes").
+    /// A type unknown to the specification: its body is shown (spec section "`m.room.message` msgtypes").
     Unknown,
 }
 
-/// Whether a message of an unknown kind says something without being understood.
+/// Whether a message of an unknown type contains text that can be shown.
 fn has_words(content: &Value) -> bool {
     files::gallery_of(content).is_some_and(|gallery| !gallery.files.is_empty())
         || !words(content, false).is_empty()
 }
 
-/// What a message of an unknown kind says: its body, and of a gallery what is said below single files.
+/// The text of a message of an unknown type: its body, and the captions of a gallery.
 fn words(content: &Value, may_quote: bool) -> Body {
     let mut body = body_from(content, may_quote);
     let Some(gallery) = files::gallery_of(content) else {
@@ -279,7 +279,7 @@ fn spoken(content: &Value) -> Result<(Style, Kind), &'static str> {
     }
 }
 
-/// The text of a message. The HTML counts if there is any that can be read.
+/// The text of a message: the HTML if there is any that can be parsed, otherwise the body.
 fn body_from(content: &Value, may_quote: bool) -> Body {
     let plain = text_at(content, "/body").unwrap_or("");
     let html = (text_at(content, "/format") == Some("org.matrix.custom.html"))
@@ -296,7 +296,7 @@ fn body_from(content: &Value, may_quote: bool) -> Body {
     })
 }
 
-/// A plain body without the quotation that older clients put before a reply.
+/// A plain body without the quote fallback that older clients put before a reply.
 pub(super) fn without_quote(body: &str) -> &str {
     if !body.starts_with("> <@") && !body.starts_with("> * <@") {
         return body;

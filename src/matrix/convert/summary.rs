@@ -1,11 +1,11 @@
-//! What cannot cross, in one line that a person can read: `sent an image: cat.png (2.1 MB)`.
+//! Summaries of messages that cannot be relayed in full, in one readable line: `sent an image: cat.png (2.1 MB)`.
 
 use footbridge_core::names;
 use serde_json::Value;
 
 use super::files;
 
-/// A message that is no text.
+/// The summary of a message that is no text.
 pub(super) fn of_message(content: &Value) -> String {
     let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or("");
     if let Some(file) = files::described(content) {
@@ -35,7 +35,7 @@ pub(super) fn of_message(content: &Value) -> String {
     }
 }
 
-/// An event that is no message.
+/// The summary of an event that is no message.
 pub(super) fn of_event(event_type: &str, content: &Value) -> String {
     let text = |pointer: &str| {
         content
@@ -103,7 +103,7 @@ fn with(what: &str, detail: &str) -> String {
     }
 }
 
-/// Text from outside on one line, harmless and short.
+/// Untrusted text on one line, harmless and short.
 fn one_line(text: &str) -> String {
     names::display_name(text, "…")
 }

@@ -1,4 +1,4 @@
-//! Neutral messages → `m.room.message`. Every event says explicitly that it mentions nobody.
+//! Neutral messages → `m.room.message`. Every event lists explicitly whom it mentions, usually nobody.
 
 use footbridge_core::{
     file::File,
@@ -15,13 +15,13 @@ use super::{
     profile::{FALLBACK, PROFILE, profile},
 };
 
-/// The largest content we send, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit
-/// of the whole event (C12).
+/// The largest content that is sent, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit of
+/// the whole event (C12).
 pub(super) const MAX_BYTES: usize = 45_000;
-/// What the frame of a content takes beside its text.
+/// The bytes of a content besides its text.
 const FRAME_BYTES: usize = 1_500;
 
-/// A message by this person, their name in front. `late` marks one that later ones may have overtaken.
+/// A message with its sender's name in front. `late` marks one that may come after later messages.
 #[must_use]
 pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> Content {
     let name = names::bidi_isolate(&names::display_name(&sender.name, &sender.id));
@@ -38,10 +38,10 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
             format!("* <strong>{name_html}</strong> "),
         ),
     };
-    // Blocks begin below the name; a single paragraph goes on behind it.
-    let running = matches!(body.0.first(), Some(Block::Paragraph(_)));
+    // Blocks start below the name; a paragraph follows it on the same line.
+    let starts_inline = matches!(body.0.first(), Some(Block::Paragraph(_)));
     let plain = body.to_plain();
-    let gap = if running { "" } else { "\n" };
+    let gap = if starts_inline { "" } else { "\n" };
     Content {
         mentions: body.pinged(),
         author: Some(Sender {
@@ -51,7 +51,7 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
         }),
         text: format!("{text}{gap}{plain}"),
         html: Some(format!("{html}{}", inline_html(body))),
-        // An emote is told about its author; as ours it would be told about the bridge.
+        // An emote would read as an action of the bridge's account instead of its author.
         style: if style == Style::Notice {
             Style::Notice
         } else {
@@ -66,7 +66,7 @@ pub(super) fn html_name(name: &str) -> String {
     html_from_body(&Body(vec![Block::Paragraph(vec![name])]))
 }
 
-/// The body's HTML for standing behind a name: the first paragraph is not put on a line of its own.
+/// The body's HTML for use after a name: the first paragraph gets no line of its own.
 pub(super) fn inline_html(body: &Body) -> String {
     match body.0.split_first() {
         Some((first @ Block::Paragraph(_), rest)) if !rest.is_empty() => format!(
@@ -96,7 +96,7 @@ pub fn event_content(
         return event;
     };
     let mut event = spoken(content, "* ");
-    // Who is called by a new text was called by the old one, or is not called.
+    // Whoever an edit mentions was mentioned by the original message, or is not mentioned.
     insert(&mut event, "m.mentions", json!({}));
     insert(&mut event, "m.new_content", spoken(content, ""));
     let relation = json!({ "rel_type": "m.replace", "event_id": target.as_str() });
@@ -104,7 +104,7 @@ pub fn event_content(
     event
 }
 
-/// Puts an event into a thread, or below the one that it answers.
+/// Puts an event into a thread, or makes it a reply.
 pub fn relate(event: &mut Value, thread: Option<&RemoteId>, reply_to: Option<&RemoteId>) {
     let relation = match (thread, reply_to) {
         (Some(root), answered) => Some(json!({
@@ -158,7 +158,7 @@ pub(super) fn insert(object: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// What this delivery takes on the Matrix side.
+/// The plan for a delivery to Matrix.
 #[must_use]
 pub fn plan(outgoing: &Outgoing) -> Plan {
     let message = &outgoing.message;
@@ -203,7 +203,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 .collect(),
         ),
         Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
-        // They are no messages (see `Outlet::plan_reactions`).
+        // Reactions are no messages (see `Outlet::plan_reactions`).
         Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
         Action::Marker { target, key } => Plan::Steps(vec![Step::React {
             target: target.clone(),
@@ -226,15 +226,15 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     }
 }
 
-/// New messages: the words, and behind them the files. The first of them answers.
+/// The steps of a new message: the text, followed by the files. The first of them is the reply.
 pub(super) fn said(
     outgoing: &Outgoing,
     (body, sender, style): (&Body, &Sender, Style),
     thread: Option<&RemoteId>,
     reply_to: Option<RemoteId>,
 ) -> Vec<Step> {
-    let words = (body, sender, style);
-    if let Some(step) = caption::sent(outgoing, words, thread, reply_to.as_ref()) {
+    let text = (body, sender, style);
+    if let Some(step) = caption::sent(outgoing, text, thread, reply_to.as_ref()) {
         return vec![step];
     }
     let (files, late) = (&outgoing.message.files, outgoing.late);
@@ -270,7 +270,7 @@ pub(super) fn said(
     steps
 }
 
-/// A file without words. Where it cannot be carried, a line names it.
+/// A file without text. Where it cannot be sent, a line names it.
 pub(super) fn sent_file(
     file: &File,
     sender: &Sender,
@@ -291,7 +291,7 @@ pub(super) fn sent_file(
     }
 }
 
-/// What somebody did that cannot be shown as what it is.
+/// An action of the sender that cannot be shown as what it is.
 pub(super) fn told(summary: &str, sender: &Sender, late: bool) -> Content {
     let content = content_from(&Body::plain(summary), sender, Style::Emote, late);
     Content {
@@ -305,7 +305,7 @@ pub(super) fn told(summary: &str, sender: &Sender, late: bool) -> Content {
     }
 }
 
-/// What nobody in particular says.
+/// A text of the bridge itself.
 pub(super) fn bridge_text(body: &Body) -> Content {
     Content {
         mentions: Vec::new(),
@@ -324,7 +324,7 @@ fn posted(content: Content) -> Step {
     }
 }
 
-/// The thread and the answered message on this side, from the copies of the one that it is about.
+/// The thread and the replied-to message on this side, from the copies of the message that the delivery refers to.
 pub(super) fn relations(
     copies: &[Copy],
     in_thread: bool,
@@ -353,11 +353,11 @@ pub(super) fn contents(
     limit: usize,
 ) -> Vec<Content> {
     let frame = FRAME_BYTES + 12 * sender.name.len();
-    let weigh = |block: &Block| {
+    let size = |block: &Block| {
         let alone = Body(vec![block.clone()]);
         json_bytes(&alone.to_plain()) + json_bytes(&html_from_body(&alone)) + 16
     };
-    split_body(body, limit.saturating_sub(frame), &weigh)
+    split_body(body, limit.saturating_sub(frame), &size)
         .iter()
         .map(|part| content_from(part, sender, style, late))
         .collect()

@@ -1,8 +1,8 @@
-//! Rooms whose events a sync leaves closed. The SDK opens what a sync brings and forgets the ciphertext, which is needed
-//! to tell an old message from a new one; where it finds no key it hands the event over as it came. So, while a sync
-//! reads what happened in the rooms that are joined to channels, their keys are not to be found; we open the events
-//! afterwards. Of these rooms the SDK itself reads nothing that way, so nobody can verify the bridge by messages in a
-//! portal's room. Direct rooms are left open to it for that, and what is said there is fetched once more (`intake`).
+//! Rooms whose events a sync leaves encrypted. The SDK decrypts the events of a sync and drops the ciphertext, which is
+//! needed to detect replays; where it finds no room key it passes the event on as it came. So while a sync processes
+//! the rooms that are linked to channels, the SDK does not find their room keys, and the bridge decrypts the events
+//! afterwards. The SDK itself reads no event of these rooms that way, so nobody can verify the bridge by messages in a
+//! portal's room. Direct rooms are left to the SDK for that, and their events are fetched once more (`sync_response`).
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use ruma::{OwnedRoomId, RoomId};
 
 use super::BufferedCryptoStore;
 
-/// The rooms.
+/// The deferred rooms.
 #[derive(Debug, Default)]
 pub(super) struct DeferredRooms(RwLock<HashSet<OwnedRoomId>>);
 
@@ -25,13 +25,13 @@ impl DeferredRooms {
 }
 
 impl BufferedCryptoStore {
-    /// From the next sync on these rooms are the ones that we open ourselves.
+    /// Sets the rooms whose events the bridge decrypts itself, from the next sync on.
     pub(crate) fn defer_rooms(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
-        let mut walked = self
+        let mut deferred = self
             .deferred
             .0
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *walked = rooms.collect();
+        *deferred = rooms.collect();
     }
 }

@@ -1,9 +1,9 @@
-//! Devices and identities in memory. The SDK asks its store for every member's devices twice and for their identity
-//! once for each event that it sends, and each question is a query on another thread.
+//! Devices and identities in memory. For each event that it sends, the SDK asks its store twice for every member's
+//! devices and once for their identity, and each time that is a query on another thread.
 //!
-//! What is here was read from the database and nowhere else: a save removes the users that it names before it begins,
-//! and while it goes on nothing that is read about them is kept. So a save that fails, or that nobody waits for any
-//! more, leaves nothing here that is not in the database.
+//! The cache holds only what was read from the database: a save removes the users that it names before it begins, and
+//! while it runs nothing that is read about them is cached. So a save that fails, or that was cancelled, leaves nothing
+//! here that is not in the database.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,11 +18,11 @@ use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 
 use super::{BufferedCryptoStore, Result, outbound_keys};
 
-/// The most users that are kept, 6 KiB each with one device. Past that all are read anew.
+/// The most users that are cached, 6 KiB each with one device. Above that the cache is cleared.
 const MAX_USERS: usize = 20_000;
 
-/// A device as it was read. Its copies share what the SDK changes in place (trust, deletion, "was told `m.no_olm`"),
-/// so what it was when it was read is written down beside it.
+/// A device as it was read. Its clones share what the SDK changes in place (trust, deletion, whether `m.no_olm` was
+/// sent), so these values are saved beside it as they were read.
 struct CachedDevice {
     device: DeviceData,
     read: DeviceFlags,
@@ -41,31 +41,31 @@ fn marks(device: &DeviceData) -> DeviceFlags {
 #[derive(Default)]
 struct CachedUser {
     devices: Option<HashMap<OwnedDeviceId, CachedDevice>>,
-    /// As JSON, because copies of an identity share what the SDK changes in place.
+    /// As JSON, because clones of an identity share what the SDK changes in place.
     identity: Option<IdentityLookup<String>>,
 }
 
-/// What was found when somebody's identity was looked for.
+/// The result of looking up a user's identity.
 struct IdentityLookup<T>(Option<T>);
 
 #[derive(Default)]
 struct CachedUsers {
     by_id: HashMap<OwnedUserId, CachedUser>,
-    /// Counts the saves that began.
+    /// Counts the saves that have begun.
     saves: u64,
-    /// Users whom a save names that has not come back, and how many saves do.
+    /// Users of a save that has not returned, with the number of such saves.
     recent_retryable: HashMap<OwnedUserId, u32>,
 }
 
-/// What is known of users.
+/// The cached users.
 #[derive(Default)]
 pub(super) struct DeviceCache(Mutex<CachedUsers>);
 
-/// That a read has begun: what it brings is kept only if nothing was saved meanwhile.
+/// A read that has begun: its result is cached only if nothing was saved meanwhile.
 #[derive(Clone, Copy)]
 pub(super) struct PendingRead(u64);
 
-/// That a save has begun.
+/// A save that has begun.
 pub(super) struct PendingSave(HashSet<OwnedUserId>);
 
 impl DeviceCache {
@@ -85,7 +85,7 @@ impl DeviceCache {
             .values()
             .any(|kept| marks(&kept.device) != kept.read)
         {
-            // Somebody has changed one and not saved it.
+            // Somebody has changed a device and not saved it.
             known.devices = None;
             return None;
         }
@@ -111,7 +111,7 @@ impl DeviceCache {
         self.keep(user, reading, |known| known.devices = Some(kept));
     }
 
-    /// The identity, unless it must be read.
+    /// The cached identity; `None` if it must be read.
     fn identity(&self, user: &UserId) -> Option<IdentityLookup<UserIdentityData>> {
         let users = self.users();
         let IdentityLookup(json) = users.by_id.get(user)?.identity.as_ref()?;
@@ -148,7 +148,7 @@ impl DeviceCache {
         put(users.by_id.entry(user.to_owned()).or_default());
     }
 
-    /// Whom these changes name is not known any more, and not until [`Known::saved`].
+    /// Removes the users that these changes name; they are not cached again before [`DeviceCache::saved`].
     pub(super) fn save(&self, changes: &Changes) -> PendingSave {
         let (devices, identities) = (&changes.devices, &changes.identities);
         let devices = [&devices.new, &devices.changed, &devices.deleted];
@@ -168,8 +168,8 @@ impl DeviceCache {
         PendingSave(named)
     }
 
-    /// The save has come back, written or not. A save that nobody waits for any more does not come here, and whom it
-    /// names is read from the database for ever.
+    /// The save has returned, successfully or not. A cancelled save never gets here, and its users are read from the
+    /// database for ever.
     pub(super) fn saved(&self, saving: PendingSave) {
         let mut users = self.users();
         // What was read meanwhile may be older than the save.
@@ -186,7 +186,7 @@ impl DeviceCache {
 }
 
 impl BufferedCryptoStore {
-    /// A user's devices as they are, the held ones in the place of the stored ones.
+    /// A user's current devices, held ones in place of stored ones.
     pub(super) async fn current_devices(
         &self,
         user: &UserId,
@@ -214,11 +214,11 @@ impl BufferedCryptoStore {
         Ok(identity)
     }
 
-    /// Writes changes, so that what is known in memory is what is in the database whatever comes of it.
+    /// Writes changes so that the cache matches the database whether the write succeeds or not.
     pub(super) async fn write(&self, mut changes: Changes) -> Result<()> {
         let only_outbound = !changes.outbound_group_sessions.is_empty();
         self.outbound.take(&mut changes);
-        // Two fields are not asked by `is_empty`.
+        // `is_empty` does not check two of the fields.
         if only_outbound
             && changes.is_empty()
             && changes.room_key_backups_fully_downloaded.is_empty()
@@ -226,28 +226,28 @@ impl BufferedCryptoStore {
         {
             return Ok(());
         }
-        let concern_people = outbound_keys::affects_recipients(&changes);
+        let affects_recipients = outbound_keys::affects_recipients(&changes);
         let sessions = changes.sessions.clone();
-        let news = changes.devices.new.iter().chain(&changes.devices.changed);
-        let news: Vec<_> = news.map(|device| device.user_id().to_owned()).collect();
+        let changed = changes.devices.new.iter().chain(&changes.devices.changed);
+        let changed: Vec<_> = changed.map(|device| device.user_id().to_owned()).collect();
         let saving = self.known.save(&changes);
-        if concern_people {
+        if affects_recipients {
             self.outbound.recipients_changed();
         }
         let written = self.inner.save_changes(changes).await;
         self.known.saved(saving);
-        let more = written.is_ok() && self.reachable.reach(&sessions);
-        if concern_people || more {
+        let new_sessions = written.is_ok() && self.reachable.reach(&sessions);
+        if affects_recipients || new_sessions {
             self.outbound.recipients_changed();
         }
-        self.fresh.add(news);
+        self.fresh.add(changed);
         written
     }
 }
 
 impl std::fmt::Debug for DeviceCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Known")
+        f.debug_tuple("DeviceCache")
             .field(&self.users().by_id.len())
             .finish()
     }

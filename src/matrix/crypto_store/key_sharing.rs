@@ -1,6 +1,6 @@
-//! Whose devices get room keys. The SDK shares with every device that its owner's identity has signed, whichever
-//! identity the homeserver shows. Here it finds, while it shares, only those of an identity that is believed; of users
-//! of whom no other identity was ever seen, nothing is looked at.
+//! Which devices get room keys. The SDK shares with every device that its owner's identity has signed, whichever
+//! identity the homeserver shows. While the SDK shares, this store returns only devices that the pinned identity has
+//! signed; for users of whom no other identity was ever seen, nothing is checked.
 
 use std::collections::HashMap;
 
@@ -14,16 +14,16 @@ use super::{BufferedCryptoStore, Error, Result};
 use crate::identity_pins::IdentityPins;
 
 tokio::task_local! {
-    /// Set where something is sent, which is where room keys are shared.
+    /// Set during a send, which is when room keys are shared.
     static SHARING: ();
 }
 
-/// Runs a send of the SDK so that its room key goes to believed identities only.
+/// Runs a send of the SDK so that its room key goes to devices of pinned identities only.
 pub(crate) fn sharing<F: Future>(send: F) -> impl Future<Output = F::Output> {
     SHARING.scope((), send)
 }
 
-/// Whether this is asked by a send.
+/// Whether the caller runs inside of a send.
 fn is_sharing() -> bool {
     SHARING.try_with(|()| ()).is_ok()
 }
@@ -34,13 +34,12 @@ fn master_key(identity: &UserIdentityData) -> Option<String> {
 }
 
 impl BufferedCryptoStore {
-    /// By which identity each user is believed.
+    /// The pinned identity of each user.
     pub(crate) fn pins(&self) -> &IdentityPins {
         &self.pins
     }
 
-    /// Compares the identities that are believed with those that are stored: one may have been stored by a process that
-    /// did not look.
+    /// Compares the pinned identities with the stored ones: one may have been stored by a process that did not compare.
     pub(crate) async fn check_pinned_identities(&self) -> Result<()> {
         for user in self.pins.users() {
             self.check_identity(&user).await?;
@@ -48,7 +47,7 @@ impl BufferedCryptoStore {
         Ok(())
     }
 
-    /// Compares the identity by which a user is believed with the one that is stored.
+    /// Compares a user's pinned identity with the stored one.
     pub(crate) async fn check_identity(&self, user: &str) -> Result<()> {
         let Ok(id) = <&UserId>::try_from(user) else {
             return Ok(());
@@ -59,21 +58,22 @@ impl BufferedCryptoStore {
         }
     }
 
-    /// Notes which of these identities are not the ones that are believed. Called before they are stored, so that none
-    /// is used before it is noted, and after, for a user whose first identity was believed meanwhile.
+    /// Records which of these identities differ from the pinned ones. Called before they are stored, so that none is
+    /// used before it is recorded, and again after, for a user whose first identity was pinned meanwhile.
     pub(super) async fn see(&self, identities: &[(String, Option<String>)]) -> Result<()> {
         for (user, key) in identities {
             if let Some(key) = key {
-                let seen = self.pins.see(user, key).await;
-                seen.map_err(|error| Error::InvalidData {
-                    details: format!("an identity cannot be noted: {error}"),
+                let recorded = self.pins.see(user, key).await;
+                recorded.map_err(|error| Error::InvalidData {
+                    details: format!("an identity could not be recorded: {error}"),
                 })?;
             }
         }
         Ok(())
     }
 
-    /// A user's devices as the one who asks may see them: a send sees none that would get a room key and must not.
+    /// A user's devices as this caller may see them: during a send, devices that must not get a room key are
+    /// blacklisted.
     pub(super) async fn devices_for_sharing(
         &self,
         user: &UserId,
@@ -85,9 +85,8 @@ impl BufferedCryptoStore {
         Ok(devices)
     }
 
-    /// Takes from devices what would get them a room key: all of them, unless the identity that is believed has signed
-    /// them. The devices were read before it is asked whether another identity was seen, so that none passes that the
-    /// other one has signed.
+    /// Blacklists devices, so that they get no room key: all of them, unless the pinned identity has signed them. The
+    /// devices were read before the check for another identity, so that none passes that the other identity has signed.
     async fn withhold(
         &self,
         user: &UserId,
@@ -98,10 +97,10 @@ impl BufferedCryptoStore {
         }
         let pinned = self.pins.pinned_key(user.as_str());
         let shown = self.inner.get_user_identity(user).await?;
-        let believed = shown.filter(|shown| pinned.is_some() && master_key(shown) == pinned);
+        let trusted = shown.filter(|shown| pinned.is_some() && master_key(shown) == pinned);
         for device in devices.values_mut() {
             let keys = device.as_device_keys();
-            let signed = believed.as_ref().is_some_and(|identity| {
+            let signed = trusted.as_ref().is_some_and(|identity| {
                 let key = identity.self_signing_key();
                 key.verify_device_keys(keys).is_ok()
             });
@@ -115,7 +114,7 @@ impl BufferedCryptoStore {
     }
 }
 
-/// The identities that a change brings: user, public master key.
+/// The identities in a change: user, public master key.
 pub(super) fn shown(changes: &IdentityChanges) -> Vec<(String, Option<String>)> {
     let shown = changes.new.iter().chain(&changes.changed);
     shown.map(named).collect()

@@ -1,13 +1,13 @@
-//! Devices without an Olm session, and what the SDK is shown of them while it sends.
+//! Devices without an Olm session, and which of them the SDK sees while it sends.
 //!
 //! The SDK claims the one-time keys that it needs under a lock that every send into an encrypted room and every sync
-//! takes, and waits for the answer there, up to ten seconds for a server that does not answer (matrix-sdk 0.18,
+//! takes, and waits for the response there, up to ten seconds for a server that does not answer (matrix-sdk 0.18,
 //! `encryption/mod.rs`, `claim_one_time_keys`: `key_claim_lock`; matrix-sdk-crypto 0.18, `sessions.rs`,
-//! `KEY_CLAIM_TIMEOUT`). So keys are claimed by us, before and outside (`claims`), and in that lock the SDK is not shown
-//! the devices for which it would claim one.
+//! `KEY_CLAIM_TIMEOUT`). So the bridge claims keys itself, before and outside of that lock (`key_claims`), and inside
+//! of it this store hides from the SDK the devices for which the SDK would claim one.
 //!
-//! After the lock it looks at the members anew. Who has come in between would be told that there is no session
-//! (`m.no_olm`) and could never read the event: so the session is made when the SDK asks for the devices.
+//! After the lock the SDK reads the members again. A device that was added in between would be told that there is no
+//! session (`m.no_olm`) and could never read the event: so the session is established when the SDK reads the devices.
 
 use std::{
     cell::Cell,
@@ -21,21 +21,21 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use super::{BufferedCryptoStore, Error, Result};
 use crate::key_claims::KeyClaims;
 
-/// The most keys that are remembered. Past that the database is asked again.
+/// The most keys that are remembered. Above that the database is read again.
 const MAX_DEVICES: usize = 100_000;
 
-/// How far the SDK is with a send.
+/// The phase of a send of the SDK.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It looks for devices without a session, in its lock.
+    /// The SDK looks for devices without a session, under its lock.
     Claiming,
-    /// It looks for devices without the room's key.
+    /// The SDK looks for devices without the room key.
     Sharing,
-    /// A key is being claimed for such a device, by us.
+    /// The bridge claims a key for such a device.
     Ours,
 }
 
-/// A send of the SDK's.
+/// A send of the SDK.
 struct SendState {
     phase: Cell<Phase>,
     claims: Arc<KeyClaims>,
@@ -45,7 +45,7 @@ tokio::task_local! {
     static SENDING: SendState;
 }
 
-/// Runs a send of the SDK's so that it claims nothing itself.
+/// Runs a send of the SDK so that the SDK claims no keys itself.
 pub(crate) fn sending<F: Future>(
     claims: &Arc<KeyClaims>,
     send: F,
@@ -66,7 +66,7 @@ fn enter(phase: Phase) {
         .try_with(|sending| sending.phase.set(phase))
         .is_err()
     {
-        // Nobody sends.
+        // No send is running.
     }
 }
 
@@ -77,8 +77,9 @@ pub(super) struct EstablishedSessions(Mutex<SessionIndex>);
 #[derive(Debug, Default)]
 struct SessionIndex {
     with_session: HashSet<Curve25519PublicKey>,
-    /// Of these the SDK believes that there is no session, and asks no more (matrix-sdk-crypto 0.18,
-    /// `crypto_store_wrapper.rs`, `get_sessions`): a session of ours it would not see. It claims itself.
+    /// For these the SDK has cached that there is no session and does not ask again (matrix-sdk-crypto 0.18,
+    /// `crypto_store_wrapper.rs`, `get_sessions`): it would not see a session that the bridge makes, so it claims the
+    /// key itself.
     known_missing: HashSet<String>,
 }
 
@@ -91,7 +92,7 @@ impl EstablishedSessions {
         self.keys().with_session.contains(key)
     }
 
-    /// Answers whether one of these devices was not known to have a session.
+    /// Returns whether one of these devices was not known to have a session.
     pub(super) fn reach(&self, sessions: &[Session]) -> bool {
         let mut keys = self.keys();
         if keys.with_session.len() >= MAX_DEVICES {
@@ -104,7 +105,7 @@ impl EstablishedSessions {
         more
     }
 
-    /// The SDK has been told what sessions there are with a device.
+    /// Records whether the SDK was told that there are sessions with a device.
     pub(super) fn answered(&self, sender_key: &str, found: bool) {
         let mut keys = self.keys();
         if found {
@@ -120,7 +121,7 @@ impl EstablishedSessions {
 }
 
 impl BufferedCryptoStore {
-    /// The Olm sessions with a device, held and stored, and that the SDK has been told of them.
+    /// The Olm sessions with a device, held and stored. Records what the SDK was told.
     pub(super) async fn sessions_with(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
         let held = self.held().clone();
         let stored = self.inner.get_sessions(sender_key).await?;
@@ -129,16 +130,16 @@ impl BufferedCryptoStore {
         Ok(sessions)
     }
 
-    /// The devices of a user with which there can be an Olm session and is none.
+    /// The devices of a user that support Olm and have no Olm session.
     pub(crate) async fn devices_without_session(&self, user: &UserId) -> Result<Vec<DeviceData>> {
         let devices = self.current_devices(user).await?;
-        let mut lacking = Vec::new();
+        let mut missing = Vec::new();
         for device in devices.into_values() {
             if self.lacks_session(&device).await? {
-                lacking.push(device);
+                missing.push(device);
             }
         }
-        Ok(lacking)
+        Ok(missing)
     }
 
     async fn lacks_session(&self, device: &DeviceData) -> Result<bool> {
@@ -158,13 +159,13 @@ impl BufferedCryptoStore {
         Ok(stored.is_none())
     }
 
-    /// Whether the SDK would not see a session that was made for a device.
+    /// Whether the SDK would not see a session that the bridge makes for a device.
     pub(crate) fn is_left_to_sdk(&self, device: &DeviceData) -> bool {
         let key = device.curve25519_key();
         key.is_some_and(|key| self.reachable.known_missing(&key))
     }
 
-    /// The same of one device that may have got one since.
+    /// Whether a device still has no session, after a task that may have established one.
     pub(crate) async fn still_lacks_session(&self, device: &DeviceData) -> Result<bool> {
         self.lacks_session(device).await
     }
@@ -177,15 +178,15 @@ impl BufferedCryptoStore {
         own.await.is_ok_and(|own| own.0 == user && own.1 == device)
     }
 
-    /// To be told when the SDK asks for one device: before it shares a key it asks for its own, and before it claims it
-    /// does not.
+    /// Must be called when the SDK reads one device: before it shares a key it reads its own device, and before it
+    /// claims keys it does not.
     pub(super) async fn on_device_query(&self, user: &UserId, device: &DeviceId) {
         if phase() == Some(Phase::Claiming) && self.is_own(user, device).await {
             enter(Phase::Sharing);
         }
     }
 
-    /// What the SDK is shown of a user's devices.
+    /// The devices of a user that the SDK may see.
     pub(super) async fn shown(
         &self,
         user: &UserId,
@@ -194,13 +195,13 @@ impl BufferedCryptoStore {
         let Some(phase) = phase().filter(|phase| *phase != Phase::Ours) else {
             return Ok(devices);
         };
-        let mut lacking = Vec::new();
+        let mut missing = Vec::new();
         for device in devices.values() {
             if self.lacks_session(device).await? {
-                lacking.push(device.clone());
+                missing.push(device.clone());
             }
         }
-        if lacking.is_empty() {
+        if missing.is_empty() {
             return Ok(devices);
         }
         let Ok(claims) = SENDING.try_with(|sending| sending.claims.clone()) else {
@@ -209,7 +210,7 @@ impl BufferedCryptoStore {
         match phase {
             Phase::Claiming => {
                 let answers = claims.answers(user);
-                for device in lacking {
+                for device in missing {
                     if !(answers && self.is_left_to_sdk(&device)) {
                         devices.remove(device.device_id());
                     }

@@ -1,12 +1,12 @@
-//! The keys of rooms that we send with, and when all who must have one have it.
+//! The outbound room keys, and whether all members that must have one have it.
 //!
-//! The SDK goes through all members and their devices for each event that it sends, and checks each device's signature
+//! For each event that it sends, the SDK goes through all members and their devices and checks each device's signature
 //! (matrix-sdk 0.18, `room/futures.rs`, `ensure_room_encryption_ready`; matrix-sdk-crypto 0.18, `share_strategy.rs`,
-//! `collect_session_recipients`). Here is noted that it has just done so and that since then nothing has changed that it
-//! looks at, so that the next event needs only the key.
+//! `collect_session_recipients`). This module records that the SDK has just done so and that nothing has changed since
+//! that the SDK would check, so that the next event needs only the key.
 //!
-//! Such keys are not written to the database. A key is used by one process only (`rotation`), so nothing would ever read
-//! them, and with all whom it was sent to a key of a room of 3,000 members takes half a megabyte.
+//! Outbound keys are not written to the database. Only one process uses a key (`key_rotation`), so nothing would ever
+//! read it, and with its recipients a key of a room of 3,000 members takes half a megabyte.
 
 use std::{
     collections::HashMap,
@@ -22,18 +22,18 @@ use tokio::time::{Instant, sleep};
 
 use super::BufferedCryptoStore;
 
-/// After this the SDK looks at all members again whatever happened: a device that has no Olm session may be able to
+/// After this time the SDK checks all members again, whatever happened: a device without an Olm session may be able to
 /// get one by now.
 const RECHECK_AFTER: Duration = Duration::from_mins(10);
 
-/// Who joins does not join alone, and the sync that tells of one is followed by one that tells of the next: so long
-/// nothing must have changed in a room before the SDK looks who is in it.
+/// Members often join in a row, and the sync that reports one is followed by a sync that reports the next: a room must
+/// not have changed for this long before the SDK reads its members.
 const QUIET_PERIOD: Duration = Duration::from_millis(300);
-/// Longer than this nobody waits for that.
+/// The longest wait for that.
 const MAX_QUIET_WAIT: Duration = Duration::from_secs(2);
 
-/// What the recipients of a room's key depend on, counted: devices, identities, which of these are believed, and Olm
-/// sessions; the room's state.
+/// Counters of what the recipients of a room key depend on: devices, identities, pins and Olm sessions; and the room's
+/// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipients {
     people: u64,
@@ -52,14 +52,14 @@ struct OutboundState {
     people: u64,
     /// How often a room's state has changed, and when it last did.
     rooms: HashMap<OwnedRoomId, (u64, Instant)>,
-    /// A sync is being taken in: rooms may have changed and we do not know yet which.
+    /// The SDK is processing a sync: rooms may have changed, and it is not known yet which.
     syncing: bool,
-    /// The SDK's own objects: what it does to them is seen here, and the other way round.
+    /// The SDK's own objects: what the SDK changes in them is visible here, and the other way round.
     sessions: HashMap<OwnedRoomId, OutboundGroupSession>,
     shared: HashMap<OwnedRoomId, SharedKey>,
 }
 
-/// The keys.
+/// The outbound keys.
 #[derive(Debug, Default)]
 pub(super) struct OutboundKeys(Mutex<OutboundState>);
 
@@ -72,7 +72,7 @@ impl OutboundKeys {
         self.keys().sessions.get(room).cloned()
     }
 
-    /// Takes the keys out of what is to be saved.
+    /// Moves the outbound keys out of changes that are to be saved.
     pub(super) fn take(&self, changes: &mut Changes) {
         let sessions = std::mem::take(&mut changes.outbound_group_sessions);
         let mut keys = self.keys();
@@ -81,30 +81,30 @@ impl OutboundKeys {
         }
     }
 
-    /// To be told before and after a save of what recipients depend on.
+    /// Must be called before and after a save of anything that recipients depend on.
     pub(super) fn recipients_changed(&self) {
         self.keys().people += 1;
     }
 
-    /// To be told before users are saved whose devices the SDK has to ask for. Each sync saves nobody.
+    /// Must be called before saving users whose devices the SDK has to query. Each sync calls it with an empty list.
     pub(super) fn track(&self, users: &[(&UserId, bool)]) {
         if users.iter().any(|(_, dirty)| *dirty) {
             self.recipients_changed();
         }
     }
 
-    /// The SDK is about to write what a sync says of rooms.
+    /// The SDK is about to write what a sync reports about rooms.
     pub(super) fn sync_begins(&self) {
         let mut keys = self.keys();
         if keys.syncing {
-            // The one before was given up, and nobody knows what it wrote.
+            // The sync before was cancelled, and it is unknown what it wrote.
             keys.people += 1;
         }
         keys.syncing = true;
     }
 }
 
-/// Whether changes hold something that decides who gets a key.
+/// Whether changes contain something that decides who gets a key.
 pub(super) fn affects_recipients(changes: &Changes) -> bool {
     let (devices, identities) = (&changes.devices, &changes.identities);
     !(devices.new.is_empty()
@@ -116,7 +116,8 @@ pub(super) fn affects_recipients(changes: &Changes) -> bool {
 }
 
 impl BufferedCryptoStore {
-    /// What a room's recipients depend on, now. To be asked before the SDK sends, for [`HoldingStore::all_have_key`].
+    /// The current recipients of a room's key. Must be read before the SDK sends, for
+    /// [`BufferedCryptoStore::note_key_shared`].
     pub(crate) fn recipients(&self, room: &RoomId) -> Recipients {
         let keys = self.outbound.keys();
         Recipients {
@@ -125,8 +126,7 @@ impl BufferedCryptoStore {
         }
     }
 
-    /// Waits while people come into a room or leave it, so that who is known to be there before an event is also among
-    /// those who get its key.
+    /// Waits while members join or leave a room, so that members who are known before an event also get its key.
     pub(crate) async fn quiet(&self, room: &RoomId) {
         let began = Instant::now();
         loop {
@@ -136,15 +136,15 @@ impl BufferedCryptoStore {
                 (keys.syncing, changed.map(|(_, at)| at.elapsed()))
             };
             let moving = since.is_some_and(|since| since < QUIET_PERIOD);
-            let patience = if moving { MAX_QUIET_WAIT } else { QUIET_PERIOD };
-            if !(moving || syncing) || began.elapsed() >= patience {
+            let limit = if moving { MAX_QUIET_WAIT } else { QUIET_PERIOD };
+            if !(moving || syncing) || began.elapsed() >= limit {
                 return;
             }
             sleep(QUIET_PERIOD / 20).await;
         }
     }
 
-    /// The SDK has sent an event with this key after it has shared it with all recipients.
+    /// The SDK has sent an event with this key after it had shared the key with all recipients.
     pub(crate) fn note_key_shared(&self, room: &RoomId, id: &str, with: Recipients) {
         let mut keys = self.outbound.keys();
         let session = keys.sessions.get(room).cloned();
@@ -156,7 +156,7 @@ impl BufferedCryptoStore {
         keys.shared.insert(room.to_owned(), shared);
     }
 
-    /// The key of a room, if all who must have it have it, and nobody else, and it may be used once more.
+    /// The room key, if exactly the members that must have it have it, and it may be used once more.
     pub(crate) fn shared_key(&self, room: &RoomId) -> Option<OutboundGroupSession> {
         let now = self.recipients(room);
         let mut keys = self.outbound.keys();
@@ -176,7 +176,7 @@ impl BufferedCryptoStore {
         None
     }
 
-    /// A sync was taken in, or failed to be.
+    /// The SDK has processed a sync, or failed to.
     pub(crate) fn sync_ended(&self, answer: Option<&SyncResponse>) {
         let mut keys = self.outbound.keys();
         match answer {
@@ -187,8 +187,8 @@ impl BufferedCryptoStore {
                     timeline.limited || changes_state(&timeline.events, &room.state)
                 });
                 let changed = changed.map(|(id, _)| id);
-                let gone = answer.rooms.left.keys().chain(answer.rooms.invited.keys());
-                for room in changed.chain(gone) {
+                let left = answer.rooms.left.keys().chain(answer.rooms.invited.keys());
+                for room in changed.chain(left) {
                     let now = Instant::now();
                     let changed = keys.rooms.entry(room.clone()).or_insert((0, now));
                     *changed = (changed.0 + 1, now);

@@ -1,5 +1,5 @@
-//! How changes are written: those of a sync, which may be held back until it ends, and those of everybody else,
-//! who may have to wait for that.
+//! How changes are written: those of a sync, which may be held back until it ends, and those of all other tasks, which
+//! may have to wait for that.
 
 use std::{
     cell::Cell,
@@ -22,26 +22,27 @@ use crate::{
     pending_sessions::{PendingSessions, single_session},
 };
 
-/// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does
-/// not end at all failed, and then nothing may be written that would pass it by.
+/// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does not end
+/// has failed, and then nothing may be written that would overtake it.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
-    /// Set where a sync is taken in: see [`taking_in`]. True once its keys are stored and its rooms are read.
+    /// Set while the SDK processes a sync: see [`within_sync`]. True once its keys are stored and its rooms are
+    /// processed.
     static TAKING_IN: Cell<bool>;
 }
 
-/// Runs a sync of the SDK so that its writes are known from those of others, who encrypt at the same time.
+/// Runs a sync of the SDK so that its writes can be distinguished from those of tasks that encrypt at the same time.
 pub(crate) fn within_sync<F: Future>(sync: F) -> impl Future<Output = F::Output> {
     TAKING_IN.scope(Cell::new(false), sync)
 }
 
-/// Whether this is asked by a sync that has stored its keys and goes on to what happened in rooms.
+/// Whether the caller is a sync that has stored its keys and is processing the rooms.
 pub(super) fn is_reading_rooms() -> bool {
     TAKING_IN.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Users whose devices were saved and who were not asked for yet.
+/// Users whose devices were saved and that were not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct NewDevices {
     users: Mutex<BTreeSet<OwnedUserId>>,
@@ -53,8 +54,8 @@ impl NewDevices {
         if users.is_empty() {
             return;
         }
-        let mut fresh = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        fresh.extend(users);
+        let mut pending = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.extend(users);
         self.notify.notify_one();
     }
 }
@@ -64,7 +65,7 @@ impl BufferedCryptoStore {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until devices have been saved, and says whose.
+    /// Waits until devices have been saved, and returns their users.
     pub(crate) async fn fresh(&self) -> BTreeSet<OwnedUserId> {
         loop {
             let users = {
@@ -78,7 +79,7 @@ impl BufferedCryptoStore {
         }
     }
 
-    /// Saves changes, whoever made them.
+    /// Saves changes of any task.
     pub(super) async fn save(&self, mut changes: Changes) -> Result<()> {
         if TAKING_IN.try_with(|_| ()).is_ok() {
             return self.save_sync_changes(changes).await;
@@ -88,17 +89,17 @@ impl BufferedCryptoStore {
             // The sender lives as long as this store.
             if timeout(SYNC_TIMEOUT, ended.changed()).await.is_err() {
                 return Err(unusable(
-                    "a sync that received through the same Olm session did not end".to_owned(),
+                    "a sync with messages of the same Olm session did not end".to_owned(),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Whether something was received through the session that is not stored.
+    /// Whether a message was received through the session that is not stored.
     async fn has_unstored(&self, session: &Session) -> Result<bool> {
         if !session.inner.lock().await.has_received_message() {
-            // The most of them by far: made by us, for a room's key. Nothing need be read.
+            // True of most sessions by far: made by the bridge for a room key. Nothing need be read.
             return Ok(false);
         }
         let sender = session.sender_key().to_base64();
@@ -107,7 +108,7 @@ impl BufferedCryptoStore {
         olm::received_since(session, stored).await.map_err(unusable)
     }
 
-    /// Saves what a sync writes.
+    /// Saves the changes of a sync.
     async fn save_sync_changes(&self, changes: Changes) -> Result<()> {
         let _saving = self.saving.lock().await;
         if let Some(session) = single_session(&changes)
@@ -132,7 +133,8 @@ impl BufferedCryptoStore {
         Ok(())
     }
 
-    /// Saves what others write, unless it holds what a sync has received and not stored.
+    /// Saves the changes of another task, unless they include a session through which a sync received a message that is
+    /// not stored.
     async fn try_save(&self, changes: &mut Changes) -> Result<bool> {
         let _saving = self.saving.lock().await;
         let mut sessions = Vec::with_capacity(changes.sessions.len());

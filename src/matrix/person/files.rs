@@ -1,5 +1,5 @@
-//! Files as a person's client sends and reads them: with the SDK's own attachments, so that ours are held against somebody
-//! else's encryption.
+//! Files of a test client. It sends and reads them with the SDK's own attachment code, so that tests check the bridge's
+//! file encryption against another implementation.
 
 use matrix_sdk::{
     attachment::AttachmentConfig,
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Boxed, TestClient};
 
 impl TestClient {
-    /// Sends a file, with words or without; answers the event's id.
+    /// Sends a file, with or without a caption; returns the event id.
     #[must_use]
     pub fn send_file(
         &self,
@@ -32,7 +32,7 @@ impl TestClient {
         })
     }
 
-    /// Reads the file of an event with this content.
+    /// Downloads and decrypts the file of an event with this content.
     #[must_use]
     pub fn read_file(&self, content: &Value) -> Boxed<'_, anyhow::Result<Vec<u8>>> {
         let source = content.clone();

@@ -1,4 +1,4 @@
-//! Who signs the device of a person.
+//! The cross-signing identity of a test client, and how its device is signed.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use matrix_sdk::{
 use super::TestClient;
 use crate::{Boxed, client};
 
-/// Who signs the device of a person.
+/// How the device of a test client is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The person makes a new cross-signing identity with this device.
+    /// The client creates a new cross-signing identity with this device.
     New,
-    /// The person joins the account's identity with its recovery key.
+    /// The client recovers the account's identity with its recovery key.
     Recovered(String),
-    /// Nobody: the device stays unsigned, and others have no reason to trust it.
+    /// The device stays unsigned, so that others have no reason to trust it.
     None,
 }
 
-/// Makes the account's identity and signs this device with it.
+/// Creates the account's cross-signing identity and signs this device with it.
 pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Result<()> {
     let encryption = client.encryption();
     if let Err(error) = encryption.bootstrap_cross_signing(None).await {
@@ -45,14 +45,14 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
 }
 
 impl TestClient {
-    /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
+    /// Stores the identity's private keys in the account's secret storage; returns the recovery key.
     #[must_use]
     pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {
         Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
     }
 
-    /// Makes another identity in place of the one the account has, as people do who have lost everything, and as those do
-    /// who have stolen it.
+    /// Replaces the account's cross-signing identity by a new one, as a user does who lost all keys, or an attacker who
+    /// took over the account.
     #[must_use]
     pub fn replace_identity(&self, password: &str) -> Boxed<'_, anyhow::Result<()>> {
         let password = password.to_owned();
@@ -60,7 +60,7 @@ impl TestClient {
             let encryption = self.client.encryption();
             if let Some(reset) = encryption.reset_cross_signing().await? {
                 let CrossSigningResetAuthType::Uiaa(answer) = reset.auth_type() else {
-                    bail!("the homeserver wants another way of proving who this is");
+                    bail!("the homeserver requires another kind of authentication");
                 };
                 let user = self.user_id();
                 let mut password = uiaa::Password::new(
@@ -75,8 +75,8 @@ impl TestClient {
         })
     }
 
-    /// Hands no more room keys to the devices of this user. Takes effect with the next room key, and only for a
-    /// person without an identity: the others go by signatures alone.
+    /// Sends no more room keys to the devices of this user. It takes effect with the next room key, and only for a
+    /// client without an identity: the other clients decide by signatures alone.
     #[must_use]
     pub fn block(&self, user: &str) -> Boxed<'_, anyhow::Result<()>> {
         let user = user.to_owned();

@@ -1,4 +1,4 @@
-//! What a person does who rules a room, and what no careful client does.
+//! What a room admin does with a test client, and what no careful client does.
 
 use matrix_sdk::ruma::{
     OwnedRoomId, OwnedUserId, RoomVersionId, TransactionId,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Boxed, TestClient};
 
 impl TestClient {
-    /// Writes a state event.
+    /// Sends a state event.
     #[must_use]
     pub fn send_state(
         &self,
@@ -31,7 +31,8 @@ impl TestClient {
         })
     }
 
-    /// Makes a private room of version 10, in which its creator can lose power, and invites these users.
+    /// Creates a private room of version 10, in which its creator can lose power, and invites these users; returns the
+    /// room id.
     #[must_use]
     pub fn create_old_room(&self, invite: &[String]) -> Boxed<'_, anyhow::Result<String>> {
         let invite = invite.to_owned();
@@ -48,7 +49,7 @@ impl TestClient {
         })
     }
 
-    /// Says something in the clear, whatever the room is.
+    /// Sends an unencrypted message, also in an encrypted room.
     #[must_use]
     pub fn say_in_clear(&self, room: &str, text: &str) -> Boxed<'_, anyhow::Result<()>> {
         let (room, text) = (room.to_owned(), text.to_owned());
@@ -65,7 +66,7 @@ impl TestClient {
         })
     }
 
-    /// Replaces a room by a new one; answers its id.
+    /// Upgrades a room to version 10; returns the id of the new room.
     #[must_use]
     pub fn upgrade_room(&self, room: &str) -> Boxed<'_, anyhow::Result<String>> {
         let room = room.to_owned();

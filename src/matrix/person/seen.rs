@@ -1,34 +1,34 @@
-//! What a person sees of a room's timeline.
+//! One event as a test client sees it in a room's timeline.
 
 use anyhow::Context;
 use matrix_sdk::{deserialized_responses::TimelineEvent, ruma::RoomId};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Something that appeared in a room.
+/// An event of a room's timeline.
 #[derive(Clone, Debug)]
 pub struct SeenEvent {
-    /// The room.
+    /// The room id.
     pub room: String,
-    /// Its id.
+    /// The event id.
     pub event_id: String,
-    /// Who sent it.
+    /// The user id of the sender.
     pub sender: String,
-    /// Its type, after decryption.
+    /// The event type, after decryption.
     pub event_type: String,
-    /// Its content, decrypted.
+    /// The content, decrypted.
     pub content: Value,
-    /// Whether it came encrypted.
+    /// Whether the event was encrypted.
     pub encrypted: bool,
-    /// Whether it could not be read. It is seen again, readable, when its key comes.
+    /// Whether the event could not be decrypted. When its room key arrives, it is returned again, decrypted.
     pub undecryptable: bool,
-    /// When the server says it was sent.
+    /// `origin_server_ts`, in milliseconds.
     pub sent_at_ms: i64,
-    /// The transaction id, for what this device sent itself.
+    /// The transaction id, if this device sent the event.
     pub transaction_id: Option<String>,
 }
 
-/// The fields of an event that a test looks at.
+/// The fields of an event that tests use.
 #[derive(Deserialize)]
 struct Fields {
     event_id: String,
@@ -48,10 +48,10 @@ struct Unsigned {
 }
 
 impl SeenEvent {
-    /// What a person sees of an event.
+    /// Converts a timeline event of the SDK.
     pub(super) fn of(room: &RoomId, event: &TimelineEvent) -> anyhow::Result<Self> {
         let fields: Fields = serde_json::from_str(event.raw().json().get())
-            .context("an event without its fields")?;
+            .context("an event without its required fields")?;
         Ok(Self {
             room: room.to_string(),
             event_id: fields.event_id,

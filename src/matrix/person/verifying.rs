@@ -1,4 +1,4 @@
-//! A person verifies somebody by emoji, as clients let them do it.
+//! Emoji verification (SAS) by a test client, step by step as clients let users do it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,23 +14,23 @@ use tokio::sync::Mutex;
 use super::TestClient;
 use crate::Boxed;
 
-/// The verifications that this person's client has shown: the SDK forgets those that are over.
+/// The verifications of this client by flow id. Kept here because the SDK forgets those that ended.
 pub(super) type KnownFlows = Arc<Mutex<HashMap<String, VerificationRequest>>>;
 
-/// What this person's client shows of a verification.
+/// What the client shows of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerificationScreen {
-    /// Somebody asks.
+    /// The other side requests a verification.
     Asked,
-    /// The other side has its turn.
+    /// The client waits for the other side.
     Waiting,
-    /// The names of the seven emoji.
+    /// The user compares the emoji: the names of the seven.
     Compare(Vec<String>),
-    /// Confirmed here, and not yet there.
+    /// This side confirmed, the other side did not yet.
     Confirmed,
-    /// Verified.
+    /// The verification succeeded.
     Done,
-    /// Not verified, for this reason.
+    /// The verification was cancelled, for this reason.
     Cancelled(String),
 }
 
@@ -39,8 +39,7 @@ fn emoji_only() -> Vec<VerificationMethod> {
 }
 
 impl TestClient {
-    /// Asks this user for a verification in a direct room, which is made when there is none; answers the name of the
-    /// flow.
+    /// Requests a verification of this user in a direct room, which is created if there is none; returns the flow id.
     #[must_use]
     pub fn ask_to_verify(&self, user: &str) -> Boxed<'_, anyhow::Result<String>> {
         let user = user.to_owned();
@@ -54,7 +53,7 @@ impl TestClient {
         })
     }
 
-    /// The same from device to device, without any room.
+    /// Requests a verification by to-device messages, without a room; returns the flow id.
     #[must_use]
     pub fn ask_device_to_verify(&self, user: &str) -> Boxed<'_, anyhow::Result<String>> {
         let user = user.to_owned();
@@ -69,7 +68,7 @@ impl TestClient {
         })
     }
 
-    /// Asks the homeserver for the identity and the devices of this user.
+    /// Queries the homeserver for the identity and the devices of this user.
     #[must_use]
     pub fn learn(&self, user: &str) -> Boxed<'_, anyhow::Result<()>> {
         let user = user.to_owned();
@@ -81,7 +80,7 @@ impl TestClient {
         })
     }
 
-    /// The direct room with this user, once there is one.
+    /// The direct room with this user, if there is one.
     #[must_use]
     pub fn direct_room(&self, user: &str) -> Option<String> {
         let room = self.client.get_dm_room(<&UserId>::try_from(user).ok()?)?;
@@ -99,7 +98,7 @@ impl TestClient {
         })
     }
 
-    /// Accepts the request.
+    /// Accepts the verification request.
     #[must_use]
     pub fn accept_verification(&self, user: &str, flow: &str) -> Boxed<'_, anyhow::Result<()>> {
         let (user, flow) = (user.to_owned(), flow.to_owned());
@@ -109,7 +108,7 @@ impl TestClient {
         })
     }
 
-    /// Does what a client does by itself, and shows what it shows.
+    /// Performs the steps that clients perform by themselves, and returns what the client shows then.
     #[must_use]
     pub fn screen(&self, user: &str, flow: &str) -> Boxed<'_, anyhow::Result<VerificationScreen>> {
         let (user, flow) = (user.to_owned(), flow.to_owned());
@@ -145,7 +144,7 @@ impl TestClient {
                     _ => VerificationScreen::Waiting,
                 },
                 VerificationRequestState::Transitioned { .. } => {
-                    return Err(anyhow!("this is not by emoji"));
+                    return Err(anyhow!("the verification does not use emoji"));
                 }
                 VerificationRequestState::Done => VerificationScreen::Done,
                 VerificationRequestState::Cancelled(why) => {
@@ -155,7 +154,7 @@ impl TestClient {
         })
     }
 
-    /// Says whether the emoji are the same.
+    /// Confirms the verification, or cancels it because the emoji differ.
     #[must_use]
     pub fn compared(
         &self,
@@ -170,7 +169,7 @@ impl TestClient {
                 verification: Verification::SasV1(sas),
             } = request.state()
             else {
-                return Err(anyhow!("there is nothing to compare"));
+                return Err(anyhow!("the verification has no emoji to compare"));
             };
             match same {
                 EmojiComparison::Same => Ok(sas.confirm().await?),
@@ -179,7 +178,7 @@ impl TestClient {
         })
     }
 
-    /// Whether this person's identity has verified that of the user.
+    /// Whether this client's identity has verified the identity of the user.
     #[must_use]
     pub fn has_verified(&self, user: &str) -> Boxed<'_, anyhow::Result<bool>> {
         let user = user.to_owned();
@@ -190,7 +189,7 @@ impl TestClient {
         })
     }
 
-    /// Goes on without having verified the user.
+    /// Withdraws the verification of a user whose identity changed since.
     #[must_use]
     pub fn withdraw_verification(&self, user: &str) -> Boxed<'_, anyhow::Result<()>> {
         let user = user.to_owned();
@@ -216,11 +215,11 @@ impl TestClient {
     }
 }
 
-/// What a person sees.
+/// The result of comparing the emoji.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmojiComparison {
-    /// The same seven.
+    /// Both sides show the same seven.
     Same,
-    /// Others.
+    /// The emoji differ.
     Different,
 }

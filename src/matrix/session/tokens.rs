@@ -1,4 +1,4 @@
-//! Keeping each new pair of tokens, and renewing it in time.
+//! Saving each new pair of tokens, and refreshing it in time.
 
 use std::{
     sync::{
@@ -23,24 +23,24 @@ use super::{
     REFRESH_ATTEMPTS, REFRESH_PAUSE, REFRESH_TIMEOUT,
 };
 
-/// From one renewal to the next, at least.
+/// The shortest time between two refreshes.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-/// After all of these failed, and while the homeserver wants it slower.
+/// The wait after all attempts failed, and after a rate limit.
 const REFRESH_RETRY: Duration = Duration::from_secs(30);
 
-/// How long the pairs of tokens of a session last, and when the present one came. Kept beside them.
+/// How long the session's access tokens are valid, and when the current one was received. Saved beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenLifetime {
-    /// In milliseconds, as the homeserver said at the login or at a renewal; none where it did not.
+    /// In milliseconds, as the homeserver said at the login or at a refresh; none where it did not.
     #[serde(default)]
     lasts_ms: Option<u64>,
-    /// When the pair came, by our clock.
+    /// When the pair was received, by the local clock.
     #[serde(default)]
     since: Millis,
 }
 
 impl TokenLifetime {
-    /// Of a pair that came now.
+    /// For a pair that was received now.
     pub(crate) fn of(lasts: Option<Duration>, now: Millis) -> Self {
         let lasts_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
         Self {
@@ -53,34 +53,34 @@ impl TokenLifetime {
         serde_json::from_slice(&session.0).unwrap_or_default()
     }
 
-    /// When the pair is to be renewed: after three quarters of its life.
+    /// When to refresh the pair: after three quarters of its lifetime.
     fn due(self) -> Option<Millis> {
         let after = self.lasts_ms? / 4 * 3;
         Some(self.since.plus(Duration::from_millis(after)))
     }
 }
 
-/// Keeps each new pair of tokens.
+/// Saves each new pair of tokens.
 #[derive(Debug)]
 pub(crate) struct SessionKeeper {
     store: Store,
     clock: Clock,
     life: Arc<Mutex<TokenLifetime>>,
-    /// Whether the newest pair could not be kept.
+    /// Whether the newest pair could not be saved.
     unsaved: Arc<AtomicBool>,
 }
 
 impl SessionKeeper {
-    /// For a client that has this session. Once for each.
+    /// For a client with this session. Called once per client.
     pub(crate) fn of(
         client: &Client,
         store: &Store,
         session: &footbridge_store::SecretBytes,
         clock: Clock,
     ) -> Result<Self, MatrixError> {
-        let behind = Arc::new(AtomicBool::new(false));
+        let unsaved = Arc::new(AtomicBool::new(false));
         let life = Arc::new(Mutex::new(TokenLifetime::read(session)));
-        let (writer, failed, lives) = (store.clone(), behind.clone(), life.clone());
+        let (writer, failed, lives) = (store.clone(), unsaved.clone(), life.clone());
         let kept = client.set_session_callbacks(
             Box::new(|client| {
                 client
@@ -89,7 +89,7 @@ impl SessionKeeper {
             }),
             Box::new(move |client| {
                 crash_points::point("session.refreshed");
-                // Whoever fails here leaves the pair to `keep`.
+                // If this fails, `keep` saves the pair later.
                 failed.store(true, Ordering::SeqCst);
                 let life = {
                     let mut life = lives.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,47 +104,47 @@ impl SessionKeeper {
             }),
         );
         kept.map_err(|error| {
-            MatrixError::CryptoStore(format!("the session cannot be watched: {error}"))
+            MatrixError::CryptoStore(format!("the session changes cannot be watched: {error}"))
         })?;
         Ok(Self {
             store: store.clone(),
             clock,
             life,
-            unsaved: behind,
+            unsaved,
         })
     }
 
-    /// Renews the session. Where the answer is lost, nobody knows whether the old tokens are spent, so that it is asked
-    /// for again at once.
+    /// Refreshes the session. If the response is lost, it is unknown whether the old tokens are used up, so the request
+    /// is repeated at once.
     async fn renew(&self, client: &Client) -> Result<(), RequestError> {
-        let mut fault = RequestError::NotSent("the homeserver does not answer".to_owned());
+        let mut error = RequestError::NotSent("the homeserver does not answer".to_owned());
         let auth = client.matrix_auth();
         for _ in 0..REFRESH_ATTEMPTS {
-            fault = match timeout(REFRESH_TIMEOUT, auth.refresh_access_token()).await {
+            error = match timeout(REFRESH_TIMEOUT, auth.refresh_access_token()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => RequestError::from_refresh(&error),
                 Err(_) => RequestError::NotSent("the homeserver does not answer".to_owned()),
             };
-            if !matches!(fault, RequestError::NotSent(_)) {
+            if !matches!(error, RequestError::NotSent(_)) {
                 break;
             }
             sleep(REFRESH_PAUSE).await;
         }
-        Err(fault)
+        Err(error)
     }
 
-    /// How long until the session is to be renewed.
+    /// How long until the session is to be refreshed.
     fn due_in(&self) -> Option<Duration> {
         let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
         Some(life.due()?.since(self.clock.now()))
     }
 
-    /// Keeps what could not be kept when it came. Waits for a store that is hindered.
+    /// Saves a pair that could not be saved when it was received. Waits for a store that is locked or full.
     pub(crate) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
         if !self.unsaved.load(Ordering::SeqCst) {
             return Ok(());
         }
-        error!("A renewed session could not be kept; trying again");
+        error!("A renewed session could not be saved; trying again");
         let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.save_session(&present(client, life)?).await?;
         self.unsaved.store(false, Ordering::SeqCst);
@@ -161,8 +161,8 @@ fn present(
 }
 
 impl Matrix {
-    /// Renews the session before it expires, and at once where a request could not because an answer was lost. Returns
-    /// when it cannot be renewed any more.
+    /// Refreshes the session before it expires, and at once where the refresh of a request failed because a response
+    /// was lost. Returns when it cannot be refreshed any more.
     pub(crate) async fn maintain_session(&self) -> MatrixError {
         let mut changes = self.client.subscribe_to_session_changes();
         loop {
@@ -177,29 +177,29 @@ impl Matrix {
                 change = changes.recv() => match change {
                     Ok(SessionChange::UnknownToken(_)) | Err(RecvError::Lagged(_)) => true,
                     Ok(SessionChange::TokensRefreshed) => false,
-                    // The client is gone.
+                    // The client was dropped.
                     Err(RecvError::Closed) => std::future::pending().await,
                 },
             };
-            // Without a refresh token whoever made the request says what is wrong.
+            // Without a refresh token the request that failed reports the error.
             let tokens = self.client.session_tokens();
             let renewable = tokens.is_some_and(|tokens| tokens.refresh_token.is_some());
             if !needed || !renewable {
                 continue;
             }
             match self.session.renew(&self.client).await {
-                // However short the homeserver says it lasts.
+                // However short a lifetime the homeserver names.
                 Ok(()) => sleep(MIN_REFRESH_INTERVAL).await,
-                Err(fault @ RequestError::SignedOut(_)) => {
-                    return fault.into_matrix_error("renew the session");
+                Err(error @ RequestError::SignedOut(_)) => {
+                    return error.into_matrix_error("renew the session");
                 }
-                Err(fault) => {
-                    let error = format!("{:#}", fault.into_matrix_error("renew the session"));
-                    warn!(error, "The session cannot be renewed now; trying again");
+                Err(error) => {
+                    let error = format!("{:#}", error.into_matrix_error("renew the session"));
+                    warn!(error, "Failed to renew the session; trying again");
                     sleep(REFRESH_RETRY).await;
                 }
             }
-            // What was said of the old tokens meanwhile is settled by this.
+            // A report about the old tokens that came meanwhile no longer matters.
             changes = changes.resubscribe();
         }
     }

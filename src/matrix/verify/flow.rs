@@ -1,5 +1,5 @@
-//! One verification from its request to its end. It is looked at several times a second: the SDK's streams tell of
-//! changes only, and one that came before somebody listened is missed.
+//! One verification from its request to its end. Its state is polled several times a second: the SDK's streams report
+//! changes only, and miss one from before the subscription.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{Emoji, Matrix, VerificationAnswer, VerificationStage, compare};
 
-/// How often it is looked at.
+/// How often the state is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// One verification.
@@ -27,7 +27,7 @@ pub(super) struct VerificationFlow<'a> {
     deadline: Instant,
 }
 
-/// Why it goes no further.
+/// Why a verification ended.
 enum FlowEnd {
     Done,
     /// By the other side, or by the SDK.
@@ -35,7 +35,7 @@ enum FlowEnd {
     /// By the person here; the other side was told.
     Refused,
     TimedOut,
-    /// The same user began another one.
+    /// The same user started another one.
     Superseded,
     Failed(matrix_sdk::Error),
 }
@@ -91,7 +91,7 @@ impl<'a> VerificationFlow<'a> {
         self.matrix.verify.set(&user, self.request.flow_id(), stage);
     }
 
-    /// Ends it on our side, if it is not over, and says why.
+    /// Cancels the verification on this side, if it is not finished, and returns the reason.
     async fn ended(&self, end: FlowEnd) -> String {
         match end {
             FlowEnd::Done => String::new(),
@@ -103,11 +103,11 @@ impl<'a> VerificationFlow<'a> {
             }
             FlowEnd::Superseded => {
                 self.cancel().await;
-                "another one was begun".to_owned()
+                "another one was started".to_owned()
             }
             FlowEnd::Failed(error) => {
                 self.cancel().await;
-                format!("the homeserver was not reached: {error}")
+                format!("the homeserver could not be reached: {error}")
             }
         }
     }
@@ -117,7 +117,7 @@ impl<'a> VerificationFlow<'a> {
             let error = error.to_string();
             warn!(
                 error,
-                "The other side was not told that a verification is cancelled"
+                "Failed to tell the other side that a verification was cancelled"
             );
         }
     }
@@ -152,13 +152,13 @@ impl<'a> VerificationFlow<'a> {
         }
     }
 
-    /// The other side asked: nothing happens before a person says so.
+    /// Waits until a person starts a verification that the other side requested.
     async fn begin(
         &self,
         answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
     ) -> Result<(), FlowEnd> {
         let user = self.request.other_user_id();
-        info!(matrix.user = %user, "An admin asks to verify the bridge; somebody must say `!bridge verify`");
+        info!(matrix.user = %user, "An admin asks to verify the bridge; they must send `!bridge verify`");
         self.tell(
             "You want to verify this bridge. Say `!bridge verify` here to begin; seven emoji follow.",
         )
@@ -178,7 +178,7 @@ impl<'a> VerificationFlow<'a> {
         Ok(self.request.accept_with_methods(methods).await?)
     }
 
-    /// The exchange, begun by whoever asked.
+    /// The key exchange, started by the requesting side.
     async fn sas(
         &self,
         answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
@@ -194,8 +194,8 @@ impl<'a> VerificationFlow<'a> {
                     return Ok(sas);
                 }
                 VerificationRequestState::Ready { .. } if self.request.we_started() => {
-                    // What the other side began meanwhile is found the next time.
-                    let _begun = self.request.start_sas().await?;
+                    // If the other side started it meanwhile, the next poll finds that.
+                    let _started = self.request.start_sas().await?;
                 }
                 VerificationRequestState::Done => return Err(FlowEnd::Done),
                 _ => {}
@@ -224,7 +224,7 @@ impl<'a> VerificationFlow<'a> {
                         })
                         .collect());
                 }
-                // Both sides began: the SDK has taken one of the two.
+                // Both sides started: the SDK has kept one of the two.
                 SasState::Cancelled(why) => {
                     return Err(FlowEnd::Cancelled(why.reason().to_owned()));
                 }
@@ -233,7 +233,7 @@ impl<'a> VerificationFlow<'a> {
         }
     }
 
-    /// A person compares.
+    /// Waits until a person has compared the emoji.
     async fn confirmed(
         &self,
         sas: &SasVerification,
@@ -263,7 +263,7 @@ impl<'a> VerificationFlow<'a> {
         Ok(sas.confirm().await?)
     }
 
-    /// While it is the other side's turn, a person may only end it.
+    /// While waiting for the other side, a person may only cancel.
     async fn wait_or_cancel(
         &self,
         answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
@@ -275,7 +275,7 @@ impl<'a> VerificationFlow<'a> {
         Ok(())
     }
 
-    /// Waits a moment for an answer; fails when the verification is over for another reason.
+    /// Waits a moment for an answer; fails when the verification has ended for another reason.
     async fn answer(
         &self,
         answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,

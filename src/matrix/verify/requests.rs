@@ -1,5 +1,5 @@
-//! What a sync brings about verifications: requests. Answers go the way of all commands; for that, the room in which an
-//! admin asks becomes one in which the bridge listens.
+//! Verification requests in a sync response. The answers are commands; so that the bridge reads them, the room in which
+//! an admin requests verification becomes a management room.
 
 use std::collections::BTreeMap;
 
@@ -20,25 +20,25 @@ use tracing::{debug, warn};
 use super::{Matrix, MatrixError};
 use crate::event_fields::EventFields;
 
-/// A request.
+/// A verification request.
 #[derive(Debug)]
 pub(crate) struct IncomingRequest {
     user: String,
-    /// The name of the flow.
+    /// The id of the flow.
     flow: String,
     by: RequestTransport,
 }
 
-/// How somebody asks.
+/// How the request arrived.
 #[derive(Debug)]
 enum RequestTransport {
-    /// From this device to our device, if it says which it is.
+    /// As a to-device message from this device, if it names one.
     Device(Option<String>),
     /// In a room.
     Room(OwnedRoomId),
 }
 
-/// A message from device to device, as far as it matters here.
+/// The fields of a to-device message that matter here.
 #[derive(Deserialize)]
 struct ToDeviceMessage {
     sender: String,
@@ -49,7 +49,7 @@ struct ToDeviceMessage {
 }
 
 impl Matrix {
-    /// Picks out of a sync who wants to verify us.
+    /// Finds the verification requests in a sync response.
     pub(crate) fn verification_requests(&self, response: &SyncResponse) -> Vec<IncomingRequest> {
         let to_device = response.to_device.iter().filter_map(|event| {
             let event: ToDeviceMessage = serde_json::from_str(event.as_raw().json().get()).ok()?;
@@ -61,7 +61,7 @@ impl Matrix {
                 by: RequestTransport::Device(device),
             })
         });
-        let mut heard: Vec<IncomingRequest> = to_device.collect();
+        let mut requests: Vec<IncomingRequest> = to_device.collect();
         for (id, update) in &response.rooms.joined {
             let room = self.client.get_room(id);
             let encrypted = room.is_none_or(|room| room.encryption_state().is_encrypted());
@@ -71,16 +71,16 @@ impl Matrix {
             });
             let events = events.filter_map(EventFields::open);
             let asking = events.filter(|envelope| self.asks_us(envelope));
-            heard.extend(asking.map(|envelope| IncomingRequest {
+            requests.extend(asking.map(|envelope| IncomingRequest {
                 user: envelope.sender,
                 flow: envelope.event_id,
                 by: RequestTransport::Room(id.clone()),
             }));
         }
-        heard
+        requests
     }
 
-    /// Says no to somebody whose device we need not even know.
+    /// Declines a user, whose device need not be known.
     async fn decline(&self, user: &UserId, device: &str, flow: &str) {
         warn!(matrix.user = %user, "Somebody who is not on the list of admins wants to verify the bridge; declined");
         let content = json!({
@@ -102,7 +102,7 @@ impl Matrix {
         );
         if let Err(error) = self.client.send(request).await {
             let error = error.to_string();
-            debug!(matrix.user = %user, error, "Nobody was told that it was declined");
+            debug!(matrix.user = %user, error, "Failed to send the decline of a verification");
         }
     }
 
@@ -113,19 +113,19 @@ impl Matrix {
             && text("to") == Some(self.own.as_str())
     }
 
-    /// Acts on it, once what came with it is written down.
+    /// Handles the requests, once the sync response is saved.
     pub(crate) async fn handle_requests(
         &self,
-        heard: Vec<IncomingRequest>,
+        requests: Vec<IncomingRequest>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        for IncomingRequest { user, flow, by } in heard {
+        for IncomingRequest { user, flow, by } in requests {
             let Ok(user) = UserId::parse(user) else {
                 continue;
             };
             let is_admin = self.verify.is_admin(user.as_str());
             if !is_admin && !self.verify.admits_decline(user.as_str()) {
-                debug!(matrix.user = %user, "Not declined once more");
+                debug!(matrix.user = %user, "Verification request ignored: declined too often");
                 continue;
             }
             match &by {
@@ -143,18 +143,18 @@ impl Matrix {
                     {
                         self.listen_in_room(&room, inbox).await?;
                     }
-                    // The receiver lives as long as we do.
+                    // The receiver lives as long as this object.
                     let _sent = self.verify.requests.send(request);
                 }
-                // Too old, malformed, or of our own making.
+                // Too old, malformed, or started by the bridge.
                 _ => debug!(matrix.user = %user, "Ignored a malformed verification request"),
             }
         }
         Ok(())
     }
 
-    /// Listens in this room from now on, unless it is listened in already. What was written in it so far is noted when the
-    /// listener looks at the room, and not by what an event says that anybody may have shown.
+    /// Makes this room a management room, unless the bridge follows it already. Events from before that are recorded
+    /// when the sync loop reads the room, and not by an event that anybody may have forged.
     async fn listen_in_room(&self, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
         let place = Place::room(room.as_str());
         let portals = self.store.portals().await?;

@@ -5,24 +5,29 @@ use footbridge_store::{
     MergedMessage, Millis, Payload, Place, QueueHead, RemoteId, Scope, Undelivered,
 };
 
-use crate::support::{Ground, NOW, arrival, balances, payload, portal, to_matrix, to_silo};
+use crate::support::{Fixture, NOW, arrival, balances, payload, portal, to_matrix, to_silo};
 
 /// An event in the room that edits or redacts a message there.
-async fn change(ground: &Ground, event_id: &str, target: &str, is_retraction: bool) -> Vec<LaneId> {
+async fn change(
+    fixture: &Fixture,
+    event_id: &str,
+    target: &str,
+    is_retraction: bool,
+) -> Vec<LaneId> {
     let said = Payload::Ready(event_id.as_bytes().to_vec());
-    changed(ground, event_id, target, (is_retraction, false), said).await
+    changed(fixture, event_id, target, (is_retraction, false), said).await
 }
 
-/// The same; `stays` where its author has opted out.
+/// The same; `stays` is set where the author of the target has opted out.
 async fn changed(
-    ground: &Ground,
+    fixture: &Fixture,
     event_id: &str,
     target: &str,
     (is_retraction, stays): (bool, bool),
     said: Payload,
 ) -> Vec<LaneId> {
     let change = Change {
-        place: ground.room.clone(),
+        place: fixture.room.clone(),
         event_id: RemoteId::from(event_id),
         target: Some(RemoteId::from(target)),
         is_retraction,
@@ -30,58 +35,61 @@ async fn changed(
     };
     let arrival = Arrival {
         message: None,
-        ..arrival(&ground.room, event_id, said)
+        ..arrival(&fixture.room, event_id, said)
     };
     let batch = Batch {
         arrivals: vec![arrival],
         changes: vec![change],
         ..Batch::default()
     };
-    match ground.store.accept(batch, NOW).await.unwrap().pop() {
+    match fixture.store.accept(batch, NOW).await.unwrap().pop() {
         Some(Accepted::New(lanes)) => lanes,
         other => panic!("{other:?}"),
     }
 }
 
 /// The room was encrypted after it was linked, `waits` was sent, and somebody has consented.
-async fn agreed(ground: &Ground, waits: Vec<Arrival>) {
-    ground
+async fn agreed(fixture: &Fixture, waits: Vec<Arrival>) {
+    fixture
         .store
-        .note_unencrypted_room(&ground.room)
+        .note_unencrypted_room(&fixture.room)
         .await
         .unwrap();
     let batch = Batch {
-        flags: vec![(ground.room.clone(), Flag::EverEncrypted)],
+        flags: vec![(fixture.room.clone(), Flag::EverEncrypted)],
         ..Batch::default()
     };
-    ground.store.accept(batch, NOW).await.unwrap();
-    ground.accept(waits).await;
+    fixture.store.accept(batch, NOW).await.unwrap();
+    fixture.accept(waits).await;
     let consent = Consent {
         by: "@ann:x".to_owned(),
         text_version: 1,
         effective_at: Millis(NOW.0 + 60_000),
     };
-    let agreed = ground.store.record_consent(ground.a.id, consent, NOW).await;
+    let agreed = fixture
+        .store
+        .record_consent(fixture.a.id, consent, NOW)
+        .await;
     agreed.unwrap();
 }
 
 #[tokio::test]
 async fn in_the_delay_of_a_consent_taking_back_is_owed_and_an_edit_keeps_its_message_in_the_room() {
-    let ground = Ground::with_one_portal().await;
-    let second = portal(&ground.store, &Place::room("!second"), "a").await;
-    let lanes = [to_silo(&ground.a), to_matrix(&second)];
-    let room = &ground.room;
-    agreed(&ground, vec![payload(room, "$1"), payload(room, "$2")]).await;
-    assert_eq!(change(&ground, "$gone", "$1", true).await, lanes);
-    assert_eq!(change(&ground, "$edit", "$2", false).await, []);
-    let ground = ground.restart().await;
+    let fixture = Fixture::with_one_portal().await;
+    let second = portal(&fixture.store, &Place::room("!second"), "a").await;
+    let lanes = [to_silo(&fixture.a), to_matrix(&second)];
+    let room = &fixture.room;
+    agreed(&fixture, vec![payload(room, "$1"), payload(room, "$2")]).await;
+    assert_eq!(change(&fixture, "$gone", "$1", true).await, lanes);
+    assert_eq!(change(&fixture, "$edit", "$2", false).await, []);
+    let fixture = fixture.restart().await;
     for lane in lanes {
-        let counters = ground.counters(lane).await;
+        let counters = fixture.counters(lane).await;
         assert!(balances(&counters));
         assert_eq!(counters.pending, 2, "$1 and what takes it back");
         assert_eq!(counters.skipped, [("before-consent".to_owned(), 2)]);
     }
-    let kept: i64 = ground
+    let kept: i64 = fixture
         .sql()
         .query_row(
             "SELECT count(*) FROM journal WHERE payload IS NOT NULL OR target IS NOT NULL",
@@ -94,8 +102,8 @@ async fn in_the_delay_of_a_consent_taking_back_is_owed_and_an_edit_keeps_its_mes
 
 #[tokio::test]
 async fn an_edit_whose_key_comes_in_the_delay_keeps_its_message_in_the_room() {
-    let ground = Ground::with_one_portal().await;
-    agreed(&ground, vec![payload(&ground.room, "$1")]).await;
+    let fixture = Fixture::with_one_portal().await;
+    agreed(&fixture, vec![payload(&fixture.room, "$1")]).await;
     let sealed = Payload::Undecryptable {
         session: "s".to_owned(),
         raw: b"raw".to_vec(),
@@ -103,39 +111,39 @@ async fn an_edit_whose_key_comes_in_the_delay_keeps_its_message_in_the_room() {
     };
     let edit = Arrival {
         message: None,
-        ..arrival(&ground.room, "$edit", sealed)
+        ..arrival(&fixture.room, "$edit", sealed)
     };
-    ground.accept(vec![edit]).await;
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
+    fixture.accept(vec![edit]).await;
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
     let opened = Payload::Ready(b"edit".to_vec());
     let target = Some(RemoteId::from("$1"));
-    let filled = ground
+    let filled = fixture
         .store
         .fill_decrypted(entry, opened, (None, target), NOW);
     filled.await.unwrap();
-    let counters = ground.counters(to_silo(&ground.a)).await;
+    let counters = fixture.counters(to_silo(&fixture.a)).await;
     assert!(balances(&counters));
     assert_eq!((counters.pending, counters.skipped[0].1), (0, 2));
 }
 
 #[tokio::test]
 async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
-    let ground = Ground::new().await;
-    let (a, b) = (to_silo(&ground.a), to_silo(&ground.b));
-    let room = &ground.room;
-    ground
+    let fixture = Fixture::new().await;
+    let (a, b) = (to_silo(&fixture.a), to_silo(&fixture.b));
+    let room = &fixture.room;
+    fixture
         .accept(vec![payload(room, "$1"), payload(room, "$2")])
         .await;
-    change(&ground, "$edit", "$1", false).await;
-    change(&ground, "$gone", "$1", true).await;
-    change(&ground, "$other", "$2", true).await;
+    change(&fixture, "$edit", "$1", false).await;
+    change(&fixture, "$gone", "$1", true).await;
+    change(&fixture, "$other", "$2", true).await;
     for lane in [a, b] {
-        let head = ground.ready(lane).await;
-        let behind = ground.store.pending_changes(head.id).await.unwrap();
+        let head = fixture.ready(lane).await;
+        let behind = fixture.store.pending_changes(head.id).await.unwrap();
         let mut read = Vec::new();
         for (id, taken_back) in behind {
             assert!(!taken_back);
-            let change = ground
+            let change = fixture
                 .store
                 .pending_delivery(lane, id)
                 .await
@@ -145,44 +153,44 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
         }
         assert_eq!(read, [(lane, b"$edit".to_vec()), (lane, b"$gone".to_vec())]);
     }
-    let done = ground.ready(a).await;
-    ground.deliver(a, "c1").await;
-    let behind = ground.store.pending_changes(done.id).await.unwrap();
+    let done = fixture.ready(a).await;
+    fixture.deliver(a, "c1").await;
+    let behind = fixture.store.pending_changes(done.id).await.unwrap();
     assert!(behind.is_empty());
 }
 
 #[tokio::test]
 async fn an_edit_that_was_taken_back_itself_changes_nothing_that_waits() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$edit", "$1", false).await;
-    change(&ground, "$other edit", "$1", false).await;
-    change(&ground, "$gone", "$edit", true).await;
-    let head = ground.ready(lane).await;
-    let behind = ground.store.pending_changes(head.id).await.unwrap();
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$edit", "$1", false).await;
+    change(&fixture, "$other edit", "$1", false).await;
+    change(&fixture, "$gone", "$edit", true).await;
+    let head = fixture.ready(lane).await;
+    let behind = fixture.store.pending_changes(head.id).await.unwrap();
     let taken_back: Vec<bool> = behind.iter().map(|(_, taken_back)| *taken_back).collect();
     assert_eq!(taken_back, [true, false]);
     for (id, taken_back) in behind {
-        let edit = ground
+        let edit = fixture
             .store
             .pending_delivery(lane, id)
             .await
             .unwrap()
             .unwrap();
-        let known = ground.store.is_edit_redacted(edit.entry).await.unwrap();
+        let known = fixture.store.is_edit_redacted(edit.entry).await.unwrap();
         assert_eq!(known, taken_back);
     }
 }
 
-/// The message includes this edit when it is sent.
-async fn include(ground: &Ground, message: DeliveryId, edit: DeliveryId) -> bool {
+/// Includes this edit in the pending message. Returns whether it was possible.
+async fn include(fixture: &Fixture, message: DeliveryId, edit: DeliveryId) -> bool {
     let rewritten = MergedMessage {
         message,
         edits: vec![(edit, b"as it reads".to_vec())],
     };
     let included = vec![(edit, "edit-included".to_owned())];
-    ground
+    fixture
         .store
         .include_edits(rewritten, included)
         .await
@@ -192,19 +200,19 @@ async fn include(ground: &Ground, message: DeliveryId, edit: DeliveryId) -> bool
 #[tokio::test]
 async fn an_edit_that_is_redacted_while_it_is_included_is_in_no_message() {
     for together in [false, true] {
-        let ground = Ground::with_one_portal().await;
-        let lane = to_silo(&ground.a);
-        let room = &ground.room;
-        ground
+        let fixture = Fixture::with_one_portal().await;
+        let lane = to_silo(&fixture.a);
+        let room = &fixture.room;
+        fixture
             .accept(vec![payload(room, "$1"), payload(room, "$2")])
             .await;
-        change(&ground, "$edit", "$1", false).await;
-        let line = ground
+        change(&fixture, "$edit", "$1", false).await;
+        let line = fixture
             .store
-            .lookahead(lane, ground.ready(lane).await.id, 9, NOW);
+            .lookahead(lane, fixture.ready(lane).await.id, 9, NOW);
         let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
-        // The caller that looked at them has seen no redaction.
-        change(&ground, "$gone", "$edit", true).await;
+        // The caller read the queue before the redaction arrived.
+        change(&fixture, "$gone", "$edit", true).await;
         let is_included = if together {
             let bundle = Bundle {
                 plan: b"together".to_vec(),
@@ -215,29 +223,29 @@ async fn an_edit_that_is_redacted_while_it_is_included_is_in_no_message() {
                 }],
                 included: vec![(ids[2], "edit-included".to_owned())],
             };
-            ground.store.create_bundle(bundle).await.unwrap()
+            fixture.store.create_bundle(bundle).await.unwrap()
         } else {
-            include(&ground, ids[0], ids[2]).await
+            include(&fixture, ids[0], ids[2]).await
         };
         assert!(!is_included);
-        let head = ground.ready(lane).await;
+        let head = fixture.ready(lane).await;
         assert_eq!((head.payload.as_slice(), head.plan), (&b"$1"[..], None));
-        assert_eq!(ground.counters(lane).await.pending, 4);
+        assert_eq!(fixture.counters(lane).await.pending, 4);
     }
 }
 
 #[tokio::test]
 async fn messages_that_are_taken_apart_say_what_their_edits_said() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    let room = &ground.room;
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    let room = &fixture.room;
+    fixture
         .accept(vec![payload(room, "$1"), payload(room, "$2")])
         .await;
-    change(&ground, "$edit", "$2", false).await;
-    let line = ground
+    change(&fixture, "$edit", "$2", false).await;
+    let line = fixture
         .store
-        .lookahead(lane, ground.ready(lane).await.id, 9, NOW);
+        .lookahead(lane, fixture.ready(lane).await.id, 9, NOW);
     let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
     let bundle = Bundle {
         plan: b"together".to_vec(),
@@ -248,31 +256,31 @@ async fn messages_that_are_taken_apart_say_what_their_edits_said() {
         }],
         included: vec![(ids[2], "edit-included".to_owned())],
     };
-    assert!(ground.store.create_bundle(bundle).await.unwrap());
-    ground.store.split_bundle(ids[0]).await.unwrap();
-    ground.deliver(lane, "c1").await;
-    assert_eq!(ground.ready(lane).await.payload, b"as it reads");
+    assert!(fixture.store.create_bundle(bundle).await.unwrap());
+    fixture.store.split_bundle(ids[0]).await.unwrap();
+    fixture.deliver(lane, "c1").await;
+    assert_eq!(fixture.ready(lane).await.payload, b"as it reads");
 }
 
 #[tokio::test]
 async fn an_older_edit_whose_key_comes_late_does_not_go_after_one_that_was_included() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let sealed = Payload::Undecryptable {
         session: "s".to_owned(),
         raw: b"raw".to_vec(),
         key_wait_until: Millis(NOW.0 + 5),
     };
-    changed(&ground, "$old", "$1", (false, false), sealed).await;
-    change(&ground, "$new", "$1", false).await;
-    let old = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
-    let head = ground.ready(lane).await;
-    let behind = ground.store.pending_changes(head.id).await.unwrap();
-    include(&ground, head.id, behind[0].0).await;
-    ground.deliver(lane, "c1").await;
-    let (room, channel, target) = (&ground.room, &ground.a.channel, RemoteId::from("$1"));
-    let is_latest = ground
+    changed(&fixture, "$old", "$1", (false, false), sealed).await;
+    change(&fixture, "$new", "$1", false).await;
+    let old = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
+    let head = fixture.ready(lane).await;
+    let behind = fixture.store.pending_changes(head.id).await.unwrap();
+    include(&fixture, head.id, behind[0].0).await;
+    fixture.deliver(lane, "c1").await;
+    let (room, channel, target) = (&fixture.room, &fixture.a.channel, RemoteId::from("$1"));
+    let is_latest = fixture
         .store
         .advance_latest_edit(room, &target, channel, old);
     assert!(!is_latest.await.unwrap());
@@ -280,32 +288,36 @@ async fn an_older_edit_whose_key_comes_late_does_not_go_after_one_that_was_inclu
 
 #[tokio::test]
 async fn an_edit_by_which_the_author_keeps_a_message_here_keeps_what_waits() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let skipped = || Payload::Skipped("nobridge");
-    changed(&ground, "$foreign", "$1", (false, false), skipped()).await;
-    assert_eq!(ground.counters(lane).await.pending, 1, "not for any rule");
-    changed(&ground, "$edit", "$1", (false, true), skipped()).await;
-    let counters = ground.counters(lane).await;
+    changed(&fixture, "$foreign", "$1", (false, false), skipped()).await;
+    assert_eq!(
+        fixture.counters(lane).await.pending,
+        1,
+        "this rule does not end the message"
+    );
+    changed(&fixture, "$edit", "$1", (false, true), skipped()).await;
+    let counters = fixture.counters(lane).await;
     assert!(balances(&counters));
     assert_eq!((counters.pending, counters.skipped[0].1), (0, 3));
 }
 
-/// Whether the head of a lane counts as being under way when the lane starts.
-async fn in_flight(ground: &Ground, lane: LaneId) -> bool {
-    in_flight_at(ground, lane, NOW).await
+/// Whether the lane treats its head as possibly sent when the lane starts.
+async fn in_flight(fixture: &Fixture, lane: LaneId) -> bool {
+    in_flight_at(fixture, lane, NOW).await
 }
 
-async fn in_flight_at(ground: &Ground, lane: LaneId, now: Millis) -> bool {
+async fn in_flight_at(fixture: &Fixture, lane: LaneId, now: Millis) -> bool {
     let latest = Millis(NOW.0 + 90_000);
-    ground
+    fixture
         .store
         .start_lane(lane, (now, latest), true)
         .await
         .unwrap();
     let later = Millis(NOW.0 + 80_000);
-    match ground.store.queue_head(lane, later).await.unwrap() {
+    match fixture.store.queue_head(lane, later).await.unwrap() {
         QueueHead::Ready(delivery) => delivery.unanswered_since.is_some(),
         other => panic!("{other:?}"),
     }
@@ -313,50 +325,53 @@ async fn in_flight_at(ground: &Ground, lane: LaneId, now: Millis) -> bool {
 
 #[tokio::test]
 async fn what_came_while_a_portal_was_held_up_was_not_on_its_way_when_the_bridge_stopped() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    let paused = ground.store.pause(ground.a.id, "@ann:x", NOW);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    let paused = fixture.store.pause(fixture.a.id, "@ann:x", NOW);
     paused.await.unwrap();
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let latest = Millis(NOW.0 + 90_000);
-    ground
+    fixture
         .store
         .start_lane(lane, (NOW, latest), true)
         .await
         .unwrap();
-    ground.store.resume(ground.a.id).await.unwrap();
-    let head = ground.ready(lane).await;
+    fixture.store.resume(fixture.a.id).await.unwrap();
+    let head = fixture.ready(lane).await;
     assert_eq!(head.unanswered_since, None);
-    assert!(in_flight(&ground, lane).await, "it may be by now");
+    assert!(
+        in_flight(&fixture, lane).await,
+        "it may be under way by now"
+    );
 
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    agreed(&ground, vec![payload(&ground.room, "$1")]).await;
-    assert!(!in_flight(&ground, lane).await);
-    // Lanes open by the clock, whether a sync has returned the events from before or not.
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    agreed(&fixture, vec![payload(&fixture.room, "$1")]).await;
+    assert!(!in_flight(&fixture, lane).await);
+    // Lanes open by the clock, whether or not a sync has returned the earlier events.
     let until = Millis(NOW.0 + 60_000);
-    assert!(in_flight_at(&ground, lane, until).await);
+    assert!(in_flight_at(&fixture, lane, until).await);
 }
 
 #[tokio::test]
 async fn what_another_portal_on_its_way_held_up_was_not_on_its_way_when_the_bridge_stopped() {
-    let ground = Ground::with_one_portal().await;
-    let second = portal(&ground.store, &Place::room("!second"), "a").await;
+    let fixture = Fixture::with_one_portal().await;
+    let second = portal(&fixture.store, &Place::room("!second"), "a").await;
     let lane = to_matrix(&second);
-    let paused = ground.store.pause(ground.a.id, "@ann:x", NOW);
+    let paused = fixture.store.pause(fixture.a.id, "@ann:x", NOW);
     paused.await.unwrap();
-    ground.accept(vec![payload(&ground.room, "$held")]).await;
-    ground
-        .accept(vec![payload(&ground.a.channel, "free")])
+    fixture.accept(vec![payload(&fixture.room, "$held")]).await;
+    fixture
+        .accept(vec![payload(&fixture.a.channel, "free")])
         .await;
     let latest = Millis(NOW.0 + 90_000);
-    let started = ground.store.start_lane(lane, (NOW, latest), true);
+    let started = fixture.store.start_lane(lane, (NOW, latest), true);
     started.await.unwrap();
-    assert_eq!(ground.ready(lane).await.payload, b"free");
-    assert!(ground.ready(lane).await.unanswered_since.is_some());
-    ground.deliver(lane, "c1").await;
-    ground.store.resume(ground.a.id).await.unwrap();
-    let head = ground.ready(lane).await;
+    assert_eq!(fixture.ready(lane).await.payload, b"free");
+    assert!(fixture.ready(lane).await.unanswered_since.is_some());
+    fixture.deliver(lane, "c1").await;
+    fixture.store.resume(fixture.a.id).await.unwrap();
+    let head = fixture.ready(lane).await;
     assert_eq!(
         (head.payload.as_slice(), head.unanswered_since),
         (&b"$held"[..], None)
@@ -365,35 +380,35 @@ async fn what_another_portal_on_its_way_held_up_was_not_on_its_way_when_the_brid
 
 #[tokio::test]
 async fn what_is_about_a_message_in_another_lane_goes_on_there() {
-    // A channel between two rooms; then the first room gets the second one's channel, too.
-    let ground = Ground::with_one_portal().await;
-    let room = ground.room.clone();
-    let second = portal(&ground.store, &Place::room("!second"), "a").await;
-    let far = portal(&ground.store, &second.room, "far").await;
-    ground.accept(vec![payload(&room, "$1")]).await;
-    let old = ground.ready(to_silo(&far)).await;
-    let near = portal(&ground.store, &room, "far").await;
-    change(&ground, "$edit", "$1", false).await;
-    let edit = ground.ready(to_silo(&near)).await;
-    assert!(ground.store.queue_behind(edit.id, old.id).await.unwrap());
-    assert!(!ground.store.queue_behind(edit.id, old.id).await.unwrap());
-    let counters = ground.counters(to_silo(&near)).await;
+    // A channel links two rooms; then the first room is linked to the second room's channel too.
+    let fixture = Fixture::with_one_portal().await;
+    let room = fixture.room.clone();
+    let second = portal(&fixture.store, &Place::room("!second"), "a").await;
+    let far = portal(&fixture.store, &second.room, "far").await;
+    fixture.accept(vec![payload(&room, "$1")]).await;
+    let old = fixture.ready(to_silo(&far)).await;
+    let near = portal(&fixture.store, &room, "far").await;
+    change(&fixture, "$edit", "$1", false).await;
+    let edit = fixture.ready(to_silo(&near)).await;
+    assert!(fixture.store.queue_behind(edit.id, old.id).await.unwrap());
+    assert!(!fixture.store.queue_behind(edit.id, old.id).await.unwrap());
+    let counters = fixture.counters(to_silo(&near)).await;
     assert!(balances(&counters));
     assert_eq!((counters.pending, counters.accepted), (0, 1));
-    ground.deliver(to_silo(&far), "c1").await;
-    assert_eq!(ground.ready(to_silo(&far)).await.id, edit.id);
-    let counters = ground.counters(to_silo(&far)).await;
+    fixture.deliver(to_silo(&far), "c1").await;
+    assert_eq!(fixture.ready(to_silo(&far)).await.id, edit.id);
+    let counters = fixture.counters(to_silo(&far)).await;
     assert!(balances(&counters));
     assert_eq!((counters.pending, counters.accepted), (1, 2));
 }
 
 #[tokio::test]
 async fn of_a_person_who_opts_out_nothing_that_failed_is_kept() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    let room = &ground.room;
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    let room = &fixture.room;
     let said = ["$ann 1", "$bob 1", "$ann takes back"];
-    ground
+    fixture
         .accept(said.iter().map(|said| payload(room, said)).collect())
         .await;
     for _ in said {
@@ -403,15 +418,15 @@ async fn of_a_person_who_opts_out_nothing_that_failed_is_kept() {
             about: None,
             notice: FailureNotice::ToSender,
         };
-        let head = ground.ready(lane).await;
-        let ended = ground.store.end_undelivered(head.id, failed, NOW);
+        let head = fixture.ready(lane).await;
+        let ended = fixture.store.end_undelivered(head.id, failed, NOW);
         ended.await.unwrap();
     }
     let speaks = |payload: &[u8], user: &str| {
         let payload = String::from_utf8_lossy(payload);
         payload.starts_with(&format!("${user}")) && !payload.ends_with("back")
     };
-    let store = &ground.store;
+    let store = &fixture.store;
     let dropped = store.opt_out(room, "ann", Scope::Here, speaks, NOW);
     assert_eq!(dropped.await.unwrap(), 0, "none was waiting");
     let mut kept = Vec::new();
@@ -439,5 +454,5 @@ async fn of_a_person_who_opts_out_nothing_that_failed_is_kept() {
         }
     }
     assert_eq!(kept, [(said[0], false), (said[1], true), (said[2], true)]);
-    assert!(balances(&ground.counters(lane).await));
+    assert!(balances(&fixture.counters(lane).await));
 }

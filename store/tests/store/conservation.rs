@@ -1,4 +1,4 @@
-//! Random sequences of verbs against a small model: nothing is lost, doubled, reordered or miscounted.
+//! Random sequences of operations against a small model: no delivery is lost, duplicated, reordered or miscounted.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -8,11 +8,13 @@ use footbridge_store::{
 };
 use proptest::prelude::*;
 
-use crate::support::{Ground, NOW, arrival, balances, copy, sealed_letter, to_matrix, to_silo};
+use crate::support::{
+    Fixture, NOW, arrival, balances, copy, to_matrix, to_silo, undecryptable_arrival,
+};
 
 #[derive(Clone, Debug)]
 enum Verb {
-    /// Place, id, kind: readable, waiting, skipped.
+    /// Place, id, kind: decrypted, undecryptable, skipped.
     Accept(usize, u8, u8),
     /// Lane, more steps to come.
     Step(usize, bool),
@@ -23,13 +25,13 @@ enum Verb {
     UnknownOutcome(usize),
     Postpone(usize),
     Skip(usize),
-    /// Lane; it cannot be retried.
+    /// Lane; the delivery cannot be retried.
     Fail(usize),
-    /// Lane; it can be retried.
+    /// Lane; the delivery can be retried.
     Park(usize),
-    /// Which of the retryable ones.
+    /// Which of the parked deliveries.
     Again(usize),
-    /// Which of the undecryptable ones, whether it is decrypted.
+    /// Which of the undecryptable entries, whether it is decrypted.
     Fill(usize, bool),
     /// Portal, whether it is paused or resumed.
     PortalHold(usize, bool),
@@ -58,9 +60,9 @@ fn verb() -> impl Strategy<Value = Verb> {
     ]
 }
 
-/// The pending deliveries of a lane in the model.
+/// One pending delivery of a lane in the model.
 #[derive(Clone, Debug)]
-struct Debt {
+struct PendingDelivery {
     /// Its position among all deliveries.
     order: usize,
     /// The event, or the notice, that it delivers.
@@ -69,7 +71,7 @@ struct Debt {
     from: usize,
     waits_until: Option<i64>,
     active: bool,
-    /// Whether it is unknown if the present step happened.
+    /// Whether the outcome of the current step is unknown.
     unsure: bool,
     /// Whether a step of it is done.
     stepped: bool,
@@ -80,7 +82,7 @@ struct Debt {
 
 #[derive(Default)]
 struct Lane {
-    deliveries: VecDeque<Debt>,
+    deliveries: VecDeque<PendingDelivery>,
     accepted: u64,
     delivered: u64,
     skipped: u64,
@@ -91,7 +93,7 @@ struct Model {
     lanes: [Lane; 4],
     known: BTreeSet<String>,
     /// The parked deliveries: id, lane.
-    parked: Vec<(DeliveryId, usize, Debt)>,
+    parked: Vec<(DeliveryId, usize, PendingDelivery)>,
     /// Which portals are paused.
     held: [bool; 2],
     now: i64,
@@ -105,7 +107,8 @@ impl Model {
         !self.held[lane % 2] && other.is_none_or(|portal| !self.held[portal])
     }
 
-    /// Splits the bundles that were not attempted and are on hold in part. Returns whether one is that was attempted.
+    /// Splits the bundles that were not attempted and of which a part is on hold. Returns whether such a bundle was
+    /// attempted.
     fn part(&mut self, lane: usize) -> bool {
         let deliveries = &self.lanes[lane].deliveries;
         let leaders: BTreeSet<usize> = deliveries
@@ -138,12 +141,12 @@ impl Model {
         stuck
     }
 
-    /// The index of the delivery that must be first, or when to ask again.
+    /// The index of the delivery that must be the head, or when to ask again.
     fn head(&mut self, lane: usize) -> Option<Result<usize, i64>> {
         let stuck = self.part(lane);
         let deliveries = &self.lanes[lane].deliveries;
-        let led = |pending: &Debt| pending.leader.is_some();
-        let may = |pending: &Debt| !stuck && self.is_open(lane, pending.from);
+        let led = |pending: &PendingDelivery| pending.leader.is_some();
+        let may = |pending: &PendingDelivery| !stuck && self.is_open(lane, pending.from);
         let first = deliveries
             .iter()
             .position(|pending| pending.active && !led(pending) && (pending.unsure || may(pending)))
@@ -162,9 +165,14 @@ impl Model {
         })
     }
 
-    fn owe(&mut self, lane: usize, (from, payload): (usize, &str), waits_until: Option<i64>) {
+    fn add_delivery(
+        &mut self,
+        lane: usize,
+        (from, payload): (usize, &str),
+        waits_until: Option<i64>,
+    ) {
         self.count += 1;
-        let pending = Debt {
+        let pending = PendingDelivery {
             order: self.count,
             payload: payload.to_owned(),
             from,
@@ -182,28 +190,28 @@ impl Model {
 
 /// Room and channels `a` and `b`; the lanes to a, to b, and to the room from a and from b.
 struct Run {
-    ground: Ground,
+    fixture: Fixture,
     model: Model,
     places: [Place; 3],
     lanes: [LaneId; 4],
     copies: usize,
 }
 
-/// The lanes that get a delivery of an arrival in each place.
+/// The lanes in which an arrival in each place gets a delivery.
 const FAN_OUT: [[usize; 2]; 3] = [[0, 1], [2, 1], [3, 0]];
 impl Run {
     async fn new() -> Self {
-        let ground = Ground::new().await;
+        let fixture = Fixture::new().await;
         let places = [
-            ground.room.clone(),
-            ground.a.channel.clone(),
-            ground.b.channel.clone(),
+            fixture.room.clone(),
+            fixture.a.channel.clone(),
+            fixture.b.channel.clone(),
         ];
         let lanes = [
-            to_silo(&ground.a),
-            to_silo(&ground.b),
-            to_matrix(&ground.a),
-            to_matrix(&ground.b),
+            to_silo(&fixture.a),
+            to_silo(&fixture.b),
+            to_matrix(&fixture.a),
+            to_matrix(&fixture.b),
         ];
         let model = Model {
             lanes: Default::default(),
@@ -214,7 +222,7 @@ impl Run {
             count: 0,
         };
         Self {
-            ground,
+            fixture,
             model,
             places,
             lanes,
@@ -223,14 +231,14 @@ impl Run {
     }
 
     fn store(&self) -> &Store {
-        &self.ground.store
+        &self.fixture.store
     }
 
     fn now(&self) -> Millis {
         Millis(self.model.now)
     }
 
-    /// The head of a lane by the store, after a check that it is the right one.
+    /// The head of a lane according to the store, after a check against the model.
     async fn head(&mut self, lane: usize) -> Option<(footbridge_store::Delivery, usize)> {
         let found = self
             .store()
@@ -255,26 +263,26 @@ impl Run {
         let until = self.model.now + 10;
         let one = match kind {
             0 => arrival(at, &name, Payload::Skipped("rule")),
-            1 => sealed_letter(at, &name, until),
+            1 => undecryptable_arrival(at, &name, until),
             _ => arrival(at, &name, Payload::Ready(name.clone().into_bytes())),
         };
-        let answer = self.ground.accept(vec![one]).await;
+        let answer = self.fixture.accept(vec![one]).await;
         if !self.model.known.insert(name.clone()) {
             assert_eq!(answer, [Accepted::Duplicate]);
             return;
         }
-        let mut owing = Vec::new();
+        let mut accepted_lanes = Vec::new();
         for lane in FAN_OUT[place] {
             if kind == 0 {
                 self.model.lanes[lane].accepted += 1;
                 self.model.lanes[lane].skipped += 1;
             } else {
                 self.model
-                    .owe(lane, (place, &name), (kind == 1).then_some(until));
-                owing.push(self.lanes[lane]);
+                    .add_delivery(lane, (place, &name), (kind == 1).then_some(until));
+                accepted_lanes.push(self.lanes[lane]);
             }
         }
-        assert_eq!(answer, [Accepted::New(owing)]);
+        assert_eq!(answer, [Accepted::New(accepted_lanes)]);
     }
 
     async fn step(&mut self, lane: usize, more: bool) {
@@ -292,7 +300,7 @@ impl Run {
             &made.remote.0,
             Payload::Ready(b"echo".to_vec()),
         );
-        assert_eq!(self.ground.accept(vec![echo]).await, [Accepted::Duplicate]);
+        assert_eq!(self.fixture.accept(vec![echo]).await, [Accepted::Duplicate]);
         let lane = &mut self.model.lanes[lane];
         let leader = Some(lane.deliveries[index].order);
         if more {
@@ -318,7 +326,7 @@ impl Run {
             return;
         }
         let line =
-            self.ground
+            self.fixture
                 .store
                 .lookahead(self.lanes[lane], delivery.id, 10, Millis(self.model.now));
         let members: Vec<_> = line.await.unwrap().into_iter().take(count).collect();
@@ -379,7 +387,7 @@ impl Run {
     }
 
     async fn park(&mut self, lane: usize) {
-        // `Fail` ends bundles; here it is one delivery that comes back.
+        // `Fail` ends bundles; `Park` ends one delivery, which can be retried.
         self.unbind(lane).await;
         let Some((delivery, index)) = self.head(lane).await else {
             return;
@@ -408,8 +416,8 @@ impl Run {
         }
         let (id, lane, pending) = self.model.parked.remove(which);
         // Twice, as after a kill.
-        let rung = self.store().retry_parked(&[id]).await.unwrap();
-        assert_eq!(rung, [self.lanes[lane]]);
+        let woken = self.store().retry_parked(&[id]).await.unwrap();
+        assert_eq!(woken, [self.lanes[lane]]);
         assert_eq!(self.store().retry_parked(&[id]).await.unwrap(), []);
         let lane = &mut self.model.lanes[lane];
         lane.failed -= 1;
@@ -505,7 +513,7 @@ impl Run {
             Verb::Again(which) => self.again(which).await,
             Verb::Fill(which, readable) => self.fill(which, readable).await,
             Verb::PortalHold(portal, held) => {
-                let id = [self.ground.a.id, self.ground.b.id][portal];
+                let id = [self.fixture.a.id, self.fixture.b.id][portal];
                 if held {
                     self.store().pause(id, "@ann:x", self.now()).await.unwrap();
                 } else {
@@ -514,12 +522,12 @@ impl Run {
                 self.model.held[portal] = held;
             }
             Verb::Tick => self.model.now += 4,
-            Verb::Restart => self.ground = self.ground.restart().await,
+            Verb::Restart => self.fixture = self.fixture.restart().await,
         }
         self
     }
 
-    /// The counters are the model's and add up; a payload is kept exactly as long as it is needed.
+    /// The counters match the model's and add up; a payload is kept exactly as long as it is needed.
     async fn check(&mut self) {
         let tallies = self.store().lane_counters().await.unwrap();
         for (index, (id, lane)) in self.lanes.iter().zip(&self.model.lanes).enumerate() {
@@ -556,7 +564,7 @@ impl Run {
             );
         }
         let recent_retryable: i64 = self
-            .ground
+            .fixture
             .sql()
             .query_row(
                 "SELECT count(*) FROM journal WHERE (payload IS NOT NULL)

@@ -1,17 +1,17 @@
-//! Which texts of a message were sent where: only those are restored when an edit is redacted.
+//! Which texts of a message went to which place: only those are restored when an edit is redacted.
 
 use footbridge_store::{
     Batch, Bundle, Change, EntryId, FailureNotice, MergedMessage, Millis, Payload, PortalId,
     RedactedEdit, RemoteId, ShownText, Undelivered,
 };
 
-use crate::support::{Ground, NOW, arrival, payload, portal, to_silo};
+use crate::support::{Fixture, NOW, arrival, payload, portal, to_silo};
 
-/// The room edits `$1`, or redacts an edit.
-async fn change(ground: &Ground, event_id: &str, target: &str) {
+/// An event in the room that edits `$1`, or redacts an edit.
+async fn change(fixture: &Fixture, event_id: &str, target: &str) {
     let said = Payload::Ready(event_id.as_bytes().to_vec());
     let change = Change {
-        place: ground.room.clone(),
+        place: fixture.room.clone(),
         event_id: event_id.into(),
         target: Some(target.into()),
         is_retraction: target != "$1",
@@ -19,56 +19,60 @@ async fn change(ground: &Ground, event_id: &str, target: &str) {
     };
     let arrival = footbridge_store::Arrival {
         message: None,
-        ..arrival(&ground.room, event_id, said)
+        ..arrival(&fixture.room, event_id, said)
     };
     let batch = Batch {
         arrivals: vec![arrival],
         changes: vec![change],
         ..Batch::default()
     };
-    ground.store.accept(batch, NOW).await.unwrap();
+    fixture.store.accept(batch, NOW).await.unwrap();
 }
 
-/// A portal's pending message of the room is sent, and with it the edit behind it.
-async fn go_together(ground: &Ground, portal: &footbridge_store::Portal) {
-    let head = ground.ready(to_silo(portal)).await;
-    let behind = ground.store.pending_changes(head.id).await.unwrap();
+/// Sends a portal's pending message with the edit behind it included.
+async fn send_with_edit(fixture: &Fixture, portal: &footbridge_store::Portal) {
+    let head = fixture.ready(to_silo(portal)).await;
+    let behind = fixture.store.pending_changes(head.id).await.unwrap();
     let rewritten = MergedMessage {
         message: head.id,
         edits: vec![(behind[0].0, b"as it reads".to_vec())],
     };
     let included = vec![(behind[0].0, "edit-included".to_owned())];
     assert!(
-        ground
+        fixture
             .store
             .include_edits(rewritten, included)
             .await
             .unwrap()
     );
     let remote = format!("{} of {}", head.id, portal.id);
-    ground.deliver(to_silo(portal), &remote).await;
+    fixture.deliver(to_silo(portal), &remote).await;
 }
 
-/// A portal's pending edit is sent.
-async fn edits(ground: &Ground, portal: &footbridge_store::Portal) {
-    let head = ground.ready(to_silo(portal)).await;
+/// Sends a portal's pending edit.
+async fn edits(fixture: &Fixture, portal: &footbridge_store::Portal) {
+    let head = fixture.ready(to_silo(portal)).await;
     let event_id = RemoteId(String::from_utf8(head.payload.clone()).unwrap());
-    let (from, to, target) = (&ground.room, &portal.channel, RemoteId::from("$1"));
-    let latest = ground
+    let (from, to, target) = (&fixture.room, &portal.channel, RemoteId::from("$1"));
+    let latest = fixture
         .store
         .advance_latest_edit(from, &target, to, head.entry);
     assert!(latest.await.unwrap(), "{event_id:?}");
-    let done = ground.store.complete_step(head.id, None, None, true, NOW);
+    let done = fixture.store.complete_step(head.id, None, None, true, NOW);
     assert!(done.await.unwrap());
 }
 
-/// What a portal's pending redaction means.
-async fn redacted(ground: &Ground, portal: &footbridge_store::Portal, edit: &str) -> RedactedEdit {
-    let by = ground.ready(to_silo(portal)).await;
+/// What the store knows of the edit that a portal's pending redaction redacts.
+async fn redacted(
+    fixture: &Fixture,
+    portal: &footbridge_store::Portal,
+    edit: &str,
+) -> RedactedEdit {
+    let by = fixture.ready(to_silo(portal)).await;
     let edit = RemoteId::from(edit);
-    let found = ground
+    let found = fixture
         .store
-        .redacted_edit((&ground.room, &edit), &portal.channel, by.entry);
+        .redacted_edit((&fixture.room, &edit), &portal.channel, by.entry);
     found.await.unwrap().unwrap()
 }
 
@@ -80,12 +84,16 @@ fn others(found: &RedactedEdit) -> Vec<&str> {
         .collect()
 }
 
-/// A portal's pending message includes the edits behind it, and is not sent.
-async fn take_in(ground: &Ground, portal: &footbridge_store::Portal, letters: &[&str]) {
-    let head = ground.ready(to_silo(portal)).await;
-    let behind = ground.store.pending_changes(head.id).await.unwrap();
-    assert_eq!(behind.len(), letters.len());
-    let edits = behind.iter().zip(letters);
+/// Includes the edits behind a portal's pending message in it, without sending it.
+async fn include_edits_behind(
+    fixture: &Fixture,
+    portal: &footbridge_store::Portal,
+    payloads: &[&str],
+) {
+    let head = fixture.ready(to_silo(portal)).await;
+    let behind = fixture.store.pending_changes(head.id).await.unwrap();
+    assert_eq!(behind.len(), payloads.len());
+    let edits = behind.iter().zip(payloads);
     let rewritten = MergedMessage {
         message: head.id,
         edits: edits
@@ -96,7 +104,7 @@ async fn take_in(ground: &Ground, portal: &footbridge_store::Portal, letters: &[
     let included = included.map(|(edit, _)| (*edit, "edit-included".to_owned()));
     let included = included.collect();
     assert!(
-        ground
+        fixture
             .store
             .include_edits(rewritten, included)
             .await
@@ -104,99 +112,99 @@ async fn take_in(ground: &Ground, portal: &footbridge_store::Portal, letters: &[
     );
 }
 
-/// What the portal sends next.
-async fn says(ground: &Ground, portal: &footbridge_store::Portal) -> String {
-    let head = ground.ready(to_silo(portal)).await;
+/// The payload that the portal sends next.
+async fn says(fixture: &Fixture, portal: &footbridge_store::Portal) -> String {
+    let head = fixture.ready(to_silo(portal)).await;
     String::from_utf8(head.payload).unwrap()
 }
 
 #[tokio::test]
 async fn a_text_that_was_edited_while_it_waited_has_crossed_only_where_it_went_as_it_was() {
-    let ground = Ground::new().await;
-    let (a, b) = (&ground.a, &ground.b);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    go_together(&ground, a).await;
-    // The other one sends the message's own text, and then the edit.
-    assert_eq!(says(&ground, b).await, "$1");
-    ground.deliver(to_silo(b), "b1").await;
-    edits(&ground, b).await;
-    change(&ground, "$e2", "$1").await;
-    edits(&ground, a).await;
-    edits(&ground, b).await;
-    change(&ground, "$r2", "$e2").await;
+    let fixture = Fixture::new().await;
+    let (a, b) = (&fixture.a, &fixture.b);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    send_with_edit(&fixture, a).await;
+    // The other portal sends the message's own text, and then the edit.
+    assert_eq!(says(&fixture, b).await, "$1");
+    fixture.deliver(to_silo(b), "b1").await;
+    edits(&fixture, b).await;
+    change(&fixture, "$e2", "$1").await;
+    edits(&fixture, a).await;
+    edits(&fixture, b).await;
+    change(&fixture, "$r2", "$e2").await;
     for (portal, own) in [(a, false), (b, true)] {
-        let found = redacted(&ground, portal, "$e2").await;
+        let found = redacted(&fixture, portal, "$e2").await;
         assert_eq!((others(&found), found.own), (vec!["$e1"], own));
     }
 }
 
 #[tokio::test]
 async fn a_message_that_took_in_an_edit_says_what_it_said_before_once_that_is_redacted() {
-    let ground = Ground::new().await;
-    let (a, b) = (&ground.a, &ground.b);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    change(&ground, "$e2", "$1").await;
-    // One channel has it with both edits, the other is away.
-    take_in(&ground, a, &["first", "second"]).await;
-    ground.deliver(to_silo(a), "a1").await;
-    take_in(&ground, b, &["first", "second"]).await;
-    assert_eq!(says(&ground, b).await, "second");
-    change(&ground, "$r2", "$e2").await;
-    assert_eq!(says(&ground, b).await, "first");
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(says(&ground, b).await, "$1");
-    ground.deliver(to_silo(b), "b1").await;
-    let found = redacted(&ground, b, "$e2").await;
+    let fixture = Fixture::new().await;
+    let (a, b) = (&fixture.a, &fixture.b);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    change(&fixture, "$e2", "$1").await;
+    // One channel has the message with both edits; the other channel is unreachable.
+    include_edits_behind(&fixture, a, &["first", "second"]).await;
+    fixture.deliver(to_silo(a), "a1").await;
+    include_edits_behind(&fixture, b, &["first", "second"]).await;
+    assert_eq!(says(&fixture, b).await, "second");
+    change(&fixture, "$r2", "$e2").await;
+    assert_eq!(says(&fixture, b).await, "first");
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(says(&fixture, b).await, "$1");
+    fixture.deliver(to_silo(b), "b1").await;
+    let found = redacted(&fixture, b, "$e2").await;
     assert_eq!(found.shown, ShownText::Earlier);
-    let found = redacted(&ground, a, "$e2").await;
+    let found = redacted(&fixture, a, "$e2").await;
     assert_eq!((found.shown, found.own), (ShownText::Redacted, false));
 }
 
 #[tokio::test]
 async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    take_in(&ground, a, &["first"]).await;
-    let head = ground.ready(lane).await;
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    include_edits_behind(&fixture, a, &["first"]).await;
+    let head = fixture.ready(lane).await;
     let edit = head.text_of.unwrap();
-    let store = &ground.store;
+    let store = &fixture.store;
     assert!(
         store
             .begin_rewritten_attempt(head.id, edit, NOW)
             .await
             .unwrap()
     );
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(says(&ground, a).await, "first");
-    ground.deliver(lane, "a1").await;
-    let found = redacted(&ground, a, "$e1").await;
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(says(&fixture, a).await, "first");
+    fixture.deliver(lane, "a1").await;
+    let found = redacted(&fixture, a, "$e1").await;
     assert_eq!((found.shown, found.own), (ShownText::Redacted, false));
-    // Redacted before it is sent, it is not sent.
-    let ground = Ground::with_one_portal().await;
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    take_in(&ground, &ground.a, &["first"]).await;
-    let head = ground.ready(lane).await;
-    change(&ground, "$r1", "$e1").await;
-    let goes = ground.store.begin_rewritten_attempt(head.id, edit, NOW);
+    // The edit was redacted before it was sent, so it is not sent.
+    let fixture = Fixture::with_one_portal().await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    include_edits_behind(&fixture, &fixture.a, &["first"]).await;
+    let head = fixture.ready(lane).await;
+    change(&fixture, "$r1", "$e1").await;
+    let goes = fixture.store.begin_rewritten_attempt(head.id, edit, NOW);
     assert!(!goes.await.unwrap());
-    assert_eq!(ground.ready(lane).await.text_of, None);
+    assert_eq!(fixture.ready(lane).await.text_of, None);
 }
 
 #[tokio::test]
 async fn messages_that_go_together_are_taken_apart_when_an_edit_in_one_is_redacted() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    let (one, two) = (payload(&ground.room, "$1"), payload(&ground.room, "$2"));
-    ground.accept(vec![one, two]).await;
-    change(&ground, "$e1", "$1").await;
-    let line = ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    let (one, two) = (payload(&fixture.room, "$1"), payload(&fixture.room, "$2"));
+    fixture.accept(vec![one, two]).await;
+    change(&fixture, "$e1", "$1").await;
+    let line = fixture
         .store
-        .lookahead(lane, ground.ready(lane).await.id, 9, NOW);
+        .lookahead(lane, fixture.ready(lane).await.id, 9, NOW);
     let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
     let bundle = Bundle {
         plan: b"first + $2".to_vec(),
@@ -207,59 +215,60 @@ async fn messages_that_go_together_are_taken_apart_when_an_edit_in_one_is_redact
         }],
         included: vec![(ids[2], "edit-included".to_owned())],
     };
-    assert!(ground.store.create_bundle(bundle).await.unwrap());
-    change(&ground, "$r1", "$e1").await;
-    let head = ground.ready(lane).await;
+    assert!(fixture.store.create_bundle(bundle).await.unwrap());
+    change(&fixture, "$r1", "$e1").await;
+    let head = fixture.ready(lane).await;
     assert_eq!((head.plan, head.payload), (None, b"$1".to_vec()));
 }
 
 #[tokio::test]
 async fn a_message_that_only_an_edit_made_readable_is_not_sent_once_that_is_redacted() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
     let sealed = Payload::Undecryptable {
         session: "s".to_owned(),
         raw: b"raw".to_vec(),
         key_wait_until: Millis(NOW.0 + 5),
     };
-    let waiting = arrival(&ground.room, "$1", sealed);
-    ground.accept(vec![waiting]).await;
-    change(&ground, "$e1", "$1").await;
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
-    let behind = ground
+    let waiting = arrival(&fixture.room, "$1", sealed);
+    fixture.accept(vec![waiting]).await;
+    change(&fixture, "$e1", "$1").await;
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
+    let behind = fixture
         .store
         .lookahead(lane, footbridge_store::DeliveryId(0), 9, NOW);
     assert_eq!(behind.await.unwrap().len(), 0);
-    let edit = ground
-        .sql()
-        .query_row("SELECT id FROM journal WHERE event_id = '$e1'", [], |row| {
-            row.get(0).map(footbridge_store::EntryId)
-        });
-    let filled = ground
+    let edit =
+        fixture
+            .sql()
+            .query_row("SELECT id FROM journal WHERE event_id = '$e1'", [], |row| {
+                row.get(0).map(footbridge_store::EntryId)
+            });
+    let filled = fixture
         .store
         .fill_by_edit(entry, b"first".to_vec(), edit.unwrap(), NOW);
     assert_eq!(filled.await.unwrap().unwrap(), [lane]);
-    assert_eq!(says(&ground, &ground.a).await, "first");
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(says(&ground, &ground.a).await, "$e1");
+    assert_eq!(says(&fixture, &fixture.a).await, "first");
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(says(&fixture, &fixture.a).await, "$e1");
     assert_eq!(
-        ground.counters(lane).await.skipped,
+        fixture.counters(lane).await.skipped,
         [("edit-redacted".to_owned(), 1)]
     );
 }
 
 #[tokio::test]
 async fn an_edit_that_certainly_never_got_there_leaves_what_is_there_alone() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(lane, "a1").await;
-    change(&ground, "$e1", "$1").await;
-    edits(&ground, a).await;
-    change(&ground, "$e2", "$1").await;
-    let head = ground.ready(lane).await;
-    let (from, target) = (&ground.room, RemoteId::from("$1"));
-    let latest = ground
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(lane, "a1").await;
+    change(&fixture, "$e1", "$1").await;
+    edits(&fixture, a).await;
+    change(&fixture, "$e2", "$1").await;
+    let head = fixture.ready(lane).await;
+    let (from, target) = (&fixture.room, RemoteId::from("$1"));
+    let latest = fixture
         .store
         .advance_latest_edit(from, &target, &a.channel, head.entry);
     assert!(latest.await.unwrap());
@@ -269,36 +278,36 @@ async fn an_edit_that_certainly_never_got_there_leaves_what_is_there_alone() {
         about: Some(target),
         notice: FailureNotice::ToSender,
     };
-    ground
+    fixture
         .store
         .end_undelivered(head.id, how, NOW)
         .await
         .unwrap();
-    change(&ground, "$r2", "$e2").await;
-    let found = redacted(&ground, a, "$e2").await;
+    change(&fixture, "$r2", "$e2").await;
+    let found = redacted(&fixture, a, "$e2").await;
     assert_eq!(found.shown, ShownText::Earlier);
-    // The one before it is there, and counts as the newest again.
-    change(&ground, "$r1", "$e1").await;
-    let found = redacted(&ground, a, "$e1").await;
+    // The earlier edit was delivered, and is the latest edit again.
+    change(&fixture, "$r1", "$e1").await;
+    let found = redacted(&fixture, a, "$e1").await;
     assert_eq!((found.shown, found.own), (ShownText::Redacted, true));
 }
 
 #[tokio::test]
 async fn a_later_edit_that_failed_in_the_middle_is_there() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(lane, "a1").await;
-    change(&ground, "$e1", "$1").await;
-    edits(&ground, a).await;
-    change(&ground, "$e2", "$1").await;
-    let head = ground.ready(lane).await;
-    let (from, target) = (&ground.room, RemoteId::from("$1"));
-    let latest = ground
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(lane, "a1").await;
+    change(&fixture, "$e1", "$1").await;
+    edits(&fixture, a).await;
+    change(&fixture, "$e2", "$1").await;
+    let head = fixture.ready(lane).await;
+    let (from, target) = (&fixture.room, RemoteId::from("$1"));
+    let latest = fixture
         .store
         .advance_latest_edit(from, &target, &a.channel, head.entry);
     assert!(latest.await.unwrap());
-    let done = ground.store.complete_step(head.id, None, None, false, NOW);
+    let done = fixture.store.complete_step(head.id, None, None, false, NOW);
     assert!(done.await.unwrap());
     let how = Undelivered::Failed {
         kind: "refused",
@@ -306,25 +315,28 @@ async fn a_later_edit_that_failed_in_the_middle_is_there() {
         about: Some(target),
         notice: FailureNotice::ToSender,
     };
-    ground
+    fixture
         .store
         .end_undelivered(head.id, how, NOW)
         .await
         .unwrap();
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(redacted(&ground, a, "$e1").await.shown, ShownText::Later);
-    change(&ground, "$r2", "$e2").await;
-    assert_eq!(redacted(&ground, a, "$e2").await.shown, ShownText::Redacted);
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(redacted(&fixture, a, "$e1").await.shown, ShownText::Later);
+    change(&fixture, "$r2", "$e2").await;
+    assert_eq!(
+        redacted(&fixture, a, "$e2").await.shown,
+        ShownText::Redacted
+    );
 }
 
 #[tokio::test]
 async fn what_failed_in_part_or_went_before_its_letter_was_rewritten_counts_as_not_crossed() {
-    let ground = Ground::new().await;
-    let (a, b) = (&ground.a, &ground.b);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    let head = ground.ready(to_silo(a)).await;
+    let fixture = Fixture::new().await;
+    let (a, b) = (&fixture.a, &fixture.b);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    let head = fixture.ready(to_silo(a)).await;
     let first = crate::support::copy("a1");
-    let done = ground
+    let done = fixture
         .store
         .complete_step(head.id, Some(&first), None, false, NOW);
     assert!(done.await.unwrap());
@@ -334,96 +346,96 @@ async fn what_failed_in_part_or_went_before_its_letter_was_rewritten_counts_as_n
         about: None,
         notice: FailureNotice::ToSender,
     };
-    ground
+    fixture
         .store
         .end_undelivered(head.id, how, NOW)
         .await
         .unwrap();
-    ground.deliver(to_silo(b), "b1").await;
-    change(&ground, "$e1", "$1").await;
-    edits(&ground, a).await;
-    edits(&ground, b).await;
-    change(&ground, "$r1", "$e1").await;
-    assert!(!redacted(&ground, a, "$e1").await.own);
-    assert!(redacted(&ground, b, "$e1").await.own);
+    fixture.deliver(to_silo(b), "b1").await;
+    change(&fixture, "$e1", "$1").await;
+    edits(&fixture, a).await;
+    edits(&fixture, b).await;
+    change(&fixture, "$r1", "$e1").await;
+    assert!(!redacted(&fixture, a, "$e1").await.own);
+    assert!(redacted(&fixture, b, "$e1").await.own);
 }
 
 #[tokio::test]
 async fn an_edit_that_was_said_while_a_portal_was_removed_has_not_crossed_it() {
-    let ground = Ground::new().await;
-    let (a, b) = (&ground.a, &ground.b);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(to_silo(a), "a1").await;
-    ground.deliver(to_silo(b), "b1").await;
+    let fixture = Fixture::new().await;
+    let (a, b) = (&fixture.a, &fixture.b);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(to_silo(a), "a1").await;
+    fixture.deliver(to_silo(b), "b1").await;
     let gone: [PortalId; 1] = [b.id];
-    let removed = ground.store.remove_portals(&gone, None, |_| None, NOW);
+    let removed = fixture.store.remove_portals(&gone, None, |_| None, NOW);
     assert_eq!(removed.await.unwrap().portals, 1);
-    change(&ground, "$e1", "$1").await;
-    edits(&ground, a).await;
-    let again = portal(&ground.store, &ground.room, "b").await;
-    change(&ground, "$e2", "$1").await;
-    edits(&ground, a).await;
-    edits(&ground, &again).await;
-    change(&ground, "$r2", "$e2").await;
-    assert_eq!(others(&redacted(&ground, a, "$e2").await), ["$e1"]);
-    let found = redacted(&ground, &again, "$e2").await;
+    change(&fixture, "$e1", "$1").await;
+    edits(&fixture, a).await;
+    let again = portal(&fixture.store, &fixture.room, "b").await;
+    change(&fixture, "$e2", "$1").await;
+    edits(&fixture, a).await;
+    edits(&fixture, &again).await;
+    change(&fixture, "$r2", "$e2").await;
+    assert_eq!(others(&redacted(&fixture, a, "$e2").await), ["$e1"]);
+    let found = redacted(&fixture, &again, "$e2").await;
     assert_eq!((others(&found), found.own), (Vec::new(), true));
 }
 
 #[tokio::test]
 async fn an_edit_that_was_under_way_when_it_was_redacted_is_taken_back() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(lane, "a1").await;
-    change(&ground, "$e1", "$1").await;
-    let head = ground.ready(lane).await;
-    let (from, target) = (&ground.room, RemoteId::from("$1"));
-    let latest = ground
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(lane, "a1").await;
+    change(&fixture, "$e1", "$1").await;
+    let head = fixture.ready(lane).await;
+    let (from, target) = (&fixture.room, RemoteId::from("$1"));
+    let latest = fixture
         .store
         .advance_latest_edit(from, &target, &a.channel, head.entry);
     assert!(latest.await.unwrap());
-    // Nothing says yet that the step is under way.
-    change(&ground, "$r1", "$e1").await;
-    let done = ground.store.complete_step(head.id, None, None, true, NOW);
+    // The step is not yet recorded as under way.
+    change(&fixture, "$r1", "$e1").await;
+    let done = fixture.store.complete_step(head.id, None, None, true, NOW);
     assert!(done.await.unwrap());
-    let by = ground.ready(lane).await.entry;
-    let found = redacted(&ground, a, "$e1").await;
+    let by = fixture.ready(lane).await.entry;
+    let found = redacted(&fixture, a, "$e1").await;
     assert_eq!((found.shown, found.own), (ShownText::Redacted, true));
-    // Once it is restored, another redaction of the edit restores nothing.
-    let restored = ground
+    // After the text was restored, a second redaction of the edit restores nothing.
+    let restored = fixture
         .store
         .note_restored_text((from, &target), &a.channel, by, None);
     restored.await.unwrap();
-    ground
+    fixture
         .store
-        .complete_step(ground.ready(lane).await.id, None, None, true, NOW)
+        .complete_step(fixture.ready(lane).await.id, None, None, true, NOW)
         .await
         .unwrap();
-    change(&ground, "$r2", "$e1").await;
-    let found = redacted(&ground, a, "$e1").await;
+    change(&fixture, "$r2", "$e1").await;
+    let found = redacted(&fixture, a, "$e1").await;
     assert_eq!(found.shown, ShownText::Earlier);
 }
 
 #[tokio::test]
 async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_words_of_a_redacted_edit() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    take_in(&ground, a, &["first"]).await;
-    let head = ground.ready(lane).await;
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    include_edits_behind(&fixture, a, &["first"]).await;
+    let head = fixture.ready(lane).await;
     let edit = head.text_of.unwrap();
-    let store = &ground.store;
+    let store = &fixture.store;
     assert!(
         store
             .begin_rewritten_attempt(head.id, edit, NOW)
             .await
             .unwrap()
     );
-    change(&ground, "$r1", "$e1").await;
+    change(&fixture, "$r1", "$e1").await;
     assert!(store.has_redacted_text(head.id).await.unwrap());
-    // The answer says that it did not happen.
+    // The other side answers that the step did not happen.
     store.mark_answered(head.id).await.unwrap();
     assert!(
         !store
@@ -431,50 +443,50 @@ async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_words_of_a_reda
             .await
             .unwrap()
     );
-    assert_eq!(says(&ground, a).await, "$1");
+    assert_eq!(says(&fixture, a).await, "$1");
 }
 
 /// The entry of an event of the room.
-fn entry_of(ground: &Ground, event_id: &str) -> EntryId {
+fn entry_of(fixture: &Fixture, event_id: &str) -> EntryId {
     let sql = "SELECT id FROM journal WHERE event_id = ?1";
-    let found = ground
+    let found = fixture
         .sql()
         .query_row(sql, [event_id], |row| row.get(0).map(EntryId));
     found.unwrap()
 }
 
 /// The room has `$1`, whose room key is missing, and `$e1`, which edits it. Returns what makes `$1` readable by `$e1`.
-async fn undecryptable(ground: &Ground) -> Option<Vec<footbridge_store::LaneId>> {
+async fn undecryptable(fixture: &Fixture) -> Option<Vec<footbridge_store::LaneId>> {
     let sealed = Payload::Undecryptable {
         session: "s".to_owned(),
         raw: b"raw".to_vec(),
         key_wait_until: Millis(NOW.0 + 5),
     };
-    ground
-        .accept(vec![arrival(&ground.room, "$1", sealed)])
+    fixture
+        .accept(vec![arrival(&fixture.room, "$1", sealed)])
         .await;
-    change(ground, "$e1", "$1").await;
-    fill_by_e1(ground).await
+    change(fixture, "$e1", "$1").await;
+    fill_by_e1(fixture).await
 }
 
-async fn fill_by_e1(ground: &Ground) -> Option<Vec<footbridge_store::LaneId>> {
-    let (message, edit) = (entry_of(ground, "$1"), entry_of(ground, "$e1"));
-    let filled = ground
+async fn fill_by_e1(fixture: &Fixture) -> Option<Vec<footbridge_store::LaneId>> {
+    let (message, edit) = (entry_of(fixture, "$1"), entry_of(fixture, "$e1"));
+    let filled = fixture
         .store
         .fill_by_edit(message, b"first".to_vec(), edit, NOW);
     filled.await.unwrap()
 }
 
 /// The pending head of a portal's lane fails with this kind of error.
-async fn fail(ground: &Ground, portal: &footbridge_store::Portal, kind: &'static str) {
+async fn fail(fixture: &Fixture, portal: &footbridge_store::Portal, kind: &'static str) {
     let how = Undelivered::Failed {
         kind,
         reason: "it is too rude".to_owned(),
         about: None,
         notice: FailureNotice::ToSender,
     };
-    let head = ground.ready(to_silo(portal)).await;
-    ground
+    let head = fixture.ready(to_silo(portal)).await;
+    fixture
         .store
         .end_undelivered(head.id, how, NOW)
         .await
@@ -482,89 +494,89 @@ async fn fail(ground: &Ground, portal: &footbridge_store::Portal, kind: &'static
 }
 
 /// What a retry of the failed delivery of `$1` would send, if it can be retried.
-async fn kept(ground: &Ground) -> Option<Vec<u8>> {
+async fn kept(fixture: &Fixture) -> Option<Vec<u8>> {
     let message = RemoteId::from("$1");
-    let parked = ground.store.parked_deliveries_of(&ground.room, &message);
+    let parked = fixture.store.parked_deliveries_of(&fixture.room, &message);
     let parked = parked.await.unwrap();
     parked.first().unwrap().payload.clone()
 }
 
 #[tokio::test]
 async fn a_message_that_only_edits_made_readable_is_not_sent_once_all_of_them_are_redacted() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    assert_eq!(undecryptable(&ground).await, Some(vec![lane]));
-    change(&ground, "$e2", "$1").await;
-    take_in(&ground, a, &["first", "second"]).await;
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(says(&ground, a).await, "second");
-    change(&ground, "$r2", "$e2").await;
-    assert_eq!(says(&ground, a).await, "$r1");
-    let skipped = ground.counters(lane).await.skipped;
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    assert_eq!(undecryptable(&fixture).await, Some(vec![lane]));
+    change(&fixture, "$e2", "$1").await;
+    include_edits_behind(&fixture, a, &["first", "second"]).await;
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(says(&fixture, a).await, "second");
+    change(&fixture, "$r2", "$e2").await;
+    assert_eq!(says(&fixture, a).await, "$r1");
+    let skipped = fixture.counters(lane).await.skipped;
     assert!(
         skipped.contains(&("edit-redacted".to_owned(), 1)),
         "{skipped:?}"
     );
     // The same where it failed: it stays as long as it has the text of an edit that was not redacted.
-    let ground = Ground::with_one_portal().await;
-    undecryptable(&ground).await;
-    change(&ground, "$e2", "$1").await;
-    take_in(&ground, &ground.a, &["first", "second"]).await;
-    fail(&ground, &ground.a, "refused").await;
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(kept(&ground).await, Some(b"second".to_vec()));
-    change(&ground, "$r2", "$e2").await;
-    assert_eq!(kept(&ground).await, None);
+    let fixture = Fixture::with_one_portal().await;
+    undecryptable(&fixture).await;
+    change(&fixture, "$e2", "$1").await;
+    include_edits_behind(&fixture, &fixture.a, &["first", "second"]).await;
+    fail(&fixture, &fixture.a, "refused").await;
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(kept(&fixture).await, Some(b"second".to_vec()));
+    change(&fixture, "$r2", "$e2").await;
+    assert_eq!(kept(&fixture).await, None);
 }
 
 #[tokio::test]
 async fn a_message_is_not_made_readable_by_a_redacted_edit() {
-    let ground = Ground::new().await;
-    let lanes = [to_silo(&ground.a), to_silo(&ground.b)];
-    assert_eq!(undecryptable(&ground).await, Some(lanes.to_vec()));
+    let fixture = Fixture::new().await;
+    let lanes = [to_silo(&fixture.a), to_silo(&fixture.b)];
+    assert_eq!(undecryptable(&fixture).await, Some(lanes.to_vec()));
     // Once an edit has made it readable, no older edit is sent after it.
-    let (from, target) = (&ground.room, RemoteId::from("$1"));
-    for portal in [&ground.a, &ground.b] {
-        let older = entry_of(&ground, "$1");
-        let latest = ground
+    let (from, target) = (&fixture.room, RemoteId::from("$1"));
+    for portal in [&fixture.a, &fixture.b] {
+        let older = entry_of(&fixture, "$1");
+        let latest = fixture
             .store
             .advance_latest_edit(from, &target, &portal.channel, older);
         assert!(!latest.await.unwrap());
     }
-    let ground = Ground::with_one_portal().await;
+    let fixture = Fixture::with_one_portal().await;
     let sealed = Payload::Undecryptable {
         session: "s".to_owned(),
         raw: b"raw".to_vec(),
         key_wait_until: Millis(NOW.0 + 5),
     };
-    ground
-        .accept(vec![arrival(&ground.room, "$1", sealed)])
+    fixture
+        .accept(vec![arrival(&fixture.room, "$1", sealed)])
         .await;
-    change(&ground, "$e1", "$1").await;
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(fill_by_e1(&ground).await, None);
-    let waiting = ground.store.undecryptable_events(None).await.unwrap();
+    change(&fixture, "$e1", "$1").await;
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(fill_by_e1(&fixture).await, None);
+    let waiting = fixture.store.undecryptable_events(None).await.unwrap();
     assert_eq!(waiting.len(), 1);
 }
 
 #[tokio::test]
 async fn a_message_that_kept_one_redacted_text_does_not_get_it_back_from_the_redaction_of_another()
 {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    change(&ground, "$e2", "$1").await;
-    take_in(&ground, a, &["first", "second"]).await;
-    let head = ground.ready(lane).await;
-    let (store, edit) = (&ground.store, head.text_of.unwrap());
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    change(&fixture, "$e2", "$1").await;
+    include_edits_behind(&fixture, a, &["first", "second"]).await;
+    let head = fixture.ready(lane).await;
+    let (store, edit) = (&fixture.store, head.text_of.unwrap());
     let begun = store.begin_rewritten_attempt(head.id, edit, NOW);
     assert!(begun.await.unwrap());
     // While the attempt is under way, nothing changes.
-    change(&ground, "$r1", "$e1").await;
+    change(&fixture, "$r1", "$e1").await;
     store.mark_answered(head.id).await.unwrap();
-    change(&ground, "$r2", "$e2").await;
-    assert_eq!(says(&ground, a).await, "$1");
+    change(&fixture, "$r2", "$e2").await;
+    assert_eq!(says(&fixture, a).await, "$1");
 }
 
 #[tokio::test]
@@ -573,122 +585,125 @@ async fn what_failed_without_an_answer_may_be_there() {
         ("unknown", ShownText::Redacted),
         ("refused", ShownText::Earlier),
     ] {
-        let ground = Ground::with_one_portal().await;
-        let (a, lane) = (&ground.a, to_silo(&ground.a));
-        ground.accept(vec![payload(&ground.room, "$1")]).await;
-        ground.deliver(lane, "a1").await;
-        change(&ground, "$e1", "$1").await;
-        let edit = ground.ready(lane).await.entry;
-        let (from, target) = (&ground.room, RemoteId::from("$1"));
-        let latest = ground
+        let fixture = Fixture::with_one_portal().await;
+        let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+        fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+        fixture.deliver(lane, "a1").await;
+        change(&fixture, "$e1", "$1").await;
+        let edit = fixture.ready(lane).await.entry;
+        let (from, target) = (&fixture.room, RemoteId::from("$1"));
+        let latest = fixture
             .store
             .advance_latest_edit(from, &target, &a.channel, edit);
         assert!(latest.await.unwrap());
-        fail(&ground, a, kind).await;
-        change(&ground, "$r1", "$e1").await;
-        assert_eq!(redacted(&ground, a, "$e1").await.shown, shown);
+        fail(&fixture, a, kind).await;
+        change(&fixture, "$r1", "$e1").await;
+        assert_eq!(redacted(&fixture, a, "$e1").await.shown, shown);
     }
     // Nor does it keep the words of an older edit there.
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(lane, "a1").await;
-    change(&ground, "$e1", "$1").await;
-    edits(&ground, a).await;
-    change(&ground, "$e2", "$1").await;
-    let (from, target) = (&ground.room, RemoteId::from("$1"));
-    let edit = ground.ready(lane).await.entry;
-    let latest = ground
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(lane, "a1").await;
+    change(&fixture, "$e1", "$1").await;
+    edits(&fixture, a).await;
+    change(&fixture, "$e2", "$1").await;
+    let (from, target) = (&fixture.room, RemoteId::from("$1"));
+    let edit = fixture.ready(lane).await.entry;
+    let latest = fixture
         .store
         .advance_latest_edit(from, &target, &a.channel, edit);
     assert!(latest.await.unwrap());
-    fail(&ground, a, "unknown").await;
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(redacted(&ground, a, "$e1").await.shown, ShownText::Redacted);
+    fail(&fixture, a, "unknown").await;
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(
+        redacted(&fixture, a, "$e1").await.shown,
+        ShownText::Redacted
+    );
     // A message is not retried with another text: whoever drops repeats answers with what is there.
     for (kind, again) in [("unknown", None), ("refused", Some(b"$1".to_vec()))] {
-        let ground = Ground::with_one_portal().await;
-        ground.accept(vec![payload(&ground.room, "$1")]).await;
-        change(&ground, "$e1", "$1").await;
-        take_in(&ground, &ground.a, &["first"]).await;
-        fail(&ground, &ground.a, kind).await;
-        change(&ground, "$r1", "$e1").await;
-        assert_eq!(kept(&ground).await, again, "{kind}");
+        let fixture = Fixture::with_one_portal().await;
+        fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+        change(&fixture, "$e1", "$1").await;
+        include_edits_behind(&fixture, &fixture.a, &["first"]).await;
+        fail(&fixture, &fixture.a, kind).await;
+        change(&fixture, "$r1", "$e1").await;
+        assert_eq!(kept(&fixture).await, again, "{kind}");
     }
     // The same after a silence in a place that closed since.
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    take_in(&ground, &ground.a, &["first"]).await;
-    let head = ground.ready(lane).await;
-    ground.store.mark_unanswered(head.id, NOW).await.unwrap();
-    let overdue = ground.store.park_overdue(lane, NOW, "it is closed", NOW);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    include_edits_behind(&fixture, &fixture.a, &["first"]).await;
+    let head = fixture.ready(lane).await;
+    fixture.store.mark_unanswered(head.id, NOW).await.unwrap();
+    let overdue = fixture.store.park_overdue(lane, NOW, "it is closed", NOW);
     assert_eq!(overdue.await.unwrap(), 1);
-    change(&ground, "$r1", "$e1").await;
-    assert_eq!(kept(&ground).await, None);
+    change(&fixture, "$r1", "$e1").await;
+    assert_eq!(kept(&fixture).await, None);
 }
 
 #[tokio::test]
 async fn an_edit_that_ended_after_its_redaction_is_the_latest_of_nothing() {
-    let ground = Ground::with_one_portal().await;
-    let (a, lane) = (&ground.a, to_silo(&ground.a));
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(lane, "a1").await;
-    change(&ground, "$e1", "$1").await;
-    change(&ground, "$e2", "$1").await;
-    let (from, target) = (&ground.room, RemoteId::from("$1"));
-    let older = ground.ready(lane).await;
-    let dead = ground.store.lookahead(lane, older.id, 9, NOW);
+    let fixture = Fixture::with_one_portal().await;
+    let (a, lane) = (&fixture.a, to_silo(&fixture.a));
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(lane, "a1").await;
+    change(&fixture, "$e1", "$1").await;
+    change(&fixture, "$e2", "$1").await;
+    let (from, target) = (&fixture.room, RemoteId::from("$1"));
+    let older = fixture.ready(lane).await;
+    let dead = fixture.store.lookahead(lane, older.id, 9, NOW);
     let dead = dead.await.unwrap()[1].clone();
     let advance = |entry| {
-        ground
+        fixture
             .store
             .advance_latest_edit(from, &target, &a.channel, entry)
     };
     assert!(advance(dead.entry).await.unwrap());
     assert!(!advance(older.entry).await.unwrap());
     // It is redacted while an attempt is under way, which does not happen.
-    let unknown = ground.store.mark_outcome_unknown(dead.id, None, NOW);
+    let unknown = fixture.store.mark_outcome_unknown(dead.id, None, NOW);
     unknown.await.unwrap();
-    change(&ground, "$r2", "$e2").await;
+    change(&fixture, "$r2", "$e2").await;
     assert!(!advance(older.entry).await.unwrap());
-    ground.store.mark_not_attempted(dead.id).await.unwrap();
+    fixture.store.mark_not_attempted(dead.id).await.unwrap();
     let ended = Undelivered::Skipped("edit-redacted".to_owned());
-    let ended = ground.store.end_undelivered(dead.id, ended, NOW);
+    let ended = fixture.store.end_undelivered(dead.id, ended, NOW);
     ended.await.unwrap();
     assert!(advance(older.entry).await.unwrap());
 }
 
 #[tokio::test]
 async fn the_text_of_an_edit_is_erased_where_its_message_is_done() {
-    let ground = Ground::new().await;
-    let (a, b) = (&ground.a, &ground.b);
+    let fixture = Fixture::new().await;
+    let (a, b) = (&fixture.a, &fixture.b);
     let sealed_for = |place: &footbridge_store::Place| {
         let sql = "SELECT count(*) FROM rewritten WHERE to_place = ?1 AND payload IS NOT NULL";
         let place = format!("{}:{}", place.network(), place.address());
-        let count = ground.sql().query_row(sql, [place], |row| row.get(0));
+        let count = fixture.sql().query_row(sql, [place], |row| row.get(0));
         count.unwrap_or(-1)
     };
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    change(&ground, "$e1", "$1").await;
-    change(&ground, "$e2", "$1").await;
-    take_in(&ground, a, &["first", "second"]).await;
-    take_in(&ground, b, &["first", "second"]).await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    change(&fixture, "$e1", "$1").await;
+    change(&fixture, "$e2", "$1").await;
+    include_edits_behind(&fixture, a, &["first", "second"]).await;
+    include_edits_behind(&fixture, b, &["first", "second"]).await;
     assert_eq!((sealed_for(&a.channel), sealed_for(&b.channel)), (2, 2));
-    ground.deliver(to_silo(a), "a1").await;
+    fixture.deliver(to_silo(a), "a1").await;
     assert_eq!((sealed_for(&a.channel), sealed_for(&b.channel)), (0, 2));
     // What can be retried is kept, and erased when it cannot be any more.
-    fail(&ground, b, "refused").await;
+    fail(&fixture, b, "refused").await;
     assert_eq!(sealed_for(&b.channel), 2);
-    change(&ground, "$r1", "$e1").await;
+    change(&fixture, "$r1", "$e1").await;
     assert_eq!(sealed_for(&b.channel), 1);
     let gone = [b.id];
-    let removed = ground.store.remove_portals(&gone, None, |_| None, NOW);
+    let removed = fixture.store.remove_portals(&gone, None, |_| None, NOW);
     removed.await.unwrap();
     assert_eq!(sealed_for(&b.channel), 0);
     // It stays known what the place got.
-    let found = redacted(&ground, a, "$e1").await;
+    let found = redacted(&fixture, a, "$e1").await;
     assert_eq!(
         (found.shown, others(&found)),
         (ShownText::Later, vec!["$e2"])

@@ -1,25 +1,25 @@
-//! Deliveries: in order, step by step, and how each ends.
+//! Deliveries: their order, their steps, and how each ends.
 
 use footbridge_store::{
     Arrival, Batch, Copy, Gap, Millis, Payload, Place, QueueHead, RemoteId, RetryDecision,
     Undelivered,
 };
 
-use crate::support::{Ground, NOW, balances, copy, payload, sealed_letter, to_silo};
+use crate::support::{Fixture, NOW, balances, copy, payload, to_silo, undecryptable_arrival};
 
 #[tokio::test]
 async fn deliveries_leave_in_the_order_of_arrival_even_over_restarts() {
-    let mut ground = Ground::with_one_portal().await;
+    let mut fixture = Fixture::with_one_portal().await;
     for part in 0..3 {
-        let letters = (0..5).map(|n| payload(&ground.room, &format!("${part}{n}")));
-        ground.accept(letters.collect()).await;
+        let payloads = (0..5).map(|n| payload(&fixture.room, &format!("${part}{n}")));
+        fixture.accept(payloads.collect()).await;
     }
     let mut delivered = Vec::new();
     for n in 0..15 {
-        let delivery = ground.deliver(to_silo(&ground.a), &format!("g{n}")).await;
+        let delivery = fixture.deliver(to_silo(&fixture.a), &format!("g{n}")).await;
         delivered.push(String::from_utf8(delivery.payload).unwrap());
         if n % 4 == 0 {
-            ground = ground.restart().await;
+            fixture = fixture.restart().await;
         }
     }
     let expected: Vec<_> = (0..3)
@@ -27,9 +27,9 @@ async fn deliveries_leave_in_the_order_of_arrival_even_over_restarts() {
         .collect();
     assert_eq!(delivered, expected);
     assert_eq!(
-        ground
+        fixture
             .store
-            .queue_head(to_silo(&ground.a), NOW)
+            .queue_head(to_silo(&fixture.a), NOW)
             .await
             .unwrap(),
         QueueHead::Empty
@@ -38,101 +38,101 @@ async fn deliveries_leave_in_the_order_of_arrival_even_over_restarts() {
 
 #[tokio::test]
 async fn a_delivery_that_has_begun_is_finished_before_one_that_was_filled_late() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
     let arrivals = vec![
-        sealed_letter(&ground.room, "$1", NOW.0),
-        payload(&ground.room, "$2"),
+        undecryptable_arrival(&fixture.room, "$1", NOW.0),
+        payload(&fixture.room, "$2"),
     ];
-    ground.accept(arrivals).await;
-    let second = ground.ready(lane).await;
-    ground
+    fixture.accept(arrivals).await;
+    let second = fixture.ready(lane).await;
+    fixture
         .store
         .save_plan(second.id, b"two steps")
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .complete_step(second.id, Some(&copy("g2a")), None, false, NOW)
         .await
         .unwrap();
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
-    ground
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
+    fixture
         .store
         .fill(entry, Payload::Ready(b"$1".to_vec()), NOW)
         .await
         .unwrap();
-    assert_eq!(ground.deliver(lane, "g2b").await.id, second.id);
-    assert!(ground.deliver(lane, "g1").await.late);
+    assert_eq!(fixture.deliver(lane, "g2b").await.id, second.id);
+    assert!(fixture.deliver(lane, "g1").await.late);
 }
 
 #[tokio::test]
 async fn a_plan_and_its_steps_outlive_a_restart_and_each_copy_is_a_part() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    let delivery = ground.ready(lane).await;
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    let delivery = fixture.ready(lane).await;
+    fixture
         .store
         .save_plan(delivery.id, b"the plan")
         .await
         .unwrap();
     let done = |remote| {
-        ground
+        fixture
             .store
             .complete_step(delivery.id, remote, None, false, NOW)
     };
     let first = copy("g1");
     done(Some(&first)).await.unwrap();
     done(Some(&first)).await.unwrap();
-    let ground = ground.restart().await;
-    let delivery = ground.ready(lane).await;
+    let fixture = fixture.restart().await;
+    let delivery = fixture.ready(lane).await;
     assert_eq!(delivery.plan.as_deref(), Some(b"the plan".as_slice()));
     assert_eq!(delivery.steps_done, 2);
-    let from = (ground.room.clone(), RemoteId::from("$1"));
-    let owed = ground
+    let from = (fixture.room.clone(), RemoteId::from("$1"));
+    let owed = fixture
         .store
-        .copies(&from.0, &from.1, &ground.a.channel)
+        .copies(&from.0, &from.1, &fixture.a.channel)
         .await
         .unwrap();
     assert_eq!(owed.pending, Some(delivery.id));
-    ground.deliver(lane, "g2").await;
-    let copies = ground
+    fixture.deliver(lane, "g2").await;
+    let copies = fixture
         .store
-        .copies(&from.0, &from.1, &ground.a.channel)
+        .copies(&from.0, &from.1, &fixture.a.channel)
         .await
         .unwrap();
     assert_eq!((copies.entry, copies.pending), (Some(delivery.entry), None));
     assert_eq!(copies.copies, [copy("g1"), copy("g2")]);
-    let back = ground
+    let back = fixture
         .store
-        .copies(&ground.a.channel, &RemoteId::from("g2"), &ground.room)
+        .copies(&fixture.a.channel, &RemoteId::from("g2"), &fixture.room)
         .await;
     assert_eq!(back.unwrap().copies, [copy("$1")]);
 }
 
 #[tokio::test]
 async fn a_copy_of_one_entry_is_never_linked_to_another() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture
         .accept(vec![
-            payload(&ground.room, "$1"),
-            payload(&ground.room, "$2"),
+            payload(&fixture.room, "$1"),
+            payload(&fixture.room, "$2"),
         ])
         .await;
-    ground.deliver(lane, "g1").await;
-    let second = ground.ready(lane).await;
+    fixture.deliver(lane, "g1").await;
+    let second = fixture.ready(lane).await;
     let made = copy("g1");
     assert!(
-        ground
+        fixture
             .store
             .complete_step(second.id, Some(&made), None, true, NOW)
             .await
             .is_err()
     );
     assert_eq!(
-        ground.ready(lane).await.id,
+        fixture.ready(lane).await.id,
         second.id,
         "nothing of it happened"
     );
@@ -140,17 +140,17 @@ async fn a_copy_of_one_entry_is_never_linked_to_another() {
 
 #[tokio::test]
 async fn a_postponed_step_waits_and_counts_and_holds_those_behind_it() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture
         .accept(vec![
-            payload(&ground.room, "$1"),
-            payload(&ground.room, "$2"),
+            payload(&fixture.room, "$1"),
+            payload(&fixture.room, "$2"),
         ])
         .await;
-    let first = ground.ready(lane).await;
+    let first = fixture.ready(lane).await;
     let due = Millis(NOW.0 + 60_000);
-    ground
+    fixture
         .store
         .postpone(
             first.id,
@@ -158,47 +158,47 @@ async fn a_postponed_step_waits_and_counts_and_holds_those_behind_it() {
         )
         .await
         .unwrap();
-    let ground = ground.restart().await;
+    let fixture = fixture.restart().await;
     assert_eq!(
-        ground.store.queue_head(lane, NOW).await.unwrap(),
+        fixture.store.queue_head(lane, NOW).await.unwrap(),
         QueueHead::NotBefore(due)
     );
-    let QueueHead::Ready(again) = ground.store.queue_head(lane, due).await.unwrap() else {
-        panic!("it is due");
+    let QueueHead::Ready(again) = fixture.store.queue_head(lane, due).await.unwrap() else {
+        panic!("the delivery is due");
     };
     assert_eq!((again.id, again.attempts), (first.id, 1));
-    ground
+    fixture
         .store
         .complete_step(first.id, Some(&copy("g1")), None, false, NOW)
         .await
         .unwrap();
-    assert_eq!(ground.ready(lane).await.attempts, 0);
+    assert_eq!(fixture.ready(lane).await.attempts, 0);
 }
 
 /// Whether the outcome of some step toward a place is unknown.
-async fn unknown(ground: &Ground, place: &Place) -> bool {
-    let unknown = ground.store.unknown_outcomes(place).await.unwrap();
+async fn unknown(fixture: &Fixture, place: &Place) -> bool {
+    let unknown = fixture.store.unknown_outcomes(place).await.unwrap();
     !unknown.is_empty()
 }
 
 #[tokio::test]
 async fn doubt_keeps_its_first_moment_until_somebody_knows() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    let id = ground.ready(lane).await.id;
-    assert!(!unknown(&ground, &ground.a.channel).await);
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    let id = fixture.ready(lane).await.id;
+    assert!(!unknown(&fixture, &fixture.a.channel).await);
+    fixture
         .store
         .mark_outcome_unknown(id, Some(b"plan"), Millis(7))
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .mark_outcome_unknown(id, None, Millis(9))
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .postpone(
             id,
@@ -206,104 +206,111 @@ async fn doubt_keeps_its_first_moment_until_somebody_knows() {
         )
         .await
         .unwrap();
-    let ground = ground.restart().await;
-    assert!(unknown(&ground, &ground.a.channel).await);
-    assert!(!unknown(&ground, &ground.room).await);
-    let delivery = ground.ready(lane).await;
+    let fixture = fixture.restart().await;
+    assert!(unknown(&fixture, &fixture.a.channel).await);
+    assert!(!unknown(&fixture, &fixture.room).await);
+    let delivery = fixture.ready(lane).await;
     assert_eq!(delivery.outcome_unknown_since, Some(Millis(7)));
     assert_eq!(delivery.plan.as_deref(), Some(b"plan".as_slice()));
-    ground
+    fixture
         .store
         .postpone(id, RetryDecision::without_blame(NOW, NOW, true, "not-done"))
         .await
         .unwrap();
-    assert!(!unknown(&ground, &ground.a.channel).await);
-    ground
+    assert!(!unknown(&fixture, &fixture.a.channel).await);
+    fixture
         .store
         .mark_outcome_unknown(id, None, Millis(11))
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .complete_step(id, Some(&copy("g1")), None, true, NOW)
         .await
         .unwrap();
-    assert!(!unknown(&ground, &ground.a.channel).await);
+    assert!(!unknown(&fixture, &fixture.a.channel).await);
 }
 
 #[tokio::test]
 async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture
         .accept(vec![
-            payload(&ground.room, "$1"),
-            payload(&ground.room, "$2"),
+            payload(&fixture.room, "$1"),
+            payload(&fixture.room, "$2"),
         ])
         .await;
-    let first = ground.ready(lane).await.id;
+    let first = fixture.ready(lane).await.id;
     let how = Undelivered::Skipped("no-target".to_owned());
     assert_eq!(
-        ground.store.end_undelivered(first, how, NOW).await.unwrap(),
+        fixture
+            .store
+            .end_undelivered(first, how, NOW)
+            .await
+            .unwrap(),
         ()
     );
-    assert_eq!(ground.ready(lane).await.payload, b"$2");
+    assert_eq!(fixture.ready(lane).await.payload, b"$2");
     assert_eq!(
-        ground.counters(lane).await.skipped,
+        fixture.counters(lane).await.skipped,
         [("no-target".to_owned(), 1)]
     );
 }
 
 #[tokio::test]
 async fn a_delivery_keeps_its_key_and_every_delivery_has_its_own() {
-    let ground = Ground::new().await;
-    ground
+    let fixture = Fixture::new().await;
+    fixture
         .accept(vec![
-            payload(&ground.room, "$1"),
-            payload(&ground.room, "$2"),
+            payload(&fixture.room, "$1"),
+            payload(&fixture.room, "$2"),
         ])
         .await;
-    let (a, b) = (to_silo(&ground.a), to_silo(&ground.b));
-    let keys = [ground.ready(a).await.key, ground.ready(b).await.key];
+    let (a, b) = (to_silo(&fixture.a), to_silo(&fixture.b));
+    let keys = [fixture.ready(a).await.key, fixture.ready(b).await.key];
     assert_ne!(keys[0], keys[1]);
     assert!(
         keys.iter()
             .all(|key| key.len() == 32 && key.bytes().all(|c| c.is_ascii_hexdigit()))
     );
-    let ground = ground.restart().await;
-    assert_eq!(keys, [ground.ready(a).await.key, ground.ready(b).await.key]);
-    ground.deliver(a, "g1").await;
-    assert_ne!(ground.ready(a).await.key, keys[0]);
+    let fixture = fixture.restart().await;
+    assert_eq!(
+        keys,
+        [fixture.ready(a).await.key, fixture.ready(b).await.key]
+    );
+    fixture.deliver(a, "g1").await;
+    assert_ne!(fixture.ready(a).await.key, keys[0]);
 }
 
 #[tokio::test]
 async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
-    let ground = Ground::new().await;
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    let id = ground.ready(to_silo(&ground.a)).await.id;
-    ground
+    let fixture = Fixture::new().await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    let id = fixture.ready(to_silo(&fixture.a)).await.id;
+    fixture
         .store
-        .deactivate_unlisted_portals(&[ground.b.id], NOW)
+        .deactivate_unlisted_portals(&[fixture.b.id], NOW)
         .await
         .unwrap();
-    ground.store.save_plan(id, b"plan").await.unwrap();
-    ground
+    fixture.store.save_plan(id, b"plan").await.unwrap();
+    fixture
         .store
         .mark_outcome_unknown(id, None, NOW)
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .postpone(id, RetryDecision::without_blame(NOW, NOW, true, "not-done"))
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .complete_step(id, Some(&copy("g1")), None, true, NOW)
         .await
         .unwrap();
     assert!(
-        ground
+        fixture
             .store
             .lane_counters()
             .await
@@ -315,25 +322,26 @@ async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
 
 #[tokio::test]
 async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_start() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
     let arrivals = vec![
-        sealed_letter(&ground.room, "$1", 0),
-        payload(&ground.room, "$2"),
-        payload(&ground.room, "$3"),
+        undecryptable_arrival(&fixture.room, "$1", 0),
+        payload(&fixture.room, "$2"),
+        payload(&fixture.room, "$3"),
     ];
-    ground.accept(arrivals).await;
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
+    fixture.accept(arrivals).await;
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
     let payload = Payload::Ready(b"$1".to_vec());
-    ground.store.fill(entry, payload, NOW).await.unwrap();
-    // The room key arrived while the second was under way: it may be either of them, but not the third.
-    ground
+    fixture.store.fill(entry, payload, NOW).await.unwrap();
+    // The room key arrived while the second delivery was under way: the unanswered step belongs to one of these two,
+    // not to the third.
+    fixture
         .store
         .start_lane(lane, (NOW, NOW), true)
         .await
         .unwrap();
     for (remote, doubtful) in [("g1", true), ("g2", true), ("g3", false)] {
-        let delivery = ground.deliver(lane, remote).await;
+        let delivery = fixture.deliver(lane, remote).await;
         assert_eq!(
             delivery.unanswered_since,
             doubtful.then_some(NOW),
@@ -344,12 +352,12 @@ async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_s
 
 #[tokio::test]
 async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let far = Millis(NOW.0 + 3_600_000);
-    let delivery = ground.ready(lane).await;
-    ground
+    let delivery = fixture.ready(lane).await;
+    fixture
         .store
         .postpone(
             delivery.id,
@@ -358,19 +366,19 @@ async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
         .await
         .unwrap();
     let latest = Millis(NOW.0 + 1_000);
-    ground
+    fixture
         .store
         .start_lane(lane, (NOW, latest), false)
         .await
         .unwrap();
-    let head = ground.store.queue_head(lane, NOW).await.unwrap();
+    let head = fixture.store.queue_head(lane, NOW).await.unwrap();
     assert_eq!(head, QueueHead::NotBefore(latest));
 }
 
 #[tokio::test]
 async fn a_portal_that_is_linked_again_begins_anew() {
-    let ground = Ground::new().await;
-    let (a, b, room) = (&ground.a, &ground.b, &ground.room);
+    let fixture = Fixture::new().await;
+    let (a, b, room) = (&fixture.a, &fixture.b, &fixture.room);
     let gap = |place: &Place| Gap {
         place: place.clone(),
         from: "t1".into(),
@@ -385,48 +393,48 @@ async fn a_portal_that_is_linked_again_begins_anew() {
         gaps: vec![gap(&a.channel), gap(room)],
         ..Batch::default()
     };
-    ground.store.accept(batch, NOW).await.unwrap();
-    ground
+    fixture.store.accept(batch, NOW).await.unwrap();
+    fixture
         .store
         .deactivate_unlisted_portals(&[b.id], NOW)
         .await
         .unwrap();
 
-    let cursor = async |name: &str| ground.store.cursor(name).await.unwrap();
+    let cursor = async |name: &str| fixture.store.cursor(name).await.unwrap();
     assert_eq!(cursor(&names[0]).await, None);
     assert_eq!(cursor(&since).await, None);
-    // The other portal's room and channel go on where they were, and so does whoever else has a like name.
+    // The cursors of the other portal's room and channel stay as they were, and so does one with a similar name.
     for name in [&names[1], &names[2], &other] {
         assert_eq!(cursor(name).await.as_deref(), Some("5"), "{name}");
     }
-    assert_eq!(ground.store.gaps(a.channel.network()).await.unwrap(), []);
+    assert_eq!(fixture.store.gaps(a.channel.network()).await.unwrap(), []);
     assert_eq!(
-        ground.store.gaps(room.network()).await.unwrap(),
+        fixture.store.gaps(room.network()).await.unwrap(),
         [gap(room)]
     );
 }
 
 #[tokio::test]
 async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_no_copy() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    let (room, channel) = (&ground.room, &ground.a.channel);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    let (room, channel) = (&fixture.room, &fixture.a.channel);
     let target = RemoteId::from("$1");
-    ground.accept(vec![payload(room, "$1")]).await;
-    ground.deliver(lane, "c1").await;
+    fixture.accept(vec![payload(room, "$1")]).await;
+    fixture.deliver(lane, "c1").await;
     let edit = Arrival {
         message: None,
         ..payload(room, "$edit")
     };
-    ground.accept(vec![edit]).await;
-    let owed = ground.ready(lane).await;
+    fixture.accept(vec![edit]).await;
+    let owed = fixture.ready(lane).await;
     let of = (owed.id, owed.entry);
     let original = (room, &target);
     let (replaced, file) = (RemoteId::from("c1"), Some("f1".to_owned()));
     let by = copy("c1, edited");
     let step = (channel, &by, Some(&replaced));
     assert!(
-        ground
+        fixture
             .store
             .complete_edit_step(of, step, original, false)
             .await
@@ -438,23 +446,23 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     };
     let step = (channel, &more, None);
     assert!(
-        ground
+        fixture
             .store
             .complete_edit_step(of, step, original, true)
             .await
             .unwrap()
     );
-    // Settled already, the copy that was made is known all the same.
+    // The delivery has ended already, but the store still records the copy.
     let late = copy("c3");
     let step = (channel, &late, None);
     assert!(
-        !ground
+        !fixture
             .store
             .complete_edit_step(of, step, original, true)
             .await
             .unwrap()
     );
-    let known = ground.store.copies(room, &target, channel).await.unwrap();
+    let known = fixture.store.copies(room, &target, channel).await.unwrap();
     let copies: Vec<_> = known
         .copies
         .iter()
@@ -463,11 +471,11 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     assert_eq!(copies, ["c1", "c2", "c3"]);
     assert_eq!(known.copies[1].file, file);
     assert_eq!(known.edits, [(replaced, by.remote.clone())]);
-    let of = ground
+    let of = fixture
         .store
         .copies(channel, &by.remote, room)
         .await
         .unwrap();
     assert_eq!(of.entry, known.entry);
-    assert!(balances(&ground.counters(lane).await));
+    assert!(balances(&fixture.counters(lane).await));
 }

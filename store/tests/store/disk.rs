@@ -1,4 +1,4 @@
-//! After a crash: a write-ahead log that was cut anywhere.
+//! Crash recovery: a write-ahead log that was cut at any byte.
 
 use std::{fs, path::Path};
 
@@ -8,13 +8,13 @@ use proptest::{
     test_runner::TestRunner,
 };
 
-use crate::support::{Ground, balances, data, key, payload, to_silo};
+use crate::support::{Fixture, balances, data, key, payload, to_silo};
 
 /// The header of the log, and of each frame in it (`SQLite` file format, section 4.1).
 const LOG_HEADER: usize = 32;
 const FRAME: usize = 24 + 4096;
 
-/// What is found in the pieces: entries, deliveries, and whether the database is intact.
+/// Opens a store from these bytes: the number of its entries and deliveries. Checks that the database is intact.
 async fn reopened(database: &[u8], log: &[u8], key: &StoreKey) -> (i64, u64) {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(data(home.path())).unwrap();
@@ -25,10 +25,10 @@ async fn reopened(database: &[u8], log: &[u8], key: &StoreKey) -> (i64, u64) {
     let tallies = store.lane_counters().await.unwrap();
     assert!(tallies.iter().all(balances), "{tallies:?}");
     let delivered = tallies.iter().map(|counters| counters.delivered).sum();
-    (sound_facts(&path), delivered)
+    (check_integrity(&path), delivered)
 }
 
-fn sound_facts(path: &Path) -> i64 {
+fn check_integrity(path: &Path) -> i64 {
     let sql = rusqlite::Connection::open(path).unwrap();
     let verdict: String = sql
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
@@ -41,32 +41,32 @@ fn sound_facts(path: &Path) -> i64 {
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .unwrap();
-    assert_eq!(count, expected, "the facts are the first ones, in order");
+    assert_eq!(count, expected, "the entries are the first ones, in order");
     count
 }
 
 #[tokio::test]
 async fn a_log_cut_anywhere_opens_as_some_earlier_state() {
-    let ground = Ground::with_one_portal().await;
-    ground.store.checkpoint().await.unwrap();
-    let copied = ground.data().join("footbridge.db");
+    let fixture = Fixture::with_one_portal().await;
+    fixture.store.checkpoint().await.unwrap();
+    let copied = fixture.data().join("footbridge.db");
     let database = fs::read(&copied).unwrap();
     for n in 0..12 {
-        ground
-            .accept(vec![payload(&ground.room, &format!("${n}"))])
+        fixture
+            .accept(vec![payload(&fixture.room, &format!("${n}"))])
             .await;
         if n % 3 == 2 {
-            let head = ground.ready(to_silo(&ground.a)).await;
-            ground.store.save_plan(head.id, b"plan").await.unwrap();
+            let head = fixture.ready(to_silo(&fixture.a)).await;
+            fixture.store.save_plan(head.id, b"plan").await.unwrap();
         }
     }
-    let log = fs::read(ground.data().join("footbridge.db-wal")).unwrap();
+    let log = fs::read(fixture.data().join("footbridge.db-wal")).unwrap();
     assert_eq!(
         fs::read(&copied).unwrap(),
         database,
         "all of it is in the log"
     );
-    let key = key(ground.home.path());
+    let key = key(fixture.home.path());
     assert_eq!(reopened(&database, &log, &key).await.0, 12);
 
     let mut cuts: Vec<usize> = (LOG_HEADER..=log.len()).step_by(FRAME).collect();
@@ -80,7 +80,7 @@ async fn a_log_cut_anywhere_opens_as_some_earlier_state() {
     let mut before = 0;
     for cut in cuts {
         let (facts, _) = reopened(&database, &log[..cut], &key).await;
-        assert!(facts >= before, "a longer log never knows less");
+        assert!(facts >= before, "a longer log never has fewer entries");
         before = facts;
     }
     assert_eq!(before, 12);
@@ -88,16 +88,16 @@ async fn a_log_cut_anywhere_opens_as_some_earlier_state() {
 
 #[tokio::test]
 async fn a_log_with_a_flipped_byte_opens_as_some_earlier_state() {
-    let ground = Ground::with_one_portal().await;
-    ground.store.checkpoint().await.unwrap();
-    let database = fs::read(ground.data().join("footbridge.db")).unwrap();
+    let fixture = Fixture::with_one_portal().await;
+    fixture.store.checkpoint().await.unwrap();
+    let database = fs::read(fixture.data().join("footbridge.db")).unwrap();
     for n in 0..6 {
-        ground
-            .accept(vec![payload(&ground.room, &format!("${n}"))])
+        fixture
+            .accept(vec![payload(&fixture.room, &format!("${n}"))])
             .await;
     }
-    let log = fs::read(ground.data().join("footbridge.db-wal")).unwrap();
-    let key = key(ground.home.path());
+    let log = fs::read(fixture.data().join("footbridge.db-wal")).unwrap();
+    let key = key(fixture.home.path());
     let mut runner = TestRunner::deterministic();
     let anywhere = LOG_HEADER..log.len();
     for _ in 0..25 {

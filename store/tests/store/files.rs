@@ -2,37 +2,37 @@
 
 use footbridge_store::{EntryId, Millis};
 
-use crate::support::{Ground, NOW, payload, to_silo};
+use crate::support::{Fixture, NOW, payload, to_silo};
 
-async fn entry(ground: &Ground, id: &str) -> EntryId {
-    ground.accept(vec![payload(&ground.room, id)]).await;
-    ground.deliver(to_silo(&ground.a), id).await.entry
+async fn entry(fixture: &Fixture, id: &str) -> EntryId {
+    fixture.accept(vec![payload(&fixture.room, id)]).await;
+    fixture.deliver(to_silo(&fixture.a), id).await.entry
 }
 
 #[tokio::test]
 async fn a_picture_is_found_again_after_a_restart() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let keep = |payload: &'static [u8]| {
-        ground
+        fixture
             .store
             .save_uploaded_avatar("ann", payload.to_vec(), NOW)
     };
     keep(b"mxc://a").await.unwrap();
     keep(b"mxc://b").await.unwrap();
-    let ground = ground.restart().await;
-    let known = ground.store.uploaded_avatar("ann").await.unwrap();
+    let fixture = fixture.restart().await;
+    let known = fixture.store.uploaded_avatar("ann").await.unwrap();
     assert_eq!(known.unwrap(), b"mxc://b");
-    assert_eq!(ground.store.uploaded_avatar("bob").await.unwrap(), None);
+    assert_eq!(fixture.store.uploaded_avatar("bob").await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn an_offer_lasts_until_it_expires_or_is_withdrawn() {
-    let ground = Ground::new().await;
-    let (one, two) = (entry(&ground, "$1").await, entry(&ground, "$2").await);
+    let fixture = Fixture::new().await;
+    let (one, two) = (entry(&fixture, "$1").await, entry(&fixture, "$2").await);
     let until = NOW.plus(std::time::Duration::from_mins(1));
     let offer = |entry, which: &'static str| {
         let payload = which.as_bytes().to_vec();
-        ground
+        fixture
             .store
             .create_media_link(entry, which, payload, until, NOW)
     };
@@ -42,7 +42,7 @@ async fn an_offer_lasts_until_it_expires_or_is_withdrawn() {
     );
     assert_eq!(offer(one, "cat").await.unwrap(), cat, "once");
     let found = |token: String, now| {
-        let store = ground.store.clone();
+        let store = fixture.store.clone();
         async move { store.resolve_media_link(&token, now).await.unwrap() }
     };
     assert_eq!(found(cat.clone(), NOW).await.unwrap(), b"cat");
@@ -58,24 +58,27 @@ async fn an_offer_lasts_until_it_expires_or_is_withdrawn() {
     ] {
         assert_eq!(found(bad, NOW).await, None);
     }
-    // An edit removes one of two.
+    // An edit removes one of two files.
     let mouse = offer(one, "mouse").await.unwrap();
     let is_gone = |payload: &[u8]| payload == b"mouse";
-    ground
+    fixture
         .store
         .revoke_media_links_where(one, is_gone)
         .await
         .unwrap();
     assert_eq!(found(mouse, NOW).await, None);
     assert_eq!(found(cat.clone(), NOW).await.unwrap(), b"cat");
-    ground.store.revoke_media_links(one).await.unwrap();
+    fixture.store.revoke_media_links(one).await.unwrap();
     assert_eq!(found(cat, NOW).await, None);
     assert!(found(dog.clone(), Millis(until.0 - 1)).await.is_some());
     assert_eq!(found(dog.clone(), until).await, None);
-    // Nor is it valid when its room is no longer linked.
-    let portals = ground.store.portals().await.unwrap();
+    // A link is not valid either when its room is no longer linked.
+    let portals = fixture.store.portals().await.unwrap();
     let ids: Vec<_> = portals.iter().map(|portal| portal.id).collect();
-    let removed = ground.store.remove_portals(&ids, None, |_| None, NOW).await;
+    let removed = fixture
+        .store
+        .remove_portals(&ids, None, |_| None, NOW)
+        .await;
     assert_eq!(removed.unwrap().portals, portals.len());
     assert_eq!(found(dog, NOW).await, None);
 }

@@ -1,4 +1,4 @@
-//! The store on real files: its verbs, what it keeps secret, and what it survives.
+//! The store on real files: its operations, what it keeps secret, and which failures it survives.
 
 // Marked although all of it is a test: the lints read the mark.
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use footbridge_store::{Error, Snapshot, Store, StoreKey};
 
-use crate::support::{Ground, data, key, open, payload, to_silo};
+use crate::support::{Fixture, data, key, open, payload, to_silo};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -18,7 +18,7 @@ fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        // The lock is signed by whoever holds it, and the shared index of the log is rebuilt by every reader.
+        // The process that holds the lock writes to it, and every reader rebuilds the shared index of the log.
         .filter(|path| !path.ends_with("lock") && !path.to_string_lossy().ends_with("-shm"))
         .map(|path| (path.clone(), fs::read(path).unwrap()))
         .filter(|(_, bytes)| !bytes.is_empty())
@@ -29,23 +29,23 @@ fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_second_store_in_the_same_directory_is_refused_and_names_the_holder() {
-    let ground = Ground::new().await;
-    let refused = Store::open(&ground.data(), &key(ground.home.path())).await;
+    let fixture = Fixture::new().await;
+    let refused = Store::open(&fixture.data(), &key(fixture.home.path())).await;
     let Err(Error::Locked { pid, since, .. }) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(pid, std::process::id().to_string());
     let since: jiff::Timestamp = since.parse().unwrap();
     assert_eq!(since.subsec_nanosecond(), 0);
-    let ground = ground.restart().await;
-    assert_eq!(ground.store.portals().await.unwrap().len(), 2);
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.store.portals().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_clone_keeps_the_lock_until_it_is_dropped() {
-    let ground = Ground::new().await;
-    let clone = ground.store.clone();
-    let Ground { home, store, .. } = ground;
+    let fixture = Fixture::new().await;
+    let clone = fixture.store.clone();
+    let Fixture { home, store, .. } = fixture;
     drop(store);
     assert!(matches!(
         Store::open(&data(home.path()), &key(home.path())).await,
@@ -57,13 +57,13 @@ async fn a_clone_keeps_the_lock_until_it_is_dropped() {
 
 #[tokio::test]
 async fn everything_in_the_directory_is_for_its_owner_alone() {
-    let ground = Ground::new().await;
-    assert_eq!(mode(&ground.data()), 0o700);
-    for (path, _) in files(&ground.data()) {
+    let fixture = Fixture::new().await;
+    assert_eq!(mode(&fixture.data()), 0o700);
+    for (path, _) in files(&fixture.data()) {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
-    assert_eq!(mode(&ground.data().join("lock")), 0o600);
-    assert_eq!(mode(&ground.home.path().join("footbridge.key")), 0o600);
+    assert_eq!(mode(&fixture.data().join("lock")), 0o600);
+    assert_eq!(mode(&fixture.home.path().join("footbridge.key")), 0o600);
 }
 
 #[tokio::test]
@@ -79,14 +79,14 @@ async fn a_directory_and_a_database_open_to_others_are_closed() {
 
 #[tokio::test]
 async fn a_wrong_key_opens_nothing_and_changes_nothing() {
-    let ground = Ground::new().await;
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    let log = ground.data().join("footbridge.db-wal");
+    let fixture = Fixture::new().await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    let log = fixture.data().join("footbridge.db-wal");
     let torn_off = fs::read(&log).unwrap();
-    let lane = to_silo(&ground.a);
-    let Ground { home, store, .. } = ground;
+    let lane = to_silo(&fixture.a);
+    let Fixture { home, store, .. } = fixture;
     drop(store);
-    // As after a crash: the log still stands beside the file.
+    // As after a crash: the write-ahead log is still beside the file.
     fs::write(&log, torn_off).unwrap();
     let before = files(&data(home.path()));
     let wrong = StoreKey::read_or_create(&home.path().join("another.key")).unwrap();
@@ -101,12 +101,12 @@ async fn a_wrong_key_opens_nothing_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_store_of_a_newer_program_is_left_alone() {
-    let ground = Ground::new().await;
-    ground
+    let fixture = Fixture::new().await;
+    fixture
         .sql()
         .pragma_update(None, "user_version", 1_000)
         .unwrap();
-    let Ground { home, store, .. } = ground;
+    let Fixture { home, store, .. } = fixture;
     drop(store);
     let before = files(&data(home.path()));
     let refused = Store::open(&data(home.path()), &key(home.path())).await;
@@ -152,13 +152,13 @@ async fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
 
 #[tokio::test]
 async fn f09_a_database_that_is_cut_short_empty_or_gone_is_refused_and_left_alone() {
-    let ground = Ground::new().await;
-    let letters = (0..50).map(|n| payload(&ground.room, &format!("${n}")));
-    ground.accept(letters.collect()).await;
-    ground.store.checkpoint().await.unwrap();
-    let Ground { home, store, .. } = ground;
+    let fixture = Fixture::new().await;
+    let arrivals = (0..50).map(|n| payload(&fixture.room, &format!("${n}")));
+    fixture.accept(arrivals.collect()).await;
+    fixture.store.checkpoint().await.unwrap();
+    let Fixture { home, store, .. } = fixture;
     drop(store);
-    // As the SDK has one.
+    // The directory that the SDK makes.
     fs::create_dir(data(home.path()).join("matrix")).unwrap();
     let path = data(home.path()).join("footbridge.db");
     let whole = fs::read(&path).unwrap();
@@ -191,15 +191,15 @@ async fn f09_a_database_that_is_cut_short_empty_or_gone_is_refused_and_left_alon
 
 #[tokio::test]
 async fn an_overwritten_page_is_found_before_anything_is_built_on_it() {
-    let ground = Ground::new().await;
-    let letters = (0..200).map(|n| payload(&ground.room, &format!("${n}")));
-    ground.accept(letters.collect()).await;
-    ground.store.checkpoint().await.unwrap();
-    let Ground { home, store, .. } = ground;
+    let fixture = Fixture::new().await;
+    let arrivals = (0..200).map(|n| payload(&fixture.room, &format!("${n}")));
+    fixture.accept(arrivals.collect()).await;
+    fixture.store.checkpoint().await.unwrap();
+    let Fixture { home, store, .. } = fixture;
     drop(store);
     let path = data(home.path()).join("footbridge.db");
     let mut bytes = fs::read(&path).unwrap();
-    // Not the page that the key check stands on: that one is read in any case.
+    // Not the page of the key check: opening reads that one in any case.
     let last = bytes.len() - 4096;
     for byte in &mut bytes[last..] {
         *byte ^= 0x5a;
@@ -214,23 +214,23 @@ async fn an_overwritten_page_is_found_before_anything_is_built_on_it() {
 
 #[tokio::test]
 async fn somebody_may_look_on_while_the_store_is_open_and_after_it_was_closed() {
-    let ground = Ground::new().await;
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    let fixture = Fixture::new().await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let sees_all = |snapshot: &Snapshot, tallies: &[_]| {
-        assert_eq!(snapshot.portals, [ground.a.clone(), ground.b.clone()]);
+        assert_eq!(snapshot.portals, [fixture.a.clone(), fixture.b.clone()]);
         assert_eq!(snapshot.all_counters, tallies);
         assert_eq!(snapshot.account, None);
     };
-    let tallies = ground.store.lane_counters().await.unwrap();
+    let tallies = fixture.store.lane_counters().await.unwrap();
     assert_eq!(
         tallies.iter().map(|counters| counters.pending).sum::<u64>(),
         2
     );
-    sees_all(&Store::snapshot(&ground.data()).await.unwrap(), &tallies);
-    let Ground { home, store, .. } = ground;
+    sees_all(&Store::snapshot(&fixture.data()).await.unwrap(), &tallies);
+    let Fixture { home, store, .. } = fixture;
     drop(store);
     let snapshot = Store::snapshot(&data(home.path())).await.unwrap();
-    assert_eq!(snapshot.portals, [ground.a, ground.b]);
+    assert_eq!(snapshot.portals, [fixture.a, fixture.b]);
     assert_eq!(snapshot.all_counters, tallies);
 }
 
@@ -270,7 +270,7 @@ fn a_known_key_derives_known_keys() {
     let path = home.path().join("footbridge.key");
     fs::write(&path, format!("{}\n", "0b".repeat(32))).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    // What HKDF-SHA256 of RFC 5869, without salt, says for this key and purpose.
+    // The output of HKDF-SHA256 (RFC 5869, no salt) for this key and purpose.
     let derived = StoreKey::read(&path).unwrap().derive("sdk");
     let expected = "b15e90b6a7fffc207993773b05d399a156f6b2064a9321328b8721fecc105291";
     for (digits, byte) in expected.as_bytes().chunks_exact(2).zip(derived) {
@@ -314,7 +314,7 @@ fn a_key_file_that_is_not_safe_or_no_key_is_refused_with_a_cure() {
         }
     }
     assert!(StoreKey::read(&write("bare", &good, 0o400)).is_ok());
-    // As editors of other systems write it.
+    // With a byte order mark and CRLF, as editors of other systems write it.
     let marked = format!("\u{feff}{good}\r\n");
     assert!(StoreKey::read(&write("marked", &marked, 0o400)).is_ok());
     let missing = StoreKey::read(&home.path().join("missing"));

@@ -1,4 +1,4 @@
-//! What must not be found on the disk, and sealed values that open only in their own cells.
+//! What the disk must not show, and sealed values that open only in their own cells.
 
 use std::path::Path;
 
@@ -7,7 +7,9 @@ use footbridge_store::{
     ReactionChange, RemoteId, ScreenResult, SecretBytes, Undelivered,
 };
 
-use crate::support::{Ground, NOW, arrival, copy, payload, sealed_letter, to_matrix, to_silo};
+use crate::support::{
+    Fixture, NOW, arrival, copy, payload, to_matrix, to_silo, undecryptable_arrival,
+};
 
 const CANARY: &[u8] = b"canary: the quick brown fox jumps over the lazy dog";
 
@@ -18,41 +20,44 @@ fn contains(directory: &Path, needle: &[u8]) -> bool {
     })
 }
 
-fn sealed(ground: &Ground, query: &str) -> Vec<u8> {
-    ground.sql().query_row(query, [], |row| row.get(0)).unwrap()
+fn sealed(fixture: &Fixture, query: &str) -> Vec<u8> {
+    fixture
+        .sql()
+        .query_row(query, [], |row| row.get(0))
+        .unwrap()
 }
 
 #[tokio::test]
 async fn no_letter_stands_on_the_disk_in_clear_and_none_at_all_after_delivery() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture
         .accept(vec![arrival(
-            &ground.room,
+            &fixture.room,
             "$1",
             Payload::Ready(CANARY.to_vec()),
         )])
         .await;
-    let delivery = ground.ready(lane).await;
+    let delivery = fixture.ready(lane).await;
     assert_eq!(delivery.payload, CANARY);
-    ground.store.save_plan(delivery.id, CANARY).await.unwrap();
-    let payload = sealed(&ground, "SELECT payload FROM journal");
-    let plan = sealed(&ground, "SELECT plan FROM outbox");
-    let data = ground.data();
+    fixture.store.save_plan(delivery.id, CANARY).await.unwrap();
+    let payload = sealed(&fixture, "SELECT payload FROM journal");
+    let plan = sealed(&fixture, "SELECT plan FROM outbox");
+    let data = fixture.data();
     assert!(
         contains(&data, &payload) && contains(&data, &plan),
         "the search finds what is there"
     );
     assert!(!contains(&data, CANARY));
 
-    ground
+    fixture
         .store
         .complete_step(delivery.id, Some(&copy("g1")), None, true, NOW)
         .await
         .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     // Any later call, here that of an idle lane, truncates the log.
-    ground.store.queue_head(lane, NOW).await.unwrap();
+    fixture.store.queue_head(lane, NOW).await.unwrap();
     for needle in [CANARY, &payload, &plan] {
         assert!(!contains(&data, needle));
     }
@@ -60,12 +65,12 @@ async fn no_letter_stands_on_the_disk_in_clear_and_none_at_all_after_delivery() 
 
 #[tokio::test]
 async fn a_letter_stays_until_its_last_debt_is_paid() {
-    let ground = Ground::new().await;
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
-    ground.deliver(to_silo(&ground.a), "a1").await;
-    assert_eq!(ground.ready(to_silo(&ground.b)).await.payload, b"$1");
-    ground.deliver(to_silo(&ground.b), "b1").await;
-    let left: i64 = ground
+    let fixture = Fixture::new().await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
+    fixture.deliver(to_silo(&fixture.a), "a1").await;
+    assert_eq!(fixture.ready(to_silo(&fixture.b)).await.payload, b"$1");
+    fixture.deliver(to_silo(&fixture.b), "b1").await;
+    let left: i64 = fixture
         .sql()
         .query_row(
             "SELECT count(*) FROM journal WHERE payload IS NOT NULL",
@@ -78,35 +83,35 @@ async fn a_letter_stays_until_its_last_debt_is_paid() {
 
 #[tokio::test]
 async fn an_event_that_waited_for_its_key_is_gone_once_it_is_filled() {
-    let ground = Ground::with_one_portal().await;
-    ground
-        .accept(vec![sealed_letter(&ground.room, "$1", NOW.0 + 1)])
+    let fixture = Fixture::with_one_portal().await;
+    fixture
+        .accept(vec![undecryptable_arrival(&fixture.room, "$1", NOW.0 + 1)])
         .await;
-    let raw = sealed(&ground, "SELECT payload FROM journal");
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
-    ground
+    let raw = sealed(&fixture, "SELECT payload FROM journal");
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
+    fixture
         .store
         .fill(entry, Payload::Ready(CANARY.to_vec()), NOW)
         .await
         .unwrap();
-    ground.store.checkpoint().await.unwrap();
-    assert!(!contains(&ground.data(), &raw));
-    assert!(!contains(&ground.data(), CANARY));
+    fixture.store.checkpoint().await.unwrap();
+    assert!(!contains(&fixture.data(), &raw));
+    assert!(!contains(&fixture.data(), CANARY));
 }
 
 #[tokio::test]
 async fn a_letter_moved_to_another_row_does_not_open() {
-    let ground = Ground::with_one_portal().await;
-    ground
+    let fixture = Fixture::with_one_portal().await;
+    fixture
         .accept(vec![
-            payload(&ground.room, "$1"),
-            payload(&ground.room, "$2"),
+            payload(&fixture.room, "$1"),
+            payload(&fixture.room, "$2"),
         ])
         .await;
     let moved = "UPDATE journal SET payload = (SELECT payload FROM journal WHERE event_id = '$2')
                  WHERE event_id = '$1'";
-    ground.sql().execute(moved, []).unwrap();
-    let refused = ground.store.queue_head(to_silo(&ground.a), NOW).await;
+    fixture.sql().execute(moved, []).unwrap();
+    let refused = fixture.store.queue_head(to_silo(&fixture.a), NOW).await;
     assert!(
         matches!(
             refused,
@@ -121,11 +126,11 @@ async fn a_letter_moved_to_another_row_does_not_open() {
 
 #[tokio::test]
 async fn a_letter_moved_into_the_column_of_the_plan_does_not_open() {
-    let ground = Ground::with_one_portal().await;
-    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    let fixture = Fixture::with_one_portal().await;
+    fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let moved = "UPDATE outbox SET plan = (SELECT payload FROM journal)";
-    ground.sql().execute(moved, []).unwrap();
-    let refused = ground.store.queue_head(to_silo(&ground.a), NOW).await;
+    fixture.sql().execute(moved, []).unwrap();
+    let refused = fixture.store.queue_head(to_silo(&fixture.a), NOW).await;
     assert!(
         matches!(
             refused,
@@ -141,11 +146,11 @@ async fn a_letter_moved_into_the_column_of_the_plan_does_not_open() {
 #[tokio::test]
 async fn a_letter_cut_short_or_lost_is_a_damaged_row_and_no_panic() {
     for damage in ["x''", "x'00112233'", "substr(payload, 1, 30)", "NULL"] {
-        let ground = Ground::with_one_portal().await;
-        ground.accept(vec![payload(&ground.room, "$1")]).await;
+        let fixture = Fixture::with_one_portal().await;
+        fixture.accept(vec![payload(&fixture.room, "$1")]).await;
         let update = format!("UPDATE journal SET payload = {damage}");
-        ground.sql().execute(&update, []).unwrap();
-        let refused = ground.store.queue_head(to_silo(&ground.a), NOW).await;
+        fixture.sql().execute(&update, []).unwrap();
+        let refused = fixture.store.queue_head(to_silo(&fixture.a), NOW).await;
         assert!(
             matches!(refused, Err(Error::CorruptRow { .. })),
             "{damage}: {refused:?}"
@@ -155,7 +160,7 @@ async fn a_letter_cut_short_or_lost_is_a_damaged_row_and_no_panic() {
 
 #[tokio::test]
 async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let face = AccountInfo {
         user_id: "@bridge:example.org".to_owned(),
         device_id: "DEVICE".to_owned(),
@@ -163,10 +168,10 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
         ed25519: None,
         master_key: None,
     };
-    assert!(ground.store.account().await.unwrap().is_none());
+    assert!(fixture.store.account().await.unwrap().is_none());
     let session = SecretBytes(CANARY.to_vec());
     assert!(
-        ground
+        fixture
             .store
             .save_account(&face, &session, NOW)
             .await
@@ -174,26 +179,26 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
     );
     let other = SecretBytes(b"other".to_vec());
     assert!(
-        !ground
+        !fixture
             .store
             .save_account(&face, &other, Millis(9))
             .await
             .unwrap()
     );
-    ground
+    fixture
         .store
         .save_recovery_key(&SecretBytes(CANARY.to_vec()))
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .save_fingerprints("ed", Some("master"))
         .await
         .unwrap();
-    assert!(!contains(&ground.data(), CANARY));
+    assert!(!contains(&fixture.data(), CANARY));
 
-    let ground = ground.restart().await;
-    let account = ground.store.account().await.unwrap().unwrap();
+    let fixture = fixture.restart().await;
+    let account = fixture.store.account().await.unwrap().unwrap();
     assert_eq!(account.session.0, CANARY);
     assert_eq!(account.recovery_key.as_ref().unwrap().0, CANARY);
     let face = AccountInfo {
@@ -202,28 +207,28 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
         ..face
     };
     assert_eq!(account.info, face);
-    let snapshot = footbridge_store::Store::snapshot(&ground.data())
+    let snapshot = footbridge_store::Store::snapshot(&fixture.data())
         .await
         .unwrap();
     assert_eq!(snapshot.account, Some(face));
 
-    ground
+    fixture
         .store
         .save_session(&SecretBytes(b"refreshed".to_vec()))
         .await
         .unwrap();
     assert_eq!(
-        ground.store.account().await.unwrap().unwrap().session.0,
+        fixture.store.account().await.unwrap().unwrap().session.0,
         b"refreshed"
     );
-    ground.store.forget_account(&[]).await.unwrap();
-    assert!(ground.store.account().await.unwrap().is_none());
-    assert_eq!(ground.store.portals().await.unwrap().len(), 2);
+    fixture.store.forget_account(&[]).await.unwrap();
+    assert!(fixture.store.account().await.unwrap().is_none());
+    assert_eq!(fixture.store.portals().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let face = AccountInfo {
         user_id: "@bridge:example.org".to_owned(),
         device_id: "DEVICE".to_owned(),
@@ -232,14 +237,14 @@ async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
         master_key: None,
     };
     let session = SecretBytes(CANARY.to_vec());
-    ground
+    fixture
         .store
         .save_account(&face, &session, NOW)
         .await
         .unwrap();
     let moved = "UPDATE account SET recovery_key = session";
-    ground.sql().execute(moved, []).unwrap();
-    let refused = ground.store.account().await;
+    fixture.sql().execute(moved, []).unwrap();
+    let refused = fixture.store.account().await;
     assert!(
         matches!(
             refused,
@@ -254,10 +259,10 @@ async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
 
 #[tokio::test]
 async fn debug_output_tells_no_secret() {
-    let ground = Ground::with_one_portal().await;
+    let fixture = Fixture::with_one_portal().await;
     let text = String::from_utf8(CANARY.to_vec()).unwrap();
     let raw = arrival(
-        &ground.room,
+        &fixture.room,
         "$1",
         Payload::Undecryptable {
             session: "s".to_owned(),
@@ -265,41 +270,41 @@ async fn debug_output_tells_no_secret() {
             key_wait_until: NOW,
         },
     );
-    ground
+    fixture
         .accept(vec![
             raw,
-            arrival(&ground.room, "$2", Payload::Ready(CANARY.to_vec())),
+            arrival(&fixture.room, "$2", Payload::Ready(CANARY.to_vec())),
         ])
         .await;
-    let waiting = ground.store.undecryptable_events(None).await.unwrap();
-    let head = ground
+    let waiting = fixture.store.undecryptable_events(None).await.unwrap();
+    let head = fixture
         .store
-        .queue_head(to_silo(&ground.a), NOW)
+        .queue_head(to_silo(&fixture.a), NOW)
         .await
         .unwrap();
     let shown = format!(
         "{waiting:?} {head:?} {:?} {:?}",
-        ground.store,
+        fixture.store,
         SecretBytes(CANARY.to_vec())
     );
     let bytes = format!("{CANARY:?}");
     assert!(!shown.contains(&text) && !shown.contains(&bytes[1..20]));
 }
 
-/// What a member, a user of a silo, a silo or a homeserver may choose freely.
+/// A word in everything that a member, a user of a silo, a silo or a homeserver may choose freely.
 const WORD: &str = "canaryword";
 
-/// A reaction, as a silo receives it.
-fn reacted(ground: &Ground, number: u32) -> Arrival {
+/// A reaction, as a silo reports it.
+fn reacted(fixture: &Fixture, number: u32) -> Arrival {
     Arrival {
         event_id: RemoteId::with_private_suffix(&format!("post/react/user/{number}"), WORD),
         message: None,
-        ..payload(&ground.a.channel, "x")
+        ..payload(&fixture.a.channel, "x")
     }
 }
 
-/// Everything that others can choose, as long as possible. Returns the message.
-async fn choose(ground: &Ground) -> RemoteId {
+/// Accepts everything that others can choose, as long as possible. Returns the message's id.
+async fn choose(fixture: &Fixture) -> RemoteId {
     let long = WORD.repeat(6_000);
     let waiting = Payload::Undecryptable {
         session: long.clone(),
@@ -308,48 +313,49 @@ async fn choose(ground: &Ground) -> RemoteId {
     };
     let batch = Batch {
         arrivals: vec![
-            reacted(ground, 1),
-            reacted(ground, 1),
+            reacted(fixture, 1),
+            reacted(fixture, 1),
             Arrival {
                 thread: Some(RemoteId(long.clone())),
-                ..payload(&ground.room, &long)
+                ..payload(&fixture.room, &long)
             },
-            arrival(&ground.room, "$waiting", waiting),
+            arrival(&fixture.room, "$waiting", waiting),
         ],
         ..Batch::default()
     };
-    let accepted = ground.store.accept(batch, NOW).await.unwrap();
+    let accepted = fixture.store.accept(batch, NOW).await.unwrap();
     assert!(matches!(accepted[0], Accepted::New(_)));
     assert_eq!(accepted[1], Accepted::Duplicate, "the same reaction again");
-    let again = reacted(ground, 1).event_id;
-    let screened = ground
-        .store
-        .screen(vec![(ground.a.channel.clone(), again, "user".to_owned())]);
+    let again = reacted(fixture, 1).event_id;
+    let screened =
+        fixture
+            .store
+            .screen(vec![(fixture.a.channel.clone(), again, "user".to_owned())]);
     assert_eq!(screened.await.unwrap(), [ScreenResult::Known]);
-    // The id is recognised, however long.
+    // The store recognises the id, however long it is.
     let message = RemoteId(long);
-    let known = ground.store.is_linked(&ground.room, &message);
+    let known = fixture.store.is_linked(&fixture.room, &message);
     assert!(known.await.unwrap());
-    // A network's answer is cut to a sentence.
+    // The store cuts a network's answer to a sentence.
     let answer = "no, ".repeat(5_000);
-    let lane = to_silo(&ground.a);
-    ground.store.close_lane(lane, &answer, NOW).await.unwrap();
-    let failed = ground.ready(lane).await;
+    let lane = to_silo(&fixture.a);
+    fixture.store.close_lane(lane, &answer, NOW).await.unwrap();
+    let failed = fixture.ready(lane).await;
     let how = Undelivered::Failed {
         kind: "rejected",
         reason: answer,
         about: None,
         notice: FailureNotice::ToSender,
     };
-    let ended = ground.store.end_undelivered(failed.id, how, NOW);
+    let ended = fixture.store.end_undelivered(failed.id, how, NOW);
     ended.await.unwrap();
     message
 }
 
 #[tokio::test]
 async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
-    let ground = Ground::with_one_portal().await;
-    let place = ground.a.channel.clone();
+    let fixture = Fixture::with_one_portal().await;
+    let place = fixture.a.channel.clone();
     let rival = |claimant: String, account: String| PeerClaim {
         place: place.clone(),
         account,
@@ -361,22 +367,22 @@ async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
         peer_claims: by_one.chain(by_many).collect(),
         ..Batch::default()
     };
-    ground.store.accept(batch, NOW).await.unwrap();
-    // One account per claimant, the last one; and few of them.
+    fixture.store.accept(batch, NOW).await.unwrap();
+    // One account per claimant, the latest one; and the number of claimants is bounded.
     let is_peer_account = async |account: String| {
-        let asked = ground.store.is_peer_account(&place, vec![account]);
+        let asked = fixture.store.is_peer_account(&place, vec![account]);
         asked.await.unwrap()
     };
     assert!(is_peer_account(format!("{WORD}59")).await && is_peer_account(WORD.to_owned()).await);
     assert!(!is_peer_account(format!("{WORD}58")).await);
     let count = || -> i64 {
-        let sql = ground.sql();
+        let sql = fixture.sql();
         sql.query_row("SELECT count(*) FROM peer_account", [], |row| row.get(0))
             .unwrap()
     };
     assert_eq!(count(), 8);
-    nothing_is_readable(&ground);
-    ground
+    nothing_is_readable(&fixture);
+    fixture
         .store
         .deactivate_unlisted_portals(&[], NOW)
         .await
@@ -386,50 +392,50 @@ async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
 
 #[tokio::test]
 async fn what_others_choose_is_bounded_and_no_word_of_it_is_readable_in_any_table() {
-    let ground = Ground::with_one_portal().await;
-    let message = choose(&ground).await;
-    let (room, channel) = (ground.room.clone(), ground.a.channel.clone());
-    // The id of what shows a reaction is found again, and is not readable.
-    let known = ground
+    let fixture = Fixture::with_one_portal().await;
+    let message = choose(&fixture).await;
+    let (room, channel) = (fixture.room.clone(), fixture.a.channel.clone());
+    // The id of a message that shows a reaction can be looked up, but is not readable on disk.
+    let known = fixture
         .store
         .copies(&room, &message, &channel)
         .await
         .unwrap();
     let entry = known.entry.unwrap();
-    let reaction = ground.ready(to_matrix(&ground.a)).await;
+    let reaction = fixture.ready(to_matrix(&fixture.a)).await;
     let reacting = ReactionChange {
         target: entry,
         to: room.clone(),
         reactor: WORD.to_owned(),
         payload: WORD.as_bytes().to_vec(),
     };
-    ground
+    fixture
         .store
         .add_reaction(reaction.entry, reacting)
         .await
         .unwrap();
     let shown = copy(&format!("post/{WORD}"));
-    let step = ground
+    let step = fixture
         .store
         .complete_reaction_step(reaction.id, &shown, false, true);
     step.await.unwrap();
-    let ground = ground.restart().await;
-    let kept = ground.store.reactions(entry, &room).await.unwrap();
+    let fixture = fixture.restart().await;
+    let kept = fixture.store.reactions(entry, &room).await.unwrap();
     assert_eq!(kept[0].shown.as_ref(), Some(&shown));
-    nothing_is_readable(&ground);
-    // Removed, nothing shows it any more.
-    ground.accept(vec![payload(&channel, "gone")]).await;
-    let gone = ground.ready(to_matrix(&ground.a)).await;
-    let step = ground
+    nothing_is_readable(&fixture);
+    // After the reaction was removed, no message shows it.
+    fixture.accept(vec![payload(&channel, "gone")]).await;
+    let gone = fixture.ready(to_matrix(&fixture.a)).await;
+    let step = fixture
         .store
         .complete_reaction_removal(gone.id, &shown.remote, true);
     step.await.unwrap();
-    let kept = ground.store.reactions(entry, &room).await.unwrap();
+    let kept = fixture.store.reactions(entry, &room).await.unwrap();
     assert_eq!(kept[0].shown, None);
 }
 
-fn nothing_is_readable(ground: &Ground) {
-    for (table, column, value) in values(&ground.sql()) {
+fn nothing_is_readable(fixture: &Fixture) {
+    for (table, column, value) in values(&fixture.sql()) {
         let mut windows = value.windows(WORD.len());
         let readable = windows.any(|part| part == WORD.as_bytes());
         let text = String::from_utf8_lossy(&value);

@@ -1,4 +1,4 @@
-//! What every test stands on: a store in a directory of its own, two portals, and short words for the verbs.
+//! The fixture of every test: a store in its own directory, two portals, and short helpers for the operations.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use footbridge_store::{
 pub const NOW: Millis = Millis(1_000_000);
 
 /// One room joined to the channels `a` and `b`, each by a portal.
-pub struct Ground {
+pub struct Fixture {
     pub home: tempfile::TempDir,
     pub store: Store,
     pub room: Place,
@@ -18,7 +18,7 @@ pub struct Ground {
     pub b: Portal,
 }
 
-impl Ground {
+impl Fixture {
     pub async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = open(home.path()).await;
@@ -34,15 +34,15 @@ impl Ground {
         }
     }
 
-    /// A ground with the portal to channel `a` only.
+    /// A fixture with the portal to channel `a` only.
     pub async fn with_one_portal() -> Self {
-        let ground = Self::new().await;
-        ground
+        let fixture = Self::new().await;
+        fixture
             .store
-            .deactivate_unlisted_portals(&[ground.a.id], NOW)
+            .deactivate_unlisted_portals(&[fixture.a.id], NOW)
             .await
             .unwrap();
-        ground
+        fixture
     }
 
     pub async fn restart(self) -> Self {
@@ -100,7 +100,7 @@ impl Ground {
             .unwrap()
     }
 
-    /// A second connection behind the store's back.
+    /// A second connection to the database, past the store.
     pub fn sql(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.data().join("footbridge.db")).unwrap()
     }
@@ -159,7 +159,7 @@ pub fn payload(place: &Place, id: &str) -> Arrival {
     arrival(place, id, Payload::Ready(id.as_bytes().to_vec()))
 }
 
-pub fn sealed_letter(place: &Place, id: &str, key_wait_until: i64) -> Arrival {
+pub fn undecryptable_arrival(place: &Place, id: &str, key_wait_until: i64) -> Arrival {
     let payload = Payload::Undecryptable {
         session: format!("session of {id}"),
         raw: id.as_bytes().to_vec(),

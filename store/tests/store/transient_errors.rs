@@ -4,58 +4,58 @@ use std::time::Duration;
 
 use footbridge_store::{Payload, TransientError};
 
-use crate::support::{Ground, balances, payload, sealed_letter, to_silo};
+use crate::support::{Fixture, balances, payload, to_silo, undecryptable_arrival};
 
-/// Waits until the store says this of itself.
-async fn until(ground: &Ground, transient_error: Option<TransientError>) {
+/// Waits until the store reports this transient error, or none.
+async fn until(fixture: &Fixture, transient_error: Option<TransientError>) {
     let waited = tokio::time::timeout(Duration::from_secs(10), async {
-        while ground.store.transient_error() != transient_error {
+        while fixture.store.transient_error() != transient_error {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    waited.await.expect("the store says so");
+    waited.await.expect("the store reports it");
 }
 
 #[tokio::test]
 async fn f22_a_file_that_somebody_else_writes_to_is_waited_for() {
-    let ground = Ground::with_one_portal().await;
-    let other = ground.sql();
+    let fixture = Fixture::with_one_portal().await;
+    let other = fixture.sql();
     // Longer than SQLite itself waits.
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let accepting = async {
         for n in 0..5 {
-            ground
-                .accept(vec![payload(&ground.room, &format!("${n}"))])
+            fixture
+                .accept(vec![payload(&fixture.room, &format!("${n}"))])
                 .await;
         }
     };
     let releasing = async {
-        until(&ground, Some(TransientError::Busy)).await;
+        until(&fixture, Some(TransientError::Busy)).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         other.execute_batch("ROLLBACK").unwrap();
-        until(&ground, None).await;
+        until(&fixture, None).await;
     };
     tokio::join!(accepting, releasing);
-    // And in short.
+    // The same with short locks.
     for n in 0..20 {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let letters = vec![payload(&ground.room, &format!("$s{n}"))];
+        let arrivals = vec![payload(&fixture.room, &format!("$s{n}"))];
         let release = async {
             tokio::time::sleep(Duration::from_millis(n * 5)).await;
             other.execute_batch("COMMIT").unwrap();
         };
-        tokio::join!(ground.accept(letters), release);
+        tokio::join!(fixture.accept(arrivals), release);
     }
-    let counters = ground.counters(to_silo(&ground.a)).await;
+    let counters = fixture.counters(to_silo(&fixture.a)).await;
     assert!(
         balances(&counters) && counters.pending == 25,
         "{counters:?}"
     );
 }
 
-/// `SQLite` says that the disk is full also when a table has no number left to give: that can be had without one.
-fn fill(ground: &Ground, table: &str) -> i64 {
-    let sql = ground.sql();
+/// `SQLite` also reports a full disk when a table has no row id left: a test can cause that without a full disk.
+fn fill(fixture: &Fixture, table: &str) -> i64 {
+    let sql = fixture.sql();
     let before = sql.query_row(
         "SELECT seq FROM sqlite_sequence WHERE name = ?1",
         [table],
@@ -69,48 +69,48 @@ fn fill(ground: &Ground, table: &str) -> i64 {
     before.unwrap()
 }
 
-fn free(ground: &Ground, table: &str, before: i64) {
+fn free(fixture: &Fixture, table: &str, before: i64) {
     let put_back = "UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1";
-    let changed = ground.sql().execute(put_back, (table, before));
+    let changed = fixture.sql().execute(put_back, (table, before));
     assert_eq!(changed.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn f21_a_full_disk_loses_nothing_and_the_work_goes_on_by_itself() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    ground
-        .accept(vec![sealed_letter(&ground.room, "$0", 0)])
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    fixture
+        .accept(vec![undecryptable_arrival(&fixture.room, "$0", 0)])
         .await;
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
-    // In the journal nothing has been done by then; in the outbox half of the transaction has.
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
+    // For the journal, nothing is done yet at that point; for the outbox, half of the transaction is.
     for (round, table) in ["journal", "outbox"].into_iter().enumerate() {
-        let before = fill(&ground, table);
-        let letters = vec![payload(&ground.room, &format!("${table}"))];
+        let before = fill(&fixture, table);
+        let arrivals = vec![payload(&fixture.room, &format!("${table}"))];
         let freeing = async {
-            until(&ground, Some(TransientError::DiskFull)).await;
-            // Others may still read, and what needs no new row succeeds.
-            let counters = ground.counters(lane).await;
+            until(&fixture, Some(TransientError::DiskFull)).await;
+            // Readers still work, and what needs no new row succeeds.
+            let counters = fixture.counters(lane).await;
             assert!(
                 balances(&counters) && counters.accepted == 1 + round as u64,
                 "{counters:?}"
             );
             let raw = Payload::Ready(b"$0".to_vec());
-            ground
+            fixture
                 .store
                 .fill(entry, raw, footbridge_store::Millis(1))
                 .await
                 .unwrap();
-            free(&ground, table, before);
+            free(&fixture, table, before);
         };
-        tokio::join!(ground.accept(letters), freeing);
-        assert_eq!(ground.store.transient_error(), None);
+        tokio::join!(fixture.accept(arrivals), freeing);
+        assert_eq!(fixture.store.transient_error(), None);
     }
-    let ground = ground.restart().await;
+    let fixture = fixture.restart().await;
     for (remote, text) in [("g0", "$0"), ("g1", "$journal"), ("g2", "$outbox")] {
-        assert_eq!(ground.deliver(lane, remote).await.payload, text.as_bytes());
+        assert_eq!(fixture.deliver(lane, remote).await.payload, text.as_bytes());
     }
-    let counters = ground.counters(lane).await;
+    let counters = fixture.counters(lane).await;
     assert!(
         balances(&counters) && counters.delivered == 3,
         "{counters:?}"

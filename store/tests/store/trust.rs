@@ -1,4 +1,4 @@
-//! P02, P06: one ratchet index is one event for ever; entries on trust hold are never given up.
+//! P02, P06: one ratchet index decrypts one event for ever; the store never gives up entries on trust hold.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use footbridge_store::{
     Accepted, Arrival, Batch, DecryptedWith, HeldIdentity, Millis, Payload, RemoteId,
 };
 
-use crate::support::{Ground, NOW, balances, payload, sealed_letter, to_silo};
+use crate::support::{Fixture, NOW, balances, payload, to_silo, undecryptable_arrival};
 
 fn opened(session: &str, index: u32, sent_at: i64) -> DecryptedWith {
     DecryptedWith {
@@ -16,86 +16,93 @@ fn opened(session: &str, index: u32, sent_at: i64) -> DecryptedWith {
     }
 }
 
-/// Accepts one event that was decrypted with this.
-async fn take(ground: &Ground, id: &str, with: DecryptedWith, now: Millis) -> Accepted {
-    let arrival: Arrival = payload(&ground.room, id);
+/// Accepts one event that was decrypted with this session and ratchet index.
+async fn take(fixture: &Fixture, id: &str, with: DecryptedWith, now: Millis) -> Accepted {
+    let arrival: Arrival = payload(&fixture.room, id);
     let batch = Batch {
-        decrypted_with: vec![(ground.room.clone(), RemoteId::from(id), with)],
+        decrypted_with: vec![(fixture.room.clone(), RemoteId::from(id), with)],
         arrivals: vec![arrival],
         ..Batch::default()
     };
-    let accepted = ground.store.accept(batch, now).await.unwrap();
+    let accepted = fixture.store.accept(batch, now).await.unwrap();
     accepted.into_iter().next().unwrap()
 }
 
 #[tokio::test]
 async fn p06_one_message_of_a_room_key_is_one_event() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
     let new = Accepted::New(vec![lane]);
-    assert_eq!(take(&ground, "$1", opened("s", 7, 10), NOW).await, new);
-    // The same event again is harmless.
-    let again = take(&ground, "$1", opened("s", 7, 10), NOW).await;
+    assert_eq!(take(&fixture, "$1", opened("s", 7, 10), NOW).await, new);
+    // The same event a second time is harmless.
+    let again = take(&fixture, "$1", opened("s", 7, 10), NOW).await;
     assert_eq!(again, Accepted::Duplicate);
     for (id, sent_at) in [("$2", 10), ("$2", 11), ("$1", 11)] {
-        let replay = take(&ground, id, opened("s", 7, sent_at), NOW).await;
+        let replay = take(&fixture, id, opened("s", 7, sent_at), NOW).await;
         assert_eq!(replay, Accepted::Replayed, "{id} {sent_at}");
     }
-    // Another ratchet index and another session are other messages.
-    assert_eq!(take(&ground, "$3", opened("s", 8, 10), NOW).await, new);
-    assert_eq!(take(&ground, "$4", opened("t", 7, 10), NOW).await, new);
-    let ground = ground.restart().await;
-    let replay = take(&ground, "$5", opened("s", 7, 10), NOW).await;
+    // Another ratchet index or another session means another message.
+    assert_eq!(take(&fixture, "$3", opened("s", 8, 10), NOW).await, new);
+    assert_eq!(take(&fixture, "$4", opened("t", 7, 10), NOW).await, new);
+    let fixture = fixture.restart().await;
+    let replay = take(&fixture, "$5", opened("s", 7, 10), NOW).await;
     assert_eq!(replay, Accepted::Replayed);
-    let counters = ground.counters(lane).await;
+    let counters = fixture.counters(lane).await;
     assert_eq!(counters.skipped, [("replayed".to_owned(), 2)]);
     assert!(balances(&counters) && counters.pending == 3);
-    let linked = ground
+    let linked = fixture
         .store
-        .is_linked(&ground.room, &RemoteId::from("$5"))
+        .is_linked(&fixture.room, &RemoteId::from("$5"))
         .await;
     assert!(!linked.unwrap(), "nothing may refer to it");
 }
 
 #[tokio::test]
 async fn p06_of_two_events_in_one_batch_the_first_is_the_message() {
-    let ground = Ground::with_one_portal().await;
+    let fixture = Fixture::with_one_portal().await;
     let both = ["$1", "$2"];
     let batch = Batch {
-        arrivals: both.iter().map(|id| payload(&ground.room, id)).collect(),
+        arrivals: both.iter().map(|id| payload(&fixture.room, id)).collect(),
         decrypted_with: both
             .iter()
-            .map(|id| (ground.room.clone(), RemoteId::from(*id), opened("s", 0, 1)))
+            .map(|id| (fixture.room.clone(), RemoteId::from(*id), opened("s", 0, 1)))
             .collect(),
         ..Batch::default()
     };
-    let accepted = ground.store.accept(batch, NOW).await.unwrap();
-    let new = Accepted::New(vec![to_silo(&ground.a)]);
+    let accepted = fixture.store.accept(batch, NOW).await.unwrap();
+    let new = Accepted::New(vec![to_silo(&fixture.a)]);
     assert_eq!(accepted, [new, Accepted::Replayed]);
 }
 
 #[tokio::test]
 async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
-    let ground = Ground::with_one_portal().await;
+    let fixture = Fixture::with_one_portal().await;
     let day = |days: u64| NOW.plus(Duration::from_hours(24 * days));
-    let new = Accepted::New(vec![to_silo(&ground.a)]);
+    let new = Accepted::New(vec![to_silo(&fixture.a)]);
     for (id, index) in [("$0", 0), ("$1", 1), ("$2", 2), ("$9", 9)] {
-        assert_eq!(take(&ground, id, opened("s", index, 1), NOW).await, new);
+        assert_eq!(take(&fixture, id, opened("s", index, 1), NOW).await, new);
     }
-    // A session that is still used is kept in full.
-    assert_eq!(take(&ground, "$a", opened("t", 0, 1), NOW).await, new);
-    assert_eq!(take(&ground, "$b", opened("t", 1, 1), day(20)).await, new);
+    // Of a session that is still in use, every index is kept.
+    assert_eq!(take(&fixture, "$a", opened("t", 0, 1), NOW).await, new);
+    assert_eq!(take(&fixture, "$b", opened("t", 1, 1), day(20)).await, new);
     let reads = async |event: &str, index| {
         let (event, with) = (RemoteId::from(event), opened("s", index, 1));
-        let known = ground.store.was_decrypted_with(&event, &with);
+        let known = fixture.store.was_decrypted_with(&event, &with);
         known.await.unwrap()
     };
     assert_eq!((reads("$1", 1).await, reads("$1", 2).await), (true, false));
-    assert_eq!(ground.store.compact_used_indexes(day(29)).await.unwrap(), 0);
-    assert_eq!(ground.store.compact_used_indexes(day(31)).await.unwrap(), 4);
-    // The event ids are forgotten then: another message of the session could be shown under its id.
+    assert_eq!(
+        fixture.store.compact_used_indexes(day(29)).await.unwrap(),
+        0
+    );
+    assert_eq!(
+        fixture.store.compact_used_indexes(day(31)).await.unwrap(),
+        4
+    );
+    // Compaction forgets the event ids: otherwise the homeserver could show another message of the session under such
+    // an id.
     assert_eq!((reads("$1", 1).await, reads("$1", 2).await), (false, false));
-    let ranges: i64 = ground
+    let ranges: i64 = fixture
         .sql()
         .query_row("SELECT count(*) FROM used_ratchet_range", [], |row| {
             row.get(0)
@@ -104,38 +111,41 @@ async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
     assert_eq!(ranges, 2, "0 to 2, and 9");
     for index in [0, 1, 2, 9] {
         let id = format!("$x{index}");
-        let replay = take(&ground, &id, opened("s", index, 1), day(31)).await;
+        let replay = take(&fixture, &id, opened("s", index, 1), day(31)).await;
         assert_eq!(replay, Accepted::Replayed, "{index}");
     }
-    // An event of another place by that name does not make it another one's.
-    ground
+    // An event with the same id in another place does not make the replay a known event.
+    fixture
         .accept(vec![crate::support::payload(
-            &ground.a.channel,
+            &fixture.a.channel,
             "$elsewhere",
         )])
         .await;
-    let replay = take(&ground, "$elsewhere", opened("s", 1, 1), day(31)).await;
+    let replay = take(&fixture, "$elsewhere", opened("s", 1, 1), day(31)).await;
     assert_eq!(replay, Accepted::Replayed);
-    // What is shown again as what it was is harmless, and a late message of the key is none of them.
-    let again = take(&ground, "$1", opened("s", 1, 1), day(31)).await;
+    // A known event that is shown again is harmless, and a late message of the room key is no replay.
+    let again = take(&fixture, "$1", opened("s", 1, 1), day(31)).await;
     assert_eq!(again, Accepted::Duplicate);
-    assert_eq!(take(&ground, "$5", opened("s", 5, 1), day(31)).await, new);
-    assert_eq!(ground.store.compact_used_indexes(day(70)).await.unwrap(), 3);
-    let replay = take(&ground, "$y", opened("s", 5, 1), day(70)).await;
+    assert_eq!(take(&fixture, "$5", opened("s", 5, 1), day(31)).await, new);
+    assert_eq!(
+        fixture.store.compact_used_indexes(day(70)).await.unwrap(),
+        3
+    );
+    let replay = take(&fixture, "$y", opened("s", 5, 1), day(70)).await;
     assert_eq!(replay, Accepted::Replayed);
 }
 
 #[tokio::test]
 async fn p06_a_late_key_opens_no_replay() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
-    take(&ground, "$1", opened("s", 3, 10), NOW).await;
-    ground
-        .accept(vec![sealed_letter(&ground.room, "$2", NOW.0)])
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
+    take(&fixture, "$1", opened("s", 3, 10), NOW).await;
+    fixture
+        .accept(vec![undecryptable_arrival(&fixture.room, "$2", NOW.0)])
         .await;
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
     let payload = Payload::Ready(b"opened".to_vec());
-    let read = ground
+    let read = fixture
         .store
         .fill_decrypted(
             entry,
@@ -146,157 +156,165 @@ async fn p06_a_late_key_opens_no_replay() {
         .await
         .unwrap();
     assert!(read.replayed && read.lanes == [lane]);
-    let counters = ground.counters(lane).await;
+    let counters = fixture.counters(lane).await;
     assert_eq!(counters.skipped, [("replayed".to_owned(), 1)]);
     assert!(balances(&counters) && counters.pending == 1);
 
-    ground
-        .accept(vec![sealed_letter(&ground.room, "$3", NOW.0)])
+    fixture
+        .accept(vec![undecryptable_arrival(&fixture.room, "$3", NOW.0)])
         .await;
-    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
-    let read = ground
+    let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
+    let read = fixture
         .store
         .fill_decrypted(entry, payload, (Some(opened("s", 4, 12)), None), NOW)
         .await
         .unwrap();
     assert!(!read.replayed);
-    let replay = take(&ground, "$4", opened("s", 4, 12), NOW).await;
+    let replay = take(&fixture, "$4", opened("s", 4, 12), NOW).await;
     assert_eq!(replay, Accepted::Replayed);
 }
 
 #[tokio::test]
 async fn p02_the_first_identity_is_believed_and_another_one_only_when_somebody_says_so() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let ann = "@ann:x";
-    assert_eq!(ground.store.pinned_identities().await.unwrap(), []);
-    let first = ground.store.pin_identity(ann, "first", NOW).await.unwrap();
+    assert_eq!(fixture.store.pinned_identities().await.unwrap(), []);
+    let first = fixture.store.pin_identity(ann, "first", NOW).await.unwrap();
     assert_eq!(first, "first");
-    let second = ground.store.pin_identity(ann, "second", NOW).await.unwrap();
+    let second = fixture
+        .store
+        .pin_identity(ann, "second", NOW)
+        .await
+        .unwrap();
     assert_eq!(second, "first", "the first stays");
-    // The pinned one is no other.
+    // The pinned identity is not noted as a changed one.
     for key in ["first", "second"] {
-        ground
+        fixture
             .store
             .note_changed_identity(ann, key, NOW)
             .await
             .unwrap();
     }
-    let ground = ground.restart().await;
-    let others = ground.store.changed_identities().await.unwrap();
+    let fixture = fixture.restart().await;
+    let others = fixture.store.changed_identities().await.unwrap();
     assert_eq!(others, [(ann.to_owned(), "second".to_owned())]);
-    ground.store.replace_pin(ann, "second", NOW).await.unwrap();
-    let ground = ground.restart().await;
-    let pins = ground.store.pinned_identities().await.unwrap();
+    fixture.store.replace_pin(ann, "second", NOW).await.unwrap();
+    let fixture = fixture.restart().await;
+    let pins = fixture.store.pinned_identities().await.unwrap();
     assert_eq!(pins, [(ann.to_owned(), "second".to_owned())]);
-    assert_eq!(ground.store.changed_identities().await.unwrap(), []);
+    assert_eq!(fixture.store.changed_identities().await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn p02_of_many_other_identities_the_newest_are_remembered() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for number in 0..20 {
         let (key, seen_at) = (format!("{:02}", 99 - number), Millis(NOW.0 + number));
-        ground
+        fixture
             .store
             .note_changed_identity("@ann:x", &key, seen_at)
             .await
             .unwrap();
     }
-    ground
+    fixture
         .store
         .note_changed_identity("@bob:x", "key", NOW)
         .await
         .unwrap();
-    let others = ground.store.changed_identities().await.unwrap();
+    let others = fixture.store.changed_identities().await.unwrap();
     let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
     let operator_portals = ["87", "86", "85", "84", "83", "82", "81", "80", "key"];
     assert_eq!(keys, operator_portals);
 }
 
 /// A batch in which this event waits for the approval of this identity.
-fn held(ground: &Ground, id: &str, key: Option<&str>) -> Batch {
+fn held(fixture: &Fixture, id: &str, key: Option<&str>) -> Batch {
     let identity = HeldIdentity {
         user: "@ann:x".to_owned(),
         master_key: key.map(str::to_owned),
     };
     Batch {
-        arrivals: vec![sealed_letter(&ground.room, id, NOW.0)],
-        trust_holds: vec![(ground.room.clone(), RemoteId::from(id), identity)],
+        arrivals: vec![undecryptable_arrival(&fixture.room, id, NOW.0)],
+        trust_holds: vec![(fixture.room.clone(), RemoteId::from(id), identity)],
         ..Batch::default()
     }
 }
 
 #[tokio::test]
 async fn p02_only_what_the_accepted_identity_signed_is_released() {
-    let ground = Ground::with_one_portal().await;
-    ground.store.pin_identity("@ann:x", "a", NOW).await.unwrap();
+    let fixture = Fixture::with_one_portal().await;
+    fixture
+        .store
+        .pin_identity("@ann:x", "a", NOW)
+        .await
+        .unwrap();
     for (id, key) in [
         ("$1", Some("b")),
         ("$2", None),
         ("$3", Some("c")),
         ("$4", Some("b")),
     ] {
-        ground
+        fixture
             .store
-            .accept(held(&ground, id, key), NOW)
+            .accept(held(&fixture, id, key), NOW)
             .await
             .unwrap();
     }
     // An identity with entries on trust hold is a known changed identity, also after a restart.
-    let ground = ground.restart().await;
+    let fixture = fixture.restart().await;
     let releasable = async || {
-        let waiting = ground.store.releasable_trust_holds().await.unwrap();
+        let waiting = fixture.store.releasable_trust_holds().await.unwrap();
         let ids = waiting.iter().map(|one| one.event_id.0.clone());
         ids.collect::<Vec<_>>()
     };
-    let others = ground.store.changed_identities_of("@ann:x").await.unwrap();
+    let others = fixture.store.changed_identities_of("@ann:x").await.unwrap();
     assert_eq!(others, [("b".to_owned(), 2), ("c".to_owned(), 1)]);
     assert_eq!(releasable().await, ["$2"]);
-    ground.store.replace_pin("@ann:x", "b", NOW).await.unwrap();
+    fixture.store.replace_pin("@ann:x", "b", NOW).await.unwrap();
     assert_eq!(releasable().await, ["$1", "$2", "$4"]);
-    // It turned out to be signed by another one.
-    let entry = ground.store.releasable_trust_holds().await.unwrap()[1].entry;
+    // Another identity turned out to have signed the device.
+    let entry = fixture.store.releasable_trust_holds().await.unwrap()[1].entry;
     let identity = HeldIdentity {
         user: "@ann:x".to_owned(),
         master_key: Some("d".to_owned()),
     };
-    ground
+    fixture
         .store
         .hold_for_trust(entry, &identity, NOW)
         .await
         .unwrap();
     assert_eq!(releasable().await, ["$1", "$4"]);
-    let others = ground.store.changed_identities_of("@ann:x").await.unwrap();
+    let others = fixture.store.changed_identities_of("@ann:x").await.unwrap();
     assert_eq!(others, [("c".to_owned(), 1), ("d".to_owned(), 1)]);
-    let noted = ground.store.changed_identities().await.unwrap();
+    let noted = fixture.store.changed_identities().await.unwrap();
     assert_eq!(noted, [("@ann:x".to_owned(), "d".to_owned())]);
 }
 
 #[tokio::test]
 async fn p02_what_is_held_waits_without_end_and_is_found_again() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
     let ann = HeldIdentity {
         user: "@ann:x".to_owned(),
         master_key: None,
     };
     let batch = Batch {
         arrivals: vec![
-            sealed_letter(&ground.room, "$1", NOW.0),
-            sealed_letter(&ground.room, "$2", NOW.0),
-            payload(&ground.room, "$3"),
+            undecryptable_arrival(&fixture.room, "$1", NOW.0),
+            undecryptable_arrival(&fixture.room, "$2", NOW.0),
+            payload(&fixture.room, "$3"),
         ],
         trust_holds: ["$1", "$3"]
-            .map(|id| (ground.room.clone(), RemoteId::from(id), ann.clone()))
+            .map(|id| (fixture.room.clone(), RemoteId::from(id), ann.clone()))
             .to_vec(),
         ..Batch::default()
     };
-    ground.store.accept(batch, NOW).await.unwrap();
-    let held = || ground.store.trust_holds();
+    fixture.store.accept(batch, NOW).await.unwrap();
+    let held = || fixture.store.trust_holds();
     assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 1)]);
-    // Of the two that wait only the other one ages.
+    // Only the entry without a trust hold ages.
     let week = Duration::from_hours(7 * 24);
-    let overdue = ground
+    let overdue = fixture
         .store
         .age_key_waits(week, NOW.plus(week))
         .await
@@ -305,53 +323,53 @@ async fn p02_what_is_held_waits_without_end_and_is_found_again() {
     assert_eq!(waited, [Duration::ZERO, week]);
 
     let second = overdue[1].entry;
-    ground
+    fixture
         .store
         .hold_for_trust(second, &ann, NOW)
         .await
         .unwrap();
-    ground
+    fixture
         .store
         .hold_for_trust(second, &ann, NOW)
         .await
         .unwrap();
     assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 2)]);
-    let waiting = ground.store.releasable_trust_holds().await.unwrap();
+    let waiting = fixture.store.releasable_trust_holds().await.unwrap();
     let raws: Vec<_> = waiting.iter().map(|one| one.raw.as_slice()).collect();
     assert_eq!(raws, [b"$1", b"$2"]);
     for one in &waiting {
         let payload = Payload::Ready(one.raw.clone());
-        ground.store.fill(one.entry, payload, NOW).await.unwrap();
+        fixture.store.fill(one.entry, payload, NOW).await.unwrap();
     }
     assert!(held().await.unwrap().is_empty());
     for id in ["$1", "$2", "$3"] {
-        let delivery = ground.deliver(lane, id).await;
+        let delivery = fixture.deliver(lane, id).await;
         assert_eq!(delivery.payload, id.as_bytes());
     }
 }
 
 #[tokio::test]
 async fn p02_of_what_is_held_of_a_user_the_newest_thousand_are_kept_and_the_rest_is_told_of() {
-    let ground = Ground::with_one_portal().await;
-    let lane = to_silo(&ground.a);
+    let fixture = Fixture::with_one_portal().await;
+    let lane = to_silo(&fixture.a);
     let mut batch = Batch::default();
     for number in 0..1_003 {
-        let one = held(&ground, &format!("${number}"), Some("b"));
+        let one = held(&fixture, &format!("${number}"), Some("b"));
         batch.arrivals.extend(one.arrivals);
         batch.trust_holds.extend(one.trust_holds);
     }
-    ground.store.accept(batch, NOW).await.unwrap();
-    let holds = ground.store.trust_holds().await.unwrap();
+    fixture.store.accept(batch, NOW).await.unwrap();
+    let holds = fixture.store.trust_holds().await.unwrap();
     assert_eq!(holds, [("@ann:x".to_owned(), 1_000)]);
-    let waiting = ground.store.undecryptable_events(None).await.unwrap();
+    let waiting = fixture.store.undecryptable_events(None).await.unwrap();
     assert_eq!(waiting[0].event_id.as_str(), "$3");
-    let counters = ground.counters(lane).await;
+    let counters = fixture.counters(lane).await;
     assert_eq!((counters.failed, counters.pending), (3, 1_000));
-    // What is released counts no longer: a new one takes nobody's place.
+    // Released entries no longer count towards the limit, so a new one displaces nobody.
     let payload = Payload::Ready(waiting[999].raw.clone());
-    let released = ground.store.fill(waiting[999].entry, payload, NOW);
+    let released = fixture.store.fill(waiting[999].entry, payload, NOW);
     released.await.unwrap();
-    let one = held(&ground, "$new", Some("b"));
-    ground.store.accept(one, NOW).await.unwrap();
-    assert_eq!(ground.counters(lane).await.failed, 3);
+    let one = held(&fixture, "$new", Some("b"));
+    fixture.store.accept(one, NOW).await.unwrap();
+    assert_eq!(fixture.counters(lane).await.failed, 3);
 }

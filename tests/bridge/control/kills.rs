@@ -1,4 +1,4 @@
-//! Kills between doing what was asked and answering it: done again it does no harm, and is answered.
+//! Kills between executing a command and replying to it: the bridge executes it again without harm, and replies.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use footbridge_testbed::scenario::Scenario;
 
 use super::{PATIENCE, channel, hear, open, posted, read, room, said};
 
-/// Waits until the armed process has died, and starts it again.
-async fn die_and_return(scene: &Scenario, point: &str) {
+/// Waits until the armed process has died, and restarts it.
+async fn die_and_restart(scene: &Scenario, point: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while scene.bridge.ended().unwrap().is_none() {
         assert!(
@@ -36,36 +36,36 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     let room = room(&scene, true).await;
     let channel = channel(&scene, "footbridge/deadly", &[]);
 
-    // The code is the same after a death.
+    // The code is the same after the kill.
     arm(&scene, "request.saved").await;
     let words = format!("!bridge portal add gitter {}", channel.uri);
     scene.ann.say(&room, &words).await.unwrap();
-    die_and_return(&scene, "request.saved").await;
+    die_and_restart(&scene, "request.saved").await;
     let text = hear(&scene, &room, "post this there").await;
     let code = text.split_whitespace().last().unwrap().to_owned();
     assert_eq!(code.len(), "footbridge-".len() + 12);
 
     arm(&scene, "request.confirmed").await;
     scene.sim.say(&channel.id, &scene.mary.id, &code);
-    die_and_return(&scene, "request.confirmed").await;
+    die_and_restart(&scene, "request.confirmed").await;
     let words = format!("!bridge consent gitter {}", channel.uri);
     arm(&scene, "portal.linked").await;
     scene.ann.say(&room, &words).await.unwrap();
-    die_and_return(&scene, "portal.linked").await;
+    die_and_restart(&scene, "portal.linked").await;
     hear(&scene, &room, "every message in this room").await;
     scene.ann.say(&room, "made in spite of all").await.unwrap();
     read(&scene, &channel, "made in spite of all").await;
 
     arm(&scene, "portal.paused").await;
     scene.ann.say(&room, "!bridge pause").await.unwrap();
-    die_and_return(&scene, "portal.paused").await;
+    die_and_restart(&scene, "portal.paused").await;
     hear(&scene, &room, "Paused.").await;
     scene.ann.say(&room, "!bridge resume").await.unwrap();
     hear(&scene, &room, "Going on.").await;
 
     arm(&scene, "person.opted-out").await;
     scene.ann.say(&room, "!bridge optout").await.unwrap();
-    die_and_return(&scene, "person.opted-out").await;
+    die_and_restart(&scene, "person.opted-out").await;
     hear(&scene, &room, "is not carried").await;
     scene.ann.say(&room, "!bridge optout off").await.unwrap();
     hear(&scene, &room, "From now on what you write").await;
@@ -78,7 +78,7 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     scene.ann.say(&room, "dropped in the end").await.unwrap();
     arm(&scene, "portal.unlinked").await;
     scene.ann.say(&room, "!bridge portal remove").await.unwrap();
-    die_and_return(&scene, "portal.unlinked").await;
+    die_and_restart(&scene, "portal.unlinked").await;
     let end = hear(&scene, &room, "no longer joined").await;
     assert!(end.contains(" 1 message was waiting"), "{end}");
     scene.bridge.settle(PATIENCE).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_death_after_a_consent_is_written_down_tells_everybody_all_the_same() 
         .say(&stage, "!bridge consent gitter footbridge/lounge1")
         .await
         .unwrap();
-    die_and_return(&scene, "consent.given").await;
+    die_and_restart(&scene, "consent.given").await;
     hear(&scene, &stage, "every message in this room").await;
     scene.settle(PATIENCE).await.unwrap();
     assert!(scene.toward_channel().is_clean());
@@ -128,7 +128,7 @@ async fn a_death_after_a_room_was_followed_says_so_all_the_same() {
     arm(&scene, "room.followed").await;
     let new = scene.ann.upgrade_room(&old).await.unwrap();
     scene.ann.invite(&new, &scene.bridge_user).await.unwrap();
-    die_and_return(&scene, "room.followed").await;
+    die_and_restart(&scene, "room.followed").await;
     hear(&scene, &new, "has moved here").await;
     scene.ann.say(&new, "in the new room").await.unwrap();
     read(&scene, &scene.stage.channel, "in the new room").await;

@@ -1,4 +1,4 @@
-//! Rooms that move: a portal follows only where that is safe (P19).
+//! Room upgrades: a portal follows only where that is safe (P19).
 
 use footbridge_testbed::scenario::until;
 use serde_json::json;
@@ -21,7 +21,7 @@ async fn p19_a_portal_follows_its_room_where_the_new_one_names_it_and_is_as_safe
         .sim
         .say(&scene.stage.channel.id, &scene.mary.id, "from the channel");
     hear(&scene, &new, "from the channel").await;
-    // After a new start the configuration still names the old room.
+    // After a restart the configuration still names the old room.
     scene.bridge.terminate().await.unwrap();
     let list = command(&scene, &["portal", "list"]).await;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
@@ -75,7 +75,7 @@ async fn p19_a_portal_stays_where_the_new_room_is_in_the_clear_or_does_not_name_
                 .join("\n")
                 .contains("waits as well")
         );
-        // Somebody who may decides to stay.
+        // An admin decides to stay in the old room.
         scene.ann.say(&old, "!bridge resume").await.unwrap();
         read(&scene, &channel, "waits as well").await;
         assert!(
@@ -107,7 +107,7 @@ async fn p19_a_portal_stays_where_whoever_moves_the_room_may_not_decide() {
     let path = format!("rooms/{new}/invite");
     let body = json!({"user_id": scene.bridge_user});
     raw(synapse, &bob, "POST", &path, body).await;
-    // The old room lets nobody speak but who rules it; the channel is told.
+    // In the old room only its admins may send; the bridge notifies the channel.
     let told = || {
         posted(&scene, &channel)
             .iter()
@@ -126,6 +126,6 @@ async fn p19_a_portal_stays_where_whoever_moves_the_room_may_not_decide() {
     });
     assert!(
         !joined,
-        "the bridge is not led into a room by somebody who may not"
+        "somebody without permission does not move the bridge into a room"
     );
 }

@@ -1,4 +1,4 @@
-//! D19, F26: a clock that was put back or forward while the bridge did not run.
+//! D19, F26: a clock that was set back or forward while the bridge did not run.
 
 use super::*;
 
@@ -30,21 +30,21 @@ async fn f26_a_clock_that_jumps_stalls_no_lane_and_changes_no_order() {
         for text in ["a", "b", "c"] {
             bench.hear(text, post(text)).await;
         }
-        let wall = Wall::new(true, vec![Next::Fail(later(HOUR / 2))]);
-        bench.run(&wall, Duration::from_secs(1)).await;
-        assert!(wall.texts().is_empty());
+        let outlet = FakeOutlet::new(true, vec![Next::Fail(later(HOUR / 2))]);
+        bench.run(&outlet, Duration::from_secs(1)).await;
+        assert!(outlet.texts().is_empty());
         bench.clock = Clock::at(jumps(start)[jump]);
         let begun = tokio::time::Instant::now();
-        bench.run(&wall, LONG).await;
-        assert_eq!(wall.texts(), ["a", "b", "c"], "jump {jump}");
-        // Not longer than the longest back-off.
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.texts(), ["a", "b", "c"], "jump {jump}");
+        // No longer than the longest back-off.
         assert!(
             begun.elapsed() <= Duration::from_secs(301),
             "{:?}",
             begun.elapsed()
         );
-        // Not again and again: the first try, and one for each.
-        assert_eq!(wall.keys.lock().unwrap().len(), 4);
+        // No repeated attempts: the first one, and one for each message.
+        assert_eq!(outlet.keys.lock().unwrap().len(), 4);
         bench.balance().await;
     }
 }
@@ -65,10 +65,10 @@ async fn f26_a_missing_key_holds_nobody_up_when_the_clock_was_put_back() {
             .await;
         bench.hear("passes", post("passes")).await;
         bench.clock = Clock::at(jumps(start)[jump]);
-        let wall = Wall::new(false, Vec::new());
+        let outlet = FakeOutlet::new(false, Vec::new());
         let begun = tokio::time::Instant::now();
-        bench.run(&wall, LONG).await;
-        assert_eq!(wall.texts(), ["passes"], "jump {jump}");
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.texts(), ["passes"], "jump {jump}");
         assert!(begun.elapsed() <= Duration::from_secs(6));
         bench.balance().await;
     }
@@ -85,16 +85,16 @@ async fn d08_a_try_without_an_answer_stays_in_doubt_until_the_step_is_done() {
     };
     let unknown = || Next::WorkThenFail(not_now(Outcome::Unknown));
     let sure = Next::Fail(later(Duration::from_secs(100)));
-    let wall = Wall::new(true, vec![unknown(), sure]);
-    bench.run(&wall, Duration::from_secs(50)).await;
-    assert_eq!(wall.keys.lock().unwrap().len(), 2);
+    let outlet = FakeOutlet::new(true, vec![unknown(), sure]);
+    bench.run(&outlet, Duration::from_secs(50)).await;
+    assert_eq!(outlet.keys.lock().unwrap().len(), 2);
     let late = bench.clock.now().plus(HOUR);
     let QueueHead::Ready(delivery) = bench.store.queue_head(lane, late).await.unwrap() else {
-        panic!("it is still owed")
+        panic!("the delivery is still pending")
     };
-    // That the second try certainly did not happen says nothing of the first.
+    // The second attempt certainly did not happen; that does not settle the first.
     assert!(delivery.unanswered_since.is_some());
     assert!(delivery.outcome_unknown_since.is_none());
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
 }

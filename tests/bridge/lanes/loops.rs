@@ -1,4 +1,4 @@
-//! What comes back by somebody else's bridge, and what only goes on by it (C18).
+//! Messages that somebody else's bridge brings back, and messages that only that bridge relays on (C18).
 
 use super::*;
 
@@ -52,7 +52,7 @@ async fn looped(bench: &Bench) -> u64 {
         .sum()
 }
 
-/// All that the bridge owes a room, in its order.
+/// All pending deliveries to a room, in order.
 async fn owed(bench: &Bench, portal: &Portal) -> Vec<String> {
     let lane = LaneId {
         portal: portal.id,
@@ -93,7 +93,7 @@ async fn c18_two_portals_that_somebody_else_s_bridge_joins_lose_nothing() {
     let bench = Bench::open(directory.path()).await;
     let first = bench.portal.clone();
     let second = join(&bench, "!second", "d").await;
-    // Ann talks in one room and Bob in the other; between the channels carries one account of somebody else's bridge.
+    // Ann talks in one room and Bob in the other; one account of somebody else's bridge relays between the channels.
     for number in 0..80 {
         let at = number * 500;
         let (ann, bob) = (format!("from ann {number}"), format!("from bob {number}"));
@@ -110,14 +110,14 @@ async fn c18_two_portals_that_somebody_else_s_bridge_joins_lose_nothing() {
     }
 }
 
-/// Faster than anything is sent, as fast as an ordinary account may send, and where each return waits for its turn.
+/// Faster than anything is sent, as fast as an ordinary account may send, and where each return waits in a queue.
 #[tokio::test]
 async fn c18_what_really_comes_back_is_left_out_and_each_room_is_told() {
     for apart in [100, 5_000, 300_000] {
         let directory = tempfile::tempdir().unwrap();
         let bench = Bench::open(directory.path()).await;
         let first = bench.portal.clone();
-        // The same channel in another room, and a portal that has nothing to do with it.
+        // The same channel in another room, and an unrelated portal.
         let second = join(&bench, "!second", "c").await;
         let elsewhere = join(&bench, "!apart", "d").await;
         says(&bench, &first.room, "@ann:x", "hi", 0).await;
@@ -131,7 +131,7 @@ async fn c18_what_really_comes_back_is_left_out_and_each_room_is_told() {
             let at = i64::try_from(hop).unwrap() * apart;
             says(&bench, place, "them", &text, at).await;
         }
-        // Those that have come back eight times and more, each counted for both portals.
+        // The messages that have come back eight times and more, each counted for both portals.
         assert_eq!(looped(&bench).await, 2 * 21);
         for (portal, count) in [(&first, 1), (&second, 1), (&elsewhere, 0)] {
             let texts = owed(&bench, portal).await;

@@ -1,4 +1,5 @@
-//! What a message has to pass before the last portal of its path: what that holds up or does not want goes no further.
+//! The portals that a message passes before the last one of its route: a portal that holds or skips it keeps it from
+//! the later ones.
 
 use footbridge_core::{
     lane::{EncryptedPolicy, RelayFilter, RelayFilters},
@@ -9,7 +10,7 @@ use footbridge_core::{
 use footbridge_store::{Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, LONG, Next, Wall, bytes, post};
+use super::{Bench, FakeOutlet, LONG, Next, bytes, post};
 
 /// A second room on the channel of the bench; its lane.
 async fn second(bench: &Bench) -> LaneId {
@@ -27,10 +28,15 @@ async fn second(bench: &Bench) -> LaneId {
     }
 }
 
-/// Pays what the lane of the second room owes.
-async fn pay(bench: &Bench, lane: LaneId, wall: &std::sync::Arc<Wall>, filters: RelayFilters) {
+/// Sends the pending deliveries of the second room's lane.
+async fn send_pending(
+    bench: &Bench,
+    lane: LaneId,
+    outlet: &std::sync::Arc<FakeOutlet>,
+    filters: RelayFilters,
+) {
     let stop = CancellationToken::new();
-    let mut ours = bench.lane(Side::Matrix, wall.clone());
+    let mut ours = bench.lane(Side::Matrix, outlet.clone());
     (ours.id, ours.filters) = (lane, filters);
     let run = ours.run(stop.clone());
     tokio::pin!(run);
@@ -60,7 +66,7 @@ fn react() -> Action {
     }
 }
 
-/// Something is said in the channel of the bench.
+/// A message in the channel of the bench.
 async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
     let arrival = Arrival {
         place: bench.portal.channel.clone(),
@@ -103,11 +109,11 @@ async fn c22_a_reaction_of_an_encrypted_room_reaches_no_clear_one_by_way_of_a_ch
         ..Batch::default()
     };
     bench.store.accept(batch, Millis(1)).await.unwrap();
-    let wall = Wall::new(true, Vec::new());
+    let outlet = FakeOutlet::new(true, Vec::new());
     bench.hear("$1", post("one")).await;
     bench.hear("$2", react()).await;
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
-    assert_eq!(wall.texts(), ["one"]);
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+    assert_eq!(outlet.texts(), ["one"]);
     let skipped = [("reaction-in-encrypted-room".to_owned(), 1)];
     assert_eq!(tally(&bench, lane).await.skipped, skipped);
 }
@@ -117,7 +123,7 @@ async fn what_one_portal_does_not_want_reaches_nothing_behind_it() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
-    let wall = Wall::new(true, Vec::new());
+    let outlet = FakeOutlet::new(true, Vec::new());
     bench.hear("$1", post("one")).await;
     bench.hear("$2", react()).await;
     bench.hear_payload("$3", Some("$3".into()), notice()).await;
@@ -132,8 +138,8 @@ async fn what_one_portal_does_not_want_reaches_nothing_behind_it() {
         ..RelayFilter::default()
     };
     filters.set(bench.portal.id, unwanted);
-    pay(&bench, lane, &wall, filters).await;
-    assert_eq!(wall.texts(), ["one"]);
+    send_pending(&bench, lane, &outlet, filters).await;
+    assert_eq!(outlet.texts(), ["one"]);
     let skipped = [
         ("notice".to_owned(), 1),
         ("reaction-unwanted".to_owned(), 1),
@@ -146,17 +152,17 @@ async fn a_pause_that_begins_between_two_steps_stops_the_second() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
-    let wall = Wall::new(
+    let outlet = FakeOutlet::new(
         true,
         vec![Next::WorkThenPause(bench.store.clone(), bench.portal.id)],
     );
     bench.hear("$1", post("one|two")).await;
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
-    assert_eq!(wall.texts(), ["one"]);
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+    assert_eq!(outlet.texts(), ["one"]);
     assert_eq!(tally(&bench, lane).await.on_hold, 1);
     bench.store.resume(bench.portal.id).await.unwrap();
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
-    assert_eq!(wall.texts(), ["one", "two"]);
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+    assert_eq!(outlet.texts(), ["one", "two"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,12 +170,12 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
-    let wall = Wall::new(false, Vec::new());
+    let outlet = FakeOutlet::new(false, Vec::new());
     bench.hear("$1", post("one")).await;
     let footbridge_store::QueueHead::Ready(head) =
         bench.store.queue_head(lane, Millis(1)).await.unwrap()
     else {
-        panic!("it is owed");
+        panic!("the delivery is due");
     };
     bench
         .store
@@ -181,9 +187,9 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
         .pause(bench.portal.id, "@a:x", Millis(1))
         .await
         .unwrap();
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
-    assert!(wall.texts().is_empty());
-    // Whoever listens to the room does not wait for it.
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+    assert!(outlet.texts().is_empty());
+    // A listener to the room does not wait for it.
     let unknown = bench
         .store
         .unknown_outcomes(&Place::room("!s"))
@@ -191,8 +197,8 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
         .unwrap();
     assert_eq!(unknown, []);
     bench.store.resume(bench.portal.id).await.unwrap();
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
-    assert_eq!(wall.texts(), ["one"]);
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+    assert_eq!(outlet.texts(), ["one"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,22 +211,22 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
             after: Some(std::time::Duration::from_secs(5)),
         };
         let lost = Next::PauseThenLose(bench.store.clone(), bench.portal.id, arrived);
-        // What stands first when a lane starts goes by itself. Then the account is limited, and messages go together.
+        // The head at the start of a lane is sent alone. Then the account is rate-limited, and messages are bundled.
         let script = vec![Next::Work, Next::Work, Next::Fail(limited), lost];
-        let wall = Wall::new(true, script);
+        let outlet = FakeOutlet::new(true, script);
         hear_in_channel(&bench, "x0", post("x0")).await;
         bench.hear("$0", post("r0")).await;
         hear_in_channel(&bench, "x1", post("x1")).await;
         bench.hear("$1", post("r1")).await;
         hear_in_channel(&bench, "x2", post("x2")).await;
-        pay(&bench, lane, &wall, RelayFilters::default()).await;
-        // The channel is not held up by what somebody did in the room, and nothing comes twice.
+        send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+        // The hold of the room's message does not block the channel's, and nothing is sent twice.
         let tally = tally(&bench, lane).await;
         if arrived {
-            assert_eq!(wall.texts(), ["x0", "r0", "x1 + r1 + x2"]);
+            assert_eq!(outlet.texts(), ["x0", "r0", "x1 + r1 + x2"]);
             assert_eq!((tally.delivered, tally.pending), (5, 0));
         } else {
-            assert_eq!(wall.texts(), ["x0", "r0", "x1", "x2"]);
+            assert_eq!(outlet.texts(), ["x0", "r0", "x1", "x2"]);
             assert_eq!((tally.delivered, tally.on_hold), (4, 1));
         }
     }
@@ -232,7 +238,7 @@ async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
     bench.hear("$1", post("one")).await;
-    bench.run(&Wall::new(true, Vec::new()), LONG).await;
+    bench.run(&FakeOutlet::new(true, Vec::new()), LONG).await;
     bench
         .store
         .pause(bench.portal.id, "@a:x", Millis(1))
@@ -243,13 +249,13 @@ async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
         key: "👍".to_owned(),
     };
     hear_in_channel(&bench, "x1", react).await;
-    let wall = Wall::new(true, Vec::new());
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
     assert_eq!(tally(&bench, lane).await.on_hold, 2);
     bench.store.resume(bench.portal.id).await.unwrap();
-    pay(&bench, lane, &wall, RelayFilters::default()).await;
-    assert_eq!(wall.texts(), ["one"]);
-    // The wall shows none, but it knows the message.
+    send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
+    assert_eq!(outlet.texts(), ["one"]);
+    // The outlet has no reactions, but it knows the message.
     let skipped = [("no-reactions".to_owned(), 1)];
     assert_eq!(tally(&bench, lane).await.skipped, skipped);
 }

@@ -1,4 +1,5 @@
-//! An edit that is redacted itself: the other side shows what the message said before. And one that makes a notice of it.
+//! An edit that is redacted itself: the other side restores the text before it. And an edit that makes a message a
+//! notice.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,24 +14,24 @@ use footbridge_core::{
 };
 use footbridge_store::{Arrival, Batch, Millis, Payload, RemoteId, Side};
 
-use super::{Bench, LONG, Wall, edit, locked, post, unsent::delete};
+use super::{Bench, FakeOutlet, LONG, edit, post, undecryptable, unsent::delete};
 
-/// A message, "first", and edits of it that say these; all of them arrived.
-async fn edited(bench: &Bench, wall: &Arc<Wall>, edits: &[&str]) {
+/// A message, "first", and edits of it with these texts; all of them were delivered.
+async fn edited(bench: &Bench, outlet: &Arc<FakeOutlet>, edits: &[&str]) {
     bench.hear("$m", post("first")).await;
-    wall.reads("$m", Some("first"));
-    bench.run(wall, LONG).await;
+    outlet.reads("$m", Some("first"));
+    bench.run(outlet, LONG).await;
     for (number, text) in edits.iter().enumerate() {
         let event = format!("$e{}", number + 1);
         bench.hear(&event, edit("$m", text)).await;
-        wall.reads(&event, Some(text));
-        bench.run(wall, LONG).await;
+        outlet.reads(&event, Some(text));
+        bench.run(outlet, LONG).await;
     }
 }
 
-/// Somebody redacts this edit.
-async fn redact(bench: &Bench, wall: &Wall, edit: &str) {
-    wall.reads(edit, None);
+/// Redacts this edit.
+async fn redact(bench: &Bench, outlet: &FakeOutlet, edit: &str) {
+    outlet.reads(edit, None);
     bench.hear(&format!("$redacts{edit}"), delete(edit)).await;
 }
 
@@ -46,22 +47,22 @@ fn once(rule: &str) -> (String, u64) {
 async fn an_edit_that_is_redacted_gives_way_to_the_text_before_it() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(false, Vec::new());
-    edited(&bench, &wall, &["second", "third"]).await;
-    assert_eq!(wall.texts(), ["third"]);
-    redact(&bench, &wall, "$e2").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["second"]);
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
-    // And it can be edited and deleted as before.
+    let outlet = FakeOutlet::new(false, Vec::new());
+    edited(&bench, &outlet, &["second", "third"]).await;
+    assert_eq!(outlet.texts(), ["third"]);
+    redact(&bench, &outlet, "$e2").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["second"]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
+    // The message can be edited and deleted as before.
     bench.hear("$e3", edit("$m", "fourth")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["fourth"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["fourth"]);
     bench.hear("$gone", delete("$m")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone().len(), 1);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone().len(), 1);
     assert_eq!(skipped(&bench).await, []);
     bench.balance().await;
 }
@@ -70,16 +71,19 @@ async fn an_edit_that_is_redacted_gives_way_to_the_text_before_it() {
 async fn an_older_edit_that_is_redacted_changes_nothing_while_a_newer_one_stands() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second", "third"]).await;
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!((wall.texts(), wall.keys().len()), (vec!["third".into()], 3));
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second", "third"]).await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(
+        (outlet.texts(), outlet.keys().len()),
+        (vec!["third".into()], 3)
+    );
     assert_eq!(skipped(&bench).await, [once("superseded")]);
-    // Then nothing but the message is left.
-    redact(&bench, &wall, "$e2").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    // Then only the message's own text is left.
+    redact(&bench, &outlet, "$e2").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     bench.balance().await;
 }
 
@@ -87,20 +91,28 @@ async fn an_older_edit_that_is_redacted_changes_nothing_while_a_newer_one_stands
 async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(false, Vec::new());
-    edited(&bench, &wall, &[]).await;
+    let outlet = FakeOutlet::new(false, Vec::new());
+    edited(&bench, &outlet, &[]).await;
     bench.hear("$e1", edit("$m", "a secret")).await;
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!((wall.texts(), wall.keys().len()), (vec!["first".into()], 1));
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(
+        (outlet.texts(), outlet.keys().len()),
+        (vec!["first".into()], 1)
+    );
     assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 2)]);
-    // The same where its key comes after the redaction.
-    bench.hear_payload("$e2", None, locked(Millis(0))).await;
-    redact(&bench, &wall, "$e2").await;
-    bench.run(&wall, LONG).await;
-    bench.unlock(edit("$m", "a secret")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!((wall.texts(), wall.keys().len()), (vec!["first".into()], 1));
+    // The same where the room key of the edit arrives after the redaction.
+    bench
+        .hear_payload("$e2", None, undecryptable(Millis(0)))
+        .await;
+    redact(&bench, &outlet, "$e2").await;
+    bench.run(&outlet, LONG).await;
+    bench.decrypt(edit("$m", "a secret")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(
+        (outlet.texts(), outlet.keys().len()),
+        (vec!["first".into()], 1)
+    );
     assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 4)]);
     bench.balance().await;
 }
@@ -114,27 +126,27 @@ async fn a_homeserver_that_shows_nothing_now_closes_no_channel_and_keeps_no_lane
     }
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second"]).await;
-    *wall.unread() = Some(closed);
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, Duration::from_secs(30)).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second"]).await;
+    *outlet.unread() = Some(closed);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, Duration::from_secs(30)).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.pending, tally.closed_since), (1, None));
-    *wall.unread() = None;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    *outlet.unread() = None;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     bench.balance().await;
 }
 
-/// A message, and an edit of it that is redacted after its first try, which ends so.
-async fn redacted_after(bench: &Bench, wall: &Arc<Wall>, tries: Vec<super::Next>) {
-    edited(bench, wall, &[]).await;
-    wall.script().extend(tries);
+/// A message, and an edit of it that is redacted after its first attempt, which ends like this.
+async fn redacted_after(bench: &Bench, outlet: &Arc<FakeOutlet>, tries: Vec<super::Next>) {
+    edited(bench, outlet, &[]).await;
+    outlet.script().extend(tries);
     bench.hear("$e1", edit("$m", "second")).await;
-    bench.run(wall, Duration::from_millis(50)).await;
-    redact(bench, wall, "$e1").await;
-    bench.run(wall, LONG).await;
+    bench.run(outlet, Duration::from_millis(50)).await;
+    redact(bench, outlet, "$e1").await;
+    bench.run(outlet, LONG).await;
 }
 
 fn lost() -> SendError {
@@ -143,27 +155,27 @@ fn lost() -> SendError {
 
 #[tokio::test(start_paused = true)]
 async fn an_edit_that_may_be_there_is_looked_for_before_its_redaction() {
-    // It was posted, and nobody heard so.
+    // The edit was posted, and its answer was lost.
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
+    let outlet = FakeOutlet::new(true, Vec::new());
     let posted = super::Next::WorkThenFail(lost());
     let late = super::Next::Fail(SendError::TooLate);
-    redacted_after(&bench, &wall, vec![late, posted]).await;
-    assert_eq!(wall.texts()[0], "first");
-    assert_eq!(wall.gone(), [RemoteId::from("wall-1")]);
+    redacted_after(&bench, &outlet, vec![late, posted]).await;
+    assert_eq!(outlet.texts()[0], "first");
+    assert_eq!(outlet.gone(), [RemoteId::from("wall-1")]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
     bench.balance().await;
-    // It got lost on its way, and is not said again.
+    // The edit was lost on its way, and is not sent again.
     for is_idempotent in [true, false] {
         let home = tempfile::tempdir().unwrap();
         let bench = Bench::open(home.path()).await;
-        let wall = Wall::new(is_idempotent, Vec::new());
-        redacted_after(&bench, &wall, vec![super::Next::Fail(lost())]).await;
-        assert_eq!(wall.texts(), ["first"]);
+        let outlet = FakeOutlet::new(is_idempotent, Vec::new());
+        redacted_after(&bench, &outlet, vec![super::Next::Fail(lost())]).await;
+        assert_eq!(outlet.texts(), ["first"]);
         assert_eq!(skipped(&bench).await, [once("edit-redacted")]);
-        // Message, edit, and what its redaction makes sure of.
-        assert_eq!(wall.keys().len(), 3);
+        // The message, the edit, and the step by which the redaction reconciles it.
+        assert_eq!(outlet.keys().len(), 3);
         bench.balance().await;
     }
 }
@@ -172,20 +184,20 @@ async fn an_edit_that_may_be_there_is_looked_for_before_its_redaction() {
 async fn a_text_that_is_being_restored_is_tried_again_as_it_was() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second", "third"]).await;
-    wall.script().push_back(super::Next::WorkThenFail(lost()));
-    redact(&bench, &wall, "$e2").await;
-    bench.run(&wall, Duration::from_millis(50)).await;
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    // Whoever makes one change of each key has kept the first.
-    assert_eq!(wall.texts(), ["first"]);
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second", "third"]).await;
+    outlet.script().push_back(super::Next::WorkThenFail(lost()));
+    redact(&bench, &outlet, "$e2").await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    // An idempotent outlet returns the result of the first attempt for the same key.
+    assert_eq!(outlet.texts(), ["first"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 5);
     bench.balance().await;
 }
 
-/// What stands in the place of a redacted edit where nothing of before may be shown.
+/// The text that replaces a redacted edit where no earlier text may be shown.
 const NOTHING_BEFORE: &str =
     "(An edit of this message was redacted. What it said before cannot be shown here.)";
 
@@ -193,33 +205,33 @@ const NOTHING_BEFORE: &str =
 async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_of_the_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(false, Vec::new());
-    wall.reads("$m", Some("a secret"));
+    let outlet = FakeOutlet::new(false, Vec::new());
+    outlet.reads("$m", Some("a secret"));
     bench.hear("$m", post("a secret")).await;
     bench.hear("$e1", edit("$m", "second")).await;
-    wall.reads("$e1", Some("second"));
-    bench.run(&wall, LONG).await;
+    outlet.reads("$e1", Some("second"));
+    bench.run(&outlet, LONG).await;
     assert_eq!(
-        (wall.texts(), wall.keys().len()),
+        (outlet.texts(), outlet.keys().len()),
         (vec!["second".into()], 1)
     );
-    // The edit that went in the message has crossed.
+    // The edit that was included in the message was delivered.
     bench.hear("$e2", edit("$m", "third")).await;
-    bench.run(&wall, LONG).await;
-    redact(&bench, &wall, "$e2").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["second"]);
-    // Beside it nothing has; and its words do not stay.
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), [NOTHING_BEFORE]);
+    bench.run(&outlet, LONG).await;
+    redact(&bench, &outlet, "$e2").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["second"]);
+    // No other text was delivered; and the text of the redacted edit does not stay.
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
     assert_eq!(skipped(&bench).await, [once("edit-included")]);
     bench.hear("$e3", edit("$m", "fourth")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["fourth"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["fourth"]);
     bench.hear("$gone", delete("$m")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone().len(), 1);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone().len(), 1);
     bench.balance().await;
 }
 
@@ -227,18 +239,20 @@ async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_
 async fn a_text_that_a_later_one_had_taken_the_place_of_is_not_sent_by_its_redaction() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &[]).await;
-    bench.hear_payload("$old", None, locked(Millis(0))).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    bench
+        .hear_payload("$old", None, undecryptable(Millis(0)))
+        .await;
     bench.hear("$new", edit("$m", "third")).await;
-    bench.run(&wall, LONG).await;
-    bench.unlock(edit("$m", "a secret")).await;
-    wall.reads("$old", Some("a secret"));
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
+    bench.decrypt(edit("$m", "a secret")).await;
+    outlet.reads("$old", Some("a secret"));
+    bench.run(&outlet, LONG).await;
     assert_eq!(skipped(&bench).await, [once("superseded")]);
-    redact(&bench, &wall, "$new").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    redact(&bench, &outlet, "$new").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     bench.balance().await;
 }
 
@@ -246,18 +260,18 @@ async fn a_text_that_a_later_one_had_taken_the_place_of_is_not_sent_by_its_redac
 async fn a_failed_message_that_said_what_a_redacted_edit_said_is_tried_again_as_it_was() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, vec![refused()]);
-    edited(&bench, &wall, &["second"]).await;
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), Vec::<String>::new());
+    let outlet = FakeOutlet::new(true, vec![refused()]);
+    edited(&bench, &outlet, &["second"]).await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), Vec::<String>::new());
     again(&bench, "$m").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     bench.balance().await;
 }
 
-/// Somebody has all tried again that failed of a message.
+/// Retries every failed delivery of a message.
 async fn again(bench: &Bench, message: &str) {
     let target = RemoteId::from(message);
     let parked = bench
@@ -271,28 +285,28 @@ async fn again(bench: &Bench, message: &str) {
 async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(false, vec![super::Next::Work, refused()]);
+    let outlet = FakeOutlet::new(false, vec![super::Next::Work, refused()]);
     bench.hear("$m", post("one|two")).await;
-    bench.run(&wall, LONG).await;
-    // The channel is away; the edit is tried in vain, and redacted.
-    *wall.always.lock().unwrap() = Some(|| SendError::Retry {
+    bench.run(&outlet, LONG).await;
+    // The channel is unreachable; the edit fails, and is redacted.
+    *outlet.always.lock().unwrap() = Some(|| SendError::Retry {
         after: None,
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("away"),
     });
     bench.hear("$e1", edit("$m", "three|four")).await;
-    bench.run(&wall, LONG).await;
-    redact(&bench, &wall, "$e1").await;
-    *wall.always.lock().unwrap() = None;
-    // Nobody can read the message once more, and nobody has to.
-    wall.forgets("$m");
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["one"]);
+    bench.run(&outlet, LONG).await;
+    redact(&bench, &outlet, "$e1").await;
+    *outlet.always.lock().unwrap() = None;
+    // The message cannot be read again, and need not be.
+    outlet.forgets("$m");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["one"]);
     assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 2)]);
-    // The part that had failed can still be tried again.
+    // The part that failed can still be retried.
     again(&bench, "$m").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["one", "two"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["one", "two"]);
     bench.balance().await;
 }
 
@@ -300,21 +314,21 @@ async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
 async fn nothing_more_goes_of_an_edit_that_is_redacted_in_the_middle() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(false, Vec::new());
-    edited(&bench, &wall, &[]).await;
-    wall.script().push_back(super::Next::Work);
-    *wall.always.lock().unwrap() = Some(|| SendError::Retry {
+    let outlet = FakeOutlet::new(false, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    outlet.script().push_back(super::Next::Work);
+    *outlet.always.lock().unwrap() = Some(|| SendError::Retry {
         after: None,
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("away"),
     });
     bench.hear("$e1", edit("$m", "two|a secret")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["two"]);
-    redact(&bench, &wall, "$e1").await;
-    *wall.always.lock().unwrap() = None;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["two"]);
+    redact(&bench, &outlet, "$e1").await;
+    *outlet.always.lock().unwrap() = None;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     bench.balance().await;
 }
 
@@ -322,22 +336,22 @@ async fn nothing_more_goes_of_an_edit_that_is_redacted_in_the_middle() {
 async fn nothing_more_goes_of_a_message_whose_text_is_redacted_in_the_middle() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(false, vec![super::Next::Work]);
-    *wall.always.lock().unwrap() = Some(|| SendError::Retry {
+    let outlet = FakeOutlet::new(false, vec![super::Next::Work]);
+    *outlet.always.lock().unwrap() = Some(|| SendError::Retry {
         after: None,
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("away"),
     });
-    wall.reads("$m", Some("first"));
+    outlet.reads("$m", Some("first"));
     bench.hear("$m", post("first")).await;
     bench.hear("$e1", edit("$m", "two|a secret")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["two"]);
-    redact(&bench, &wall, "$e1").await;
-    *wall.always.lock().unwrap() = None;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["two"]);
+    redact(&bench, &outlet, "$e1").await;
+    *outlet.always.lock().unwrap() = None;
+    bench.run(&outlet, LONG).await;
     // What the message said before the edit was never sent.
-    assert_eq!(wall.texts(), [NOTHING_BEFORE]);
+    assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
     let rules = [once("edit-included")];
     assert_eq!(skipped(&bench).await, rules);
     bench.balance().await;
@@ -348,8 +362,8 @@ async fn a_file_that_was_refused_may_not_be_there_whatever_is_put_on_hold_then()
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let refused = super::Next::PauseThenRefuse(bench.store.clone(), bench.portal.id);
-    let wall = Wall::new(false, vec![refused]);
-    let lane = bench.lane(Side::Silo, wall.clone()).id;
+    let outlet = FakeOutlet::new(false, vec![refused]);
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
     let file = File {
         name: "cat.png".to_owned(),
         source: "mxc://x/cat".to_owned(),
@@ -358,8 +372,8 @@ async fn a_file_that_was_refused_may_not_be_there_whatever_is_put_on_hold_then()
     let files = std::slice::from_ref(&file);
     hear_with(&bench, "$m", post("first"), files).await;
     hear_with(&bench, "$e1", edit("$m", "second"), files).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!((wall.texts().len(), wall.keys().len()), (0, 1));
+    bench.run(&outlet, LONG).await;
+    assert_eq!((outlet.texts().len(), outlet.keys().len()), (0, 1));
     bench.store.resume(bench.portal.id).await.unwrap();
     let head = bench.store.queue_head(lane, bench.clock.now()).await;
     let super::QueueHead::Ready(head) = head.unwrap() else {
@@ -371,9 +385,9 @@ async fn a_file_that_was_refused_may_not_be_there_whatever_is_put_on_hold_then()
         (None, None)
     );
     // So a redaction of the edit still gives it its own text.
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first with a file"]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first with a file"]);
     bench.balance().await;
 }
 
@@ -381,26 +395,26 @@ async fn a_file_that_was_refused_may_not_be_there_whatever_is_put_on_hold_then()
 async fn the_text_before_is_looked_for_until_it_is_found_also_by_another_process() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second"]).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second"]).await;
     let away = || SendError::Retry {
         after: None,
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("the homeserver is away"),
     };
-    *wall.unread() = Some(away);
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, Duration::from_secs(3)).await;
-    assert_eq!(wall.texts(), ["second"]);
-    // It is found, and then the side it goes to is away; the process ends in between.
-    *wall.unread() = None;
-    *wall.always.lock().unwrap() = Some(away);
-    bench.run(&wall, Duration::from_secs(20)).await;
+    *outlet.unread() = Some(away);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, Duration::from_secs(3)).await;
+    assert_eq!(outlet.texts(), ["second"]);
+    // The text is found, but then the other side is unreachable; the process ends in between.
+    *outlet.unread() = None;
+    *outlet.always.lock().unwrap() = Some(away);
+    bench.run(&outlet, Duration::from_secs(20)).await;
     drop(bench);
     let bench = Bench::open(home.path()).await;
-    *wall.always.lock().unwrap() = None;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    *outlet.always.lock().unwrap() = None;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
     bench.balance().await;
 }
@@ -409,20 +423,20 @@ async fn the_text_before_is_looked_for_until_it_is_found_also_by_another_process
 async fn where_the_text_before_cannot_be_read_a_redacted_edit_does_not_stay_either() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second"]).await;
-    wall.forgets("$m");
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), [NOTHING_BEFORE]);
-    // The message itself was redacted, and its deletion comes behind.
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second"]).await;
+    outlet.forgets("$m");
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
+    // The message itself was redacted, and its deletion is next in the queue.
     bench.hear("$e2", edit("$m", "third")).await;
-    bench.run(&wall, LONG).await;
-    wall.reads("$m", None);
-    redact(&bench, &wall, "$e2").await;
+    bench.run(&outlet, LONG).await;
+    outlet.reads("$m", None);
+    redact(&bench, &outlet, "$e2").await;
     bench.hear("$gone", delete("$m")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone().len(), 1);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone().len(), 1);
     assert_eq!(skipped(&bench).await, [once("message-redacted")]);
     bench.balance().await;
 }
@@ -431,13 +445,14 @@ async fn where_the_text_before_cannot_be_read_a_redacted_edit_does_not_stay_eith
 async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &[]).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
     let reason = "too rude".to_owned();
-    wall.script()
+    outlet
+        .script()
         .push_back(super::Next::Fail(SendError::Refused { reason }));
     bench.hear("$e1", edit("$m", "second")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let target = RemoteId::from("$m");
     let kept = async || {
         let parked = bench
@@ -450,10 +465,10 @@ async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted(
         )
     };
     assert_eq!(kept().await, (1, 1));
-    redact(&bench, &wall, "$e1").await;
+    redact(&bench, &outlet, "$e1").await;
     assert_eq!(kept().await, (1, 0));
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts()[0], "first");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts()[0], "first");
     bench.balance().await;
 }
 
@@ -461,23 +476,23 @@ async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted(
 async fn an_edit_is_taken_back_also_where_a_newer_one_failed() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second"]).await;
-    wall.script().push_back(refused());
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second"]).await;
+    outlet.script().push_back(refused());
     bench.hear("$e2", edit("$m", "third")).await;
-    bench.run(&wall, LONG).await;
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts()[0], "first");
-    // Tried again, the newer one is the newest still.
+    bench.run(&outlet, LONG).await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts()[0], "first");
+    // After a retry the newer edit is still the latest edit.
     let target = RemoteId::from("$m");
     let parked = bench
         .store
         .parked_deliveries_of(&bench.portal.room, &target);
     let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
     assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts()[0], "third");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts()[0], "third");
     bench.balance().await;
 }
 
@@ -485,18 +500,18 @@ async fn an_edit_is_taken_back_also_where_a_newer_one_failed() {
 async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, vec![refused()]);
-    edited(&bench, &wall, &["second", "third"]).await;
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
+    let outlet = FakeOutlet::new(true, vec![refused()]);
+    edited(&bench, &outlet, &["second", "third"]).await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
     let target = RemoteId::from("$m");
     let parked = bench
         .store
         .parked_deliveries_of(&bench.portal.room, &target);
     let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
     assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["third"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["third"]);
     bench.balance().await;
 }
 
@@ -504,7 +519,7 @@ async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
 async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, vec![refused()]);
+    let outlet = FakeOutlet::new(true, vec![refused()]);
     let root = RemoteId::from("$m");
     let payload = Payload::Skipped("notice");
     bench.hear_payload("$m", Some(root.clone()), payload).await;
@@ -521,14 +536,14 @@ async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() 
         ..Batch::default()
     };
     bench.inbox.accept(batch).await.unwrap();
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     bench.hear("$e", edit("$m", "somebody else's words")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let failed = bench.store.parked_deliveries_of(&bench.portal.room, &root);
     let failed: Vec<_> = failed.await.unwrap().iter().map(|one| one.id).collect();
     assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["an answer"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["an answer"]);
     bench.balance().await;
 }
 
@@ -536,17 +551,23 @@ async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() 
 async fn an_older_edit_whose_key_comes_after_a_newer_one_was_redacted_is_shown() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &[]).await;
-    bench.hear_payload("$old", None, locked(Millis(0))).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    bench
+        .hear_payload("$old", None, undecryptable(Millis(0)))
+        .await;
     bench.hear("$new", edit("$m", "third")).await;
-    bench.run(&wall, LONG).await;
-    redact(&bench, &wall, "$new").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"], "the other one cannot be read yet");
-    bench.unlock(edit("$m", "second")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["second"]);
+    bench.run(&outlet, LONG).await;
+    redact(&bench, &outlet, "$new").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(
+        outlet.texts(),
+        ["first"],
+        "the other edit is still undecryptable"
+    );
+    bench.decrypt(edit("$m", "second")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["second"]);
     bench.balance().await;
 }
 
@@ -554,16 +575,16 @@ async fn an_older_edit_whose_key_comes_after_a_newer_one_was_redacted_is_shown()
 async fn what_was_not_to_leave_its_room_does_not_by_the_redaction_of_an_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &[]).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
     bench.hear("$kept", edit("$m", "!nobridge a secret")).await;
-    wall.reads("$kept", Some("!nobridge a secret"));
+    outlet.reads("$kept", Some("!nobridge a secret"));
     bench.hear("$e1", edit("$m", "second")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["second"]);
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["second"]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first"]);
     assert_eq!(skipped(&bench).await, [once("nobridge")]);
     bench.balance().await;
 }
@@ -572,18 +593,19 @@ async fn what_was_not_to_leave_its_room_does_not_by_the_redaction_of_an_edit() {
 async fn what_a_redacted_edit_has_posted_is_removed() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &[]).await;
-    // The silo no longer allows the change: the edit is a message of its own.
-    wall.script()
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    // The silo no longer allows the change: the edit becomes a separate message.
+    outlet
+        .script()
         .push_back(super::Next::Fail(SendError::TooLate));
     bench.hear("$e1", edit("$m", "second")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first", "second"]);
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone(), [RemoteId::from("wall-1")]);
-    assert_eq!(wall.texts()[0], "first");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first", "second"]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone(), [RemoteId::from("wall-1")]);
+    assert_eq!(outlet.texts()[0], "first");
     bench.balance().await;
 }
 
@@ -591,22 +613,23 @@ async fn what_a_redacted_edit_has_posted_is_removed() {
 async fn where_nothing_is_taken_back_the_text_before_is_said_and_that_is_all() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    wall.removes.store(false, Ordering::Relaxed);
-    edited(&bench, &wall, &[]).await;
-    wall.script()
+    let outlet = FakeOutlet::new(true, Vec::new());
+    outlet.removes.store(false, Ordering::Relaxed);
+    edited(&bench, &outlet, &[]).await;
+    outlet
+        .script()
         .push_back(super::Next::Fail(SendError::TooLate));
     bench.hear("$e1", edit("$m", "second")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["first", "second"]);
-    redact(&bench, &wall, "$e1").await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first", "second"]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed), (3, 0));
     assert_eq!(
         bench.tally(Side::Matrix).await.accepted,
         0,
-        "nobody is told"
+        "nobody is notified"
     );
     bench.balance().await;
 }
@@ -624,34 +647,34 @@ async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(home.path()).await;
     bench.notices = false;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &["second"]).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &["second"]).await;
     bench.hear("$n", notice("$m", "beep")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone(), [RemoteId::from("wall-0")]);
-    // So is one that had only just been said.
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone(), [RemoteId::from("wall-0")]);
+    // The same for a message that was delivered just before.
     bench.hear("$m2", post("words")).await;
     bench.hear("$n2", notice("$m2", "beep")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.gone().len(), 2);
-    // An edit deletes no answers of others.
-    assert!(wall.along.lock().unwrap().is_empty());
-    // Of what never crossed nothing is taken back.
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.gone().len(), 2);
+    // An edit deletes no replies of others.
+    assert!(outlet.along.lock().unwrap().is_empty());
+    // A message that was never delivered is not deleted.
     bench.hear("$n3", notice("$unknown", "beep")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!((wall.gone().len(), wall.keys().len()), (2, 5));
+    bench.run(&outlet, LONG).await;
+    assert_eq!((outlet.gone().len(), outlet.keys().len()), (2, 5));
     bench.balance().await;
-    // Where notices cross, it is an edit as any other.
+    // Where notices are relayed, it is an ordinary edit.
     bench.notices = true;
     bench.hear("$m4", post("words")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     bench.hear("$n4", notice("$m4", "beep")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["second", "words", "beep"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["second", "words", "beep"]);
     bench.balance().await;
 }
 
-/// Says this in the room, with these files.
+/// A message in the room, with these files.
 async fn hear_with(bench: &Bench, event_id: &str, said: Action, files: &[File]) {
     let is_new = matches!(said, Action::Post { .. });
     let mut message = Message::from_bytes(&super::bytes(said)).unwrap();
@@ -665,9 +688,11 @@ async fn hear_with(bench: &Bench, event_id: &str, said: Action, files: &[File]) 
 async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    edited(&bench, &wall, &[]).await;
-    bench.hear_payload("$old", None, locked(Millis(0))).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    bench
+        .hear_payload("$old", None, undecryptable(Millis(0)))
+        .await;
     let file = File {
         name: "cat.png".to_owned(),
         source: "mxc://x/cat".to_owned(),
@@ -680,7 +705,7 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
         std::slice::from_ref(&file),
     )
     .await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let (store, now) = (&bench.store, bench.clock.now());
     let (room, channel) = (&bench.portal.room, &bench.portal.channel);
     let known = store.copies(room, &"$m".into(), channel).await.unwrap();
@@ -688,8 +713,8 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     let until = now.plus(Duration::from_hours(24));
     let link = store.create_media_link(known.entry.unwrap(), "cat", payload, until, now);
     let link = link.await.unwrap();
-    bench.unlock(edit("$m", "without one")).await;
-    bench.run(&wall, LONG).await;
+    bench.decrypt(edit("$m", "without one")).await;
+    bench.run(&outlet, LONG).await;
     assert_eq!(skipped(&bench).await, [once("superseded")]);
     assert!(
         store
@@ -698,9 +723,9 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
             .unwrap()
             .is_some()
     );
-    // The latest one without it does.
+    // The latest edit, without a file, does.
     bench.hear("$last", edit("$m", "without one")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert!(
         store
             .resolve_media_link(&link, now)
@@ -711,7 +736,7 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     bench.balance().await;
 }
 
-/// Whether anything of this message, or of an edit of it, is kept to be tried again.
+/// Whether a delivery of this message, or of an edit of it, is parked for a retry.
 async fn is_kept(bench: &Bench, message: &str) -> bool {
     let message = RemoteId::from(message);
     let parked = bench
@@ -730,22 +755,22 @@ fn refused() -> super::Next {
 async fn what_failed_in_the_middle_does_not_follow_a_later_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, vec![super::Next::Work, refused()]);
+    let outlet = FakeOutlet::new(true, vec![super::Next::Work, refused()]);
     bench.hear("$m", post("one|a secret")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert!(is_kept(&bench, "$m").await);
     bench.hear("$e1", edit("$m", "two")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["two"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["two"]);
     assert!(!is_kept(&bench, "$m").await);
-    // The same of an edit.
-    wall.script().extend([super::Next::Work, refused()]);
+    // The same for an edit.
+    outlet.script().extend([super::Next::Work, refused()]);
     bench.hear("$e2", edit("$m", "three|a secret")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert!(is_kept(&bench, "$m").await);
     bench.hear("$e3", edit("$m", "four")).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["four"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["four"]);
     assert!(!is_kept(&bench, "$m").await);
     bench.balance().await;
 }
@@ -754,9 +779,9 @@ async fn what_failed_in_the_middle_does_not_follow_a_later_edit() {
 async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried_again() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let wall = Wall::new(true, Vec::new());
-    let lane = bench.lane(Side::Silo, wall.clone()).id;
-    edited(&bench, &wall, &[]).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    edited(&bench, &outlet, &[]).await;
     bench.hear("$e1", edit("$m", "two|a secret")).await;
     let head = bench
         .store
@@ -766,19 +791,20 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
     let super::QueueHead::Ready(first) = head else {
         panic!("{head:?}");
     };
-    wall.script()
+    outlet
+        .script()
         .extend([super::Next::Work, super::Next::Fail(lost())]);
-    bench.run(&wall, Duration::from_millis(50)).await;
-    // Its place lets nobody in for long, and it is given up.
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    // The place has been closed for long, and the delivery is given up.
     let now = bench.clock.now();
     let given_up = bench.store.park_overdue(lane, now, "closed", now);
     assert_eq!(given_up.await.unwrap(), 1);
     bench.hear("$e2", edit("$m", "three")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     let again = bench.store.retry_parked(&[first.id]).await.unwrap();
     assert_eq!(again, [lane]);
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["three"]);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["three"]);
     assert_eq!(skipped(&bench).await, [once("superseded")]);
     bench.balance().await;
 }
@@ -788,11 +814,11 @@ async fn a_failed_message_that_an_edit_makes_a_notice_of_is_not_tried_again() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(home.path()).await;
     bench.notices = false;
-    let wall = Wall::new(true, vec![refused()]);
-    edited(&bench, &wall, &[]).await;
+    let outlet = FakeOutlet::new(true, vec![refused()]);
+    edited(&bench, &outlet, &[]).await;
     assert!(is_kept(&bench, "$m").await);
     bench.hear("$n", notice("$m", "beep")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     assert!(!is_kept(&bench, "$m").await);
     assert_eq!(skipped(&bench).await, [once("notice")]);
     bench.balance().await;

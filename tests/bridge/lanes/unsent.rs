@@ -1,11 +1,11 @@
-//! What people change or take back while it waits: what was not sent yet is sent as it reads by then, or never.
+//! Messages that people edit or redact while they are pending: the bridge sends what they say by then, or nothing.
 
 use std::time::Duration;
 
 use footbridge_core::message::Action;
 use footbridge_store::{Batch, Consent, Flag, Side};
 
-use super::{Bench, LONG, Wall, edit, post};
+use super::{Bench, FakeOutlet, LONG, edit, post};
 
 pub fn delete(target: &str) -> Action {
     Action::Delete {
@@ -24,7 +24,7 @@ async fn encrypt(bench: &Bench) {
     bench.store.accept(batch, bench.clock.now()).await.unwrap();
 }
 
-/// Somebody agrees; everybody has a minute to object.
+/// Somebody consents; everybody has a minute to object.
 async fn agree(bench: &Bench) {
     let now = bench.clock.now();
     let consent = Consent {
@@ -64,11 +64,11 @@ async fn c21_what_is_taken_back_while_a_portal_is_held_up_is_never_sent() {
     bench.hear("$4", delete("$1")).await;
     bench.hear("$5", edit("$2", "[removed]")).await;
     bench.store.resume(id).await.unwrap();
-    // Where a key says nothing, what stands first at a start was not on its way.
-    let wall = Wall::new(false, Vec::new());
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["[removed]", "plain"]);
-    assert_eq!(wall.keys.lock().unwrap().len(), 2);
+    // Where the outlet is not idempotent, the head at the start of a lane was not under way.
+    let outlet = FakeOutlet::new(false, Vec::new());
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["[removed]", "plain"]);
+    assert_eq!(outlet.keys.lock().unwrap().len(), 2);
     let rules = [
         ("deleted-before-delivery".to_owned(), 2),
         ("edit-included".to_owned(), 1),
@@ -81,10 +81,10 @@ async fn c21_what_is_taken_back_while_a_portal_is_held_up_is_never_sent() {
 async fn p15_what_is_taken_back_or_changed_in_the_delay_of_a_consent_does_not_cross() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    // Where a key says nothing, what stands first at a start was not on its way.
-    let wall = Wall::new(false, Vec::new());
+    // Where the outlet is not idempotent, the head at the start of a lane was not under way.
+    let outlet = FakeOutlet::new(false, Vec::new());
     bench.hear("$0", post("crossed before")).await;
-    bench.run(&wall, LONG).await;
+    bench.run(&outlet, LONG).await;
     encrypt(&bench).await;
     bench.hear("$1", post("a secret")).await;
     bench.hear("$2", post("another secret")).await;
@@ -94,11 +94,11 @@ async fn p15_what_is_taken_back_or_changed_in_the_delay_of_a_consent_does_not_cr
     bench.hear("$5", edit("$2", "[removed]")).await;
     bench.hear("$6", delete("$0")).await;
     begin(&bench).await;
-    bench.run(&wall, LONG).await;
-    assert_eq!(wall.texts(), ["crossed before", "waits"]);
-    assert_eq!(wall.gone.lock().unwrap().len(), 1);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["crossed before", "waits"]);
+    assert_eq!(outlet.gone.lock().unwrap().len(), 1);
     let rules = [
-        // The edit, and what it changed.
+        // The edit and its target.
         ("before-consent".to_owned(), 2),
         ("deleted-before-delivery".to_owned(), 2),
     ];

@@ -1,4 +1,4 @@
-//! What sleeps because its side did not answer, and is woken when it does.
+//! A lane that waits because its side did not answer wakes up when the side answers again.
 
 use super::*;
 
@@ -17,10 +17,10 @@ async fn a_lane_whose_side_answers_again_goes_on_at_once_and_one_that_was_asked_
         let directory = tempfile::tempdir().unwrap();
         let bench = Bench::open(directory.path()).await;
         bench.hear("$e", post("hello")).await;
-        let wall = Wall::new(true, vec![Next::Fail(setback)]);
+        let outlet = FakeOutlet::new(true, vec![Next::Fail(setback)]);
         let soon = Duration::from_secs(5);
-        bench.run(&wall, soon).await;
-        assert_eq!(wall.texts(), Vec::<String>::new());
+        bench.run(&outlet, soon).await;
+        assert_eq!(outlet.texts(), Vec::<String>::new());
         let lane = LaneId {
             portal: bench.portal.id,
             toward: Side::Silo,
@@ -28,8 +28,8 @@ async fn a_lane_whose_side_answers_again_goes_on_at_once_and_one_that_was_asked_
         let now = bench.clock.now();
         assert_eq!(bench.store.retry_now(lane, now).await.unwrap(), is_woken);
         assert!(!bench.store.retry_now(lane, now).await.unwrap());
-        bench.run(&wall, soon).await;
-        assert_eq!(wall.texts().len(), usize::from(is_woken));
+        bench.run(&outlet, soon).await;
+        assert_eq!(outlet.texts().len(), usize::from(is_woken));
         bench.balance().await;
     }
 }

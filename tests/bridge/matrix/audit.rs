@@ -1,4 +1,5 @@
-//! A homeserver whose syncs leave out an event without saying so: comparing rooms with their history finds it.
+//! A homeserver whose sync responses silently omit an event: the audit, which compares rooms with their history, finds
+//! it.
 
 use footbridge_testbed::proxy::{Proxy, Rewrite};
 
@@ -7,14 +8,14 @@ use super::{
     *,
 };
 
-/// Waits until what is next of the lane is there, and answers whether it is marked as late.
+/// Waits for the lane's next delivery, and returns whether it is marked as late.
 async fn next_is_late(bare: &Bare) -> bool {
     let waited = timeout(Duration::from_secs(30), async {
         loop {
             let head = bare
-                .house
+                .bridge
                 .store
-                .queue_head(bare.lane, bare.house.clock.now());
+                .queue_head(bare.lane, bare.bridge.clock.now());
             if let QueueHead::Ready(delivery) = head.await.unwrap() {
                 return delivery.late;
             }
@@ -24,15 +25,15 @@ async fn next_is_late(bare: &Bare) -> bool {
     waited.await.expect("a message arrives")
 }
 
-/// Waits until so many are counted.
+/// Waits until this many missed events are counted.
 async fn counted(bare: &Bare, missed: u64) {
     let waited = timeout(Duration::from_secs(20), async {
-        while bare.house.matrix().missed() < missed {
+        while bare.bridge.matrix().missed() < missed {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     waited.await.expect("it is counted");
-    assert_eq!(bare.house.matrix().missed(), missed);
+    assert_eq!(bare.bridge.matrix().missed(), missed);
 }
 
 fn left_out(bare: &Bare, text: &str) -> Rewrite {
@@ -51,9 +52,9 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
     })
     .await;
     bare.say(synapse, "before the bridge came").await;
-    // What another room still lacks, and nobody will bring, keeps no room from being compared.
+    // A gap of another room that nobody can fill does not prevent the audit of this room.
     let shut = bare::create(synapse, &bare.owner, None).await;
-    bare.house.portal(&shut).await;
+    bare.bridge.portal(&shut).await;
     let gap = Gap {
         place: Place::room(&shut),
         from: "$newest".to_owned(),
@@ -63,44 +64,44 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
         gaps: vec![gap],
         ..Batch::default()
     };
-    bare.house
+    bare.bridge
         .store
         .accept(batch, footbridge_store::Millis(1))
         .await
         .unwrap();
-    bare.house.listen_to(&[&bare.room, &shut]);
+    bare.bridge.listen_to(&[&bare.room, &shut]);
     bare.invite(synapse).await;
     bare.joined(synapse).await;
     for (dropped, number) in [("left out", 1), ("left out again", 2)] {
         bare.say(synapse, &format!("heard {number}")).await;
-        let heard = bare.house.next(bare.lane).await;
+        let heard = bare.bridge.next(bare.lane).await;
         assert_eq!(text_of(&heard), format!("heard {number}"));
         proxy.tell(left_out(&bare, dropped));
         bare.say(synapse, dropped).await;
-        // The first time something newer is heard, the second time nothing follows.
+        // In the first round newer events follow, in the second none.
         if number == 1 {
             for text in ["next", "last"] {
                 bare.say(synapse, text).await;
-                assert_eq!(text_of(&bare.house.next(bare.lane).await), text);
+                assert_eq!(text_of(&bare.bridge.next(bare.lane).await), text);
             }
         }
         assert!(next_is_late(&bare).await, "{dropped}");
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), dropped);
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), dropped);
         counted(&bare, number).await;
     }
     assert_eq!(proxy.injected()["left out of a sync"], 2);
-    // Another round finds nothing more.
+    // The next audit finds nothing more.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let head = bare
-        .house
+        .bridge
         .store
-        .queue_head(bare.lane, bare.house.clock.now());
+        .queue_head(bare.lane, bare.bridge.clock.now());
     assert!(matches!(head.await.unwrap(), QueueHead::Empty));
     bare.say(synapse, "afterwards").await;
     assert!(!next_is_late(&bare).await);
-    assert_eq!(text_of(&bare.house.next(bare.lane).await), "afterwards");
-    assert_eq!(bare.house.matrix().missed(), 2);
-    let gaps = bare.house.store.gaps(Place::MATRIX).await.unwrap();
+    assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "afterwards");
+    assert_eq!(bare.bridge.matrix().missed(), 2);
+    let gaps = bare.bridge.store.gaps(Place::MATRIX).await.unwrap();
     assert_eq!(gaps.len(), 1);
-    bare.house.rest().await;
+    bare.bridge.rest().await;
 }

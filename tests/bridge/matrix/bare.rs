@@ -1,12 +1,12 @@
-//! A room of a user who needs no SDK: for what only the homeserver's API can do.
+//! A room of a user without any SDK: for tests that need only the homeserver's API.
 
 use footbridge_testbed::proxy::Proxy;
 
 use super::*;
 
-/// The owner of a room, and a house that has a portal to it and is listening in.
+/// The owner of a room, and a bridge that has a portal to it and listens in it.
 pub struct Bare {
-    pub house: House,
+    pub bridge: TestBridge,
     pub owner: Registered,
     pub room: String,
     pub lane: LaneId,
@@ -14,12 +14,12 @@ pub struct Bare {
 
 impl Bare {
     pub async fn new(synapse: &Synapse, encryption: Option<Value>) -> Self {
-        let mut bare = Self::outside(synapse, House::ready(synapse).await, encryption).await;
+        let mut bare = Self::outside(synapse, TestBridge::ready(synapse).await, encryption).await;
         bare.enter(synapse).await;
         bare
     }
 
-    /// A house that reaches the homeserver through a proxy, and has not entered the room.
+    /// A bridge that reaches the homeserver through a proxy, and has not joined the room.
     pub async fn behind(synapse: &Synapse, proxy: &Proxy) -> Self {
         Self::behind_with(synapse, proxy, |_| {}).await
     }
@@ -30,33 +30,33 @@ impl Bare {
         proxy: &Proxy,
         configure: impl FnOnce(&mut MatrixConfig),
     ) -> Self {
-        let mut house = House::new(synapse).await;
-        configure(&mut house.config);
+        let mut bridge = TestBridge::new(synapse).await;
+        configure(&mut bridge.config);
         let url = proxy.url_for(&synapse.url());
-        house.config.homeserver = Homeserver::Url(url.parse().unwrap());
-        house.login(None).await.unwrap();
-        house.open(Trust::CrossSigned).await;
-        Self::outside(synapse, house, None).await
+        bridge.config.homeserver = Homeserver::Url(url.parse().unwrap());
+        bridge.login(None).await.unwrap();
+        bridge.open(Trust::CrossSigned).await;
+        Self::outside(synapse, bridge, None).await
     }
 
-    async fn outside(synapse: &Synapse, house: House, encryption: Option<Value>) -> Self {
+    async fn outside(synapse: &Synapse, bridge: TestBridge, encryption: Option<Value>) -> Self {
         let owner = synapse
             .register_session(&unique("owner"), PASSWORD)
             .await
             .unwrap();
         let room = create(synapse, &owner, encryption).await;
-        let lane = house.portal(&room).await;
+        let lane = bridge.portal(&room).await;
         Self {
-            house,
+            bridge,
             owner,
             room,
             lane,
         }
     }
 
-    /// The house listens and is invited in.
+    /// The bridge listens, is invited and joins.
     pub async fn enter(&mut self, synapse: &Synapse) {
-        self.house.listen(&self.room);
+        self.bridge.listen(&self.room);
         self.invite(synapse).await;
         self.joined(synapse).await;
     }
@@ -67,30 +67,30 @@ impl Bare {
 
     pub async fn invite(&self, synapse: &Synapse) {
         let path = format!("rooms/{}/invite", self.room);
-        let body = json!({"user_id": self.house.user});
+        let body = json!({"user_id": self.bridge.user});
         raw(synapse, &self.owner, "POST", &path, body).await;
     }
 
     pub async fn kick(&self, synapse: &Synapse) {
         let path = format!("rooms/{}/kick", self.room);
-        let body = json!({"user_id": self.house.user});
+        let body = json!({"user_id": self.bridge.user});
         raw(synapse, &self.owner, "POST", &path, body).await;
     }
 
-    /// Waits until the house is in the room.
+    /// Waits until the bridge is in the room.
     pub async fn joined(&self, synapse: &Synapse) {
         let path = format!("rooms/{}/joined_members", self.room);
         let waited = timeout(LIMIT, async {
             loop {
                 let members = raw(synapse, &self.owner, "GET", &path, Value::Null).await;
-                if members["joined"].get(&self.house.user).is_some() {
+                if members["joined"].get(&self.bridge.user).is_some() {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        waited.await.expect("the house enters the room");
-        self.house.entered(&self.room).await;
+        waited.await.expect("the bridge joins the room");
+        self.bridge.entered(&self.room).await;
     }
 }
 
@@ -111,9 +111,9 @@ pub async fn say(synapse: &Synapse, user: &Registered, room: &str, text: &str) -
     sent["event_id"].as_str().unwrap().to_owned()
 }
 
-/// The access of the house's own account, for what somebody does by hand.
-pub async fn own(house: &House) -> Registered {
-    let account = house.store.account().await.unwrap().unwrap();
+/// The session of the bridge's own account, for requests by hand.
+pub async fn own(bridge: &TestBridge) -> Registered {
+    let account = bridge.store.account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     Registered {
         user_id: account.info.user_id.clone(),

@@ -1,4 +1,5 @@
-//! What was said before a room was linked, or while it was not, never crosses: whatever a homeserver shows later as new.
+//! Messages from before a room was linked, or from while it was not, are never relayed, even if a homeserver shows them
+//! later as new.
 
 use axum::http::Method;
 use footbridge_testbed::proxy::{Fault, Matcher, Proxy, Rewrite, Rule};
@@ -8,9 +9,9 @@ use super::{
     *,
 };
 
-/// A person in an encrypted room, and a house behind a proxy that is in it and has linked nothing.
+/// A person in an encrypted room, and a bridge behind a proxy that is in the room and has linked nothing.
 struct Unlinked {
-    house: House,
+    bridge: TestBridge,
     person: TestClient,
     room: String,
     proxy: Proxy,
@@ -18,33 +19,34 @@ struct Unlinked {
 }
 
 impl Unlinked {
-    /// With a desk the house listens in the room; else it only is in it, and has its keys.
-    async fn new(synapse: &Synapse, at_desk: bool) -> Self {
+    /// With `is_managed` the room is a management room, in which the bridge listens; otherwise the bridge is only a
+    /// member, and has the room keys.
+    async fn new(synapse: &Synapse, is_managed: bool) -> Self {
         let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
-        let mut house = House::new(synapse).await;
+        let mut bridge = TestBridge::new(synapse).await;
         let url = proxy.url_for(&synapse.url());
-        house.config.homeserver = Homeserver::Url(url.parse().unwrap());
-        house.login(None).await.unwrap();
-        house.open(Trust::CrossSigned).await;
+        bridge.config.homeserver = Homeserver::Url(url.parse().unwrap());
+        bridge.login(None).await.unwrap();
+        bridge.open(Trust::CrossSigned).await;
         let (person, files) = person(synapse, Identity::New).await;
-        let invited = [house.user.clone()];
+        let invited = [bridge.user.clone()];
         let room = person.create_room("A room", true, &invited).await.unwrap();
         let place = Place::room(&room);
-        if at_desk {
-            let opened = house
+        if is_managed {
+            let opened = bridge
                 .store
-                .open_management_room(&place, None, house.clock.now());
+                .open_management_room(&place, None, bridge.clock.now());
             opened.await.unwrap();
-            house.listen(&room);
+            bridge.listen(&room);
         } else {
             let path = format!("rooms/{room}/join");
-            raw(synapse, &own(&house).await, "POST", &path, json!({})).await;
-            house.listen_to(&[]);
+            raw(synapse, &own(&bridge).await, "POST", &path, json!({})).await;
+            bridge.listen_to(&[]);
         }
-        wait_for_member(&person, &room, &house.user, "join").await;
-        house.entered(&room).await;
+        wait_for_member(&person, &room, &bridge.user, "join").await;
+        bridge.entered(&room).await;
         Self {
-            house,
+            bridge,
             person,
             room,
             proxy,
@@ -52,22 +54,22 @@ impl Unlinked {
         }
     }
 
-    /// Says something that the house hears and has nobody to tell.
-    async fn said_unlinked(&self, text: &str, at_desk: bool) -> String {
+    /// Sends a message that the bridge receives and relays to nobody.
+    async fn send_unlinked(&self, text: &str, is_managed: bool) -> String {
         let event = self.person.say(&self.room, text).await.unwrap();
-        if at_desk {
-            self.walked(&event).await;
+        if is_managed {
+            self.wait_processed(&event).await;
         } else {
-            // The room key has come by then.
+            // The room key has arrived by then.
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         event
     }
 
-    async fn walked(&self, event: &str) {
+    async fn wait_processed(&self, event: &str) {
         let waited = timeout(Duration::from_secs(20), async {
             while self
-                .house
+                .bridge
                 .store
                 .cursor(Place::room(&self.room).as_str())
                 .await
@@ -78,20 +80,20 @@ impl Unlinked {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        waited.await.expect("the house walks the event");
+        waited.await.expect("the bridge processes the event");
     }
 
     async fn link(&mut self) -> LaneId {
-        self.house.rest().await;
-        let lane = self.house.portal(&self.room).await;
-        self.house.listen(&self.room);
-        // The room is looked at before the first sync.
+        self.bridge.rest().await;
+        let lane = self.bridge.portal(&self.room).await;
+        self.bridge.listen(&self.room);
+        // The bridge checks the room before the first sync.
         tokio::time::sleep(Duration::from_secs(1)).await;
         lane
     }
 
     async fn event(&self, synapse: &Synapse, id: &str) -> Value {
-        event(synapse, &own(&self.house).await, &self.room, id).await
+        event(synapse, &own(&self.bridge).await, &self.room, id).await
     }
 }
 
@@ -111,26 +113,26 @@ fn under_another_id(event: &Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_encrypted_before_the_link_never_crosses() {
     let synapse = Synapse::shared().await.unwrap();
-    for at_desk in [true, false] {
-        let mut scene = Unlinked::new(synapse, at_desk).await;
-        let first = scene.said_unlinked("before", at_desk).await;
+    for is_managed in [true, false] {
+        let mut scene = Unlinked::new(synapse, is_managed).await;
+        let first = scene.send_unlinked("before", is_managed).await;
         let before = scene.event(synapse, &first).await;
         let lane = scene.link().await;
-        // Once something newer was walked, what is shown again is not where the walk had got to.
+        // After a newer event was processed, the event that is shown again is no longer the room's cursor.
         scene.person.say(&scene.room, "linked").await.unwrap();
-        assert_eq!(text_of(&scene.house.next(lane).await), "linked");
+        assert_eq!(text_of(&scene.bridge.next(lane).await), "linked");
         for (shown, text) in [
             (before.clone(), "shown again"),
             (under_another_id(&before), "under another id"),
         ] {
-            let lie = Rewrite::event_in("again", &scene.room, shown);
-            scene.proxy.tell(lie);
+            let rewrite = Rewrite::event_in("again", &scene.room, shown);
+            scene.proxy.tell(rewrite);
             scene.person.say(&scene.room, text).await.unwrap();
-            assert_eq!(text_of(&scene.house.next(lane).await), text);
+            assert_eq!(text_of(&scene.bridge.next(lane).await), text);
         }
         assert_eq!(scene.proxy.injected()["again"], 2);
-        // In a gap, as if it were the newest.
-        scene.house.rest().await;
+        // In a gap, as if it were the newest event.
+        scene.bridge.rest().await;
         for number in 0..3 {
             scene
                 .person
@@ -140,16 +142,16 @@ async fn what_was_encrypted_before_the_link_never_crosses() {
         }
         scene.proxy.limit_timeline(Some(1));
         scene.proxy.tell(Rewrite::first_in_history(before));
-        scene.house.listen(&scene.room);
+        scene.bridge.listen(&scene.room);
         for number in 0..3 {
-            let heard = scene.house.next(lane).await;
+            let heard = scene.bridge.next(lane).await;
             assert_eq!(text_of(&heard), format!("missed {number}"));
         }
         scene.proxy.clear();
         scene.proxy.limit_timeline(None);
         scene.person.say(&scene.room, "after").await.unwrap();
-        assert_eq!(text_of(&scene.house.next(lane).await), "after");
-        scene.house.rest().await;
+        assert_eq!(text_of(&scene.bridge.next(lane).await), "after");
+        scene.bridge.rest().await;
     }
 }
 
@@ -159,18 +161,18 @@ async fn what_was_encrypted_between_two_links_never_crosses() {
     let mut scene = Unlinked::new(synapse, true).await;
     let lane = scene.link().await;
     scene.person.say(&scene.room, "linked").await.unwrap();
-    assert_eq!(text_of(&scene.house.next(lane).await), "linked");
-    let now = scene.house.clock.now();
-    let store = &scene.house.store;
+    assert_eq!(text_of(&scene.bridge.next(lane).await), "linked");
+    let now = scene.bridge.clock.now();
+    let store = &scene.bridge.store;
     store
         .remove_portals(&[lane.portal], None, |_| None, now)
         .await
         .unwrap();
-    let event = scene.said_unlinked("between", true).await;
+    let event = scene.send_unlinked("between", true).await;
     let between = scene.event(synapse, &event).await;
     let lane = scene.link().await;
     scene.person.say(&scene.room, "linked again").await.unwrap();
-    assert_eq!(text_of(&scene.house.next(lane).await), "linked again");
+    assert_eq!(text_of(&scene.bridge.next(lane).await), "linked again");
     for (shown, text) in [
         (between.clone(), "shown again"),
         (under_another_id(&between), "under another id"),
@@ -179,10 +181,10 @@ async fn what_was_encrypted_between_two_links_never_crosses() {
             .proxy
             .tell(Rewrite::event_in("again", &scene.room, shown));
         scene.person.say(&scene.room, text).await.unwrap();
-        assert_eq!(text_of(&scene.house.next(lane).await), text);
+        assert_eq!(text_of(&scene.bridge.next(lane).await), text);
     }
     assert_eq!(scene.proxy.injected()["again"], 2);
-    scene.house.rest().await;
+    scene.bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,9 +193,9 @@ async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_show
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
     let mut bare = Bare::behind(synapse, &proxy).await;
     bare.enter(synapse).await;
-    bare.house.rest().await;
+    bare.bridge.rest().await;
     let second = bare::create(synapse, &bare.owner, None).await;
-    let account = own(&bare.house).await;
+    let account = own(&bare.bridge).await;
     let public = json!({"join_rule": "public"});
     let rules = format!("rooms/{second}/state/m.room.join_rules/");
     raw(synapse, &bare.owner, "PUT", &rules, public).await;
@@ -201,23 +203,23 @@ async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_show
     raw(synapse, &account, "POST", &path, json!({})).await;
     let id = say(synapse, &bare.owner, &second, "before").await;
     let before = event(synapse, &account, &second, &id).await;
-    let lane = bare.house.portal(&second).await;
-    bare.house.listen_to(&[&bare.room, &second]);
+    let lane = bare.bridge.portal(&second).await;
+    bare.bridge.listen_to(&[&bare.room, &second]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     say(synapse, &bare.owner, &second, "linked").await;
-    assert_eq!(text_of(&bare.house.next(lane).await), "linked");
+    assert_eq!(text_of(&bare.bridge.next(lane).await), "linked");
     proxy.tell(Rewrite::event_in("again", &second, before));
     say(synapse, &bare.owner, &second, "after").await;
-    assert_eq!(text_of(&bare.house.next(lane).await), "after");
+    assert_eq!(text_of(&bare.bridge.next(lane).await), "after");
     assert_eq!(proxy.injected()["again"], 1);
-    bare.house.rest().await;
+    bare.bridge.rest().await;
 }
 
-/// Waits until what is said in the room passes all its portals.
-async fn heard(house: &House, room: &str) {
+/// Waits until messages in the room pass all its portals.
+async fn heard(bridge: &TestBridge, room: &str) {
     let waited = timeout(LIMIT, async {
         let place = || vec![Place::room(room)];
-        while house
+        while bridge
             .store
             .newest_link_barrier(place())
             .await
@@ -227,56 +229,56 @@ async fn heard(house: &House, room: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    waited.await.expect("all that was said before is taken in");
+    waited.await.expect("all earlier events are accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_linked_since() {
     let synapse = Synapse::shared().await.unwrap();
-    // More than one sync brings, and few.
+    // Few messages, and more than one sync returns.
     for (encrypted, count) in [(true, 3), (false, 130)] {
         let mut scene = Scene::new(synapse, encrypted).await;
         let first = scene.lane;
         scene.person.say(&scene.room, "evening").await.unwrap();
-        assert_eq!(text_of(&scene.house.next(first).await), "evening");
-        scene.house.reopen().await;
+        assert_eq!(text_of(&scene.bridge.next(first).await), "evening");
+        scene.bridge.reopen().await;
         for number in 0..count {
             let text = format!("night {number}");
             scene.person.say(&scene.room, &text).await.unwrap();
         }
-        let second = scene.house.portal(&scene.room).await;
-        scene.house.listen(&scene.room);
+        let second = scene.bridge.portal(&scene.room).await;
+        scene.bridge.listen(&scene.room);
         for number in 0..count {
-            let heard = scene.house.next(first).await;
+            let heard = scene.bridge.next(first).await;
             assert_eq!(text_of(&heard), format!("night {number}"));
         }
-        heard(&scene.house, &scene.room).await;
+        heard(&scene.bridge, &scene.room).await;
         scene.person.say(&scene.room, "morning").await.unwrap();
-        assert_eq!(text_of(&scene.house.next(second).await), "morning");
-        assert_eq!(scene.house.skipped(second, "before-link").await, count);
-        assert_eq!(text_of(&scene.house.next(first).await), "morning");
+        assert_eq!(text_of(&scene.bridge.next(second).await), "morning");
+        assert_eq!(scene.bridge.skipped(second, "before-link").await, count);
+        assert_eq!(text_of(&scene.bridge.next(first).await), "morning");
 
-        // While the bridge runs and nothing is on its way, a link counts at once.
+        // While the bridge runs and no event is under way, a link counts at once.
         let place = Place::room(&scene.room);
         assert!(
             scene
-                .house
+                .bridge
                 .matrix()
                 .is_room_caught_up(&place)
                 .await
                 .unwrap()
         );
-        scene.house.rest().await;
-        let third = scene.house.portal(&scene.room).await;
-        scene.house.listen(&scene.room);
-        heard(&scene.house, &scene.room).await;
+        scene.bridge.rest().await;
+        let third = scene.bridge.portal(&scene.room).await;
+        scene.bridge.listen(&scene.room);
+        heard(&scene.bridge, &scene.room).await;
         scene.person.say(&scene.room, "at once").await.unwrap();
-        assert_eq!(text_of(&scene.house.next(third).await), "at once");
-        scene.house.rest().await;
+        assert_eq!(text_of(&scene.bridge.next(third).await), "at once");
+        scene.bridge.rest().await;
         scene.person.say(&scene.room, "unheard").await.unwrap();
         assert!(
             !scene
-                .house
+                .bridge
                 .matrix()
                 .is_room_caught_up(&place)
                 .await
@@ -291,13 +293,13 @@ async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it
     let mut scene = Unlinked::new(synapse, true).await;
     let lane = scene.link().await;
     scene.person.say(&scene.room, "linked").await.unwrap();
-    assert_eq!(text_of(&scene.house.next(lane).await), "linked");
-    let store = &scene.house.store;
+    assert_eq!(text_of(&scene.bridge.next(lane).await), "linked");
+    let store = &scene.bridge.store;
     store
         .note_unencrypted_room(&Place::room(&scene.room))
         .await
         .unwrap();
-    let now = scene.house.clock.now();
+    let now = scene.bridge.clock.now();
     let consent = Consent {
         by: "@ann:x".to_owned(),
         text_version: 1,
@@ -307,7 +309,7 @@ async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it
         .record_consent(lane.portal, consent, now)
         .await
         .unwrap();
-    // The next answer is made before the end, and comes after it.
+    // The homeserver makes the next sync response before the end of the delay; it arrives after it.
     let syncs = Matcher::of(Method::GET).with("/sync");
     let wait = Duration::from_secs(10);
     let late = Rule::times("late", syncs, Fault::DelayReply(wait, wait), 1);
@@ -319,14 +321,16 @@ async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it
     assert_eq!(scene.proxy.injected()["late"], 1);
     tokio::time::sleep(wait).await;
     let begins = timeout(LIMIT, async {
-        let now = || scene.house.clock.now();
+        let now = || scene.bridge.clock.now();
         while store.is_consent_due(now()).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    begins.await.expect("a sync that is asked for now ends it");
+    begins
+        .await
+        .expect("a sync that is requested now ends the delay");
     scene.person.say(&scene.room, "after").await.unwrap();
-    assert_eq!(text_of(&scene.house.next(lane).await), "after");
-    assert_eq!(scene.house.skipped(lane, "before-consent").await, 3);
-    scene.house.rest().await;
+    assert_eq!(text_of(&scene.bridge.next(lane).await), "after");
+    assert_eq!(scene.bridge.skipped(lane, "before-consent").await, 3);
+    scene.bridge.rest().await;
 }

@@ -1,5 +1,5 @@
-//! Olm sessions are made before they are needed, and outside the SDK's send: nobody waits for another room's members,
-//! and who comes in while that goes on gets the room's key as well.
+//! The bridge establishes Olm sessions before it needs them, and outside of the SDK's send: no send waits for another
+//! room's members, and a member who joins meanwhile gets the room key too.
 
 use std::time::Instant;
 
@@ -11,9 +11,9 @@ use reqwest::Method;
 
 use super::*;
 
-/// A house behind a proxy, and a person with public encrypted rooms in which the house is.
+/// A bridge behind a proxy, and a person with public encrypted rooms that the bridge is in.
 struct Slow {
-    house: House,
+    bridge: TestBridge,
     person: TestClient,
     proxy: Proxy,
     rooms: Vec<(String, LaneId)>,
@@ -23,30 +23,30 @@ struct Slow {
 impl Slow {
     async fn new(synapse: &Synapse, rooms: usize) -> Self {
         let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
-        let mut house = House::new(synapse).await;
+        let mut bridge = TestBridge::new(synapse).await;
         let url = proxy.url_for(&synapse.url());
-        house.config.homeserver = Homeserver::Url(url.parse().unwrap());
-        house.login(None).await.unwrap();
-        house.open(Trust::CrossSigned).await;
+        bridge.config.homeserver = Homeserver::Url(url.parse().unwrap());
+        bridge.login(None).await.unwrap();
+        bridge.open(Trust::CrossSigned).await;
         let (person, files) = person(synapse, Identity::New).await;
         let mut made = Vec::new();
         for _ in 0..rooms {
-            let invited = [house.user.clone()];
+            let invited = [bridge.user.clone()];
             let room = person.create_room("A room", true, &invited).await.unwrap();
             let public = json!({"join_rule": "public"});
             let rule = ("m.room.join_rules", "");
             person.send_state(&room, rule, public).await.unwrap();
-            let lane = house.portal(&room).await;
+            let lane = bridge.portal(&room).await;
             made.push((room, lane));
         }
         let names: Vec<_> = made.iter().map(|(room, _)| room.as_str()).collect();
-        house.listen_to(&names);
+        bridge.listen_to(&names);
         for (room, _) in &made {
-            house.entered(room).await;
-            house.post(room, "first", "first").await.unwrap();
+            bridge.entered(room).await;
+            bridge.post(room, "first", "first").await.unwrap();
         }
         Self {
-            house,
+            bridge,
             person,
             proxy,
             rooms: made,
@@ -54,14 +54,15 @@ impl Slow {
         }
     }
 
-    /// From now on the homeserver's answers to claims of one-time keys take this long, as if another server did not answer.
+    /// From now on the homeserver's responses to claims of one-time keys take this long, as if another server did not
+    /// respond.
     fn slow_down(&self, by: Duration) {
         let claims = Matcher::of(Method::POST).with("keys/claim");
         let slow = Fault::DelayReply(by, by);
         self.proxy.add(Rule::always("slow claims", claims, slow));
     }
 
-    /// Waits until a request like this has gone by since then.
+    /// Waits until such a request has passed the proxy since then.
     async fn goes_by(&self, since: Instant, path: &str) {
         let wanted = Matcher::of(Method::POST).with(path);
         let waited = timeout(Duration::from_secs(30), async {
@@ -72,10 +73,10 @@ impl Slow {
         waited.await.expect("the bridge asks");
     }
 
-    /// Posts beside what else the test does.
+    /// Posts while the test goes on.
     fn post_beside(&self, room: usize) -> JoinSet<Result<Done, SendError>> {
         let (matrix, to) = (
-            self.house.matrix().clone(),
+            self.bridge.matrix().clone(),
             Place::room(&self.rooms[room].0),
         );
         let step = Step::Post {
@@ -89,7 +90,7 @@ impl Slow {
     }
 }
 
-/// Whether a room key has come to this member's device. What its client would have been told instead is no key.
+/// Whether a room key has arrived at this member's device. A withheld notice in its place is no key.
 async fn has_key(member: &Member) -> bool {
     let sent = member.sent_to_device().await.unwrap();
     assert_eq!(sent.get("m.room_key.withheld"), None, "{sent:?}");
@@ -111,21 +112,21 @@ async fn a_server_that_is_slow_to_hand_out_keys_delays_only_its_members_rooms() 
     scene.goes_by(since, "keys/claim").await;
 
     let (other, lane) = scene.rooms[1].clone();
-    scene.house.post(&other, "second", "second").await.unwrap();
+    scene.bridge.post(&other, "second", "second").await.unwrap();
     assert!(
         beside.try_join_next().is_none(),
         "another room's message waited"
     );
     scene.person.say(&other, "hello").await.unwrap();
-    assert_eq!(text_of(&scene.house.next(lane).await), "hello");
+    assert_eq!(text_of(&scene.bridge.next(lane).await), "hello");
     assert!(
         beside.try_join_next().is_none(),
-        "another room was not heard"
+        "another room received nothing"
     );
 
     beside.join_next().await.unwrap().unwrap().unwrap();
     assert!(has_key(&member[0]).await);
-    scene.house.rest().await;
+    scene.bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,5 +152,5 @@ async fn whoever_comes_in_while_keys_are_claimed_for_a_message_gets_its_key() {
         let who = &member.session.user_id;
         assert!(has_key(member).await, "{who} has no key");
     }
-    scene.house.rest().await;
+    scene.bridge.rest().await;
 }

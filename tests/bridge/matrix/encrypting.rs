@@ -1,4 +1,5 @@
-//! What is sent and read around the moment at which a room becomes encrypted, and who may use its keys at once.
+//! What the bridge sends and reads around the moment at which a room becomes encrypted, and who may use its room keys
+//! at once.
 
 use super::{bare::Bare, *};
 
@@ -7,12 +8,12 @@ async fn lanes_into_one_room_share_its_keys_also_where_each_message_has_its_own(
     let synapse = Synapse::shared().await.unwrap();
     let encryption = json!({"algorithm": "m.megolm.v1.aes-sha2", "rotation_period_msgs": 1});
     let Bare {
-        mut house, room, ..
+        mut bridge, room, ..
     } = Bare::new(synapse, Some(encryption)).await;
     let mut lanes = JoinSet::new();
     for lane in 0..2 {
         for number in 0..30 {
-            let (matrix, to) = (house.matrix().clone(), Place::room(&room));
+            let (matrix, to) = (bridge.matrix().clone(), Place::room(&room));
             let step = Step::Post {
                 content: content(&format!("{lane} says {number}")),
                 thread: None,
@@ -35,7 +36,7 @@ async fn lanes_into_one_room_share_its_keys_also_where_each_message_has_its_own(
         .map(|event| event.json["content"]["session_id"].to_string())
         .collect();
     assert_eq!(sessions.len(), 60, "one key for each message");
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,49 +44,51 @@ async fn f36_nothing_goes_in_the_clear_where_encryption_began_while_nobody_liste
     let synapse = Synapse::shared().await.unwrap();
     for restarted in [true, false] {
         let Scene {
-            mut house,
+            mut bridge,
             person,
             room,
             ..
         } = Scene::new(synapse, false).await;
-        house.post(&room, "a", "plain room").await.unwrap();
-        house.rest().await;
+        bridge.post(&room, "a", "plain room").await.unwrap();
+        bridge.rest().await;
         person.enable_encryption(&room).await.unwrap();
         if restarted {
-            house.reopen().await;
+            bridge.reopen().await;
         }
-        // After a start the SDK may ask by itself, and encrypt.
-        let outcome = house.post(&room, "b", "must be encrypted").await;
+        // After a start the SDK may request the encryption state itself, and encrypt.
+        let outcome = bridge.post(&room, "b", "must be encrypted").await;
         let not_done = |error: &SendError| match error {
             SendError::Retry { outcome, .. } => *outcome == Outcome::NotDone,
             _ => false,
         };
         assert!(outcome.as_ref().err().is_none_or(not_done), "{outcome:?}");
-        house.listen(&room);
+        bridge.listen(&room);
         let waited = timeout(LIMIT, async {
-            while house.post(&room, "b", "must be encrypted").await.is_err() {
+            while bridge.post(&room, "b", "must be encrypted").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        waited.await.expect("the sync tells the SDK");
+        waited
+            .await
+            .expect("a sync tells the SDK of the encryption");
         let stored = synapse.events(&room).await.unwrap();
         let sent: Vec<_> = stored
             .iter()
-            .filter(|event| event.sender == house.user && event.json.get("state_key").is_none())
+            .filter(|event| event.sender == bridge.user && event.json.get("state_key").is_none())
             .map(|event| event.event_type.as_str())
             .collect();
         assert_eq!(sent, ["m.room.message", "m.room.encrypted"]);
-        house.rest().await;
+        bridge.rest().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_before_encryption_began_is_read_and_what_follows_in_the_clear_is_not() {
     let synapse = Synapse::shared().await.unwrap();
-    // The last number makes a gap of it. A lane that asks first learns of the encryption before the sync does.
+    // The last count makes the timeline limited. A lane that asks first learns of the encryption before the sync does.
     for (count, asked) in [(1, false), (1, true), (110, true)] {
         let Scene {
-            mut house,
+            mut bridge,
             person,
             room,
             lane,
@@ -93,8 +96,8 @@ async fn what_was_written_before_encryption_began_is_read_and_what_follows_in_th
         } = Scene::new(synapse, false).await;
         let intruder = raw_member(synapse, &person, &room).await;
         person.say(&room, "hello").await.unwrap();
-        assert_eq!(text_of(&house.next(lane).await), "hello");
-        house.reopen().await;
+        assert_eq!(text_of(&bridge.next(lane).await), "hello");
+        bridge.reopen().await;
         for number in 0..count {
             person.say(&room, &format!("plain {number}")).await.unwrap();
         }
@@ -104,17 +107,17 @@ async fn what_was_written_before_encryption_began_is_read_and_what_follows_in_th
         raw(synapse, &intruder, "PUT", &path, body).await;
         person.sync(Duration::ZERO).await.unwrap();
         if asked {
-            let _held_or_encrypted = house.post(&room, "a", "from the channel").await;
+            let _held_or_encrypted = bridge.post(&room, "a", "from the channel").await;
         }
-        house.listen(&room);
-        house.agree(lane).await;
+        bridge.listen(&room);
+        bridge.agree(lane).await;
         for number in 0..count {
-            let plain = house.next(lane).await;
+            let plain = bridge.next(lane).await;
             assert_eq!(text_of(&plain), format!("plain {number}"));
         }
-        assert_eq!(house.skipped(lane, "plaintext-in-encrypted-room").await, 1);
+        assert_eq!(bridge.skipped(lane, "plaintext-in-encrypted-room").await, 1);
         person.say(&room, "encrypted").await.unwrap();
-        assert_eq!(text_of(&house.next(lane).await), "encrypted");
-        house.rest().await;
+        assert_eq!(text_of(&bridge.next(lane).await), "encrypted");
+        bridge.rest().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Coming into a room and going out of it: what of it is read.
+//! Joining and leaving a room: which of its events the bridge reads.
 
 use super::{
     bare::{Bare, create, own, say},
@@ -12,47 +12,47 @@ async fn the_first_message_after_linking_a_room_that_we_are_in_already_crosses()
     for seen in [true, false] {
         let mut bare = Bare::new(synapse, None).await;
         bare.say(synapse, "hello").await;
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), "hello");
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "hello");
         if !seen {
-            bare.house.rest().await;
+            bare.bridge.rest().await;
         }
         let second = create(synapse, &bare.owner, None).await;
-        // Nobody has configured it yet, so the bridge would refuse an invite.
+        // The room is not configured yet, so the bridge would refuse an invite.
         let public = json!({"join_rule": "public"});
         let rules = format!("rooms/{second}/state/m.room.join_rules/");
         raw(synapse, &bare.owner, "PUT", &rules, public).await;
         let path = format!("rooms/{second}/join");
-        raw(synapse, &own(&bare.house).await, "POST", &path, json!({})).await;
+        raw(synapse, &own(&bare.bridge).await, "POST", &path, json!({})).await;
         say(synapse, &bare.owner, &second, "before it was linked").await;
         if seen {
             bare.say(synapse, "a sync has passed").await;
-            let passed = bare.house.next(bare.lane).await;
+            let passed = bare.bridge.next(bare.lane).await;
             assert_eq!(text_of(&passed), "a sync has passed");
         }
-        bare.house.reopen().await;
+        bare.bridge.reopen().await;
         if !seen {
             say(synapse, &bare.owner, &second, "still not linked").await;
         }
-        let lane = bare.house.portal(&second).await;
-        bare.house.listen_to(&[&bare.room, &second]);
+        let lane = bare.bridge.portal(&second).await;
+        bare.bridge.listen_to(&[&bare.room, &second]);
         tokio::time::sleep(Duration::from_secs(1)).await;
         say(synapse, &bare.owner, &second, "first").await;
-        assert_eq!(text_of(&bare.house.next(lane).await), "first");
+        assert_eq!(text_of(&bare.bridge.next(lane).await), "first");
         say(synapse, &bare.owner, &second, "second").await;
-        assert_eq!(text_of(&bare.house.next(lane).await), "second");
-        bare.house.rest().await;
+        assert_eq!(text_of(&bare.bridge.next(lane).await), "second");
+        bare.bridge.rest().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_before_we_were_put_out_of_a_room_crosses() {
     let synapse = Synapse::shared().await.unwrap();
-    // With the second number the homeserver leaves out the beginning.
+    // With the last count the homeserver omits the beginning.
     for (count, invited_again) in [(1, false), (1, true), (110, false)] {
         let mut bare = Bare::new(synapse, None).await;
         bare.say(synapse, "hello").await;
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), "hello");
-        bare.house.reopen().await;
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "hello");
+        bare.bridge.reopen().await;
         for number in 0..count {
             bare.say(synapse, &format!("before {number}")).await;
         }
@@ -60,9 +60,9 @@ async fn what_was_said_before_we_were_put_out_of_a_room_crosses() {
         if invited_again {
             bare.invite(synapse).await;
         }
-        bare.house.listen(&bare.room);
+        bare.bridge.listen(&bare.room);
         for number in 0..count {
-            let heard = bare.house.next(bare.lane).await;
+            let heard = bare.bridge.next(bare.lane).await;
             assert_eq!(text_of(&heard), format!("before {number}"));
         }
         if !invited_again {
@@ -70,21 +70,21 @@ async fn what_was_said_before_we_were_put_out_of_a_room_crosses() {
         }
         bare.joined(synapse).await;
         bare.say(synapse, "we are back").await;
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), "we are back");
-        bare.house.rest().await;
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "we are back");
+        bare.bridge.rest().await;
     }
 }
 
-/// How the bridge's account stands in a room, as its owner sees it: `invite`, `join`, `leave`.
+/// The membership of the bridge's account in a room, as its owner sees it: `invite`, `join`, `leave`.
 async fn membership(synapse: &Synapse, bare: &Bare, room: &str) -> String {
-    let path = format!("rooms/{room}/state/m.room.member/{}", bare.house.user);
+    let path = format!("rooms/{room}/state/m.room.member/{}", bare.bridge.user);
     let state = raw(synapse, &bare.owner, "GET", &path, Value::Null).await;
     state["membership"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn invite_to(synapse: &Synapse, bare: &Bare, room: &str) {
     let path = format!("rooms/{room}/invite");
-    let body = json!({"user_id": bare.house.user});
+    let body = json!({"user_id": bare.bridge.user});
     raw(synapse, &bare.owner, "POST", &path, body).await;
 }
 
@@ -96,7 +96,7 @@ async fn reaches(synapse: &Synapse, bare: &Bare, room: &str, wanted: &str) {
     });
     waited
         .await
-        .unwrap_or_else(|_| panic!("the bridge never comes to {wanted} in {room}"));
+        .unwrap_or_else(|_| panic!("the bridge never reaches {wanted} in {room}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
  {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
-    bare.house.reopen().await;
+    bare.bridge.reopen().await;
     let owner = &bare.owner;
     let mut rooms = Vec::new();
     for _ in 0..5 {
@@ -115,11 +115,11 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
     let alias = format!("#{}:{server}", unique("alias"));
     let path = format!("directory/room/{}", alias.replace('#', "%23"));
     raw(synapse, owner, "PUT", &path, json!({"room_id": by_alias})).await;
-    bare.house
+    bare.bridge
         .matrix()
         .set_awaited_rooms(vec![by_id.clone(), alias]);
-    // A portal of a silo that the configuration has no more, and a room that is to take another's place.
-    bare.house.portal(&rests).await;
+    // A portal of a silo that is no longer configured, and a room that will replace another.
+    bare.bridge.portal(&rests).await;
     let batch = Batch {
         tombstones: vec![footbridge_store::Tombstone {
             room: Place::room(&bare.room),
@@ -128,15 +128,15 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
         }],
         ..Batch::default()
     };
-    bare.house.inbox().accept(batch).await.unwrap();
-    bare.house.listen(&bare.room.clone());
+    bare.bridge.inbox().accept(batch).await.unwrap();
+    bare.bridge.listen(&bare.room.clone());
     let named = [by_id, by_alias, rests, next];
     for room in named.iter().chain([&strange]) {
         invite_to(synapse, &bare, room).await;
     }
-    // Invited last, and named by nobody.
+    // This invite came last, and no configuration names its room.
     reaches(synapse, &bare, &strange, "leave").await;
-    let refused = bare.house.store.refused_invites().await.unwrap();
+    let refused = bare.bridge.store.refused_invites().await.unwrap();
     let strange = Place::room(&strange);
     assert!(
         refused.iter().all(|invite| invite.room == strange),
@@ -145,14 +145,14 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
     for room in &named {
         assert_eq!(membership(synapse, &bare, room).await, "invite", "{room}");
     }
-    // The portal opens.
-    bare.house.reopen().await;
-    let lane = bare.house.portal(&named[1]).await;
-    bare.house.listen_to(&[&bare.room, &named[1]]);
+    // The portal is added.
+    bare.bridge.reopen().await;
+    let lane = bare.bridge.portal(&named[1]).await;
+    bare.bridge.listen_to(&[&bare.room, &named[1]]);
     reaches(synapse, &bare, &named[1], "join").await;
     say(synapse, &bare.owner, &named[1], "at last").await;
-    assert_eq!(text_of(&bare.house.next(lane).await), "at last");
-    bare.house.rest().await;
+    assert_eq!(text_of(&bare.bridge.next(lane).await), "at last");
+    bare.bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +165,7 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
     reaches(synapse, &bare, &room, "leave").await;
     let place = Place::room(&room);
     let told = || async {
-        let refused = bare.house.store.refused_invites().await.unwrap();
+        let refused = bare.bridge.store.refused_invites().await.unwrap();
         refused.iter().any(|invite| invite.room == place)
     };
     let waited = timeout(LIMIT, async {
@@ -173,10 +173,10 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    waited.await.expect("the refusal is kept");
-    bare.house.reopen().await;
-    bare.house.portal(&room).await;
-    bare.house.listen_to(&[&bare.room, &room]);
+    waited.await.expect("the refusal is recorded");
+    bare.bridge.reopen().await;
+    bare.bridge.portal(&room).await;
+    bare.bridge.listen_to(&[&bare.room, &room]);
     let content = Content {
         mentions: Vec::new(),
         author: None,
@@ -192,9 +192,9 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
     let place = Place::room(&room);
     let closed = timeout(LIMIT, async {
         loop {
-            match bare.house.matrix().perform(&place, "k", &step).await {
+            match bare.bridge.matrix().perform(&place, "k", &step).await {
                 Err(SendError::Closed { reason }) => return reason,
-                // Until a sync has told that we are out.
+                // Until a sync has shown that the bridge is no longer in the room.
                 Err(SendError::Retry { .. }) => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -202,62 +202,69 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
             }
         }
     });
-    let reason = closed.await.expect("the refusal is told");
+    let reason = closed.await.expect("the send is refused");
     assert!(reason.contains("refused the invite"), "{reason}");
-    // Somebody lets everybody in: nobody has to invite the bridge again.
+    // The room becomes public: nobody has to invite the bridge again.
     let public = json!({"join_rule": "public"});
     let rules = format!("rooms/{room}/state/m.room.join_rules/");
     raw(synapse, &bare.owner, "PUT", &rules, public).await;
-    bare.house.reopen().await;
-    bare.house.listen_to(&[&bare.room, &room]);
+    bare.bridge.reopen().await;
+    bare.bridge.listen_to(&[&bare.room, &room]);
     bare.say(synapse, "there is something to sync").await;
     reaches(synapse, &bare, &room, "join").await;
     let waited = timeout(LIMIT, async {
-        while !bare.house.store.refused_invites().await.unwrap().is_empty() {
+        while !bare
+            .bridge
+            .store
+            .refused_invites()
+            .await
+            .unwrap()
+            .is_empty()
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    waited.await.expect("what was refused is forgotten");
-    bare.house.rest().await;
+    waited.await.expect("the refused invite is forgotten");
+    bare.bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_somebody_does() {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
-    bare.house.reopen().await;
+    bare.bridge.reopen().await;
     let room = create(synapse, &bare.owner, None).await;
-    let lane = bare.house.portal(&room).await;
+    let lane = bare.bridge.portal(&room).await;
     let lane = LaneId {
         toward: Side::Matrix,
         ..lane
     };
     let begun = tokio::time::Instant::now();
-    bare.house.listen_to(&[&bare.room, &room]);
+    bare.bridge.listen_to(&[&bare.room, &room]);
     let why = || async {
-        let tallies = bare.house.store.lane_counters().await.unwrap();
+        let tallies = bare.bridge.store.lane_counters().await.unwrap();
         let tally = tallies.into_iter().find(|tally| tally.lane == lane);
         tally.unwrap().closed_reason
     };
-    // Although nothing waits.
+    // Even though no delivery is pending.
     let waited = timeout(LIMIT, async {
         while why().await.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     waited.await.expect("the lane is closed");
-    let cure = format!("invite {}", bare.house.user);
+    let cure = format!("invite {}", bare.bridge.user);
     assert!(why().await.unwrap().contains(&cure), "{:?}", why().await);
     let place = Place::room(&room);
-    assert!(bare.house.matrix().is_unjoined(&place));
-    match bare.house.post(&room, "k", "too soon").await {
+    assert!(bare.bridge.matrix().is_unjoined(&place));
+    match bare.bridge.post(&room, "k", "too soon").await {
         Err(SendError::Closed { reason }) => assert!(reason.contains(&cure), "{reason}"),
         sent => panic!("{sent:?}"),
     }
 
     invite_to(synapse, &bare, &room).await;
     reaches(synapse, &bare, &room, "join").await;
-    // An attempt that failed rests for 30 s; a fresh invite does not wait for that.
+    // A failed attempt is repeated after 30 s; a new invite does not wait for that.
     assert!(begun.elapsed() < Duration::from_secs(29), "{begun:?}");
     let waited = timeout(LIMIT, async {
         while why().await.is_some() {
@@ -265,11 +272,11 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
         }
     });
     waited.await.expect("the lane is open");
-    assert!(!bare.house.matrix().is_unjoined(&place));
+    assert!(!bare.bridge.matrix().is_unjoined(&place));
 
-    // Put out, and nothing waits for it: this is known as well.
+    // Kicked while no delivery is pending: the bridge notices that too.
     let path = format!("rooms/{room}/kick");
-    let body = json!({"user_id": bare.house.user});
+    let body = json!({"user_id": bare.bridge.user});
     raw(synapse, &bare.owner, "POST", &path, body).await;
     let waited = timeout(LIMIT, async {
         while why().await.is_none() {
@@ -278,5 +285,5 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
     });
     waited.await.expect("the lane is closed again");
     assert!(why().await.unwrap().contains("was removed from the room"));
-    bare.house.rest().await;
+    bare.bridge.rest().await;
 }

@@ -1,5 +1,5 @@
-//! Homeservers whose history leaves out what their syncs bring: positions that exclude the event they name, workers that
-//! are behind, an entry that is not shown.
+//! Homeservers whose history omits events that their syncs return: positions that exclude the event they name, workers
+//! that lag behind, a join event that is not shown.
 
 use footbridge_testbed::proxy::{Proxy, Rewrite};
 
@@ -8,10 +8,10 @@ use super::{
     *,
 };
 
-async fn before(synapse: &Synapse, lies: impl IntoIterator<Item = Rewrite>) -> Proxy {
+async fn proxy_with(synapse: &Synapse, rewrites: impl IntoIterator<Item = Rewrite>) -> Proxy {
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
-    for lie in lies {
-        proxy.tell(lie);
+    for rewrite in rewrites {
+        proxy.tell(rewrite);
     }
     proxy
 }
@@ -19,26 +19,26 @@ async fn before(synapse: &Synapse, lies: impl IntoIterator<Item = Rewrite>) -> P
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_out() {
     let synapse = Synapse::shared().await.unwrap();
-    for lie in [Rewrite::exclusive_positions, Rewrite::history_behind] {
-        let proxy = before(synapse, None).await;
+    for rewrite in [Rewrite::exclusive_positions, Rewrite::history_behind] {
+        let proxy = proxy_with(synapse, None).await;
         let mut bare = Bare::behind(synapse, &proxy).await;
         bare.enter(synapse).await;
         bare.say(synapse, "hello").await;
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), "hello");
-        bare.house.rest().await;
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "hello");
+        bare.bridge.rest().await;
         for number in 0..5 {
             bare.say(synapse, &format!("missed {number}")).await;
         }
-        proxy.tell(lie());
+        proxy.tell(rewrite());
         proxy.limit_timeline(Some(2));
-        bare.house.listen(&bare.room);
+        bare.bridge.listen(&bare.room);
         for number in 0..5 {
-            let heard = bare.house.next(bare.lane).await;
+            let heard = bare.bridge.next(bare.lane).await;
             assert_eq!(text_of(&heard), format!("missed {number}"));
         }
         bare.say(synapse, "afterwards").await;
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), "afterwards");
-        bare.house.rest().await;
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "afterwards");
+        bare.bridge.rest().await;
     }
 }
 
@@ -46,7 +46,7 @@ async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_ou
 async fn nothing_from_before_our_entry_crosses_where_history_leaves_it_out() {
     let synapse = Synapse::shared().await.unwrap();
     for encrypted in [false, true] {
-        let proxy = before(synapse, [Rewrite::exclusive_positions()]).await;
+        let proxy = proxy_with(synapse, [Rewrite::exclusive_positions()]).await;
         proxy.limit_timeline(Some(1));
         let mut bare = Bare::behind(synapse, &proxy).await;
         bare.say(synapse, "written before the bridge came").await;
@@ -58,46 +58,48 @@ async fn nothing_from_before_our_entry_crosses_where_history_leaves_it_out() {
         bare.enter(synapse).await;
         bare.say(synapse, "first").await;
         if encrypted {
-            let skipped = bare.house.skipped(bare.lane, "plaintext-in-encrypted-room");
+            let skipped = bare
+                .bridge
+                .skipped(bare.lane, "plaintext-in-encrypted-room");
             assert_eq!(skipped.await, 1);
             let head = bare
-                .house
+                .bridge
                 .store
-                .queue_head(bare.lane, bare.house.clock.now());
+                .queue_head(bare.lane, bare.bridge.clock.now());
             assert!(matches!(head.await.unwrap(), QueueHead::Empty));
         } else {
-            assert_eq!(text_of(&bare.house.next(bare.lane).await), "first");
+            assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "first");
         }
-        bare.house.rest().await;
+        bare.bridge.rest().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_follows_our_entry_crosses_where_no_page_shows_it() {
     let synapse = Synapse::shared().await.unwrap();
-    let proxy = before(synapse, None).await;
+    let proxy = proxy_with(synapse, None).await;
     let mut bare = Bare::behind(synapse, &proxy).await;
     bare.say(synapse, "written before the bridge came").await;
     bare.invite(synapse).await;
-    // As if we had died after the request to enter.
+    // As if the bridge had died after its join request.
     let path = format!("rooms/{}/join", bare.room);
-    let account = own(&bare.house).await;
+    let account = own(&bare.bridge).await;
     raw(synapse, &account, "POST", &path, json!({})).await;
     let place = Place::room(&bare.room);
     let batch = Batch {
         cursors: vec![(place.as_str().to_owned(), "join".to_owned())],
         ..Batch::default()
     };
-    bare.house.inbox().accept(batch).await.unwrap();
+    bare.bridge.inbox().accept(batch).await.unwrap();
     for number in 0..5 {
         bare.say(synapse, &format!("after {number}")).await;
     }
-    proxy.tell(Rewrite::without_entry(&bare.house.user));
+    proxy.tell(Rewrite::without_entry(&bare.bridge.user));
     proxy.limit_timeline(Some(2));
-    bare.house.listen(&bare.room);
+    bare.bridge.listen(&bare.room);
     for number in 0..5 {
-        let heard = bare.house.next(bare.lane).await;
+        let heard = bare.bridge.next(bare.lane).await;
         assert_eq!(text_of(&heard), format!("after {number}"));
     }
-    bare.house.rest().await;
+    bare.bridge.rest().await;
 }

@@ -1,5 +1,5 @@
-//! A homeserver or a member that forges: what nobody could have checked changes no message, and what the bridge reads back of
-//! its own is sent again only where it is what it sent. C20.
+//! A homeserver or a member that forges events: an event without end-to-end authentication changes no message, and what
+//! the bridge reads back of its own events is sent again only where it is what the bridge sent. C20.
 
 use axum::body::Bytes;
 use footbridge_core::{
@@ -12,22 +12,22 @@ use footbridge_testbed::proxy::{Fault, Matcher, Page, Proxy, Rewrite, Rule};
 
 use super::*;
 
-/// A house that reaches its homeserver through a proxy that lies, with a person in its encrypted room.
-async fn lied_to(synapse: &Synapse) -> (Scene, Proxy) {
+/// A bridge that reaches its homeserver through a proxy that rewrites responses, with a person in its encrypted room.
+async fn scene_behind_proxy(synapse: &Synapse) -> (Scene, Proxy) {
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
-    let mut house = House::new(synapse).await;
-    house.config.homeserver = Homeserver::Url(proxy.url_for(&synapse.url()).parse().unwrap());
-    house.login(None).await.unwrap();
-    house.open(Trust::CrossSigned).await;
+    let mut bridge = TestBridge::new(synapse).await;
+    bridge.config.homeserver = Homeserver::Url(proxy.url_for(&synapse.url()).parse().unwrap());
+    bridge.login(None).await.unwrap();
+    bridge.open(Trust::CrossSigned).await;
     let (person, files) = person(synapse, Identity::New).await;
-    let invited = [house.user.clone()];
+    let invited = [bridge.user.clone()];
     let room = person.create_room("A room", true, &invited).await.unwrap();
-    let lane = house.portal(&room).await;
-    house.listen(&room);
-    wait_for_member(&person, &room, &house.user, "join").await;
-    house.entered(&room).await;
+    let lane = bridge.portal(&room).await;
+    bridge.listen(&room);
+    wait_for_member(&person, &room, &bridge.user, "join").await;
+    bridge.entered(&room).await;
     let scene = Scene {
-        house,
+        bridge,
         person,
         room,
         lane,
@@ -42,7 +42,7 @@ fn reads_of(event: &str) -> Matcher {
     Matcher::of("GET".parse().unwrap()).with("/event/").with(id)
 }
 
-/// The syncs.
+/// The sync requests.
 fn syncs() -> Matcher {
     Matcher::of("GET".parse().unwrap()).with("/sync")
 }
@@ -56,7 +56,7 @@ fn part(author: &str, body: &str) -> Part {
     }
 }
 
-/// What an encrypted event says that the homeserver has made up.
+/// Fields that the homeserver adds to an encrypted event.
 fn forged_parts() -> Value {
     json!({
         "msgtype": "m.text",
@@ -69,7 +69,7 @@ fn forged_parts() -> Value {
 async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -77,7 +77,7 @@ async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
     } = Scene::new(synapse, true).await;
     let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
     let event = person.say(&room, "mine").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "mine");
+    assert_eq!(text_of(&bridge.next(lane).await), "mine");
     for (event_type, content) in [
         ("m.room.redaction", json!({"redacts": event})),
         ("m.room.tombstone", json!({"replacement_room": "!other:x"})),
@@ -86,24 +86,30 @@ async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
         other.send(&room, event_type, content).await.unwrap();
     }
     person.say(&room, "still there").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "still there");
-    assert_eq!(house.skipped(lane, "redaction-or-state-encrypted").await, 3);
+    assert_eq!(text_of(&bridge.next(lane).await), "still there");
     assert_eq!(
-        house.matrix().security_counts()["redaction-or-state-encrypted"],
+        bridge.skipped(lane, "redaction-or-state-encrypted").await,
         3
     );
-    // Where the homeserver has checked it, it counts.
+    assert_eq!(
+        bridge.matrix().security_counts()["redaction-or-state-encrypted"],
+        3
+    );
+    // A redaction that the homeserver has checked counts.
     person.redact(&room, &event).await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), format!("deleted {event}"));
-    house.rest().await;
+    assert_eq!(
+        text_of(&bridge.next(lane).await),
+        format!("deleted {event}")
+    );
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = lied_to(synapse).await;
+    let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         ..
@@ -113,8 +119,8 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
         parts: vec![part("Ann", "one"), part("Bob", "two")],
         thread: None,
     };
-    let Ok(Done::Created(copy)) = house.matrix().perform(&place, "bundle", &bundle).await else {
-        panic!("it is sent");
+    let Ok(Done::Created(copy)) = bridge.matrix().perform(&place, "bundle", &bundle).await else {
+        panic!("the message is sent");
     };
     let event = copy.remote.0.clone();
     let revise = async |key: &str, slot: u32, text: &str| {
@@ -124,10 +130,10 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
             part: Some(part("Ann", text)),
             fallback: None,
         };
-        house.matrix().perform(&place, key, &step).await
+        bridge.matrix().perform(&place, key, &step).await
     };
-    // The event itself, made up; its newest form, made up.
-    let bridge = house.user.clone();
+    // The event itself is forged; then its latest edit.
+    let bridge_user = bridge.user.clone();
     proxy.tell(Rewrite::once("event", reads_of(&event), move |answer| {
         answer["type"] = "m.room.message".into();
         answer["content"] = forged_parts();
@@ -141,7 +147,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
         answer["unsigned"]["m.relations"]["m.replace"] = json!({
             "type": "m.room.message",
             "event_id": "$forged",
-            "sender": bridge,
+            "sender": bridge_user,
             "origin_server_ts": 1,
             "content": {"m.new_content": forged_parts(), "m.relates_to": relation},
         });
@@ -149,7 +155,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     }));
     let refused = revise("2", 0, "edited").await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
-    // An older form than the newest.
+    // An older version instead of the latest.
     revise("3", 0, "edited").await.unwrap();
     proxy.tell(Rewrite::once("older", reads_of(&event), |answer| {
         answer["unsigned"]["m.relations"] = json!({});
@@ -159,33 +165,33 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     let told: Vec<_> = proxy.injected().into_keys().collect();
     assert_eq!(told, ["edit", "event", "older"]);
-    assert_eq!(house.matrix().security_counts()["forged-read-back"], 3);
-    // What is honest is changed, also by another process.
-    house.reopen().await;
-    house.listen(&room);
+    assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 3);
+    // Authentic events are edited, also by another process.
+    bridge.reopen().await;
+    bridge.listen(&room);
     let step = Step::EditPart {
         target: copy.remote.clone(),
         slot: 1,
         part: Some(part("Bob", "last")),
         fallback: None,
     };
-    house.matrix().perform(&place, "5", &step).await.unwrap();
+    bridge.matrix().perform(&place, "5", &step).await.unwrap();
     let last = wait_for(&person, |seen| {
         assert!(!seen.content.to_string().contains("forged"), "{seen:?}");
         seen.content["m.new_content"]["body"] == "Ann: edited\nBob: last"
     })
     .await;
     assert!(last.encrypted);
-    assert_eq!(house.matrix().security_counts()["forged-read-back"], 0);
-    house.rest().await;
+    assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 0);
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = lied_to(synapse).await;
+    let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         ..
@@ -207,11 +213,11 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         reply_to: None,
         fallback: None,
     };
-    let sent = house
+    let sent = bridge
         .matrix()
         .send_file(&place, "file", &send, (&spooled, None));
     let Ok(Done::Created(copy)) = sent.await else {
-        panic!("it is sent");
+        panic!("the message is sent");
     };
     let caption = Step::Edit {
         target: copy.remote.clone(),
@@ -231,24 +237,28 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
             true
         },
     ));
-    let refused = house.matrix().perform(&place, "1", &caption).await;
+    let refused = bridge.matrix().perform(&place, "1", &caption).await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
-    assert_eq!(house.matrix().security_counts()["forged-read-back"], 1);
-    house.matrix().perform(&place, "2", &caption).await.unwrap();
+    assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 1);
+    bridge
+        .matrix()
+        .perform(&place, "2", &caption)
+        .await
+        .unwrap();
     let seen = wait_for(&person, |seen| {
         assert!(!seen.content.to_string().contains("forged"), "{seen:?}");
         seen.content["m.new_content"]["body"] == "my dog"
     })
     .await;
     assert_eq!(seen.content["m.new_content"]["filename"], "cat.txt");
-    house.rest().await;
+    bridge.rest().await;
 }
 
-/// What the bridge finds of this message beside edits that were redacted: the words, or nothing.
-async fn before(house: &House, room: &str, message: &str, edits: &[&str]) -> Option<String> {
+/// The text that the bridge restores for this message after these edits were redacted, if any.
+async fn before(bridge: &TestBridge, room: &str, message: &str, edits: &[&str]) -> Option<String> {
     let edits: Vec<RemoteId> = edits.iter().map(|edit| RemoteId::from(*edit)).collect();
     let (place, message) = (Place::room(room), RemoteId::from(message));
-    let found = house
+    let found = bridge
         .matrix()
         .text_before_edit(&place, &message, &edits)
         .await;
@@ -264,9 +274,9 @@ async fn before(house: &House, room: &str, message: &str, edits: &[&str]) -> Opt
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = lied_to(synapse).await;
+    let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -275,32 +285,32 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
     let mut said = Vec::new();
     for text in ["mine", "another"] {
         said.push(person.say(&room, text).await.unwrap());
-        assert_eq!(text_of(&house.next(lane).await), text);
+        assert_eq!(text_of(&bridge.next(lane).await), text);
     }
     let (message, another) = (said[0].clone(), said[1].clone());
     let mut edits = Vec::new();
     for text in ["mine, edited", "mine, edited again"] {
         edits.push(person.edit(&room, &message, text).await.unwrap());
-        assert_eq!(text_of(&house.next(lane).await), text);
+        assert_eq!(text_of(&bridge.next(lane).await), text);
     }
     let (first, second) = (edits[0].as_str(), edits[1].as_str());
-    let found = before(&house, &room, &message, &[second, first]).await;
+    let found = before(&bridge, &room, &message, &[second, first]).await;
     assert_eq!(found.as_deref(), Some("mine, edited again"));
     person.redact(&room, second).await.unwrap();
-    let found = before(&house, &room, &message, &[second, first]).await;
+    let found = before(&bridge, &room, &message, &[second, first]).await;
     assert_eq!(found.as_deref(), Some("mine, edited"));
-    let found = before(&house, &room, &message, &[]).await;
+    let found = before(&bridge, &room, &message, &[]).await;
     assert_eq!(found.as_deref(), Some("mine"));
-    // Of a great many edits that are all said to be redacted, not every one is asked for.
+    // Where the homeserver says that a great many edits are redacted, the bridge does not request every one.
     let many = vec![second; 25];
-    assert_eq!(before(&house, &room, &message, &many).await, None);
-    // An event that the homeserver does not show us is one that cannot be read.
+    assert_eq!(before(&bridge, &room, &message, &many).await, None);
+    // An event that the homeserver does not return is one that cannot be read.
     let hidden = Fault::status(403, Page::Matrix);
     proxy.add(Rule::times("hidden", reads_of(&message), hidden, 1));
-    assert_eq!(before(&house, &room, &message, &[]).await, None);
-    // Another message of the same person under its id; words in the clear; an edit of something else.
+    assert_eq!(before(&bridge, &room, &message, &[]).await, None);
+    // Another message of the same person under its id; a plaintext event; an edit of another message.
     let path = format!("rooms/{room}/event/{another}");
-    let own = super::bare::own(&house).await;
+    let own = super::bare::own(&bridge).await;
     let other = raw(synapse, &own, "GET", &path, Value::Null).await["content"].clone();
     proxy.tell(Rewrite::once(
         "swapped",
@@ -310,50 +320,50 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
             true
         },
     ));
-    assert_eq!(before(&house, &room, &message, &[]).await, None);
+    assert_eq!(before(&bridge, &room, &message, &[]).await, None);
     proxy.tell(Rewrite::once("clear", reads_of(&message), |answer| {
         answer["type"] = "m.room.message".into();
         answer["content"] = json!({"msgtype": "m.text", "body": "forged"});
         true
     }));
-    assert_eq!(before(&house, &room, &message, &[]).await, None);
+    assert_eq!(before(&bridge, &room, &message, &[]).await, None);
     let target = another.clone();
     proxy.tell(Rewrite::once("related", reads_of(first), move |answer| {
         answer["content"]["m.relates_to"]["event_id"] = target.clone().into();
         true
     }));
-    assert_eq!(before(&house, &room, &message, &[first]).await, None);
+    assert_eq!(before(&bridge, &room, &message, &[first]).await, None);
     assert_eq!(proxy.injected().len(), 4);
-    // Also by another process.
-    house.reopen().await;
-    let found = before(&house, &room, &message, &[first]).await;
+    // The same for another process.
+    bridge.reopen().await;
+    let found = before(&bridge, &room, &message, &[first]).await;
     assert_eq!(found.as_deref(), Some("mine, edited"));
-    // Nothing is carried over of who does not want that any more.
-    let (place, now) = (Place::room(&room), house.clock.now());
+    // Nothing is restored for somebody who has opted out since.
+    let (place, now) = (Place::room(&room), bridge.clock.now());
     let user = person.user_id();
-    let kept = house
+    let kept = bridge
         .store
         .opt_out(&place, &user, Scope::Here, |_, _| false, now);
     kept.await.unwrap();
-    assert_eq!(before(&house, &room, &message, &[first]).await, None);
+    assert_eq!(before(&bridge, &room, &message, &[first]).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = lied_to(synapse).await;
+    let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
         ..
     } = scene;
     let first = person.say(&room, "first").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "first");
+    assert_eq!(text_of(&bridge.next(lane).await), "first");
     let second = person.say(&room, "second").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "second");
-    // The SDK writes a relation into the ciphertext and beside it. Here it is there that it goes lost.
+    assert_eq!(text_of(&bridge.next(lane).await), "second");
+    // The SDK writes a relation into the ciphertext and next to it. Here the proxy removes the one next to it.
     let (id, beside) = (room.clone(), second.clone());
     proxy.tell(Rewrite::always("relations", syncs(), move |answer| {
         let update = answer
@@ -375,7 +385,7 @@ async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
         changed
     }));
     person.edit(&room, &first, "edited").await.unwrap();
-    let message = house.next(lane).await;
+    let message = bridge.next(lane).await;
     assert!(matches!(message.action, Action::Post { .. }), "{message:?}");
     assert_eq!(text_of(&message), "* edited");
     person.reply(&room, &first, "a reply").await.unwrap();
@@ -384,11 +394,11 @@ async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
         .await
         .unwrap();
     for text in ["a reply", "in a thread"] {
-        let message = house.next(lane).await;
+        let message = bridge.next(lane).await;
         assert_eq!(text_of(&message), text);
         assert_eq!(message.target(), None, "{message:?}");
     }
-    // What stands beside it counts.
+    // The relation next to the ciphertext counts.
     let moved = json!({
         "msgtype": "m.text",
         "body": "* moved",
@@ -396,18 +406,18 @@ async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
         "m.relates_to": {"rel_type": "m.replace", "event_id": first, "key": "moved"},
     });
     person.send(&room, "m.room.message", moved).await.unwrap();
-    let message = house.next(lane).await;
+    let message = bridge.next(lane).await;
     assert!(matches!(message.action, Action::Edit { .. }), "{message:?}");
     assert_eq!(message.target().unwrap().as_str(), second);
-    house.rest().await;
+    bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = lied_to(synapse).await;
+    let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -415,8 +425,8 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     } = scene;
     let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
     let event = person.say(&room, "mine").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "mine");
-    // It is shown again, as another member's.
+    assert_eq!(text_of(&bridge.next(lane).await), "mine");
+    // The event is shown again, as another member's.
     let again = json!({
         "type": "m.room.message",
         "event_id": event,
@@ -426,15 +436,15 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     });
     proxy.tell(Rewrite::event_in("shown again", &room, again));
     other.edit(&room, &event, "theirs").await.unwrap();
-    assert_eq!(house.skipped(lane, "foreign-edit").await, 1);
-    // So is one of the bridge's own, which nobody here remembers any more.
-    let Ok(Done::Created(copy)) = house.post(&room, "post", "of the channel").await else {
-        panic!("it is sent");
+    assert_eq!(bridge.skipped(lane, "foreign-edit").await, 1);
+    // The same for a message of the bridge, which this process no longer remembers.
+    let Ok(Done::Created(copy)) = bridge.post(&room, "post", "of the channel").await else {
+        panic!("the message is sent");
     };
     person.say(&room, "after that").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "after that");
-    house.reopen().await;
-    house.listen(&room);
+    assert_eq!(text_of(&bridge.next(lane).await), "after that");
+    bridge.reopen().await;
+    bridge.listen(&room);
     let claimed = other.user_id();
     proxy.tell(Rewrite::always(
         "claimed",
@@ -448,9 +458,9 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
         .edit(&room, copy.remote.as_str(), "theirs, too")
         .await
         .unwrap();
-    assert_eq!(house.skipped(lane, "unknown-target").await, 1);
+    assert_eq!(bridge.skipped(lane, "unknown-target").await, 1);
     person.edit(&room, &event, "still mine").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "still mine");
+    assert_eq!(text_of(&bridge.next(lane).await), "still mine");
     assert_eq!(proxy.injected().len(), 2);
-    house.rest().await;
+    bridge.rest().await;
 }

@@ -1,10 +1,11 @@
-//! P12, P13, B22: two copies of one store are noticed, by the Matrix side alone. The whole program is in `lifetime`.
+//! P12, P13, B22: the Matrix side alone notices two copies of one store. The test of the whole program is in
+//! `lifetime`.
 
 use std::{path::Path, process::Command};
 
 use super::*;
 
-/// A file of the SDK's may still be on its way out while it is copied.
+/// The SDK may still be writing a file while it is copied.
 fn copy(from: &Path, to: &Path) {
     let copied = (0..20).any(|_| {
         let copied = Command::new("cp").arg("-a").args([from, to]).status();
@@ -19,11 +20,11 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// How listening ends on this copy of a store; `None` if it goes on.
-async fn listening_on(house: &House, data: &Path, room: &str) -> Option<MatrixError> {
-    // What listened before lets go of it a moment later.
+async fn listening_on(bridge: &TestBridge, data: &Path, room: &str) -> Option<MatrixError> {
+    // The previous listener releases the store a moment later.
     let waited = timeout(LIMIT, async {
         loop {
-            match Store::open(data, &house.key).await {
+            match Store::open(data, &bridge.key).await {
                 Err(footbridge_store::Error::Locked { .. }) => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -32,17 +33,17 @@ async fn listening_on(house: &House, data: &Path, room: &str) -> Option<MatrixEr
         }
     });
     let store = waited.await.unwrap();
-    let config = house.config.clone();
+    let config = bridge.config.clone();
     let opened = Matrix::open(
         store.clone(),
-        &house.key,
+        &bridge.key,
         config,
         Trust::CrossSigned,
         http(),
-        house.clock,
+        bridge.clock,
     );
     let matrix = opened.await.unwrap();
-    let inbox = Inbox::new(store, Signals::default(), house.clock);
+    let inbox = Inbox::new(store, Signals::default(), bridge.clock);
     let stop = CancellationToken::new();
     let listening = matrix.listen(vec![Place::room(room)], inbox, stop.clone());
     let ended = timeout(Duration::from_secs(8), listening).await;
@@ -54,67 +55,67 @@ async fn listening_on(house: &House, data: &Path, room: &str) -> Option<MatrixEr
 async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     let synapse = Synapse::shared().await.unwrap();
     let scene = Scene::new(synapse, true).await;
-    let (mut house, room) = (scene.house, scene.room);
-    house.rest().await;
-    house.matrix().release_lease().await;
-    house.matrix = None;
-    let old = house.directory.path().join("old");
-    copy(house.store.directory(), &old);
-    // Nothing happens in this life: only that it was one.
-    house.open(Trust::CrossSigned).await;
-    house.listen(&room);
-    house.post(&room, "alive", "alive").await.unwrap();
-    house.rest().await;
-    house.matrix().release_lease().await;
-    house.matrix = None;
+    let (mut bridge, room) = (scene.bridge, scene.room);
+    bridge.rest().await;
+    bridge.matrix().release_lease().await;
+    bridge.matrix = None;
+    let old = bridge.directory.path().join("old");
+    copy(bridge.store.directory(), &old);
+    // The lease epoch moves on; nothing else happens in this run.
+    bridge.open(Trust::CrossSigned).await;
+    bridge.listen(&room);
+    bridge.post(&room, "alive", "alive").await.unwrap();
+    bridge.rest().await;
+    bridge.matrix().release_lease().await;
+    bridge.matrix = None;
     let events = synapse.events(&room).await.unwrap().len();
     for _ in 0..2 {
-        let refused = listening_on(&house, &old, &room).await;
+        let refused = listening_on(&bridge, &old, &room).await;
         assert!(
             matches!(refused, Some(MatrixError::StaleStore(_))),
             "{refused:?}"
         );
     }
     assert_eq!(synapse.events(&room).await.unwrap().len(), events);
-    // Without the record it would be as good as any other: the refusal comes from there and nowhere else.
-    house.open(Trust::CrossSigned).await;
-    house.listen(&room);
-    house.post(&room, "again", "again").await.unwrap();
+    // Without the lease record the copy would be as good as any other: nothing else refuses it.
+    bridge.open(Trust::CrossSigned).await;
+    bridge.listen(&room);
+    bridge.post(&room, "again", "again").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
     let synapse = Synapse::shared().await.unwrap();
     let scene = Scene::new(synapse, true).await;
-    let (mut house, room) = (scene.house, scene.room);
-    let copied = house.directory.path().join("copied");
-    house.rest().await;
-    house.matrix = None;
-    copy(house.store.directory(), &copied);
-    // Not given back: as far as anybody knows the other one lives.
-    let refused = listening_on(&house, &copied, &room).await;
+    let (mut bridge, room) = (scene.bridge, scene.room);
+    let copied = bridge.directory.path().join("copied");
+    bridge.rest().await;
+    bridge.matrix = None;
+    copy(bridge.store.directory(), &copied);
+    // The lease was not released: as far as the bridge can tell, the other copy runs.
+    let refused = listening_on(&bridge, &copied, &room).await;
     let Some(MatrixError::StoreInUse(why)) = refused else {
         panic!("{refused:?}")
     };
     assert!(why.contains("was seen"), "{why}");
-    // At its own place it goes on at once, as after a kill.
-    house.open(Trust::CrossSigned).await;
-    house.listen(&room);
-    house.post(&room, "mine", "mine").await.unwrap();
-    house.rest().await;
-    house.matrix().release_lease().await;
-    house.matrix = None;
-    // Moved after a clean stop it starts at once, and what stayed behind is old from then on.
-    let moved = house.directory.path().join("moved");
-    copy(house.store.directory(), &moved);
-    let ended = listening_on(&house, &moved, &room).await;
+    // At its own path it starts at once, as after a kill.
+    bridge.open(Trust::CrossSigned).await;
+    bridge.listen(&room);
+    bridge.post(&room, "mine", "mine").await.unwrap();
+    bridge.rest().await;
+    bridge.matrix().release_lease().await;
+    bridge.matrix = None;
+    // A store that was moved after a clean stop starts at once, and the copy that stayed behind is stale from then on.
+    let moved = bridge.directory.path().join("moved");
+    copy(bridge.store.directory(), &moved);
+    let ended = listening_on(&bridge, &moved, &room).await;
     assert!(ended.is_none(), "{ended:?}");
-    let old = house.store.directory().to_owned();
+    let old = bridge.store.directory().to_owned();
     drop(std::mem::replace(
-        &mut house.store,
-        Store::open(&moved, &house.key).await.unwrap(),
+        &mut bridge.store,
+        Store::open(&moved, &bridge.key).await.unwrap(),
     ));
-    let refused = listening_on(&house, &old, &room).await;
+    let refused = listening_on(&bridge, &old, &room).await;
     assert!(
         matches!(refused, Some(MatrixError::StaleStore(_))),
         "{refused:?}"

@@ -1,4 +1,4 @@
-//! Events of other servers that arrive late: they stand before what was walked already.
+//! Events of other servers that arrive late: in the timeline they precede events that were processed already.
 
 use super::{
     bare::{Bare, own},
@@ -10,12 +10,19 @@ async fn a_late_event_that_stands_before_the_end_of_a_gap_is_found() {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
     bare.say(synapse, "known").await;
-    assert_eq!(text_of(&bare.house.next(bare.lane).await), "known");
-    bare.house.rest().await;
+    assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "known");
+    bare.bridge.rest().await;
     bare.say(synapse, "late").await;
     let stop = RemoteId(bare.say(synapse, "walked").await);
-    // As if the bridge had walked up to here, and had never been shown what came in late before it.
-    let answer = raw(synapse, &own(&bare.house).await, "GET", "sync", Value::Null).await;
+    // As if the bridge had processed the room up to here, and had never seen the earlier event that arrived late.
+    let answer = raw(
+        synapse,
+        &own(&bare.bridge).await,
+        "GET",
+        "sync",
+        Value::Null,
+    )
+    .await;
     let cursor = answer["next_batch"].as_str().unwrap().to_owned();
     let place = Place::room(&bare.room);
     bare.say(synapse, "new").await;
@@ -32,11 +39,11 @@ async fn a_late_event_that_stands_before_the_end_of_a_gap_is_found() {
         gaps: vec![gap],
         ..Batch::default()
     };
-    bare.house.inbox().accept(batch).await.unwrap();
-    bare.house.reopen().await;
-    bare.house.listen(&bare.room);
+    bare.bridge.inbox().accept(batch).await.unwrap();
+    bare.bridge.reopen().await;
+    bare.bridge.listen(&bare.room);
     for text in ["late", "new"] {
-        assert_eq!(text_of(&bare.house.next(bare.lane).await), text);
+        assert_eq!(text_of(&bare.bridge.next(bare.lane).await), text);
     }
-    bare.house.rest().await;
+    bare.bridge.rest().await;
 }

@@ -1,4 +1,4 @@
-//! Between a bridge and the homeserver: keeps room keys back, loses answers, says that a session has expired.
+//! A proxy between a bridge and the homeserver: holds room keys back, drops responses, reports an expired session.
 
 use std::{
     collections::HashMap,
@@ -18,42 +18,42 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// What the proxy does besides passing things on.
+/// What the proxy does besides forwarding.
 #[derive(Default)]
 pub struct Rules {
-    /// Messages from device to device are kept back while this stands, and brought by the first sync after it.
+    /// To-device messages are held back while this is set; the first sync after that returns them.
     pub keep_keys: AtomicBool,
     kept: Mutex<Vec<Value>>,
-    /// Of so many sends the answer is lost; the homeserver has done its work by then.
+    /// The responses to this many sends are dropped; the homeserver has processed the sends.
     pub lose_sends: AtomicU32,
-    /// So many sends are refused by the proxy itself: the homeserver never hears of them.
+    /// The proxy itself refuses this many sends: they never reach the homeserver.
     pub stop_sends: AtomicU32,
-    /// Requests with this access token are told that it has expired and the device has not.
+    /// Requests with this access token fail with a soft logout: the token has expired, the device has not.
     pub expired: Mutex<Option<String>>,
-    /// Sessions are not renewed any more.
+    /// The homeserver refuses to refresh sessions.
     pub unrenewable: AtomicBool,
-    /// The homeserver fails when it is asked for a single event.
+    /// Requests for single events fail.
     pub hide_events: AtomicBool,
     /// Sends that reached the homeserver.
     pub sends: AtomicU32,
-    /// Of so many renewals the answer is lost; the homeserver has done its work by then.
+    /// The responses to this many refresh requests are dropped; the homeserver has processed the requests.
     pub lose_renewals: AtomicU32,
-    /// The same, and the connection stays open without a word.
+    /// The same, but the connection stays open without a response.
     pub mute_renewals: AtomicU32,
-    /// A refresh token that comes once more so long after it was spent costs the device, as on Tuwunel.
+    /// A refresh token that is used again this long after its first use removes the device, as on Tuwunel.
     pub grace: Mutex<Option<Duration>>,
     spent: Mutex<HashMap<String, Instant>>,
     /// The device was removed.
     pub removed: AtomicBool,
-    /// Clients behind the proxy do not learn of this user's devices, as where a homeserver does not tell of a new one
-    /// (Continuwuity).
+    /// Clients behind the proxy do not learn of this user's devices, as on a homeserver that does not announce a new
+    /// one (Continuwuity).
     pub hidden: Mutex<Option<String>>,
-    /// What logins say of how long their tokens last, in milliseconds.
+    /// The token lifetime in login responses, in milliseconds.
     pub lifetime: Mutex<Option<u64>>,
 }
 
 impl Rules {
-    /// A refresh token is used.
+    /// Records the use of a refresh token.
     fn spend(&self, body: &[u8]) {
         let Some(grace) = *self.grace.lock().unwrap() else {
             return;
@@ -93,7 +93,7 @@ impl Proxy {
     }
 }
 
-/// A scene whose house is behind a proxy and has little patience.
+/// A scenario whose bridge is behind a proxy, with these short timeouts.
 pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Timeouts) -> (Scene, Proxy) {
     let proxy = Proxy::before(synapse).await;
     scene_behind(proxy, synapse, encrypted, patience).await
@@ -106,23 +106,23 @@ pub async fn scene_behind(
     encrypted: bool,
     patience: Timeouts,
 ) -> (Scene, Proxy) {
-    let mut house = House::new(synapse).await;
-    house.config.homeserver = Homeserver::Url(proxy.url.parse().unwrap());
-    house.config.timeouts = patience;
-    house.login(None).await.unwrap();
-    house.open(Trust::CrossSigned).await;
+    let mut bridge = TestBridge::new(synapse).await;
+    bridge.config.homeserver = Homeserver::Url(proxy.url.parse().unwrap());
+    bridge.config.timeouts = patience;
+    bridge.login(None).await.unwrap();
+    bridge.open(Trust::CrossSigned).await;
     let (person, files) = person(synapse, Identity::New).await;
-    let invited = [house.user.clone()];
+    let invited = [bridge.user.clone()];
     let room = person
         .create_room("A room", encrypted, &invited)
         .await
         .unwrap();
-    let lane = house.portal(&room).await;
-    house.listen(&room);
-    wait_for_member(&person, &room, &house.user, "join").await;
-    house.entered(&room).await;
+    let lane = bridge.portal(&room).await;
+    bridge.listen(&room);
+    wait_for_member(&person, &room, &bridge.user, "join").await;
+    bridge.entered(&room).await;
     let scene = Scene {
-        house,
+        bridge,
         person,
         room,
         lane,
@@ -160,7 +160,7 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
     if is_send && take(&rules.stop_sends) {
         return StatusCode::GATEWAY_TIMEOUT.into_response();
     }
-    // A long poll would hide for half a minute that keys are no longer kept back.
+    // A long poll would delay by half a minute the end of holding room keys back.
     let path = path.replace("timeout=30000", "timeout=500");
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let is_renewal = path.ends_with("/refresh");
@@ -209,7 +209,7 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
         .unwrap()
 }
 
-/// An answer with the lifetime of tokens that logins shall tell, and without the devices that nobody shall learn of.
+/// The response with the configured token lifetime in logins, and without the hidden devices.
 fn rewritten(rules: &Rules, path: &str, mut bytes: Bytes) -> Bytes {
     let lifetime = *rules.lifetime.lock().unwrap();
     if let (true, Some(lifetime)) = (path.ends_with("/login"), lifetime) {
@@ -232,7 +232,7 @@ fn rewritten(rules: &Rules, path: &str, mut bytes: Bytes) -> Bytes {
     bytes
 }
 
-/// Keeps messages from device to device back, or brings what was kept back.
+/// Holds to-device messages back, or adds those that were held back.
 fn sift(rules: &Rules, bytes: &[u8]) -> Vec<u8> {
     let mut answer: Value = serde_json::from_slice(bytes).unwrap();
     let mut kept = rules.kept.lock().unwrap();

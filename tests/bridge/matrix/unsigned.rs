@@ -1,5 +1,5 @@
-//! Whose device is not signed is told where they wrote, in a way that this device can see, and that it is over once it is.
-//! P02.
+//! The sender with an unsigned device is notified in the room where they wrote, in a way that this device can display,
+//! and again when the device is signed. P02.
 
 use footbridge_core::{
     budget::Budget,
@@ -16,24 +16,24 @@ fn back(lane: LaneId) -> LaneId {
     }
 }
 
-/// How much was ever owed to the room, and how much of it still is.
-async fn owed(house: &House, lane: LaneId) -> (u64, u64) {
-    let tallies = house.store.lane_counters().await.unwrap();
+/// How many deliveries the room ever had from the bridge, and how many of them are pending.
+async fn owed(bridge: &TestBridge, lane: LaneId) -> (u64, u64) {
+    let tallies = bridge.store.lane_counters().await.unwrap();
     let tally = tallies.iter().find(|tally| tally.lane == back(lane));
     tally.map_or((0, 0), |tally| (tally.accepted, tally.pending))
 }
 
-/// Sends what is owed to the room.
-async fn send_owed(house: &House, lane: LaneId) {
+/// Sends the pending deliveries to the room.
+async fn send_owed(bridge: &TestBridge, lane: LaneId) {
     let stop = CancellationToken::new();
     let lane_back = Lane {
         id: back(lane),
-        outlet: house.matrix().clone(),
-        source: house.matrix().clone(),
+        outlet: bridge.matrix().clone(),
+        source: bridge.matrix().clone(),
         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
-        store: house.store.clone(),
+        store: bridge.store.clone(),
         signals: Signals::default(),
-        clock: house.clock,
+        clock: bridge.clock,
         limits: lane::RetryLimits {
             attempts: 8,
             give_up: Duration::from_hours(24),
@@ -49,19 +49,19 @@ async fn send_owed(house: &House, lane: LaneId) {
     let mut running = JoinSet::new();
     running.spawn(lane_back.run(stop.clone()));
     let waited = timeout(Duration::from_mins(1), async {
-        while owed(house, lane).await.1 > 0 {
+        while owed(bridge, lane).await.1 > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    waited.await.expect("the room gets what it is owed");
+    waited.await.expect("the pending deliveries are sent");
     stop.cancel();
     let ended = running.join_all().await.pop().unwrap();
     assert_eq!(ended.unwrap(), LaneEnd::Stopped);
 }
 
-/// Says something that does not cross, and waits until that is settled.
+/// Sends a message that is not relayed, and waits until it is settled.
 async fn refused(
-    house: &House,
+    bridge: &TestBridge,
     stranger: &TestClient,
     room: &str,
     lane: LaneId,
@@ -69,11 +69,11 @@ async fn refused(
 ) -> String {
     let event = stranger.say(room, "believe me").await.unwrap();
     let waited = timeout(Duration::from_mins(1), async {
-        while house.skipped(lane, "untrusted-device").await < nth {
+        while bridge.skipped(lane, "untrusted-device").await < nth {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    waited.await.expect("it does not cross");
+    waited.await.expect("the message is skipped");
     event
 }
 
@@ -81,7 +81,7 @@ async fn refused(
 async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is_over() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
-        mut house,
+        mut bridge,
         person,
         room,
         lane,
@@ -89,27 +89,27 @@ async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is
     } = Scene::new(synapse, true).await;
     let (stranger, _files) = person_in(synapse, &person, &room, Identity::None).await;
     let (place, user) = (Place::room(&room), stranger.user_id());
-    // Nobody is told of those who keep their messages in the room, nor are they.
+    // Nobody is notified about users who have opted out, nor are they.
     let opted_out =
-        house
+        bridge
             .store
-            .opt_out(&place, &user, Scope::Here, |_, _| false, house.clock.now());
+            .opt_out(&place, &user, Scope::Here, |_, _| false, bridge.clock.now());
     opted_out.await.unwrap();
-    refused(&house, &stranger, &room, lane, 1).await;
-    assert_eq!(owed(&house, lane).await, (0, 0));
-    let opted_in = house.store.opt_in(&place, &user, Scope::Here);
+    refused(&bridge, &stranger, &room, lane, 1).await;
+    assert_eq!(owed(&bridge, lane).await, (0, 0));
+    let opted_in = bridge.store.opt_in(&place, &user, Scope::Here);
     assert!(opted_in.await.unwrap());
-    let event = refused(&house, &stranger, &room, lane, 2).await;
-    assert_eq!(owed(&house, lane).await, (2, 2), "a sign and a notice");
-    send_owed(&house, lane).await;
+    let event = refused(&bridge, &stranger, &room, lane, 2).await;
+    assert_eq!(owed(&bridge, lane).await, (2, 2), "a reaction and a notice");
+    send_owed(&bridge, lane).await;
     let sign = wait_for(&stranger, |seen| seen.event_type == "m.reaction").await;
     let relation = json!({"rel_type": "m.annotation", "event_id": event, "key": "🔒"});
     assert_eq!(sign.content["m.relates_to"], relation);
-    assert_eq!(sign.sender, house.user);
+    assert_eq!(sign.sender, bridge.user);
     let keys: Vec<_> = sign.content.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["m.relates_to", "org.footbridge.delivery"]);
     let notice = wait_for(&person, |seen| {
-        seen.sender == house.user && seen.event_type == "m.room.message"
+        seen.sender == bridge.user && seen.event_type == "m.room.message"
     })
     .await;
     assert!(notice.encrypted, "{notice:?}");
@@ -123,10 +123,10 @@ async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is
     assert!(body.contains(device), "{body}");
 
     // Once per sender and day, also by another process.
-    house.reopen().await;
-    house.listen(&room);
-    refused(&house, &stranger, &room, lane, 3).await;
-    assert_eq!(owed(&house, lane).await, (2, 0));
+    bridge.reopen().await;
+    bridge.listen(&room);
+    refused(&bridge, &stranger, &room, lane, 3).await;
+    assert_eq!(owed(&bridge, lane).await, (2, 0));
 
     stranger.replace_identity(PASSWORD).await.unwrap();
     stranger.discard_room_key(&room).await.unwrap();
@@ -134,25 +134,27 @@ async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is
     let mut there = Vec::new();
     let waited = timeout(Duration::from_mins(1), async {
         while !there.contains(&"signed now".to_owned()) {
-            there.push(text_of(&house.next(lane).await));
+            there.push(text_of(&bridge.next(lane).await));
         }
-        while owed(&house, lane).await.1 == 0 {
+        while owed(&bridge, lane).await.1 == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    waited.await.expect("messages cross, and people are told");
-    send_owed(&house, lane).await;
+    waited
+        .await
+        .expect("messages are relayed, and people are notified");
+    send_owed(&bridge, lane).await;
     let notice_id = notice.event_id.as_str();
     let over = wait_for(&person, |seen| {
-        seen.content["m.relates_to"]["event_id"] == notice_id && seen.sender == house.user
+        seen.content["m.relates_to"]["event_id"] == notice_id && seen.sender == bridge.user
     })
     .await;
     let body = over.content["m.new_content"]["body"].as_str().unwrap();
     assert!(body.contains("your device is signed now"), "{body}");
     assert!(body.contains("2 messages did not"), "{body}");
-    there.push(text_of(&house.next(lane).await));
+    there.push(text_of(&bridge.next(lane).await));
     let told = there.iter().filter(|text| text.contains("do not cross"));
     assert_eq!(told.count(), 1, "{there:?}");
     assert!(there.last().unwrap().contains("is signed now"), "{there:?}");
-    house.rest().await;
+    bridge.rest().await;
 }

@@ -1,5 +1,5 @@
-//! P08: the bridge's device is verified by emoji, with a real second client, begun from either side; and whatever is not
-//! a person's yes on both sides ends without. Answers in a chat have the whole program around them: see `devices`.
+//! P08: the bridge's device is verified by emoji with a real second client, started from either side; whatever is not a
+//! confirmation by people on both sides ends without a verification. For answers in chat see `devices`.
 
 use footbridge_matrix::{
     person::{EmojiComparison, VerificationScreen},
@@ -9,26 +9,26 @@ use footbridge_matrix::{
 use super::{trusting::first_held, *};
 
 struct Pair {
-    house: House,
+    bridge: TestBridge,
     ann: TestClient,
     _files: tempfile::TempDir,
 }
 
 impl Pair {
-    /// A house that listens, with Ann as its admin.
+    /// A bridge that listens, with Ann as its admin.
     async fn new(patience: Duration) -> Self {
         let synapse = Synapse::shared().await.unwrap();
         let (ann, files) = person(synapse, Identity::New).await;
-        let mut house = House::new(synapse).await;
-        house.config.admins = vec![ann.user_id().as_str().try_into().unwrap()];
-        house.config.timeouts.verification = patience;
-        house.login(None).await.unwrap();
-        house.open(Trust::CrossSigned).await;
-        house.listen_to(&[]);
-        // As somebody does who shares a room with the bridge.
-        ann.learn(&house.user).await.unwrap();
+        let mut bridge = TestBridge::new(synapse).await;
+        bridge.config.admins = vec![ann.user_id().as_str().try_into().unwrap()];
+        bridge.config.timeouts.verification = patience;
+        bridge.login(None).await.unwrap();
+        bridge.open(Trust::CrossSigned).await;
+        bridge.listen_to(&[]);
+        // As every client does that shares a room with the bridge.
+        ann.learn(&bridge.user).await.unwrap();
         Self {
-            house,
+            bridge,
             ann,
             _files: files,
         }
@@ -39,16 +39,16 @@ impl Pair {
     }
 
     fn stage(&self) -> Option<VerificationStage> {
-        let stages = self.house.matrix().verifications();
+        let stages = self.bridge.matrix().verifications();
         stages.stage(&self.ann.user_id())
     }
 
     fn answer(&self, answer: VerificationAnswer) -> bool {
-        let stages = self.house.matrix().verifications();
+        let stages = self.bridge.matrix().verifications();
         stages.answer(&self.ann.user_id(), answer)
     }
 
-    /// Ann's client goes on until the bridge is as far as wanted.
+    /// Runs Ann's client until the bridge has reached this stage.
     async fn until(
         &self,
         flow: &str,
@@ -57,7 +57,7 @@ impl Pair {
         let waited = timeout(LIMIT, async {
             loop {
                 self.ann.sync(Duration::from_millis(200)).await.unwrap();
-                let _shown = self.ann.screen(&self.house.user, flow).await;
+                let _shown = self.ann.screen(&self.bridge.user, flow).await;
                 if let Some(stage) = self.stage().filter(|stage| wanted(stage)) {
                     return stage;
                 }
@@ -76,7 +76,7 @@ impl Pair {
         let waited = timeout(LIMIT, async {
             loop {
                 seen.extend(self.ann.sync(Duration::from_millis(200)).await.unwrap());
-                let screen = self.ann.screen(&self.house.user, flow).await;
+                let screen = self.ann.screen(&self.bridge.user, flow).await;
                 if let Some(screen) = screen.ok().filter(|screen| wanted(screen)) {
                     return screen;
                 }
@@ -85,14 +85,14 @@ impl Pair {
         let Ok(screen) = waited.await else {
             panic!(
                 "Ann's client stays at {:?}, the bridge at {:?}; {seen:#?}",
-                self.ann.screen(&self.house.user, flow).await,
+                self.ann.screen(&self.bridge.user, flow).await,
                 self.stage()
             )
         };
         screen
     }
 
-    /// Both show the same emoji.
+    /// Both sides show the same emoji.
     async fn compare(&self, flow: &str) -> Vec<String> {
         let stage = self
             .until(flow, |stage| matches!(stage, VerificationStage::Compare(_)))
@@ -111,12 +111,12 @@ impl Pair {
         here
     }
 
-    /// Both say yes, and both come to the end.
+    /// Both sides confirm, and both finish.
     async fn confirm(&self, flow: &str) {
         assert!(self.answer(VerificationAnswer::Same));
         let compared = self
             .ann
-            .compared(&self.house.user, flow, EmojiComparison::Same);
+            .compared(&self.bridge.user, flow, EmojiComparison::Same);
         compared.await.unwrap();
         self.until(flow, |stage| *stage == VerificationStage::Done)
             .await;
@@ -124,21 +124,21 @@ impl Pair {
             .await;
     }
 
-    /// Some time passes, and nobody says anything.
+    /// Time passes without an answer from either side.
     async fn nobody_moves(&self, flow: &str) {
         let before = self.stage();
         for _ in 0..5 {
             self.ann.sync(Duration::from_millis(200)).await.unwrap();
-            let _shown = self.ann.screen(&self.house.user, flow).await;
+            let _shown = self.ann.screen(&self.bridge.user, flow).await;
         }
-        assert_eq!(self.stage(), before, "nothing goes on by itself");
+        assert_eq!(self.stage(), before, "no stage passes by itself");
     }
 
     /// The bridge asks, and Ann accepts.
     async fn asked_by_the_bridge(&self) -> String {
         let ann = self.ann.user_id().as_str().try_into().unwrap();
         let ann: ruma::OwnedUserId = ann;
-        self.house.matrix().ask_to_verify(&ann).await.unwrap();
+        self.bridge.matrix().ask_to_verify(&ann).await.unwrap();
         let asked = timeout(LIMIT, async {
             loop {
                 let seen = self.ann.sync(Duration::from_millis(200)).await.unwrap();
@@ -153,7 +153,7 @@ impl Pair {
         });
         let flow = asked.await.expect("Ann is asked");
         self.ann
-            .accept_verification(&self.house.user, &flow)
+            .accept_verification(&self.bridge.user, &flow)
             .await
             .unwrap();
         flow
@@ -169,14 +169,14 @@ async fn p08_begun_by_the_bridge_and_confirmed_on_both_sides() {
     pair.confirm(&flow).await;
     assert!(
         !pair.answer(VerificationAnswer::Same),
-        "what is over takes no answer"
+        "a finished verification accepts no answer"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p08_a_no_on_either_side_ends_it_on_both() {
     let pair = Pair::usual().await;
-    let user = pair.house.user.clone();
+    let user = pair.bridge.user.clone();
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;
     assert!(pair.answer(VerificationAnswer::Different));
@@ -209,20 +209,20 @@ async fn p08_whoever_is_not_on_the_list_is_declined() {
     let pair = Pair::usual().await;
     let synapse = Synapse::shared().await.unwrap();
     let (eve, _files) = person(synapse, Identity::New).await;
-    let flow = eve.ask_device_to_verify(&pair.house.user).await.unwrap();
+    let flow = eve.ask_device_to_verify(&pair.bridge.user).await.unwrap();
     let waited = timeout(LIMIT, async {
         loop {
             eve.sync(Duration::from_millis(200)).await.unwrap();
-            let screen = eve.screen(&pair.house.user, &flow).await.unwrap();
+            let screen = eve.screen(&pair.bridge.user, &flow).await.unwrap();
             if matches!(screen, VerificationScreen::Cancelled(_)) {
                 return;
             }
         }
     });
     waited.await.expect("it is declined");
-    assert!(pair.house.matrix().verifications().all().is_empty());
+    assert!(pair.bridge.matrix().verifications().all().is_empty());
     let eve: ruma::OwnedUserId = eve.user_id().as_str().try_into().unwrap();
-    let refused = pair.house.matrix().ask_to_verify(&eve).await;
+    let refused = pair.bridge.matrix().ask_to_verify(&eve).await;
     assert!(
         matches!(refused, Err(MatrixError::Identity(_))),
         "{refused:?}"
@@ -246,8 +246,8 @@ async fn p08_what_takes_too_long_ends_cleanly_on_both_sides() {
         matches!(screen, VerificationScreen::Cancelled(_))
     })
     .await;
-    // And another one can follow.
-    let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
+    // A new verification can follow.
+    let flow = pair.ann.ask_to_verify(&pair.bridge.user).await.unwrap();
     pair.until(&flow, |stage| *stage == VerificationStage::Requested)
         .await;
 }
@@ -257,13 +257,13 @@ async fn p08_the_other_side_may_give_up() {
     let pair = Pair::usual().await;
     let first = pair.asked_by_the_bridge().await;
     assert!(pair.answer(VerificationAnswer::Different));
-    // A client that asks while the first one goes on cancels both.
+    // A client that starts a verification while the first one goes on cancels both.
     pair.until_screen(&first, |screen| {
         matches!(screen, VerificationScreen::Cancelled(_))
     })
     .await;
-    let room = pair.ann.direct_room(&pair.house.user).unwrap();
-    let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
+    let room = pair.ann.direct_room(&pair.bridge.user).unwrap();
+    let flow = pair.ann.ask_to_verify(&pair.bridge.user).await.unwrap();
     pair.until(&flow, |stage| *stage == VerificationStage::Requested)
         .await;
     let content = json!({
@@ -287,58 +287,58 @@ async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_a
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;
     pair.confirm(&flow).await;
-    let user = pair.house.user.clone();
+    let user = pair.bridge.user.clone();
 
     let room = pair
         .ann
         .create_room("A room", true, std::slice::from_ref(&user));
     let room = room.await.unwrap();
-    let lane = pair.house.portal(&room).await;
-    pair.house.rest().await;
-    pair.house.listen(&room);
+    let lane = pair.bridge.portal(&room).await;
+    pair.bridge.rest().await;
+    pair.bridge.listen(&room);
     wait_for_member(&pair.ann, &room, &user, "join").await;
-    pair.house.entered(&room).await;
+    pair.bridge.entered(&room).await;
     pair.ann.say(&room, "verified").await.unwrap();
-    assert_eq!(text_of(&pair.house.next(lane).await), "verified");
+    assert_eq!(text_of(&pair.bridge.next(lane).await), "verified");
 
     pair.ann.replace_identity(PASSWORD).await.unwrap();
-    // Her new identity has not verified the bridge, and her client asks what to do about that.
+    // Her new identity has not verified the bridge, and her client asks her what to do.
     pair.ann.withdraw_verification(&user).await.unwrap();
-    let held = first_held(&pair.house, &pair.ann, &room, lane).await;
+    let held = first_held(&pair.bridge, &pair.ann, &room, lane).await;
     let ann = pair.ann.user_id();
-    let known = pair.house.matrix().identities_of(&ann).await.unwrap();
-    assert!(known.pinned.is_some(), "what is verified is believed");
+    let known = pair.bridge.matrix().identities_of(&ann).await.unwrap();
+    assert!(known.pinned.is_some(), "a verified identity is pinned");
     let [(key, 1)] = &known.changed[..] else {
         panic!("{known:?}")
     };
-    let approved = pair.house.matrix().approve(&ann, key);
+    let approved = pair.bridge.matrix().approve(&ann, key);
     let approved = approved.await.unwrap().unwrap();
     assert_eq!(approved.held, 1);
-    assert_eq!(text_of(&pair.house.next(lane).await), held);
+    assert_eq!(text_of(&pair.bridge.next(lane).await), held);
     pair.ann.say(&room, "believed again").await.unwrap();
-    assert_eq!(text_of(&pair.house.next(lane).await), "believed again");
-    pair.house.rest().await;
+    assert_eq!(text_of(&pair.bridge.next(lane).await), "believed again");
+    pair.bridge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p06_a_request_that_anybody_may_have_written_opens_no_room_and_sets_no_mark() {
     let synapse = Synapse::shared().await.unwrap();
-    let mut house = House::new(synapse).await;
+    let mut bridge = TestBridge::new(synapse).await;
     let admin = synapse
         .register_session(&unique("admin"), PASSWORD)
         .await
         .unwrap();
-    house.config.admins = vec![admin.user_id.as_str().try_into().unwrap()];
-    house.login(None).await.unwrap();
-    house.open(Trust::CrossSigned).await;
+    bridge.config.admins = vec![admin.user_id.as_str().try_into().unwrap()];
+    bridge.login(None).await.unwrap();
+    bridge.open(Trust::CrossSigned).await;
     let (ann, _files) = person(synapse, Identity::New).await;
-    let invited = [house.user.clone()];
+    let invited = [bridge.user.clone()];
     let linked = ann.create_room("Linked", true, &invited).await.unwrap();
     let unlinked = ann.create_room("Unlinked", true, &invited).await.unwrap();
-    let lane = house.portal(&linked).await;
-    // The account is in both, and nothing is joined to one.
+    let lane = bridge.portal(&linked).await;
+    // The account is in both rooms; the unlinked one has no portal.
     for room in [&linked, &unlinked] {
-        let own = bare::own(&house).await;
+        let own = bare::own(&bridge).await;
         raw(
             synapse,
             &own,
@@ -348,8 +348,8 @@ async fn p06_a_request_that_anybody_may_have_written_opens_no_room_and_sets_no_m
         )
         .await;
     }
-    house.listen(&linked);
-    house.entered(&linked).await;
+    bridge.listen(&linked);
+    bridge.entered(&linked).await;
     ann.invite(&unlinked, &admin.user_id).await.unwrap();
     raw(
         synapse,
@@ -360,15 +360,15 @@ async fn p06_a_request_that_anybody_may_have_written_opens_no_room_and_sets_no_m
     )
     .await;
     let request = json!({
-        "msgtype": "m.key.verification.request", "body": "verify", "to": house.user,
+        "msgtype": "m.key.verification.request", "body": "verify", "to": bridge.user,
         "from_device": admin.device_id, "methods": ["m.sas.v1"],
     });
     let path = format!("rooms/{unlinked}/send/m.room.message/{}", unique("t"));
     raw(synapse, &admin, "PUT", &path, request).await;
     ann.sync(Duration::ZERO).await.unwrap();
     ann.say(&linked, "heard after it").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "heard after it");
-    let portals = house.store.portals().await.unwrap();
+    assert_eq!(text_of(&bridge.next(lane).await), "heard after it");
+    let portals = bridge.store.portals().await.unwrap();
     assert!(
         portals
             .iter()

@@ -1,5 +1,5 @@
-// Gitter's own client, node-gitter 2.1.0, against the simulator: if it works, the simulator speaks Gitter.
-// Usage: node check.cjs FILE, where FILE holds the line gitter-sim prints.
+// Gitter's own client, node-gitter 2.1.0, against the simulator: if it works, the simulator behaves like Gitter.
+// Usage: node check.cjs FILE, where FILE contains the line that gitter-sim prints.
 "use strict";
 
 const fs = require("fs");
@@ -43,7 +43,7 @@ async function until(what, found, ms = 8000) {
     if (value) return value;
     await pause(20);
   }
-  throw new Error("never came: " + what);
+  throw new Error("timed out waiting for: " + what);
 }
 
 async function refused(status, promise) {
@@ -211,7 +211,7 @@ async function realtime() {
       await pause(250);
       if (events.some((e) => e.operation === "create" && e.model.id === again.id)) return;
     }
-    throw new Error("nothing was heard any more");
+    throw new Error("no event arrived any more");
   });
 }
 

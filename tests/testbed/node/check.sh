@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 
-# Types are of no use here, and a compiler for them would be most of what is fetched.
+# Without peer dependencies: types are not used here, and the TypeScript compiler would be most of the download.
 npm ci --omit-lockfile-registry-resolved --legacy-peer-deps --no-audit --no-fund --silent
 
 target="${CARGO_TARGET_DIR:-$PWD/../../../target}"
@@ -19,23 +19,23 @@ if [ -z "${TESTBED:-}" ]; then
     TESTBED="$target/debug/testbed"
 fi
 
-said=
+output=
 sim=
 finish() {
     if [ -n "$sim" ]; then kill "$sim" 2>/dev/null || true; fi
-    if [ -n "$said" ]; then rm -f "$said"; fi
+    if [ -n "$output" ]; then rm -f "$output"; fi
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# Starts a simulator and waits until it has said where it is.
+# Starts a simulator and waits until it has printed its address.
 start() {
     finish
-    said=$(mktemp)
-    "$@" >"$said" &
+    output=$(mktemp)
+    "$@" >"$output" &
     sim=$!
     tries=0
-    until [ -s "$said" ]; do
+    until [ -s "$output" ]; do
         tries=$((tries + 1))
         if [ "$tries" -gt 100 ] || ! kill -0 "$sim" 2>/dev/null; then
             echo "The simulator did not start" >&2
@@ -46,8 +46,8 @@ start() {
 }
 
 start "$TESTBED" gitter-sim --user bridge --user alice --room org/repo --rate-limit 1000
-node --no-deprecation check.cjs "$said"
+node --no-deprecation check.cjs "$output"
 start "$TESTBED" mattermost-sim
-node --no-deprecation mattermost.cjs "$said"
+node --no-deprecation mattermost.cjs "$output"
 start "$TESTBED" mattermost-sim
-"$driver/bin/python" ../python/mattermost_check.py "$said"
+"$driver/bin/python" ../python/mattermost_check.py "$output"

@@ -1,5 +1,6 @@
-// Mattermost's own client, @mattermost/client 11.9.0, against the simulator: if it works, the simulator speaks Mattermost.
-// Usage: node mattermost.cjs FILE, where FILE holds the line mattermost-sim prints.
+// Mattermost's own client, @mattermost/client 11.9.0, against the simulator: if it works, the simulator behaves like
+// Mattermost.
+// Usage: node mattermost.cjs FILE, where FILE contains the line that mattermost-sim prints.
 "use strict";
 
 const fs = require("fs");
@@ -18,7 +19,7 @@ async function until(what, found, ms = 8000) {
   for (;;) {
     const value = found();
     if (value) return value;
-    if (Date.now() > end) throw new Error("waited in vain: " + what);
+    if (Date.now() > end) throw new Error("timed out waiting for: " + what);
     await new Promise((done) => setTimeout(done, 20));
   }
 }
@@ -34,29 +35,29 @@ async function main() {
   const channel = await client.getChannelByName(team.id, sim.channel.name);
   assert.equal(channel.id, sim.channel.id);
 
-  const heard = [];
+  const events = [];
   const socket = new WebSocketClient();
-  socket.addMessageListener((event) => heard.push(event));
+  socket.addMessageListener((event) => events.push(event));
   socket.initialize(sim.url.replace("http", "ws") + "/api/v4/websocket", bridge.token);
-  await until("hello", () => heard.find((event) => event.event === "hello"));
-  const told = (event, test) =>
-    until(event, () => heard.find((one) => one.event === event && test(JSON.parse(one.data.post))));
+  await until("hello", () => events.find((event) => event.event === "hello"));
+  const untilPost = (event, test) =>
+    until(event, () => events.find((one) => one.event === event && test(JSON.parse(one.data.post))));
 
   const post = await client.createPost({ channel_id: channel.id, message: "one", pending_post_id: me.id + ":1" });
   const again = await client.createPost({ channel_id: channel.id, message: "one", pending_post_id: me.id + ":1" });
   assert.equal(again.id, post.id);
-  await told("posted", (one) => one.id === post.id && one.message === "one");
+  await untilPost("posted", (one) => one.id === post.id && one.message === "one");
   await client.patchPost({ id: post.id, message: "two" });
-  await told("post_edited", (one) => one.id === post.id && one.message === "two");
+  await untilPost("post_edited", (one) => one.id === post.id && one.message === "two");
   const reply = await client.createPost({ channel_id: channel.id, root_id: post.id, message: "below" });
   const thread = await client.getPostThread(post.id);
   assert.deepEqual(Object.keys(thread.posts).sort(), [post.id, reply.id].sort());
   await client.addReaction(me.id, post.id, "tada");
-  await until("reaction_added", () => heard.find((event) => event.event === "reaction_added"));
+  await until("reaction_added", () => events.find((event) => event.event === "reaction_added"));
   const list = await client.getPosts(channel.id);
   assert.deepEqual(list.order, [reply.id, post.id]);
   await client.deletePost(post.id);
-  await told("post_deleted", (one) => one.id === post.id);
+  await untilPost("post_deleted", (one) => one.id === post.id);
   const since = await client.getPostsSince(channel.id, post.create_at - 1);
   assert.notEqual(since.posts[post.id].delete_at, 0);
   await assert.rejects(client.getPost(post.id), (error) => error.status_code === 404);

@@ -23,19 +23,19 @@ pub struct Arguments {
 pub enum Program {
     /// Measures the bridge.
     Bench(Bench),
-    /// Says many messages in a minute where the bridge's account may send twelve events in one.
+    /// Sends many messages in a minute while the bridge's account may send twelve events a minute.
     Burst(Burst),
     /// Sends numbered messages each way between two encrypted rooms, through Matterbridge and Mattermost.
     Crossing(Crossing),
-    /// Shows an encrypted Matrix room and a Gitter channel talking to each other.
+    /// Shows an encrypted Matrix room and a Gitter channel that are bridged.
     Demo(Demo),
-    /// Injects faults while people talk, and counts what becomes of the messages.
+    /// Injects faults while people talk, and counts what happened to the messages.
     Faults(Faults),
     /// Runs a simulated Gitter on the loopback interface.
     GitterSim(GitterSim),
-    /// Kills the bridge under traffic and counts what becomes of the messages.
+    /// Kills the bridge under traffic and counts what happened to the messages.
     Kills(Kills),
-    /// Measures what many portals notice of one slow silo.
+    /// Measures how one slow silo affects many portals.
     Many(Many),
     /// Runs a simulated Mattermost on the loopback interface: a team, a channel, a bot and two people.
     MattermostSim(MattermostSim),
@@ -59,8 +59,8 @@ pub fn command() -> Command {
         help.extend(["  ", row.id, "  ", row.title, "\n       ", row.help, "\n"]);
     }
     help.push_str(
-        "  soak Both directions with mild random faults, feeds that break and a kill now and then; prints every five\n       \
-         minutes what arrived, memory and its slope, open files, write-ahead logs.\n",
+        "  soak Traffic both ways with mild random faults, broken feeds and occasional kills; prints every five\n       \
+         minutes messages, memory and its growth, open files, write-ahead logs.\n",
     );
     Arguments::command().mut_subcommand("faults", |faults| faults.after_help(help))
 }
@@ -87,19 +87,19 @@ pub struct Bench {
     /// Encrypted messages that wait for the bridge when it starts.
     #[arg(long, default_value_t = 2000)]
     pub catch_up: usize,
-    /// Seconds of rest over which CPU is measured.
+    /// Seconds without messages over which CPU is measured.
     #[arg(long, default_value_t = 30)]
     pub rest: u64,
-    /// Megabytes of the file that crosses each way.
+    /// Megabytes of the file that is sent each way.
     #[arg(long, default_value_t = 100)]
     pub megabytes: usize,
-    /// Members of the large encrypted rooms; one room after the other.
+    /// Members of the large encrypted rooms, which are measured one after the other.
     #[arg(long, value_delimiter = ',', default_values_t = [1000, 3000])]
     pub members: Vec<usize>,
-    /// Only one part.
+    /// Measure only this part.
     #[arg(long)]
     pub only: Option<Part>,
-    /// A `footbridge` program that is there already; built when missing.
+    /// An existing `footbridge` program; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
 }
@@ -113,20 +113,20 @@ pub enum Part {
     Files,
     /// Converting texts.
     Converters,
-    /// Large encrypted rooms. Takes minutes before it begins, so only when it is asked for.
+    /// Large encrypted rooms. Takes minutes to set up, so it is measured only on request.
     Crowd,
 }
 
-/// Says many messages in a minute where the bridge's account may send twelve events in one.
+/// Sends many messages in a minute while the bridge's account may send twelve events a minute.
 #[derive(Args)]
 pub struct Burst {
     /// How many messages.
     #[arg(long, default_value_t = 300)]
     pub messages: u32,
-    /// Seconds in which they are said.
+    /// Seconds in which they are sent.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
-    /// How many people say them.
+    /// How many people send them.
     #[arg(long, default_value_t = 5)]
     pub authors: usize,
     /// One event per message, as with `[delivery] coalesce = false`.
@@ -135,7 +135,7 @@ pub struct Burst {
     /// Give up after this many minutes.
     #[arg(long, default_value_t = 40)]
     pub patience: u64,
-    /// A `footbridge` program that is there already; built when missing.
+    /// An existing `footbridge` program; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
 }
@@ -146,78 +146,78 @@ pub struct Crossing {
     /// How many messages each way.
     #[arg(long, default_value_t = 1_000)]
     pub messages: u32,
-    /// How many a second, each way.
+    /// Messages a second, each way.
     #[arg(long, default_value_t = 6.0)]
     pub rate: f64,
     /// How many messages Matterbridge's buffer holds.
     #[arg(long, default_value_t = 1_000)]
     pub buffer: usize,
-    /// The bridge is away for so many seconds in the middle.
+    /// Seconds for which the bridge is stopped in the middle.
     #[arg(long, default_value_t = 0)]
     pub away: u64,
-    /// A `footbridge` program that is there already; built when missing.
+    /// An existing `footbridge` program; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
 }
 
-/// Shows an encrypted Matrix room and a Gitter channel talking to each other.
+/// Shows an encrypted Matrix room and a Gitter channel that are bridged.
 #[derive(Args)]
 pub struct Demo {
-    /// Keep everything running afterwards, and say how to join in.
+    /// Keep everything running afterwards, and print how to join in.
     #[arg(long)]
     pub stay: bool,
 }
 
-/// Does harm to the bridge while people talk, and counts what that did to the messages.
+/// Injects faults while people talk, and counts what happened to the messages.
 #[derive(Args)]
 pub struct Faults {
     /// Rows of the catalogue below (`F03 F04`), `all`, or `soak`.
     pub rows: Vec<String>,
-    /// The kind of silo: `gitter`, which knows all rows, or `matterbridge` or `mattermost`.
+    /// The kind of silo: `gitter`, which has all rows, or `matterbridge` or `mattermost`.
     #[arg(long, default_value = "gitter")]
     pub silo: String,
-    /// Lists the rows and ends.
+    /// List the rows and exit.
     #[arg(long)]
     pub list: bool,
-    /// How much harm.
+    /// How many faults are injected.
     #[arg(long, value_enum, default_value_t = Sizes::Small)]
     pub size: Sizes,
-    /// For all dice; random when missing.
+    /// Seed of all random choices; random when missing.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Also prints everything as JSON, one line at the end.
+    /// Also print everything as JSON, as one line at the end.
     #[arg(long)]
     pub json: bool,
-    /// A `footbridge` program that is there already, built with the feature `testbed`; built when missing.
+    /// An existing `footbridge` program, built with the feature `testbed`; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
-    /// Keep the bridge's log and a list of its requests here, per row.
+    /// Keep the bridge's log and a list of its requests in this directory, per row.
     #[arg(long)]
     pub keep: Option<PathBuf>,
-    /// The longest a row may take, in minutes.
+    /// The longest time a row may take, in minutes.
     #[arg(long, default_value_t = 30)]
     pub patience: u64,
-    /// How long `soak` talks.
+    /// Minutes of traffic in `soak`.
     #[arg(long, default_value_t = 60.0)]
     pub minutes: f64,
     /// Messages a second of `soak`, in each direction.
     #[arg(long, default_value_t = 2.0)]
     pub rate: f64,
-    /// How many minutes the bridge lives between two kills of `soak`, on average.
+    /// Average minutes between two kills of the bridge in `soak`.
     #[arg(long, default_value_t = 12.0)]
     pub kill_every: f64,
 }
 
-/// How much harm is done.
+/// How many faults are injected.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Sizes {
-    /// Half a minute or so each.
+    /// About half a minute per row.
     Small,
-    /// As much as the release gate asks for.
+    /// As many as the release gate requires.
     Full,
 }
 
-/// Kills the bridge under traffic and counts what that did to the messages.
+/// Kills the bridge under traffic and counts what happened to the messages.
 #[derive(Args)]
 pub struct Kills {
     /// How often the bridge is killed.
@@ -226,37 +226,38 @@ pub struct Kills {
     /// Messages a second in each direction.
     #[arg(long, default_value_t = 4.0)]
     pub messages_per_second: f64,
-    /// Requests a minute which the silo allows; Gitter's own 100 would be the narrowest place.
+    /// Requests a minute that the silo allows; Gitter's own 100 would be the bottleneck.
     #[arg(long, default_value_t = 6000)]
     pub requests_per_minute: u32,
-    /// Seconds over which the bridge looks for a copy of a message whose sending was interrupted. Longer than most lives
-    /// here, and the lane toward the channel would do nothing else; the simulator shows every copy at once.
+    /// Seconds for which the bridge looks for a copy of a message whose sending was interrupted. If longer than most
+    /// lives of the bridge here, the lane toward the channel would do nothing else; the simulator shows every copy at
+    /// once.
     #[arg(long, default_value_t = 1)]
     pub settle: u32,
-    /// Makes the times of the kills repeatable; random when missing.
+    /// Seed of the times of the kills; random when missing.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// A `footbridge` program that is there already; built when missing.
+    /// An existing `footbridge` program; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
-    /// Copy the bridge's files and logs here at the end.
+    /// Copy the bridge's files and logs to this directory at the end.
     #[arg(long)]
     pub keep: Option<PathBuf>,
 }
 
-/// Measures what many portals notice of one slow silo.
+/// Measures how one slow silo affects many portals.
 #[derive(Args)]
 pub struct Many {
-    /// Portals; one of them leads to the silo that gets slow.
+    /// Portals; one of them links a channel of the silo that gets slow.
     #[arg(long, default_value_t = 20)]
     pub portals: usize,
-    /// Blocks of each kind, in turns.
+    /// Blocks of each kind, in turn.
     #[arg(long, default_value_t = 4)]
     pub blocks: usize,
     /// Messages per portal, block and direction.
     #[arg(long, default_value_t = 3)]
     pub messages: usize,
-    /// A `footbridge` program that is there already; built when missing.
+    /// An existing `footbridge` program; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
 }
@@ -279,7 +280,7 @@ pub struct GitterSim {
     /// Calls per minute.
     #[arg(long, default_value_t = 100)]
     pub rate_limit: u64,
-    /// Decides ids, tokens and which calls fail.
+    /// Seed of ids, tokens and random faults.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Adds a user and prints their token; may be repeated.
@@ -293,7 +294,7 @@ pub struct GitterSim {
 /// Runs a simulated Mattermost.
 #[derive(Args)]
 pub struct MattermostSim {
-    /// Where to listen; 0 takes a free port.
+    /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub port: u16,
 }

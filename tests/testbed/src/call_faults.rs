@@ -1,4 +1,4 @@
-//! What befalls the calls of a simulator: which of them, how often, and what then happens on their connections.
+//! Faults of a simulator's API calls: which calls get one, how often, and what happens on their connections.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,7 +18,7 @@ struct ArmedFault {
     times: u32,
 }
 
-/// The faults that wait for a call.
+/// The armed faults, which wait for a call.
 #[derive(Default)]
 pub(crate) struct CallFaults(Mutex<Vec<ArmedFault>>);
 
@@ -51,13 +51,14 @@ impl CallFaults {
     }
 }
 
-/// A reverse proxy's page.
+/// An error page of a reverse proxy.
 fn page(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     (status, Html(format!("<html><h1>{status}</h1></html>\r\n"))).into_response()
 }
 
-/// What a call is answered that is not let through. `refusal` is the API's own way to say no.
+/// The response to a call that the fault does not let through; `None` if it is let through. `refusal` makes an error
+/// response of the simulated API.
 pub(crate) async fn before(
     switch: &Switch,
     fault: Option<Fault>,
@@ -71,7 +72,7 @@ pub(crate) async fn before(
         Fault::Html { status } => Some(page(status)),
         Fault::DropBefore => {
             switch.cut(Cut::Close);
-            // Never reaches the wire, which is cut.
+            // Never sent, because the connection is cut.
             Some(StatusCode::NO_CONTENT.into_response())
         }
         Fault::Delay { ms } => {
@@ -82,7 +83,7 @@ pub(crate) async fn before(
     }
 }
 
-/// What becomes of the answer of a call that was let through.
+/// Applies the fault to the response of a call that was let through.
 pub(crate) async fn after(switch: &Switch, fault: Option<Fault>, response: Response) -> Response {
     match fault {
         Some(Fault::HtmlAfter { status }) => return page(status),

@@ -1,22 +1,22 @@
-//! What demo, kills and bench say to whoever runs them: steps with the time they took, lines, and a little weight where a
-//! terminal can show it.
+//! The output of demo, kills and bench: steps with the time they took, lines, and bold text where the terminal can show
+//! it.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// The width everything fits into.
+/// The width of every line.
 pub const WIDTH: usize = 100;
 
 /// Standard output.
 pub struct Console {
     weight: bool,
-    /// A step that has not ended: its line waits for the time it takes.
+    /// When the current step began; its line is completed when the step ends.
     step: Mutex<Option<Instant>>,
 }
 
 impl Console {
-    /// Plain unless standard output is a terminal that wants more.
+    /// Plain, unless standard output is a terminal that supports styles.
     #[must_use]
     pub fn new() -> Self {
         let weight = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -26,7 +26,7 @@ impl Console {
         }
     }
 
-    /// Begins a step; the one before has ended.
+    /// Begins a step; the previous step has ended.
     pub fn step(&self, text: &str) {
         self.end_step();
         write(&format!("  {text:<80}"));
@@ -40,25 +40,25 @@ impl Console {
         }
     }
 
-    /// A line of its own.
+    /// Prints a line.
     pub fn line(&self, text: &str) {
         self.end_step();
         write(&format!("{text}\n"));
     }
 
-    /// A heading with a rule to the end of the line.
+    /// Prints a heading, with a rule to the end of the line.
     pub fn heading(&self, text: &str) {
         let rule = "─".repeat(WIDTH.saturating_sub(text.chars().count() + 6));
         self.line(&format!("\n  {} {rule}\n", self.strong(text)));
     }
 
-    /// Heavier, on a terminal.
+    /// Bold, on a terminal.
     #[must_use]
     pub fn strong(&self, text: &str) -> String {
         self.with("1", text)
     }
 
-    /// Lighter, on a terminal.
+    /// Faint, on a terminal.
     #[must_use]
     pub fn faint(&self, text: &str) -> String {
         self.with("2", text)
@@ -85,13 +85,13 @@ impl Default for Console {
 
 fn write(text: &str) {
     let mut out = std::io::stdout().lock();
-    // A reader who went away is no reason to stop what we are doing.
+    // A reader that closed the pipe is no reason to stop the program.
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .ok();
 }
 
-/// At most `width` characters on one line.
+/// At most `width` characters, on one line.
 #[must_use]
 pub fn clip(text: &str, width: usize) -> String {
     let text = text.replace(['\n', '\r', '\t'], " ");

@@ -1,4 +1,4 @@
-//! A web server that has files: what Matterbridge calls a media server, and where Gitter has pictures of people.
+//! A web server with files: Matterbridge's media server, and the host of Gitter's avatars.
 
 use std::{
     collections::HashMap,
@@ -36,11 +36,11 @@ impl FileServer {
     /// Starts listening on the loopback interface.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.context("listening for a server of files")?;
+        let listener = listener.context("cannot listen for the file server")?;
         let address = listener.local_addr()?;
         let files = Files::default();
         let router = Router::new().fallback(serve).with_state(files.clone());
-        // Ends with the shelf: there is no result to look at.
+        // It ends when the file server is dropped, so it has no result.
         let server = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
         Ok(Self {
             address,
@@ -55,14 +55,14 @@ impl FileServer {
         self.address.to_string()
     }
 
-    /// Puts a file there, and says where it is.
+    /// Adds a file; returns its URL.
     #[must_use]
     pub fn put(&self, name: &str, mime: &'static str, content: Vec<u8>) -> String {
         known(&self.files).insert(format!("/{name}"), (mime, content, 0));
         format!("http://{}/{name}", self.address)
     }
 
-    /// How often a file was fetched.
+    /// How often a file was downloaded.
     #[must_use]
     pub fn fetched(&self, name: &str) -> u64 {
         let files = known(&self.files);

@@ -1,7 +1,10 @@
-//! The testbed: a throwaway Synapse, silo simulators, the bridge as a process, and people who talk. Never shipped.
+//! The testbed: a throwaway Synapse, silo simulators, the bridge as a process, and test clients. Never shipped.
 
 #![recursion_limit = "512"]
-#![expect(clippy::disallowed_methods, reason = "the testbed is its own frame")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these rules are for the code of the bridge"
+)]
 
 pub mod arguments;
 pub mod bridge;

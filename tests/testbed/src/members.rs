@@ -1,5 +1,5 @@
-//! Members of large rooms: accounts with one cross-signed device and one-time keys each, made by plain requests. Behind
-//! them is nobody who reads; what the homeserver has for their devices can be looked at.
+//! Members of large rooms: accounts with one cross-signed device and one-time keys each, made by plain requests. No
+//! client runs for them; tests can read what the homeserver has queued for their devices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use vodozemac::olm::Account;
 use crate::scenario::PASSWORD;
 use crate::synapse::{Registered, Synapse};
 
-/// Accounts that are made at once.
+/// How many accounts are created at the same time.
 const CONCURRENCY: usize = 8;
 /// One-time keys that each device uploads.
 const ONE_TIME_KEYS: usize = 5;
@@ -23,13 +23,13 @@ const ONE_TIME_KEYS: usize = 5;
 /// Plain requests with the token of an account.
 #[derive(Clone)]
 pub struct Member {
-    /// Who it is.
+    /// Its session.
     pub session: Arc<Registered>,
     http: reqwest::Client,
     homeserver: String,
 }
 
-/// Registers so many members whose names begin with `name`, each with a signed device and one-time keys.
+/// Registers `count` members whose names begin with `name`, each with a signed device and one-time keys.
 pub async fn register(synapse: &Synapse, name: &str, count: usize) -> anyhow::Result<Vec<Member>> {
     let http = reqwest::Client::builder()
         .timeout(Duration::from_mins(2))
@@ -54,7 +54,7 @@ pub async fn register(synapse: &Synapse, name: &str, count: usize) -> anyhow::Re
         .await
 }
 
-/// All of them join a room, some at a time.
+/// Makes all of them join a room, several at a time.
 pub async fn join(members: &[Member], room: &str) -> anyhow::Result<()> {
     stream::iter(members)
         .map(|member| member.join(room))
@@ -82,7 +82,7 @@ impl Member {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Joins a public room, or one it was invited to.
+    /// Joins a public room, or a room that the member was invited to.
     pub async fn join(&self, room: &str) -> anyhow::Result<()> {
         let path = format!("v3/rooms/{}/join", segment(room));
         self.ask(Method::POST, &path, Some(json!({})))
@@ -98,7 +98,7 @@ impl Member {
             .map(drop)
     }
 
-    /// What has been sent to its device, by type; a room key comes as `m.room.encrypted`.
+    /// How many messages were sent to its device, by type; a room key has the type `m.room.encrypted`.
     pub async fn sent_to_device(&self) -> anyhow::Result<BTreeMap<String, usize>> {
         let mut types = BTreeMap::new();
         let mut since = String::new();
@@ -118,12 +118,15 @@ impl Member {
                     .or_default() += 1;
             }
             let next = answer.get("next_batch").and_then(Value::as_str);
-            since = format!("&since={}", next.context("a sync without an end")?);
+            since = format!(
+                "&since={}",
+                next.context("the sync response has no next_batch")?
+            );
         }
     }
 
-    /// Waits for what is said after `since` (all of the room at first) and answers how many encrypted events of `sender`
-    /// there were, and where to go on.
+    /// Syncs from `since` (at first from the beginning of the room) and returns how many encrypted events of `sender`
+    /// there were, and the next position.
     pub async fn hear(
         &self,
         room: &str,
@@ -134,21 +137,23 @@ impl Member {
         let path = format!("v3/sync?timeout=5000&filter={LISTENING}{since}");
         let answer = self.ask(Method::GET, &path, None).await?;
         let next = answer.get("next_batch").and_then(Value::as_str);
-        let next = next.context("a sync without an end")?.to_owned();
+        let next = next
+            .context("the sync response has no next_batch")?
+            .to_owned();
         let joined = answer.get("rooms").and_then(|rooms| rooms.get("join"));
         let room = joined.and_then(|joined| joined.get(room));
         let events = room.and_then(|room| room.pointer("/timeline/events"));
         let events = events.and_then(Value::as_array).into_iter().flatten();
-        let said = events.filter(|event| {
+        let encrypted = events.filter(|event| {
             let is = |field: &str, wanted: &str| {
                 event.get(field).and_then(Value::as_str) == Some(wanted)
             };
             is("sender", sender) && is("type", "m.room.encrypted")
         });
-        Ok((said.count(), next))
+        Ok((encrypted.count(), next))
     }
 
-    /// An identity, a device that it has signed, and keys for the beginning of Olm sessions.
+    /// Uploads a cross-signing identity, a device signed by it, and keys for new Olm sessions.
     async fn upload_keys(&self) -> anyhow::Result<()> {
         let (user, device) = (&self.session.user_id, &self.session.device_id);
         let mut account = Account::new();
@@ -216,10 +221,10 @@ impl Member {
     }
 }
 
-/// Nothing of rooms.
+/// A sync filter without rooms.
 const FILTER: &str =
     "%7B%22room%22%3A%7B%22rooms%22%3A%5B%5D%7D%2C%22presence%22%3A%7B%22types%22%3A%5B%5D%7D%7D";
-/// Messages and nothing else.
+/// A sync filter with messages and nothing else.
 const LISTENING: &str = "%7B%22room%22%3A%7B%22timeline%22%3A%7B%22limit%22%3A100%2C%22types%22%3A%5B%22m.room.encrypted%22%5D%7D%2C%22state%22%3A%7B%22types%22%3A%5B%5D%7D%2C%22ephemeral%22%3A%7B%22types%22%3A%5B%5D%7D%2C%22account_data%22%3A%7B%22types%22%3A%5B%5D%7D%7D%2C%22presence%22%3A%7B%22types%22%3A%5B%5D%7D%7D";
 
 fn account_keys(account: &mut Account) -> Vec<(String, String)> {

@@ -1,4 +1,4 @@
-//! Free loopback ports. Somebody else may still take one before it is used: whoever starts a server tries again.
+//! Free loopback ports. Another process may still take one before it is used: the caller then tries another one.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -6,12 +6,12 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::Context as _;
 
-/// Ports this process has given out: the kernel would hand the same one out twice before it is bound.
+/// The ports that this process has handed out, because the kernel would return the same one twice until it is bound.
 static GIVEN: LazyLock<Mutex<BTreeSet<u16>>> = LazyLock::new(Mutex::default);
 
-/// A TCP port on 127.0.0.1 which nobody listens on and which this process has not named before.
+/// A TCP port on 127.0.0.1 that nobody listens on and that this process has not handed out before.
 pub fn free_port() -> anyhow::Result<u16> {
-    // Listeners are kept until one is new, or the kernel might offer the same port again.
+    // The listeners stay open until a port is new, because otherwise the kernel might return the same port again.
     let mut refused = Vec::new();
     for _ in 0..100 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback port is free")?;
@@ -25,7 +25,7 @@ pub fn free_port() -> anyhow::Result<u16> {
         }
         refused.push(listener);
     }
-    anyhow::bail!("the system offers only ports that are already spoken for")
+    anyhow::bail!("the system only offers ports that were handed out already")
 }
 
 #[cfg(test)]

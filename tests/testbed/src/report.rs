@@ -1,10 +1,10 @@
-//! What was said on one side against what arrived on the other: lost, doubled, out of order, and how long it took.
+//! Compares what was sent on one side with what arrived on the other: lost, doubled, reordered, and how long it took.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// One numbered message that was said. Numbers rise in the order in which the source accepted them.
+/// One numbered message that was sent. Numbers rise in the order in which the source accepted them.
 #[derive(Debug, Clone, Copy)]
 pub struct Said {
     /// Its number.
@@ -13,34 +13,34 @@ pub struct Said {
     pub at: Instant,
 }
 
-/// One numbered message on the other side, in the order of that side.
+/// One numbered message on the target side, in the order of that side.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived {
     /// The number in it.
     pub number: u32,
-    /// When it could be seen there, if that was watched.
+    /// When it became visible there, if that was watched.
     pub at: Option<Instant>,
 }
 
-/// How one direction did.
+/// The result for one direction.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
-    /// How many were said.
+    /// How many were sent.
     pub messages: usize,
-    /// Numbers which never arrived.
+    /// Numbers that never arrived.
     pub lost: Vec<u32>,
-    /// Numbers which arrived more than once.
+    /// Numbers that arrived more than once.
     pub doubled: Vec<u32>,
-    /// Numbers which arrived behind a later one.
+    /// Numbers that arrived after a higher one.
     pub misplaced: Vec<u32>,
-    /// Numbers nobody said.
+    /// Numbers that nobody sent.
     pub unknown: Vec<u32>,
-    /// From the start of sending to the sight of it on the other side, shortest first.
+    /// Times from the start of sending until the message was visible on the other side, shortest first.
     pub latencies: Vec<Duration>,
 }
 
 impl Verdict {
-    /// Compares the two ends.
+    /// Compares what was sent with what arrived.
     #[must_use]
     pub fn of(said: &[Said], arrived: &[Arrived]) -> Self {
         let mut verdict = Self {
@@ -79,7 +79,7 @@ impl Verdict {
         verdict
     }
 
-    /// The same, of the messages from number `first` on.
+    /// Compares the messages with the numbers from `first` on.
     #[must_use]
     pub fn of_those_from(first: usize, said: &[Said], arrived: &[Arrived]) -> Self {
         let since = |number: u32| usize::try_from(number).is_ok_and(|number| number >= first);
@@ -96,7 +96,7 @@ impl Verdict {
         Self::of(&said, &arrived)
     }
 
-    /// Adds what another place or direction did.
+    /// Adds the result for another place or direction.
     pub fn join(&mut self, other: Self) {
         self.messages += other.messages;
         self.lost.extend(other.lost);
@@ -107,13 +107,13 @@ impl Verdict {
         self.latencies.sort_unstable();
     }
 
-    /// The longest any message took that arrived and was watched.
+    /// The longest latency of the messages that arrived and were watched.
     #[must_use]
     pub fn longest(&self) -> Option<Duration> {
         self.latencies.last().copied()
     }
 
-    /// Nothing lost, nothing doubled, nothing out of order, and there was something to lose.
+    /// Whether nothing was lost, doubled, reordered or unknown, and at least one message was sent.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.messages > 0
@@ -123,21 +123,21 @@ impl Verdict {
             && self.unknown.is_empty()
     }
 
-    /// The latency which this share of messages stays below; none without messages.
+    /// The latency that this share of the messages does not exceed; `None` without messages.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
         percentile(&self.latencies, percent)
     }
 }
 
-/// The value which `percent` of the sorted values do not exceed (nearest rank).
+/// The value that `percent` of the sorted values do not exceed (nearest rank).
 #[must_use]
 pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-/// Milliseconds, or seconds when that is easier to read; a dash for nothing.
+/// Milliseconds, or seconds if that is easier to read; a dash for `None`.
 #[must_use]
 pub fn short(duration: Option<Duration>) -> String {
     match duration {
@@ -149,7 +149,7 @@ pub fn short(duration: Option<Duration>) -> String {
     }
 }
 
-/// Rows under a heading, columns as wide as they need to be; those of numbers stand to the right.
+/// Rows under a heading; columns are as wide as needed, and columns of numbers are aligned to the right.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -185,7 +185,7 @@ impl Table {
         self
     }
 
-    /// Adds how one direction did.
+    /// Adds a row with the result for one direction.
     pub fn verdict(&mut self, name: &str, verdict: &Verdict) -> &mut Self {
         self.row(&[
             name,

@@ -1,4 +1,4 @@
-//! Signals to processes we started, by the `kill` command: the house forbids unsafe code.
+//! Signals to processes that this process started, by the `kill` command: the house rules forbid unsafe code.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! The throwaway homeserver does what it promises, with the real thing.
+//! Tests of the throwaway homeserver, with a real Synapse.
 
 #![expect(
     clippy::unwrap_used,
@@ -69,7 +69,7 @@ async fn it_keeps_its_address_and_its_events_over_a_restart() {
     let user = synapse.register_session("ann", "secret").await.unwrap();
     assert_eq!(user.user_id, format!("@ann:{}", synapse.server_name()));
     let room = create_room(&synapse, &user).await;
-    // Far above what the default limits let through.
+    // Far more than the default limits allow.
     for number in 0..15 {
         assert!(
             say(&synapse, &user, &room, number)

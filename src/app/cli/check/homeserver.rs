@@ -1,4 +1,4 @@
-//! Which step toward the homeserver fails: the look-up, the connection, TLS, or what answers there.
+//! Checks of the homeserver: which step fails, the DNS look-up, the connection, TLS, or the Matrix response.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use url::Url;
 use crate::config::{Diagnostic, Exit, values};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// No answer that we ask for is longer than this; more is not read. In bytes.
+/// No response that the check needs is longer than this; the rest is not read. In bytes.
 const MAX_RESPONSE: usize = 256 * 1024;
 
-/// `/_matrix/client/versions`; client-server API, "API versions".
+/// The response of `/_matrix/client/versions`; client-server API, "API versions".
 #[derive(Deserialize)]
 struct Versions {
     versions: Vec<String>,
 }
 
-/// An error; client-server API, "Standard error response".
+/// An error response; client-server API, "Standard error response".
 #[derive(Default, Deserialize)]
 struct ErrorBody {
     errcode: String,
 }
 
-/// `/.well-known/matrix/client`; client-server API, "Server discovery".
+/// The response of `/.well-known/matrix/client`; client-server API, "Server discovery".
 #[derive(Deserialize)]
 struct WellKnown {
     #[serde(rename = "m.homeserver")]
@@ -37,14 +37,14 @@ struct BaseUrl {
     base_url: String,
 }
 
-/// Whether an alias leads to a room: the homeserver tells without a login. An error says why it does not tell.
+/// Whether an alias resolves to a room: the homeserver tells that without a login. An error says why it did not tell.
 pub async fn alias_exists(base: &Url, alias: &str) -> Result<bool, String> {
     let mut url = base.clone();
     url.path_segments_mut()
         .map_err(|()| format!("{base} has no path"))?
         .pop_if_empty()
         .extend(["_matrix", "client", "v3", "directory", "room", alias]);
-    let (status, body) = get(&url).await.map_err(|fault| fault.what)?;
+    let (status, body) = get(&url).await.map_err(|diagnostic| diagnostic.what)?;
     let code = serde_json::from_str::<ErrorBody>(&body).unwrap_or_default();
     match status.as_u16() {
         200 => Ok(true),
@@ -53,7 +53,7 @@ pub async fn alias_exists(base: &Url, alias: &str) -> Result<bool, String> {
     }
 }
 
-/// Asks the homeserver for its versions and tells where it is and what it said.
+/// Asks the homeserver for its versions. Returns its base URL and a sentence for the operator.
 pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Diagnostic> {
     let base = match &config.homeserver {
         Homeserver::Url(url) => url.clone(),
@@ -82,8 +82,8 @@ pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Diagnostic> {
         ))
         .help("ask the server's admin to upgrade it"));
     };
-    let told = format!("{base} speaks Matrix up to {newest}");
-    Ok((base, told))
+    let text = format!("{base} speaks Matrix up to {newest}");
+    Ok((base, text))
 }
 
 async fn discover(name: &ruma::ServerName) -> Result<Url, Diagnostic> {
@@ -95,10 +95,10 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Diagnostic> {
     if status == reqwest::StatusCode::NOT_FOUND {
         return Ok(base);
     }
-    let told = serde_json::from_str::<WellKnown>(&body)
+    let named = serde_json::from_str::<WellKnown>(&body)
         .ok()
         .and_then(|answer| Url::parse(&answer.homeserver.base_url).ok());
-    told.filter(|_| status.is_success()).ok_or_else(|| {
+    named.filter(|_| status.is_success()).ok_or_else(|| {
         fault(format!("{url} does not name a homeserver (HTTP {status})"))
             .help("write the homeserver's URL instead of its server name")
     })
@@ -106,28 +106,28 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Diagnostic> {
 
 async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Diagnostic> {
     let http = http_client::client().map_err(|error| fault(format!("{error:#}")))?;
-    let asked = async {
-        let mut answer = http
+    let request = async {
+        let mut response = http
             .get(url.clone())
             .timeout(REQUEST_TIMEOUT)
             .send()
             .await?;
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE
-            && let Some(chunk) = answer.chunk().await?
+            && let Some(chunk) = response.chunk().await?
         {
             body.extend_from_slice(&chunk);
         }
         let text = String::from_utf8_lossy(&body).into_owned();
-        Ok::<_, reqwest::Error>((answer.status(), text))
+        Ok::<_, reqwest::Error>((response.status(), text))
     };
-    match asked.await {
-        Ok(answer) => Ok(answer),
+    match request.await {
+        Ok(response) => Ok(response),
         Err(error) => Err(diagnose(url, &error).await),
     }
 }
 
-// The request failed as a whole; its parts tell where.
+// The request failed as a whole; this repeats its steps to find out which one fails.
 async fn diagnose(url: &Url, error: &reqwest::Error) -> Diagnostic {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(443);
@@ -163,7 +163,7 @@ fn after_connecting(url: &Url, error: &reqwest::Error) -> Diagnostic {
         .note("step 3 of 4: look-up, connection, TLS, Matrix");
         let plain = format!("http://{}", url.authority());
         return match values::homeserver(&plain) {
-            // Elsewhere than on this machine nothing goes unencrypted.
+            // A URL without TLS is accepted on this machine only.
             Ok(_) => failed.help(format!(
                 "write \"{plain}\" if the server does not speak TLS there; else check its certificate"
             )),

@@ -1,5 +1,5 @@
-//! Portals that were opened, looked at without the network: those whose encrypted room has not agreed (B29), and those
-//! that are broken (B30).
+//! Checks of opened portals that need no network: those whose encrypted room has not agreed (B29), and those that are
+//! broken (B30).
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::{
     control,
 };
 
-/// Looks at every portal that runs.
+/// Checks every active portal.
 pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut CheckResults) {
     let silos: HashSet<&str> = config.silos.iter().map(|silo| silo.name()).collect();
     for portal in &snapshot.portals {
@@ -29,15 +29,15 @@ pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut CheckRes
                 )),
             );
         }
-        let lacks = snapshot
+        let lacks_consent = snapshot
             .holds
             .iter()
             .any(|(id, hold)| *id == portal.id && *hold == PortalHold::Consent);
-        if lacks {
+        if lacks_consent {
             findings.add("portal", bad(without_consent(portal)));
         }
-        if let Some(fault) = broken(snapshot, portal, &silos) {
-            findings.add("portal", CheckResult::Warned(Box::new(fault)));
+        if let Some(diagnostic) = broken(snapshot, portal, &silos) {
+            findings.add("portal", CheckResult::Warned(Box::new(diagnostic)));
         }
     }
 }
@@ -64,7 +64,7 @@ fn without_consent(portal: &Portal) -> Diagnostic {
     ))
 }
 
-/// What is wrong with a portal that was good when it was made.
+/// What is wrong with a portal that worked when it was made.
 fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option<Diagnostic> {
     let what = if silos.contains(portal.spec.silo.as_str()) {
         let mut all_counters = snapshot.all_counters.iter();

@@ -1,5 +1,5 @@
-//! `footbridge device reset`: a new device in the place of one that cannot go on (logged out, restored from a backup,
-//! keys lost). The queue and the links stay.
+//! `footbridge device reset`: replaces a device that cannot continue (logged out, restored from a backup, keys lost) by
+//! a new one. The queue and the links stay.
 
 use std::time::Duration;
 
@@ -21,22 +21,22 @@ use tracing::warn;
 use super::super::{CommandResult, console, diagnostics, login, progress::Progress};
 use crate::config::{Config, Exit, Report};
 
-/// How long the old device gets to take in what was sent to it.
+/// How long the old device gets to fetch what was sent to it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Makes the new device.
+/// Logs the new device in and the old one out.
 pub async fn run(config: &Config) -> CommandResult {
     let (key, store, account) = login::logged_in(config).await?;
     let http = http_client::client()
         .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let mut recovery_key = login::recovery_key(config)?;
     if recovery_key.is_none() && account.recovery_key.is_none() {
-        let asked = login::ask(
+        let typed = login::ask(
             "Recovery key of the account",
             "`[matrix] recovery_key_file`",
             true,
         );
-        recovery_key = Some(asked.map_err(Report::of)?);
+        recovery_key = Some(typed.map_err(Report::of)?);
     }
     let password = login::password(config).map_err(Report::of)?;
     let clock = Clock::start();
@@ -60,15 +60,15 @@ pub async fn run(config: &Config) -> CommandResult {
     let old = account.info.device_id;
     login::tell(&done?);
     console::say(&format!(
-        "Device {old} is given up. The queue, the links and the places in the streams stay.\n\
+        "Device {old} is given up. The queue, the links and the sync positions stay.\n\
          Whoever had verified the bridge by its device must do so again: footbridge device show"
     ));
     store.checkpoint().await?;
     Ok(Exit::Fine)
 }
 
-/// The keys of messages that wait on the homeserver come to the old device and to no other. So it takes in once more
-/// what there is, and sends nothing. A store that is too old for that must not.
+/// The room keys of messages that wait on the homeserver were sent to the old device and to no other. So the old device
+/// syncs once more, and sends nothing. It must not do that with a stale store.
 async fn drain_old_device(
     config: &Config,
     store: &Store,
@@ -86,14 +86,14 @@ async fn drain_old_device(
     );
     let matrix = match opened.await {
         Ok(matrix) => matrix,
-        // What cannot be read any more is one reason for a reset.
+        // An unreadable crypto store is one reason for a reset.
         Err(
             error @ (MatrixError::CryptoStore(_)
             | MatrixError::Identity(_)
             | MatrixError::DatabaseMissing(_)),
         ) => {
             let error = error.to_string();
-            warn!(error, "The old device cannot take anything in any more");
+            warn!(error, "The old device cannot fetch its room keys any more");
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -116,22 +116,24 @@ async fn drain_old_device(
         stop.cancel();
         done
     };
-    let (listened, done) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), caught_up);
-    match listened {
+    let (synced, done) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), caught_up);
+    match synced {
         Ok(()) if done.is_ok() => matrix.release_lease().await,
         Ok(()) => {
-            warn!("The homeserver was too slow; what was sent to the old device may stay unread");
+            warn!(
+                "The homeserver was too slow; messages for which only the old device has keys may stay undecryptable"
+            );
         }
         Err(MatrixError::StaleStore(_)) => warn!(
-            "This store is an old copy: messages that only the newer one could read will be told of as unreadable, and \
-             what crossed after the copy was taken may cross again"
+            "This store is an old copy: messages that only the newer one can decrypt will be reported as undecryptable, \
+             and messages relayed after the copy was made may be relayed again"
         ),
         Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-/// The rooms of all portals.
+/// The rooms of all active portals.
 pub(super) async fn rooms(store: &Store) -> Result<Vec<Place>, Report> {
     let portals = store.portals().await?;
     let active = portals.into_iter().filter(|portal| portal.active);

@@ -1,5 +1,5 @@
-//! `footbridge device verify`: seven emoji on this terminal and on the client of somebody on the list of admins.
-//! The bridge must not run meanwhile; while it does, it is verified from the client.
+//! `footbridge device verify`: compares seven emoji on this terminal and on the client of an admin. The bridge must not
+//! run meanwhile; while it runs, it is verified from the client.
 
 use std::{io::Write, time::Duration};
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{CommandResult, console, diagnostics, login, preflight};
 use crate::config::{Config, Diagnostic, Exit, Report};
 
-/// How long it waits for somebody to ask.
+/// How long the command waits for a request.
 const REQUEST_WAIT: Duration = Duration::from_mins(10);
 
 /// Verifies the device.
@@ -50,19 +50,19 @@ pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
     let rooms = super::reset::rooms(&store).await?;
     let inbox = Inbox::new(store.clone(), Signals::default(), clock);
     let stop = CancellationToken::new();
-    let talking = async {
+    let verifying = async {
         let ended = talk(&matrix, user.as_deref()).await;
         stop.cancel();
         ended
     };
-    let (listened, ended) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), talking);
+    let (synced, ended) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), verifying);
     matrix.release_lease().await;
-    listened?;
+    synced?;
     store.checkpoint().await?;
     ended
 }
 
-/// The user must be on the list; one alone need not be named.
+/// The user must be on the list `[admin] users`; `None` where none is named, and any of them may ask.
 fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, Report> {
     let admins = &config.matrix.admins;
     let not_listed = |what: String| {
@@ -86,15 +86,15 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
     }
 }
 
-/// The bridge holds the store: it is verified where it runs.
+/// The bridge runs and holds the lock of the store: it is verified from a client instead.
 fn running(config: &Config, error: &StoreError) -> Diagnostic {
-    let mut fault = diagnostics::from_store_error(error);
-    fault.help = Some(format!(
+    let mut diagnostic = diagnostics::from_store_error(error);
+    diagnostic.help = Some(format!(
         "leave it running: open the profile of {} in your client and choose Verify; the bridge asks and shows its emoji \
          in your direct room and in its log. Or stop it and run this again",
         config.matrix.user
     ));
-    fault
+    diagnostic
 }
 
 async fn talk(matrix: &Matrix, user: Option<&UserId>) -> CommandResult {
@@ -114,7 +114,7 @@ async fn talk(matrix: &Matrix, user: Option<&UserId>) -> CommandResult {
     ended
 }
 
-/// Asks what each stage needs, until one verification is over.
+/// Asks the person what each stage needs, until one verification is over.
 async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> CommandResult {
     let mut answered = None;
     loop {
@@ -163,7 +163,7 @@ async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Comm
     }
 }
 
-/// One line each: symbol and name.
+/// One line per emoji: symbol and name.
 fn shown(emoji: &[Emoji]) -> String {
     let lines = emoji
         .iter()
@@ -174,7 +174,7 @@ fn shown(emoji: &[Emoji]) -> String {
     )
 }
 
-/// Asks on the terminal; everything else goes on meanwhile, and a question that nobody needs any more is left.
+/// Asks on the terminal. Other tasks continue meanwhile, and the question is dropped when the verification changes.
 async fn ask(question: String, changes: &mut watch::Receiver<u64>) -> Result<bool, Report> {
     changes.mark_unchanged();
     let asking = tokio::task::spawn_blocking(move || yes_or_no(&question));
@@ -182,7 +182,7 @@ async fn ask(question: String, changes: &mut watch::Receiver<u64>) -> Result<boo
         answer = asking => answer
             .map_err(|_| failed("the question was not answered"))?
             .map_err(|error| Report::of(login::unanswered(&dialoguer::Error::IO(error)))),
-        // It was cancelled from the other side.
+        // The other side cancelled it.
         _ = changes.changed() => Ok(false),
     }
 }

@@ -1,5 +1,6 @@
-//! Pure: Matterbridge's configuration → ours. Of its networks only Matrix becomes ours; the others stay with
-//! Matterbridge, which we reach through its API. Its keys are read without regard to case, as it does.
+//! Converts Matterbridge's configuration to the bridge's (pure). Of its networks only Matrix is taken over; the others
+//! stay with Matterbridge, which the bridge reaches through its API. Its keys are read without regard to case, as
+//! Matterbridge does.
 
 use std::fmt::Write as _;
 
@@ -8,33 +9,33 @@ use toml::{Table, Value};
 
 use crate::config::values;
 
-/// The name that the silo gets.
+/// The name that the silo gets in the configuration.
 const SILO: &str = "matterbridge";
-/// The API account that Matterbridge is told to get, where it has none.
+/// The API account that Matterbridge should get where it has none.
 const ACCOUNT: &str = "api.footbridge";
-/// Where its API listens then.
+/// The address that this API account listens on.
 const BIND: &str = "127.0.0.1:4242";
-/// How it names people then: `[account] RemoteNickFormat`, or that of `[general]`.
+/// The format in which this API account names people: `[account] RemoteNickFormat`, or that of `[general]`.
 const NICK: &str = "{NICK}";
-/// Its own limit for files, and ours, in bytes.
+/// Matterbridge's default limit for files, and the bridge's, in bytes.
 const SMALL_FILES: i64 = 1_000_000;
 const BIG_FILES: i64 = 52_428_800;
-/// A buffer smaller than this loses what is said in a short outage.
+/// A smaller buffer loses messages in a short outage. In messages.
 const MIN_BUFFER: i64 = 100;
 
-/// What was found.
+/// The parts of Matterbridge's configuration that matter here.
 pub struct MatterbridgeFile {
     accounts: Vec<ImportedAccount>,
     gateways: Vec<ImportedGateway>,
-    /// What holds for all accounts that do not say otherwise.
+    /// The settings of `[general]`, which hold for all accounts that do not override them.
     general: Table,
-    /// What is there and has no counterpart.
+    /// Sections without a counterpart.
     others: Vec<String>,
 }
 
-/// An account of ours, or of the API.
+/// A Matrix account, or one of the API.
 struct ImportedAccount {
-    /// `matrix.name`, `api.name`.
+    /// `matrix.NAME` or `api.NAME`.
     name: String,
     keys: Table,
 }
@@ -42,7 +43,8 @@ struct ImportedAccount {
 struct ImportedGateway {
     name: String,
     enabled: bool,
-    /// Of a `[[samechannelgateway]]`: how many channels it joins, each with its like of the same name only.
+    /// Set for a `[[samechannelgateway]]`: how many channels it has; it links each to the channels of the same name
+    /// only.
     same_channels: Option<usize>,
     ends: Vec<GatewayChannel>,
 }
@@ -54,30 +56,30 @@ struct GatewayChannel {
     way: &'static str,
 }
 
-/// What became of it.
+/// The result of the conversion.
 pub struct Imported {
-    /// Our file, without its first line.
+    /// The configuration, without its first line.
     pub file: String,
     /// The token of the API account.
     pub token: Option<Secret>,
-    /// How many gateways there are, how many Matrix rooms in them, and how many of those have a portal now.
+    /// How many gateways there are, how many Matrix rooms they have, and how many of those rooms have a portal now.
     pub gateways: usize,
     pub rooms: usize,
     pub portals: usize,
-    /// What was not carried over, and what is a guess.
+    /// What was not converted, and what is a guess.
     pub remarks: Vec<String>,
-    /// What Matterbridge's own file needs.
+    /// What must be changed in Matterbridge's own file.
     pub changes: Vec<String>,
 }
 
-/// Reads Matterbridge's file. What is wrong with it is told without quoting it: it is full of secrets.
+/// Reads Matterbridge's file. An error does not quote the file, because it is full of secrets.
 pub fn read(text: &str) -> Result<MatterbridgeFile, String> {
     let root: Table = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map_or(1, |before| before.matches('\n').count() + 1);
         format!("{} in line {line}", error.message())
     })?;
-    let mut found = MatterbridgeFile {
+    let mut file = MatterbridgeFile {
         accounts: Vec::new(),
         gateways: Vec::new(),
         general: Table::new(),
@@ -85,16 +87,16 @@ pub fn read(text: &str) -> Result<MatterbridgeFile, String> {
     };
     for (key, value) in &root {
         match key.to_lowercase().as_str() {
-            kind @ ("matrix" | "api") => found.accounts.extend(accounts(kind, value)),
-            "gateway" => found.gateways.extend(tables(value).map(gateway)),
-            "samechannelgateway" => found.gateways.extend(tables(value).map(same_channels)),
-            "general" => found
+            kind @ ("matrix" | "api") => file.accounts.extend(accounts(kind, value)),
+            "gateway" => file.gateways.extend(tables(value).map(gateway)),
+            "samechannelgateway" => file.gateways.extend(tables(value).map(same_channels)),
+            "general" => file
                 .general
                 .extend(value.as_table().cloned().unwrap_or_default()),
-            other => found.others.push(other.to_owned()),
+            other => file.others.push(other.to_owned()),
         }
     }
-    Ok(found)
+    Ok(file)
 }
 
 fn accounts(kind: &str, value: &Value) -> Vec<ImportedAccount> {
@@ -125,7 +127,7 @@ fn text<'t>(table: &'t Table, name: &str) -> &'t str {
 }
 
 fn enabled(table: &Table) -> bool {
-    // Without the line Matterbridge leaves a gateway out.
+    // Matterbridge ignores a gateway without this line.
     key(table, "enable")
         .and_then(Value::as_bool)
         .unwrap_or_default()
@@ -149,7 +151,7 @@ fn gateway(table: &Table) -> ImportedGateway {
     }
 }
 
-/// Channels of the same name in several networks: one gateway for all of them, under the one name.
+/// Channels of the same name in several networks: one gateway for all of them, named after the section.
 fn same_channels(table: &Table) -> ImportedGateway {
     let words = |name: &str| -> Vec<String> {
         let list = key(table, name)
@@ -174,48 +176,48 @@ fn same_channels(table: &Table) -> ImportedGateway {
     }
 }
 
-/// Makes ours of it.
-pub fn convert(found: &MatterbridgeFile, token_file: &str) -> Imported {
-    let mut carried = Imported {
+/// Converts the file.
+pub fn convert(file: &MatterbridgeFile, token_file: &str) -> Imported {
+    let mut imported = Imported {
         file: String::new(),
         token: None,
-        gateways: found.gateways.len(),
+        gateways: file.gateways.len(),
         rooms: 0,
         portals: 0,
         remarks: Vec::new(),
         changes: Vec::new(),
     };
-    carried.account(found);
-    let api = carried.silo(found, token_file);
-    for gateway in &found.gateways {
-        carried.portals_of(gateway, &api);
+    imported.account(file);
+    let api = imported.silo(file, token_file);
+    for gateway in &file.gateways {
+        imported.portals_of(gateway, &api);
     }
-    if !found.others.is_empty() {
-        let names = found.others.join(", ");
-        carried.remarks.push(format!(
+    if !file.others.is_empty() {
+        let names = file.others.join(", ");
+        imported.remarks.push(format!(
             "These stay with Matterbridge, which goes on serving them: {names}"
         ));
     }
-    carried
+    imported
 }
 
 impl Imported {
     fn line(&mut self, key: &str, value: &str) {
         let quoted = Value::String(value.to_owned());
         // Writing into a String cannot fail.
-        let _whole = writeln!(self.file, "{key} = {quoted}");
+        let _infallible = writeln!(self.file, "{key} = {quoted}");
     }
 
-    /// A line for what could not be read: the file says by itself that it is missing.
+    /// A commented line for a value that could not be read: the configuration check then reports the missing key.
     fn blank(&mut self, key: &str, example: &str) {
-        let _whole = writeln!(self.file, "# {key} = \"{example}\"");
+        let _infallible = writeln!(self.file, "# {key} = \"{example}\"");
         self.remarks
             .push(format!("Fill in `[matrix] {key}`: it could not be read"));
     }
 
-    /// `[matrix]`: the account that Matterbridge itself used, the first of several.
-    fn account(&mut self, found: &MatterbridgeFile) {
-        let mut own = found
+    /// Writes `[matrix]`: the account that Matterbridge itself used, the first of several.
+    fn account(&mut self, file: &MatterbridgeFile) {
+        let mut own = file
             .accounts
             .iter()
             .filter(|account| account.name.starts_with("matrix."));
@@ -229,8 +231,8 @@ impl Imported {
             Ok(_) => self.line("homeserver", server),
             Err(_) => self.blank("homeserver", "https://matrix.example.org"),
         }
-        let (login, whole) = (text(keys, "Login"), text(keys, "MxID"));
-        if let Some(user) = [whole, login]
+        let (login, user_id) = (text(keys, "Login"), text(keys, "MxID"));
+        if let Some(user) = [user_id, login]
             .into_iter()
             .find(|id| values::user(id).is_ok())
         {
@@ -245,8 +247,8 @@ impl Imported {
         }
         if let Some(first) = first {
             self.remarks.push(format!(
-                "The password of {} is not carried over: `footbridge login` asks for it. A device of its own is made; log \
-                 out Matterbridge's afterwards",
+                "The password of {} is not copied: `footbridge login` asks for it and makes a new device; log out \
+                 Matterbridge's afterwards",
                 first.name
             ));
         }
@@ -258,9 +260,9 @@ impl Imported {
         }
     }
 
-    /// `[[silo]]`: Matterbridge's API account. Answers its name there.
-    fn silo(&mut self, found: &MatterbridgeFile, token_file: &str) -> String {
-        let mut all = found.accounts.iter();
+    /// Writes `[[silo]]`: Matterbridge's API account. Returns the name that Matterbridge's file has for it.
+    fn silo(&mut self, file: &MatterbridgeFile, token_file: &str) -> String {
+        let mut all = file.accounts.iter();
         let api = all.find(|account| account.name.starts_with("api."));
         let empty = Table::new();
         let keys = api.map_or(&empty, |account| &account.keys);
@@ -295,20 +297,20 @@ impl Imported {
             let buffer = key(keys, "Buffer").and_then(Value::as_integer);
             if buffer.unwrap_or_default() < MIN_BUFFER {
                 self.changes.push(format!(
-                    "[{name}] Buffer=1000: what does not fit in is lost while the bridge is away"
+                    "[{name}] Buffer=1000: messages that do not fit in are lost while the bridge is down"
                 ));
             }
-            let format = key(keys, "RemoteNickFormat").or(key(&found.general, "RemoteNickFormat"));
+            let format = key(keys, "RemoteNickFormat").or(key(&file.general, "RemoteNickFormat"));
             if format.and_then(Value::as_str) != Some(NICK) {
                 self.changes.push(format!(
-                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows people by what Matterbridge makes of it"
+                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows the names that Matterbridge makes of it"
                 ));
             }
         }
-        let most = key(&found.general, "MediaDownloadSize").and_then(Value::as_integer);
-        if most.unwrap_or_default() <= SMALL_FILES {
+        let limit = key(&file.general, "MediaDownloadSize").and_then(Value::as_integer);
+        if limit.unwrap_or_default() <= SMALL_FILES {
             self.changes.push(format!(
-                "[general] MediaDownloadSize={BIG_FILES}: larger files than it says, or than 1 MB, do not cross"
+                "[general] MediaDownloadSize={BIG_FILES}: larger files than it says, or than 1 MB, are not relayed"
             ));
         }
         name
@@ -329,14 +331,15 @@ impl Imported {
                 .push(format!("Gateway \"{name}\" is not enabled"));
             return;
         }
-        if let Err(flaw) = values::gateway(&gateway.name) {
+        if let Err(error) = values::gateway(&gateway.name) {
             self.remarks.push(format!(
                 "Gateway \"{name}\": {}; give it another name in Matterbridge",
-                flaw.what
+                error.what
             ));
             return;
         }
-        // What the API is given for one of those goes to the API's own channel of that name, so to nobody.
+        // What the API account sends to a `[[samechannelgateway]]` goes to the API's own channel of that name, so to
+        // nobody.
         if let Some(channels) = gateway.same_channels {
             if channels > 1 {
                 self.remarks.push(format!(
@@ -389,7 +392,8 @@ impl Imported {
     }
 }
 
-/// The user that a login name on this server most likely is: servers are often reached below the name that stands in user ids.
+/// The most likely user id for a login name on this server: servers are often reached under a subdomain of the name
+/// that user ids contain.
 fn guessed(login: &str, server: &str) -> Option<String> {
     let address = url::Url::parse(server);
     let host = match &address {
@@ -398,13 +402,14 @@ fn guessed(login: &str, server: &str) -> Option<String> {
     };
     let below = ["matrix.", "matrix-client.", "synapse."];
     let name = below.iter().find_map(|label| host.strip_prefix(label));
-    // `matrix.org` is a name itself, and so is `matrix.co.uk`.
+    // `matrix.org` is a server name itself, and so is `matrix.co.uk`.
     let host = name.filter(|name| !is_registry(name)).unwrap_or(host);
     let guess = format!("@{login}:{host}");
     values::user(&guess).is_ok().then_some(guess)
 }
 
-/// Whether nobody has this name, but what is below it: `org`, or `co.uk` by the words that countries use.
+/// Whether this is a public suffix, under which others register names: `org`, or `co.uk`, by the words that countries
+/// use.
 fn is_registry(name: &str) -> bool {
     const SECOND: [&str; 11] = [
         "ac", "co", "com", "edu", "go", "gob", "gov", "ne", "net", "or", "org",
@@ -461,14 +466,14 @@ account="matrix.home"
 channel="#four:example.org"
 "##;
 
-    fn carried(text: &str) -> Imported {
-        let found = read(text).unwrap_or_else(|flaw| panic!("{flaw}"));
+    fn import(text: &str) -> Imported {
+        let found = read(text).unwrap_or_else(|error| panic!("{error}"));
         convert(&found, "matterbridge.token")
     }
 
     #[test]
     fn gateways_with_matrix_rooms_become_portals() {
-        let carried = carried(FILE);
+        let imported = import(FILE);
         let expected = r##"[matrix]
 homeserver = "https://matrix.example.org"
 user = "@bot:example.org"
@@ -490,21 +495,21 @@ room = "#four:example.org"
 silo = "matterbridge"
 channel = "my gateway: #four"
 "##;
-        assert_eq!(carried.file, expected);
+        assert_eq!(imported.file, expected);
         assert_eq!(
-            (carried.gateways, carried.rooms, carried.portals),
+            (imported.gateways, imported.rooms, imported.portals),
             (4, 4, 2)
         );
         assert_eq!(
-            carried.token.map(|token| token.expose().to_owned()),
+            imported.token.map(|token| token.expose().to_owned()),
             Some("hush".to_owned())
         );
     }
 
     #[test]
-    fn what_is_left_out_is_told_and_no_secret_is() {
-        let carried = carried(FILE);
-        let remarks = carried.remarks.join("\n");
+    fn what_is_left_out_is_reported_and_no_secret_is() {
+        let imported = import(FILE);
+        let remarks = imported.remarks.join("\n");
         for part in [
             "@bot:example.org",
             "\"two\": #two:example.org goes one way only (in)",
@@ -513,7 +518,7 @@ channel = "my gateway: #four"
         ] {
             assert!(remarks.contains(part), "{part}: {remarks}");
         }
-        let changes = carried.changes.join("\n");
+        let changes = imported.changes.join("\n");
         assert!(changes.contains("or everything comes twice") && changes.contains("Buffer=1000"));
         assert!(
             !changes.contains("gateway \"one\": add [[gateway.inout]]"),
@@ -523,39 +528,42 @@ channel = "my gateway: #four"
         assert!(
             !remarks.contains("hush")
                 && !changes.contains("hush")
-                && !carried.file.contains("hush")
+                && !imported.file.contains("hush")
         );
     }
 
     #[test]
-    fn an_api_account_that_names_people_in_another_way_or_takes_small_files_is_told_of() {
-        let told = |general: &str, own: &str| {
+    fn an_api_account_with_another_nick_format_or_a_small_file_limit_is_reported() {
+        let warns = |general: &str, own: &str| {
             let text = FILE.replace("Token=\"hush\"\n[[", &format!("Token=\"hush\"\n{own}\n[["));
-            let changes = carried(&format!("[general]\n{general}\n{text}")).changes;
+            let changes = import(&format!("[general]\n{general}\n{text}")).changes;
             ["RemoteNickFormat", "MediaDownloadSize"]
                 .map(|what| changes.iter().any(|change| change.contains(what)))
         };
-        assert_eq!(told("", ""), [true, true]);
+        assert_eq!(warns("", ""), [true, true]);
         let general = "remotenickformat=\"[{PROTOCOL}] @{NICK} \"\nMediaDownloadSize=1000000";
-        assert_eq!(told(general, ""), [true, true]);
-        assert_eq!(told(general, "RemoteNickFormat=\"{NICK}\""), [false, true]);
+        assert_eq!(warns(general, ""), [true, true]);
+        assert_eq!(warns(general, "RemoteNickFormat=\"{NICK}\""), [false, true]);
         let general = "RemoteNickFormat=\"{NICK}\"\nMediaDownloadSize=52428800";
-        assert_eq!(told(general, ""), [false, false]);
+        assert_eq!(warns(general, ""), [false, false]);
     }
 
     #[test]
-    fn a_file_without_an_api_account_is_told_to_get_one() {
+    fn a_file_without_an_api_account_needs_one() {
         let text = FILE.replace("[api.Local]", "[slack.local]");
-        let carried = carried(&text);
-        assert!(carried.file.contains("account = \"api.footbridge\"") && carried.token.is_none());
-        let changes = carried.changes.join("\n");
+        let imported = import(&text);
+        assert!(imported.file.contains("account = \"api.footbridge\"") && imported.token.is_none());
+        let changes = imported.changes.join("\n");
         assert!(changes.contains("[api.footbridge]") && changes.contains("gateway \"one\": add"));
     }
 
     #[test]
-    fn broken_files_are_told_of_without_quoting_them() {
-        let flaw = read("[api.x]\nToken=\"hush\n").err().unwrap_or_default();
-        assert!(flaw.contains("line 2") && !flaw.contains("hush"), "{flaw}");
+    fn broken_files_are_reported_without_quoting_them() {
+        let error = read("[api.x]\nToken=\"hush\n").err().unwrap_or_default();
+        assert!(
+            error.contains("line 2") && !error.contains("hush"),
+            "{error}"
+        );
         for odd in [
             "",
             "gateway=1",
@@ -563,7 +571,7 @@ channel = "my gateway: #four"
             "[matrix]\nx=1",
             "samechannelgateway=[1]",
         ] {
-            assert_eq!(carried(odd).portals, 0, "{odd}");
+            assert_eq!(import(odd).portals, 0, "{odd}");
         }
     }
 
@@ -580,18 +588,18 @@ channel = "my gateway: #four"
             ("matrix.org", "@bot:matrix.org"),
         ] {
             let text = format!("[matrix.home]\nServer=\"{server}\"\nLogin=\"bot\"\n");
-            let carried = carried(&text);
+            let imported = import(&text);
             let line = format!("user = \"{user}\"");
-            assert!(carried.file.contains(&line), "{server}: {}", carried.file);
+            assert!(imported.file.contains(&line), "{server}: {}", imported.file);
             assert!(
-                carried.remarks.iter().any(|remark| remark.contains(user)),
+                imported.remarks.iter().any(|remark| remark.contains(user)),
                 "it is a guess, and said to be one"
             );
         }
     }
 
     fn same(channels: &str) -> Imported {
-        carried(&format!(
+        import(&format!(
             "[[samechannelgateway]]\nname=\"same\"\nenable=true\naccounts=[\"matrix.home\",\"irc.b\"]\nchannels=[{channels}]\n"
         ))
     }
@@ -609,7 +617,7 @@ channel = "my gateway: #four"
     }
 
     #[test]
-    fn several_channels_of_one_name_cannot_be_told_apart() {
+    fn several_channels_of_one_gateway_cannot_be_distinguished() {
         let two = same("\"#a:b.org\",\"#c:d.org\"");
         assert_eq!((two.gateways, two.rooms, two.portals), (1, 2, 0));
         let remarks = two.remarks.join("\n");

@@ -1,4 +1,4 @@
-//! Where a server is: URLs, and server names to be discovered.
+//! Addresses of servers: URLs, and server names to be discovered.
 
 use footbridge_matrix::Homeserver;
 use ruma::OwnedServerName;
@@ -54,7 +54,7 @@ pub fn homeserver(text: &str) -> Result<Homeserver, ValueError> {
         })
 }
 
-/// The host of an address without a scheme, where that is this machine.
+/// The host of an address without a scheme, where it is this machine.
 fn loopback(text: &str) -> Option<String> {
     let url = Url::parse(&format!("http://{text}")).ok()?;
     let is_bare = url.username().is_empty() && url.password().is_none();
@@ -62,7 +62,7 @@ fn loopback(text: &str) -> Option<String> {
     Some(host.to_string())
 }
 
-// Letters that look alike make two names look the same; the ASCII form is unmistakable.
+// Two names can look the same where letters look alike; the ASCII form is unmistakable.
 fn international<T>(host: &str) -> Result<T, ValueError> {
     let ascii = Url::parse(&format!("https://{host}"))
         .ok()
@@ -79,7 +79,7 @@ fn international<T>(host: &str) -> Result<T, ValueError> {
     )
 }
 
-/// A URL that requests are built upon. Credentials in it are refused and never repeated.
+/// A base URL of requests. Credentials in it are refused and never repeated.
 pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, ValueError> {
     let scheme = schemes.first().unwrap_or(&"https");
     let example = format!("write, for example, \"{scheme}://chat.example.org\"");
@@ -138,7 +138,7 @@ pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, ValueEr
     Ok(url)
 }
 
-/// What to write for an address without a scheme; nothing where it is none, or has credentials.
+/// What to write for an address without a scheme; `None` where it is no address or has credentials.
 fn with_scheme(text: &str, schemes: &[&str]) -> Option<String> {
     let scheme = match loopback(text) {
         Some(_) => schemes.last(),
@@ -191,17 +191,17 @@ mod tests {
             ("", "B11"),
             ("@bridge:example.org", "B12"),
         ] {
-            let flaw = homeserver(bad).unwrap_err();
-            assert_eq!(flaw.code, code, "{bad}");
+            let error = homeserver(bad).unwrap_err();
+            assert_eq!(error.code, code, "{bad}");
             assert!(
-                !flaw.what.contains("hush") && !flaw.help.contains("hush"),
-                "{flaw:?}"
+                !error.what.contains("hush") && !error.help.contains("hush"),
+                "{error:?}"
             );
         }
     }
 
     #[test]
-    fn an_address_without_a_scheme_is_told_which_one_to_write() {
+    fn an_address_without_a_scheme_gets_a_suggestion() {
         for (text, help) in [
             ("localhost:8008", "\"http://localhost:8008\""),
             ("localhost", "\"http://localhost\""),
@@ -209,8 +209,11 @@ mod tests {
             ("[::1]:8008", "\"http://[::1]:8008\""),
             ("matrix.localhost:8008", "\"http://matrix.localhost:8008\""),
         ] {
-            let flaw = homeserver(text).unwrap_err();
-            assert!(flaw.code == "B11" && flaw.help.contains(help), "{flaw:?}");
+            let error = homeserver(text).unwrap_err();
+            assert!(
+                error.code == "B11" && error.help.contains(help),
+                "{error:?}"
+            );
         }
         for (text, schemes, help) in [
             (
@@ -244,9 +247,9 @@ mod tests {
                 "write, for example, \"https://chat.example.org\"",
             ),
         ] {
-            let flaw = base_url("silo", text, &schemes).unwrap_err();
+            let error = base_url("silo", text, &schemes).unwrap_err();
             assert_eq!(
-                (flaw.what.as_str(), flaw.help.as_str()),
+                (error.what.as_str(), error.help.as_str()),
                 ("the silo URL has no scheme", help)
             );
         }

@@ -1,5 +1,5 @@
-//! The `footbridge` program for tools that are not its tests: built by the cargo that started us, in the same profile, so
-//! that nothing is compiled twice.
+//! Builds the `footbridge` program for tools that are not its tests: with the cargo that started the tool and in the
+//! same profile, so that nothing is compiled twice.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,12 +7,12 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
-/// Builds the program when something changed and returns where it is. Cargo's own progress goes to stderr.
+/// Builds the program if something changed and returns its path. Cargo's own progress goes to stderr.
 pub async fn footbridge() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        // Both packages, or features would differ and everything would be built again.
+        // Both packages, because otherwise the features would differ and cargo would build everything again.
         .args([
             "build",
             "--quiet",

@@ -1,67 +1,67 @@
-//! The files an operator would write: `config.toml`, a token file and a password file, readable by nobody else.
+//! The files that an operator writes: `config.toml`, a token file and a password file, which nobody else may read.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Everything a bridge needs to know.
+/// Everything that a bridge's configuration needs.
 #[derive(Clone)]
 pub struct Setup {
-    /// The `footbridge` program.
+    /// The path of the `footbridge` program.
     pub binary: PathBuf,
     /// URL of the homeserver.
     pub homeserver: String,
     /// Full user id of the bridge's account.
     pub user: String,
-    /// Its password.
+    /// The account's password.
     pub password: String,
-    /// Where the silos are, and the bridge's accounts there.
+    /// The silos, with the bridge's accounts there.
     pub silos: Vec<SiloSetup>,
     /// More lines for the `[matrix]` section.
     pub matrix_options: String,
     /// The lines of the `[delivery]` section.
     pub delivery_options: String,
-    /// More lines for the `[admin]` section, and whole sections behind it.
+    /// More lines for the `[admin]` section, and whole sections after it.
     pub admin_options: String,
-    /// Lines of `[media]`.
+    /// The lines of the `[media]` section.
     pub media_options: String,
-    /// Which rooms are joined to which channels.
+    /// The portals.
     pub portals: Vec<PortalSetup>,
-    /// For `FOOTBRIDGE_LOG`.
+    /// The value of `FOOTBRIDGE_LOG`.
     pub log_filter: String,
 }
 
 /// A silo of any kind.
 #[derive(Clone)]
 pub struct SiloSetup {
-    /// The name that portals call it by.
+    /// The name by which portals refer to it.
     pub name: String,
     /// Its kind.
     pub kind: &'static str,
-    /// Of the bridge's account.
+    /// The token of the bridge's account.
     pub token: String,
     /// The other lines of its section.
     pub lines: String,
 }
 
-/// A Gitter that may be anywhere.
+/// How to reach a Gitter, real or simulated.
 #[derive(Clone)]
 pub struct SiloAccess {
-    /// REST.
+    /// The base URL of its REST API.
     pub api: String,
-    /// HTTP streams.
+    /// The base URL of its HTTP streams.
     pub stream: String,
-    /// Bayeux.
+    /// The URL of its Bayeux endpoint.
     pub realtime: String,
-    /// Of the bridge's account.
+    /// The token of the bridge's account.
     pub token: String,
     /// More lines for the `[[silo]]` section.
     pub options: String,
 }
 
 impl SiloAccess {
-    /// As the silo called `gitter`.
+    /// The setup of this silo, under the name `gitter`.
     #[must_use]
     pub fn setup(&self) -> SiloSetup {
         let (api, stream) = (quoted(&self.api), quoted(&self.stream));
@@ -82,7 +82,7 @@ pub struct PortalSetup {
     pub room: String,
     /// The silo, by its name.
     pub silo: String,
-    /// The channel, as the silo writes it.
+    /// The channel, in the silo's notation.
     pub channel: String,
     /// More lines of its table.
     pub options: String,
@@ -138,7 +138,7 @@ fn section(silo: &SiloSetup) -> String {
     )
 }
 
-/// JSON strings are TOML strings.
+/// A TOML string. JSON strings are TOML strings.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

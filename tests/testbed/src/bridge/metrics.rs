@@ -1,10 +1,10 @@
-//! What `/metrics` says, and the sum that must always hold.
+//! Reads `/metrics`, and checks the equation that must always hold.
 
 use std::collections::BTreeMap;
 
 use anyhow::bail;
 
-/// The samples of one look at `/metrics`.
+/// The samples of one response of `/metrics`.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     samples: Vec<Sample>,
@@ -17,9 +17,9 @@ struct Sample {
     value: u64,
 }
 
-/// What became of messages, in one lane or in all of them.
+/// How many messages were accepted, delivered, skipped, failed or are pending, in one lane or in all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the explanation")]
+#[expect(missing_docs, reason = "the names explain the fields")]
 pub struct Tally {
     pub accepted: u64,
     pub delivered: u64,
@@ -29,8 +29,7 @@ pub struct Tally {
 }
 
 impl Metrics {
-    /// Reads the Prometheus text format; lines that are not samples of whole numbers are
-    /// passed over.
+    /// Parses the Prometheus text format; skips lines that are not samples with whole numbers.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         Self {
@@ -38,7 +37,7 @@ impl Metrics {
         }
     }
 
-    /// The sum of all samples with this name, whatever their labels; 0 without any.
+    /// The sum of all samples with this name, whatever their labels; 0 if there are none.
     #[must_use]
     pub fn sum(&self, name: &str) -> u64 {
         self.samples
@@ -48,7 +47,7 @@ impl Metrics {
             .sum()
     }
 
-    /// The same, of those samples that carry this label.
+    /// The sum of the samples with this name that have this label.
     #[must_use]
     pub fn sum_where(&self, name: &str, label: &str, value: &str) -> u64 {
         let fits = |sample: &&Sample| {
@@ -61,7 +60,7 @@ impl Metrics {
             .sum()
     }
 
-    /// The samples of this name by the value of a label.
+    /// The samples with this name, by the value of a label.
     #[must_use]
     pub fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let mut found = BTreeMap::new();
@@ -110,7 +109,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
         Some((name, labels)) => (name, labels.strip_suffix('}')?),
         None => (head, ""),
     };
-    // Values of our labels are ids and words: no commas or quotes to unescape.
+    // Values of the bridge's labels are ids and words: no commas or quotes to unescape.
     let labels = labels
         .split(',')
         .filter_map(|pair| pair.split_once('='))

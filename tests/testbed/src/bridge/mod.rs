@@ -1,5 +1,5 @@
-//! The bridge as its operator has it: the real program with a real configuration, in a process of its own that can be
-//! started, asked, killed and started again.
+//! The bridge as its operator runs it: the real program with a real configuration, in its own process, which tests can
+//! start, query, kill and start again.
 
 pub mod build;
 mod configuration;
@@ -23,10 +23,11 @@ pub use usage::Usage;
 
 use crate::ports::free_port;
 
-/// How long a start may take on a busy machine.
+/// How long the bridge may take to start on a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The bridge's directory and, while it runs, its process. Dropping it kills the process and removes the directory.
+/// The bridge's directory and, while the bridge runs, its process. Dropping it kills the process and removes the
+/// directory.
 pub struct BridgeProcess {
     // First, because fields are dropped in this order.
     running: Mutex<Option<Running>>,
@@ -40,12 +41,12 @@ pub struct BridgeProcess {
 struct Running {
     child: Child,
     pid: u32,
-    /// A shell that kills the bridge when our end of its pipe closes, should we be killed first.
+    /// A shell that kills the bridge when this end of its pipe closes, in case the test process is killed first.
     leash: Child,
 }
 
 impl BridgeProcess {
-    /// Writes the configuration and its secrets into a new directory. Nothing runs yet.
+    /// Writes the configuration and its secrets into a new directory. Starts nothing.
     pub fn prepare(setup: &Setup) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("footbridge-bridge-")
@@ -65,7 +66,7 @@ impl BridgeProcess {
         })
     }
 
-    /// The same bridge once more: a copy of everything it has, in another directory and on another admin address.
+    /// Copies this bridge with all of its files into another directory, with another admin address.
     pub fn copy_elsewhere(&self) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("footbridge-copy-")
@@ -96,7 +97,7 @@ impl BridgeProcess {
     }
 
     fn take(&self) -> anyhow::Result<Running> {
-        self.lock().take().context("the bridge does not run")
+        self.lock().take().context("the bridge is not running")
     }
 
     fn command(&self, verb: &str) -> anyhow::Result<Command> {
@@ -118,12 +119,12 @@ impl BridgeProcess {
         Ok(command)
     }
 
-    /// Runs `footbridge login`; returns what it printed, the recovery key among it.
+    /// Runs `footbridge login`; returns its output, which contains the recovery key.
     pub async fn login(&self) -> anyhow::Result<String> {
         self.run("login").await
     }
 
-    /// Runs any other command to its end; returns what it printed.
+    /// Runs any other command to its end; returns its output.
     pub async fn run(&self, verb: &str) -> anyhow::Result<String> {
         let output = self
             .command(verb)?
@@ -141,7 +142,8 @@ impl BridgeProcess {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a command that is expected to end by itself; returns its exit code, or none if it lived on for so long.
+    /// Runs a command that is expected to end by itself; returns its exit code, or `None` if it still runs after
+    /// `patience`.
     pub async fn attempt(&self, verb: &str, patience: Duration) -> anyhow::Result<Option<i32>> {
         let mut command = self.command(verb)?;
         let mut child = command.stdout(Stdio::null()).spawn()?;
@@ -152,7 +154,7 @@ impl BridgeProcess {
         Ok(None)
     }
 
-    /// A command with more than one word, for tests that talk to it themselves.
+    /// A command with more than one word, for tests that handle its input and output themselves.
     pub fn prepare_command(&self, words: &[&str]) -> anyhow::Result<Command> {
         let (first, rest) = words.split_first().context("no command")?;
         let mut command = self.command(first)?;
@@ -160,19 +162,19 @@ impl BridgeProcess {
         Ok(command)
     }
 
-    /// Runs such a command to its end; returns its exit code and what it printed.
+    /// Runs a command with more than one word to its end; returns its exit code and its output.
     pub async fn output(&self, words: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
         let child = self
             .prepare_command(words)?
             .stdout(Stdio::piped())
             .spawn()?;
-        // Not `output`, which would take stderr from the log.
+        // Not `output`, because it would capture stderr, which belongs in the log.
         let output = child.wait_with_output().await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok((output.status.code(), text))
     }
 
-    /// The same where it must succeed; returns what it printed.
+    /// Runs a command with more than one word, which must succeed; returns its output.
     pub async fn run_words(&self, words: &[&str]) -> anyhow::Result<String> {
         let (code, text) = self.output(words).await?;
         if code != Some(0) {
@@ -181,7 +183,8 @@ impl BridgeProcess {
         Ok(text)
     }
 
-    /// Runs `footbridge` with these words so that it dies at this point (see `footbridge_core::crash_points`).
+    /// Runs `footbridge` with these words so that it aborts at this crash point (see `footbridge_core::crash_points`);
+    /// returns the exit code.
     pub async fn output_armed(&self, words: &[&str], point: &str) -> anyhow::Result<Option<i32>> {
         let mut command = self.prepare_command(words)?;
         command.env(footbridge_core::crash_points::VARIABLE, point);
@@ -189,7 +192,8 @@ impl BridgeProcess {
         Ok(child.wait().await?.code())
     }
 
-    /// Runs a command and kills it as soon as it is so; fails when the command ends before, or takes too long.
+    /// Runs a command and kills it as soon as the condition is true; fails if the command ends before, or takes too
+    /// long.
     pub async fn kill_when(&self, verb: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
         let mut child = self.command(verb)?.stdout(Stdio::null()).spawn()?;
         let deadline = Instant::now() + TIMEOUT;
@@ -201,7 +205,10 @@ impl BridgeProcess {
                 );
             }
             if Instant::now() > deadline {
-                bail!("footbridge {verb} never came so far\n{}", self.logs_end());
+                bail!(
+                    "footbridge {verb} did not get that far\n{}",
+                    self.logs_end()
+                );
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -221,12 +228,12 @@ impl BridgeProcess {
         self.launch_with(None)
     }
 
-    /// Starts `footbridge run` with a clock that is so many seconds wrong (see `footbridge_core::clock`).
+    /// Starts `footbridge run` with a clock that is `offset` seconds wrong (see `footbridge_core::clock`).
     pub fn launch_at(&self, offset: i64) -> anyhow::Result<()> {
         self.launch_with(Some((footbridge_core::clock::OFFSET, &offset.to_string())))
     }
 
-    /// Starts `footbridge run` so that it dies at this point (see `footbridge_core::crash_points`).
+    /// Starts `footbridge run` so that it aborts at this crash point (see `footbridge_core::crash_points`).
     pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
         self.launch_with(Some((footbridge_core::crash_points::VARIABLE, point)))
     }
@@ -234,7 +241,7 @@ impl BridgeProcess {
     fn launch_with(&self, variable: Option<(&str, &str)>) -> anyhow::Result<()> {
         let mut running = self.lock();
         if running.is_some() {
-            bail!("the bridge runs already");
+            bail!("the bridge is running already");
         }
         let mut command = self.command("run")?;
         command.envs(variable);
@@ -255,7 +262,7 @@ impl BridgeProcess {
         Ok(())
     }
 
-    /// Starts `footbridge run` and waits until it says that it is ready.
+    /// Starts `footbridge run` and waits until it is ready.
     pub async fn start(&self) -> anyhow::Result<()> {
         self.launch()?;
         self.wait_ready().await
@@ -297,15 +304,15 @@ impl BridgeProcess {
         Ok((answer.status().is_success(), answer.text().await?))
     }
 
-    /// How it ended, when it has ended by itself.
+    /// The exit status, if the process has ended by itself.
     pub fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
         match self.lock().as_mut() {
             Some(running) => Ok(running.child.try_wait()?),
-            None => bail!("the bridge does not run"),
+            None => bail!("the bridge is not running"),
         }
     }
 
-    /// SIGKILL: no chance to write anything any more. Returns when the process is gone.
+    /// Sends SIGKILL, so that the bridge cannot write anything any more. Returns when the process has ended.
     pub async fn kill(&self) -> anyhow::Result<()> {
         let mut running = self.take()?;
         running.leash.kill().await?;
@@ -313,14 +320,14 @@ impl BridgeProcess {
         Ok(())
     }
 
-    /// Clears away a process that has ended by itself.
+    /// Waits for a process that ends by itself, and clears it away.
     pub async fn reap(&self) -> anyhow::Result<ExitStatus> {
         let mut running = self.take()?;
         running.leash.kill().await?;
         Ok(running.child.wait().await?)
     }
 
-    /// SIGTERM, as a service manager stops it; returns how it ended.
+    /// Sends SIGTERM, as a service manager does; returns the exit status.
     pub async fn terminate(&self) -> anyhow::Result<ExitStatus> {
         let mut running = self.take()?;
         running.leash.kill().await?;
@@ -328,7 +335,7 @@ impl BridgeProcess {
         let ended = tokio::time::timeout(TIMEOUT, running.child.wait()).await;
         ended
             .context("the bridge does not stop")?
-            .context("the bridge was lost")
+            .context("the bridge has no process")
     }
 
     /// The process id while it runs.
@@ -337,7 +344,7 @@ impl BridgeProcess {
         self.lock().as_ref().map(|running| running.pid)
     }
 
-    /// Everything it logged so far, over all of its runs.
+    /// Everything that it logged, over all of its runs.
     #[must_use]
     pub fn logs(&self) -> String {
         let bytes = std::fs::read(self.log_file()).unwrap_or_default();
@@ -348,7 +355,7 @@ impl BridgeProcess {
         self.directory.path().join("bridge.log")
     }
 
-    /// The last lines it logged.
+    /// The last lines that it logged.
     #[must_use]
     pub fn logs_end(&self) -> String {
         let logs = self.logs();
@@ -359,19 +366,19 @@ impl BridgeProcess {
             .join("\n")
     }
 
-    /// Configuration, secrets, data and log.
+    /// The directory with the configuration, the secrets, the data and the log.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The bridge's own data: the store and the SDK's files.
+    /// The bridge's data directory: the store and the SDK's databases.
     #[must_use]
     pub fn data_directory(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// Holds the write lock of the bridge's database, as a backup might, until the answer is dropped.
+    /// Holds the write lock of the bridge's database, as a backup might, until the result is dropped.
     pub fn hold_store(&self) -> anyhow::Result<rusqlite::Connection> {
         let path = self.data_directory().join("footbridge.db");
         let connection = rusqlite::Connection::open(path)?;
@@ -380,13 +387,13 @@ impl BridgeProcess {
         Ok(connection)
     }
 
-    /// `http://127.0.0.1:port` of health and metrics.
+    /// The base URL of health and metrics: `http://127.0.0.1:port`.
     #[must_use]
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin)
     }
 
-    /// What `/metrics` says now.
+    /// The current samples of `/metrics`.
     pub async fn metrics(&self) -> anyhow::Result<Metrics> {
         let (_, text) = self
             .ask("/metrics")
@@ -395,7 +402,7 @@ impl BridgeProcess {
         Ok(Metrics::parse(&text))
     }
 
-    /// The same as it stands.
+    /// The current text of `/metrics`.
     pub async fn metrics_text(&self) -> anyhow::Result<String> {
         Ok(self.ask("/metrics").await?.1)
     }
@@ -405,12 +412,12 @@ impl BridgeProcess {
         self.metrics().await?.conservation()
     }
 
-    /// Waits until the bridge owes nothing.
+    /// Waits until no message is pending.
     pub async fn settle(&self, patience: Duration) -> anyhow::Result<()> {
         self.settle_but(0, patience).await
     }
 
-    /// Waits until the bridge owes as many messages as it must hold, and no other.
+    /// Waits until exactly `held` messages are pending, those that the bridge must hold.
     pub async fn settle_but(&self, held: u64, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
@@ -419,24 +426,21 @@ impl BridgeProcess {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!(
-                    "the bridge still owes {pending} messages\n{}",
-                    self.logs_end()
-                );
+                bail!("{pending} messages are still pending\n{}", self.logs_end());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// What it uses, and from now on the most it uses is measured anew.
+    /// The current usage; the peak is measured anew from now on.
     pub fn usage_anew(&self) -> anyhow::Result<Usage> {
         let usage = self.usage()?;
-        Usage::forget_peak(self.pid().context("the bridge does not run")?)?;
+        Usage::forget_peak(self.pid().context("the bridge is not running")?)?;
         Ok(usage)
     }
 
     /// Memory and CPU time of the running process.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        Usage::of(self.pid().context("the bridge does not run")?)
+        Usage::of(self.pid().context("the bridge is not running")?)
     }
 }

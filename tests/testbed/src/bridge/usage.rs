@@ -8,14 +8,14 @@ use anyhow::Context as _;
 /// Linux counts CPU time for user space in hundredths of a second, on every architecture.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
-/// What a process uses.
+/// The resources that a process uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Resident memory in KiB.
     pub resident_kib: u64,
-    /// What of it the process allocated, without the pages of programs and files, in KiB.
+    /// The part of it that the process allocated, without the pages of programs and files, in KiB.
     pub anonymous_kib: u64,
-    /// The most it ever was, in KiB.
+    /// The largest resident memory so far, in KiB.
     pub peak_kib: u64,
     /// User and system time since it started.
     pub cpu: Duration,
@@ -24,13 +24,13 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// From now on, the most it ever was is measured anew (`proc(5)`, `clear_refs`).
+    /// Resets the peak (`proc(5)`, `clear_refs`).
     pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
         let path = format!("/proc/{pid}/clear_refs");
         fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
     }
 
-    /// Reads it for a process of this machine. Linux only.
+    /// Reads the usage of a process on this machine. Linux only.
     pub fn of(pid: u32) -> anyhow::Result<Self> {
         let read = |name: &str| {
             let path = format!("/proc/{pid}/{name}");
@@ -42,7 +42,7 @@ impl Usage {
             resident_kib: kib(&status, "VmRSS:").context("the process has no memory")?,
             anonymous_kib: kib(&status, "RssAnon:").unwrap_or_default(),
             peak_kib: kib(&status, "VmHWM:").unwrap_or_default(),
-            cpu: cpu(&read("stat")?).context("/proc has an unknown form")?,
+            cpu: cpu(&read("stat")?).context("cannot parse /proc")?,
             files,
         })
     }
@@ -53,7 +53,8 @@ fn kib(status: &str, field: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// User and system time are the 14th and 15th field; the second, the name, may hold blanks but ends the last bracket.
+/// User and system time are the 14th and 15th field. The second field, the name, may contain blanks, but it ends at the
+/// last bracket.
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);

@@ -1,5 +1,5 @@
-//! The fault rig: every row of the fault catalogue is a run of the real bridge under numbered messages with one kind of
-//! harm, compared at both ends. The tool `faults` runs them and prints one table.
+//! Runs the rows of the fault catalogue: each is a run of the real bridge under numbered messages with one kind of
+//! fault, compared at both ends. The program `faults` runs them and prints one table.
 
 mod side_traffic;
 mod outcome;
@@ -21,25 +21,25 @@ use crate::synapse::Synapse;
 pub enum Size {
     /// Some seconds, for `cargo test`.
     Tiny,
-    /// Half a minute or so.
+    /// About half a minute.
     Small,
-    /// As many as the release gate asks for.
+    /// As many faults as the release gate requires.
     Full,
 }
 
 /// What every row needs.
 pub struct Context<'a> {
-    /// The homeserver of rows that do not harm it.
+    /// The homeserver of the rows that inject no faults into it.
     pub synapse: &'a Synapse,
-    /// The `footbridge` program, built with kill points.
+    /// The `footbridge` program, built with crash points.
     pub binary: PathBuf,
-    /// How much.
+    /// How many faults.
     pub size: Size,
-    /// For all dice.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Where the bridge's log and the requests that came by are kept.
+    /// The directory for the bridge's log and the list of its requests.
     pub keep: Option<PathBuf>,
-    /// Hears what is being done.
+    /// Called with what is being done.
     pub tell: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -53,7 +53,7 @@ impl Context<'_> {
         }
     }
 
-    /// Says what is being done.
+    /// Reports what is being done.
     pub fn tell(&self, text: &str) {
         (self.tell)(text);
     }
@@ -66,9 +66,9 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>> + 'a
 pub struct Row {
     /// `F01` …
     pub id: &'static str,
-    /// What goes wrong, in a few words.
+    /// The fault, in a few words.
     pub title: &'static str,
-    /// What is done and what must come of it.
+    /// What the row does, and what the bridge must do.
     pub help: &'static str,
     /// Runs it.
     pub run: for<'a> fn(&'a Context<'a>) -> Running<'a>,

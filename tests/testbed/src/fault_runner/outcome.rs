@@ -1,4 +1,4 @@
-//! What came of a row, and the table of all of them.
+//! The result of a row, and the table of all results.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use serde_json::{Value, json};
 
 use crate::report::{Table, Verdict, short};
 
-/// What came of one row.
+/// The result of one row.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// `F01` …
     pub fault: &'static str,
-    /// How often harm was done.
+    /// How many faults were injected.
     pub injections: u64,
     /// Both directions together.
     pub verdict: Verdict,
-    /// Copies which the harm itself made and no bridge could know of.
+    /// Copies that the fault itself made and no bridge could know of.
     pub excused: usize,
-    /// How often the bridge was started again.
+    /// How often the bridge was restarted.
     pub restarts: u32,
-    /// What else is worth a word.
+    /// Remarks for the table.
     pub remark: String,
-    /// Why it is not good although nothing was lost, doubled or out of order.
+    /// Why the row failed although nothing was lost, doubled or reordered.
     pub objections: Vec<String>,
     /// How long it ran.
     pub took: Duration,
-    /// What a row shows of its parts: the heading, and a line for each.
+    /// If the row has a table of its parts: the heading. `lines` has a line for each part.
     pub heading: Vec<String>,
     /// See `heading`.
     pub lines: Vec<Vec<String>>,
 }
 
 impl Outcome {
-    /// A row that could not be run to its end.
+    /// The result of a row that ended with an error.
     #[must_use]
     pub fn broken(fault: &'static str, error: &anyhow::Error, took: Duration) -> Self {
         let text = format!("{error:#}");
@@ -57,20 +57,20 @@ impl Outcome {
         self.objections.push(text.to_owned());
     }
 
-    /// Takes back the objection to failures, where the harm makes messages fail.
+    /// Removes the objection to failed messages, for faults that must make messages fail.
     pub fn forgive_failures(&mut self) {
         self.objections
             .retain(|objection| !objection.ends_with("ended as failed"));
     }
 
-    /// Numbers that arrived more than once or that nobody said, without what the harm itself made.
+    /// How many numbers arrived more than once or were never sent, without the copies that the fault itself made.
     #[must_use]
     pub fn doubled(&self) -> usize {
         let doubled = self.verdict.doubled.len().saturating_sub(self.excused);
         doubled + self.verdict.unknown.len()
     }
 
-    /// Nothing lost, doubled or out of order, nothing to object to, and there was something to lose.
+    /// Whether nothing was lost, doubled or reordered, nothing objected to, and at least one message sent.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.verdict.messages > 0
@@ -92,7 +92,7 @@ impl Outcome {
         (!self.lines.is_empty()).then_some(table)
     }
 
-    /// One word and what is worth a word.
+    /// The last column: one word and the remarks.
     fn words(&self) -> String {
         let mut words = vec![if self.is_good() { "good" } else { "NOT GOOD" }.to_owned()];
         words.extend((!self.remark.is_empty()).then(|| self.remark.clone()));
@@ -100,7 +100,7 @@ impl Outcome {
         words.join("; ")
     }
 
-    /// For programs.
+    /// The JSON form, for programs.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -123,7 +123,7 @@ impl Outcome {
     }
 }
 
-/// The one table of a run.
+/// The table of all results.
 #[must_use]
 pub fn table(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(&[

@@ -1,4 +1,4 @@
-//! The scene of a row: the bridge between proxies, people in every portal, and the end at which all is compared.
+//! The scenario of a row: the bridge between proxies, users in every portal, and the comparison at the end.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,23 @@ use crate::proxy::{Matcher, Proxy, Rule};
 use crate::scenario::{Options, PortalTraffic, Proxies, Scenario};
 use crate::synapse::Synapse;
 
-/// How long the last messages may take to arrive when nothing is in their way any more.
+/// How long the last messages may take to arrive after the faults have ended.
 const TIMEOUT: Duration = Duration::from_mins(3);
-/// How long one looks for copies nobody wants.
+/// How long the row waits for unwanted copies.
 const AFTERMATH: Duration = Duration::from_millis(1500);
-/// So many messages on their way, per portal, are enough: more would only wait in line.
+/// The largest number of pending messages per portal: more would only wait in the queue.
 const BACKLOG: usize = 30;
 
-/// What is different from row to row.
+/// The options that differ from row to row.
 pub struct ScenarioOptions {
-    /// How many portals people talk in.
+    /// How many portals have numbered messages.
     pub portals: usize,
-    /// How many more there are in which nobody says anything that is counted.
+    /// How many more portals there are, without numbered messages.
     pub spare: usize,
     /// `realtime` or `stream`.
     pub feed: &'static str,
-    /// Seconds over which the bridge looks for a copy of a message whose sending was interrupted. The simulator shows
-    /// every copy at once, so the least that the configuration allows is enough.
+    /// Seconds for which the bridge looks for a copy of a message whose sending was interrupted. The simulator shows
+    /// every copy at once, so the smallest allowed value is enough.
     pub settle: &'static str,
     /// More lines for `[[silo]]`.
     pub silo: &'static str,
@@ -39,11 +39,11 @@ pub struct ScenarioOptions {
     pub matrix: &'static str,
     /// Lines for `[delivery]`.
     pub delivery: &'static str,
-    /// What the silo allows in a minute.
+    /// How many requests the silo allows in a minute.
     pub requests_per_minute: u32,
-    /// For `FOOTBRIDGE_LOG`.
+    /// The value of `FOOTBRIDGE_LOG`.
     pub log_filter: &'static str,
-    /// What goes wrong when the bridge logs in for the first time; it is killed then.
+    /// The fault during the bridge's first login, which is killed then.
     pub fault_at_login: Option<Rule>,
 }
 
@@ -65,11 +65,11 @@ impl Default for ScenarioOptions {
     }
 }
 
-/// The scene of a row.
+/// The bridge, its surroundings, and the users.
 pub struct FaultScenario {
-    /// Everything on it.
+    /// The bridge, the homeserver, the silo and the users.
     pub scene: Scenario,
-    /// Who talks.
+    /// The numbered messages.
     pub traffic: PortalTraffic,
     began: Instant,
     restarts: AtomicU32,
@@ -79,12 +79,12 @@ pub struct FaultScenario {
 }
 
 impl FaultScenario {
-    /// Builds the scene. The bridge runs, and a first word has gone each way in every portal.
+    /// Opens the scenario. The bridge runs, and a first message was relayed each way in every portal.
     pub async fn open(context: &Context<'_>, plan: ScenarioOptions) -> anyhow::Result<Self> {
         Self::open_on(context, context.synapse, plan).await
     }
 
-    /// The same on a homeserver of one's own.
+    /// Like [`Self::open`], on another homeserver.
     pub async fn open_on(
         context: &Context<'_>,
         synapse: &Synapse,
@@ -115,14 +115,14 @@ impl FaultScenario {
             held: AtomicU64::new(0),
             keep: context.keep.clone(),
         };
-        // What can go wrong at first contact is another row.
+        // Faults at the first contact are another row.
         rig.traffic
             .talk(&rig.scene, rig.traffic.portals(), 50.0)
             .await?;
         rig.arrive(TIMEOUT).await;
         ensure!(
             rig.traffic.missing(&rig.scene) == 0,
-            "the first words did not arrive\n{}",
+            "the first messages did not arrive\n{}",
             rig.scene.bridge.logs_end()
         );
         context.tell("Doing harm");
@@ -131,20 +131,20 @@ impl FaultScenario {
 
     fn proxies(&self) -> anyhow::Result<&Proxies> {
         let proxies = self.scene.proxies.as_ref();
-        proxies.context("this scene has no proxies")
+        proxies.context("this scenario has no proxies")
     }
 
-    /// Before the homeserver.
+    /// The proxy of the homeserver.
     pub fn homeserver(&self) -> anyhow::Result<&Proxy> {
         Ok(&self.proxies()?.homeserver)
     }
 
-    /// Before Gitter's REST API.
+    /// The proxy of Gitter's REST API.
     pub fn api(&self) -> anyhow::Result<&Proxy> {
         Ok(&self.proxies()?.api)
     }
 
-    /// Before its feed, whichever of the two.
+    /// The proxies of Gitter's two feeds.
     pub fn feeds(&self) -> anyhow::Result<[&Proxy; 2]> {
         let proxies = self.proxies()?;
         Ok([&proxies.stream, &proxies.realtime])
@@ -155,17 +155,17 @@ impl FaultScenario {
         Ok(self.proxies()?.all())
     }
 
-    /// How many requests were struck so far.
+    /// How many faults were injected so far.
     pub fn fault_count(&self) -> anyhow::Result<u64> {
         Ok(self.proxies()?.fault_count())
     }
 
-    /// Says so many messages each way.
+    /// Sends `each_way` messages each way.
     pub async fn talk(&self, each_way: usize, per_second: f64) -> anyhow::Result<()> {
         self.traffic.talk(&self.scene, each_way, per_second).await
     }
 
-    /// Talks both ways while something else goes on, and a little longer than that.
+    /// Sends messages both ways during `work`, and a little longer.
     pub async fn while_talking<T>(
         &self,
         per_second: f64,
@@ -182,7 +182,8 @@ impl FaultScenario {
         Ok(outcome)
     }
 
-    /// Talks both ways until so much harm was done, as fast as messages arrive and no faster than this.
+    /// Sends messages both ways until so many faults were injected, as fast as messages arrive, but no faster than
+    /// this.
     pub async fn talk_until_struck(
         &self,
         strikes: u64,
@@ -213,13 +214,13 @@ impl FaultScenario {
         self.scene.bridge.launch()
     }
 
-    /// Starts the bridge again so that it dies at this point (see `footbridge_core::crash_points`).
+    /// Starts the bridge again so that it aborts at this crash point (see `footbridge_core::crash_points`).
     pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
         self.count_restart();
         self.scene.bridge.launch_armed(point)
     }
 
-    /// Waits until the bridge has ended by itself, and clears it away; `None` if it lives on for so long.
+    /// Waits until the bridge has ended by itself, and clears it away; `None` if it still runs after `patience`.
     pub async fn death(&self, patience: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + patience;
         while self.scene.bridge.ended()?.is_none() {
@@ -231,13 +232,13 @@ impl FaultScenario {
         Ok(Some(self.scene.bridge.reap().await?))
     }
 
-    /// Counts a start that somebody else did.
+    /// Counts a restart that the caller made.
     pub fn count_restart(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Does something while the bridge is started again whenever it ends by itself, as a service manager does; returns with
-    /// what codes it ended.
+    /// Runs `work` while the bridge is restarted whenever it ends by itself, as a service manager does; returns the
+    /// exit codes.
     pub async fn supervised<T>(
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
@@ -257,7 +258,7 @@ impl FaultScenario {
         }
     }
 
-    /// Waits until everything has arrived, or for so long.
+    /// Waits until everything has arrived, or until `patience` is over.
     pub async fn arrive(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while self.traffic.missing(&self.scene) > 0 && Instant::now() < deadline {
@@ -265,12 +266,12 @@ impl FaultScenario {
         }
     }
 
-    /// The end of a row: no more harm, everything arrives, and what was said is compared with what is there.
+    /// Ends a row: stops the faults, waits until everything has arrived, and compares what was sent with what arrived.
     pub async fn finish(&self, fault: &'static str) -> anyhow::Result<Outcome> {
         self.finish_within(fault, TIMEOUT).await
     }
 
-    /// The same with another patience.
+    /// Like [`Self::finish`], with another timeout.
     pub async fn finish_within(
         &self,
         fault: &'static str,
@@ -310,7 +311,7 @@ impl FaultScenario {
 }
 
 impl FaultScenario {
-    /// Where the fault makes messages fail: each message that did not arrive must have ended as failed, and no other.
+    /// For faults that make messages fail: exactly the messages that did not arrive must have ended as failed.
     pub async fn expect_failures(&self, outcome: &mut Outcome) -> anyhow::Result<()> {
         let failed = self.scene.bridge.conservation().await?.failed;
         let lost = outcome.verdict.lost.len();
@@ -335,9 +336,9 @@ impl FaultScenario {
             .into_iter()
             .zip(self.everywhere()?)
         {
-            for passage in proxy.recorded_requests(self.began, &Matcher::all()) {
-                let at = passage.at.duration_since(self.began).as_secs_f64();
-                let (method, path) = (passage.method, passage.path);
+            for request in proxy.recorded_requests(self.began, &Matcher::all()) {
+                let at = request.at.duration_since(self.began).as_secs_f64();
+                let (method, path) = (request.method, request.path);
                 writeln!(requests, "{at:9.3} {name} {method} {path}")?;
             }
         }

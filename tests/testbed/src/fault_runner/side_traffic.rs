@@ -1,5 +1,5 @@
-//! What people say beside the numbered messages and that takes other ways through the bridge: a message that the silo
-//! refuses, one that nobody can read, a question to the bridge itself. Each has its own right end.
+//! Messages in addition to the numbered ones that take other paths through the bridge: a message that the silo refuses,
+//! one that cannot be decrypted, a command. Each has its own expected result.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,13 +13,13 @@ use crate::proxy::{Fault, Matcher, Page, Rule};
 use crate::scenario::{RawMember, RoomAndChannel};
 use crate::synapse::Synapse;
 
-/// How many portals it needs in which nobody else talks.
+/// How many portals without other traffic it needs.
 pub const SPARE: usize = 2;
 
-/// How long the last of it may take to come to its end.
+/// How long the last of these messages may take to end.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What was said so far.
+/// The messages that were sent so far.
 pub struct SideTraffic {
     poisoned: RoomAndChannel,
     stranger: RawMember,
@@ -28,8 +28,8 @@ pub struct SideTraffic {
 }
 
 impl SideTraffic {
-    /// Takes the last two portals: whatever is said in one of them is refused by the silo, and in the other somebody
-    /// writes what nobody can read.
+    /// Uses the last two portals: the silo refuses every message of the one, and in the other a member sends messages
+    /// that nobody can decrypt.
     pub async fn begin(rig: &FaultScenario, synapse: &Synapse) -> anyhow::Result<Self> {
         let [.., poisoned, unreadable] = rig.scene.pairs.as_slice() else {
             anyhow::bail!("there are too few portals");
@@ -49,7 +49,7 @@ impl SideTraffic {
         })
     }
 
-    /// Ann says something that the silo refuses.
+    /// Ann sends a message that the silo refuses.
     pub async fn say_refused(&self, rig: &FaultScenario) -> anyhow::Result<()> {
         let number = self.failing.fetch_add(1, Ordering::Relaxed);
         let text = format!("refused words {number}");
@@ -57,13 +57,13 @@ impl SideTraffic {
         Ok(())
     }
 
-    /// Somebody writes a message whose key nobody has.
+    /// A member sends a message whose room key nobody has.
     pub async fn say_unreadable(&self) -> anyhow::Result<()> {
         self.failing.fetch_add(1, Ordering::Relaxed);
         self.stranger.lock().await
     }
 
-    /// Ann asks the bridge how it is doing, among everything else that is said.
+    /// Ann sends the bridge a status command, among other traffic.
     pub async fn ask(&self, rig: &FaultScenario) -> anyhow::Result<()> {
         let question = rig.scene.ann.say(&rig.scene.stage.room, "!bridge status");
         let question = question.await?;
@@ -77,21 +77,22 @@ impl SideTraffic {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until all that must fail has failed. Before the harm ends: then it would not.
+    /// Waits until every message that must fail has failed. To be called while the faults last, because otherwise it
+    /// would not fail.
     pub async fn end(&self, rig: &FaultScenario) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + TIMEOUT;
         let failing = self.failing.load(Ordering::Relaxed);
         while rig.scene.bridge.conservation().await?.failed < failing {
             anyhow::ensure!(
                 tokio::time::Instant::now() < deadline,
-                "not everything failed that had to"
+                "not every message failed that must fail"
             );
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         Ok(())
     }
 
-    /// Compares the ends: exactly what had to fail failed, and each question has one answer.
+    /// Compares the results: exactly the messages that must fail failed, and each command got one reply.
     pub async fn judge(&self, rig: &FaultScenario, outcome: &mut Outcome) -> anyhow::Result<()> {
         let failing = self.failing.load(Ordering::Relaxed);
         let failed = rig.scene.bridge.conservation().await?.failed;
@@ -102,8 +103,8 @@ impl SideTraffic {
             outcome.object(&format!("{failed} of {failing} ended as failed"));
         }
         let questions = self.questions().clone();
-        let answers = rig.scene.in_room(|heard, _| {
-            let answered = heard
+        let answers = rig.scene.in_room(|event, _| {
+            let answered = event
                 .seen
                 .content
                 .pointer("/m.relates_to/m.in_reply_to/event_id");
@@ -115,7 +116,7 @@ impl SideTraffic {
         let (wrong, asked) = (wrong.count(), questions.len());
         outcome.note(&format!("{asked} questions"));
         if wrong > 0 {
-            outcome.object(&format!("{wrong} of them without exactly one answer"));
+            outcome.object(&format!("{wrong} of them without exactly one reply"));
         }
         Ok(())
     }

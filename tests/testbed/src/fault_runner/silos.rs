@@ -1,4 +1,4 @@
-//! The rows that matter to every silo, on one that is not Gitter: one room, one channel, a proxy on both sides.
+//! The rows that apply to every silo, on a silo other than Gitter: one room, one channel, a proxy on both sides.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,16 +17,16 @@ use crate::proxy::{Fault, Matcher, Page, Rule};
 use crate::report::Verdict;
 use crate::scenario::Load;
 
-/// How long what has piled up may take to arrive.
+/// How long the pending messages may take to arrive.
 const TIMEOUT: Duration = Duration::from_mins(8);
-/// How long copies that nobody wants may take to come.
+/// How long unwanted copies may take to arrive.
 const AFTERMATH: Duration = Duration::from_secs(3);
-/// How long a process gets to reach the point at which it is to die.
+/// How long a process may take to reach the crash point.
 const REACH_TIMEOUT: Duration = Duration::from_secs(8);
 /// Messages a second each way.
 const RATE: f64 = 4.0;
 
-/// What the rows do.
+/// The faults of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Injection {
     Kills,
@@ -39,22 +39,22 @@ enum Injection {
     Garbage,
 }
 
-/// The rows, as the catalogue of Gitter's calls them.
+/// The rows, with the ids of Gitter's catalogue.
 const ROWS: [(&str, &str, Injection); 8] = [
     ("F01", "SIGKILL at any moment", Injection::Kills),
     (
         "F02",
-        "death at every named point that is reached",
+        "abort at every crash point that is reached",
         Injection::Points,
     ),
     (
         "F03",
-        "the answer is lost after the work was done",
+        "the response is lost after the request was handled",
         Injection::LostAnswers,
     ),
     (
         "F04",
-        "the request is lost before anybody hears of it",
+        "the request is lost before it is handled",
         Injection::LostRequests,
     ),
     (
@@ -62,17 +62,17 @@ const ROWS: [(&str, &str, Injection); 8] = [
         "all connections break every second or two",
         Injection::Breaks,
     ),
-    ("F18", "a storm of 429 from the silo", Injection::TooMany),
-    ("F33", "a storm of 500, 502, 503 and 504", Injection::Storm),
+    ("F18", "a series of 429 from the silo", Injection::TooMany),
+    ("F33", "a series of 500, 502, 503 and 504", Injection::Storm),
     ("F34", "garbage from the silo", Injection::Garbage),
 ];
 
-/// The names and titles of the rows.
+/// The ids and titles of the rows.
 pub fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     ROWS.iter().map(|(id, title, _)| (*id, *title))
 }
 
-/// The kinds that can be named.
+/// The kind of silo with this name.
 #[must_use]
 pub fn kind(word: &str) -> Option<SimulatorKind> {
     match word {
@@ -92,7 +92,7 @@ pub async fn run(context: &Context<'_>, id: &str, kind: SimulatorKind) -> anyhow
     };
     let began = Instant::now();
     context.tell("Setting the scene");
-    let town = MultiSiloScenario::build(
+    let scene = MultiSiloScenario::build(
         context.synapse,
         MultiSiloOptions {
             binary: context.binary.clone(),
@@ -108,7 +108,7 @@ pub async fn run(context: &Context<'_>, id: &str, kind: SimulatorKind) -> anyhow
     let street = SiloFaultScenario {
         from_room: Load::new('r'),
         from_channel: Load::new('c'),
-        scene: town,
+        scene,
     };
     street.say().await?;
     street.arrive().await;
@@ -123,7 +123,7 @@ pub async fn run(context: &Context<'_>, id: &str, kind: SimulatorKind) -> anyhow
     Ok(outcome)
 }
 
-/// A town with one portal, and what is said in it.
+/// A scenario with one portal, and its numbered messages.
 struct SiloFaultScenario {
     scene: MultiSiloScenario,
     from_room: Load,
@@ -138,7 +138,7 @@ impl SiloFaultScenario {
             .ok_or_else(|| anyhow::anyhow!("there is no channel"))
     }
 
-    /// A numbered message each way.
+    /// Sends a numbered message each way.
     async fn say(&self) -> anyhow::Result<()> {
         self.site()?.say(&self.from_channel.number());
         let room = self
@@ -154,7 +154,7 @@ impl SiloFaultScenario {
             .map(drop)
     }
 
-    /// Talks both ways while something else goes on.
+    /// Sends messages both ways during `work`.
     async fn while_talking<T>(
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
@@ -300,7 +300,7 @@ impl SiloFaultScenario {
                             self.scene.bridge.reap().await?;
                             deaths += 1;
                         } else {
-                            // Not on the way of what is said here.
+                            // The traffic here does not pass this point.
                             reached.remove(point);
                             self.scene.bridge.kill().await?;
                         }
@@ -358,7 +358,7 @@ impl SiloFaultScenario {
         (toward_channel, self.scene.into_room(&self.from_channel, 0))
     }
 
-    /// Waits until nothing more is on its way.
+    /// Waits until nothing is pending any more.
     async fn arrive(&self) {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -366,7 +366,7 @@ impl SiloFaultScenario {
             if there.lost.is_empty() && back.lost.is_empty() {
                 return;
             }
-            // What nobody will bring any more is not waited for.
+            // It does not wait for messages that will never arrive.
             let owed = self.scene.bridge.conservation().await;
             let idle = owed.is_ok_and(|tally| tally.pending == 0);
             let quiet = self
@@ -405,8 +405,8 @@ impl SiloFaultScenario {
         Ok(outcome)
     }
 
-    /// Where nobody can tell what became of a message it must have ended as failed, and what the silo itself lost must be
-    /// known to the silo. Neither is hidden: both are counted in the remark.
+    /// For a Matterbridge: a message whose outcome is unknown must have ended as failed, and what the silo itself lost
+    /// must be in the simulator's list of losses. Both are counted in the remark.
     fn excuse(
         &self,
         there: &mut Verdict,
@@ -426,7 +426,7 @@ impl SiloFaultScenario {
             there.lost.clear();
         }
         outcome.note(&format!(
-            "{failed} told of as unknown, of which {not_there} did not arrive"
+            "{failed} reported as unknown, of which {not_there} did not arrive"
         ));
         let by_itself: BTreeSet<u32> = site
             .lost_by_itself()

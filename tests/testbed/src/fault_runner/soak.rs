@@ -1,5 +1,6 @@
-//! Hours of ordinary life with mild harm: both directions talk at an even pace, now and then an answer or a request is lost,
-//! refused or late, a feed breaks, the bridge is killed. What matters is what adds up: messages, memory, descriptors, files.
+//! Hours of ordinary traffic with mild faults: messages both ways at an even pace; now and then a response or a request
+//! is lost, refused or late, a feed breaks, the bridge is killed. It checks what accumulates: messages, memory,
+//! descriptors, files.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,41 +13,41 @@ use super::{Context, FaultScenario, Outcome, ScenarioOptions};
 use crate::proxy::{Cut, Fault, Matcher, Page, Rule};
 use crate::report::short;
 
-/// How often memory and files are looked at.
+/// How often memory and files are measured.
 const SAMPLE: Duration = Duration::from_secs(10);
 /// A process that has just started fills its caches: that is no leak.
 const WARM_UP: f64 = 90.0;
 
-/// How long and how hard.
+/// The length of the run and the rate of its faults.
 pub struct Soak {
-    /// How long people talk.
+    /// How long messages are sent.
     pub length: Duration,
     /// Messages a second in each direction.
     pub rate: f64,
-    /// How long the bridge lives between kills, on average.
+    /// The average time between two kills of the bridge.
     pub kill_every: Duration,
     /// How often a line is printed.
     pub report_every: Duration,
 }
 
-/// One look at the process.
+/// One measurement of the process.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     /// Seconds since the start.
     at: f64,
-    /// Which process it was.
+    /// The number of the process.
     life: u32,
     /// Seconds since that process started.
     age: f64,
     /// Resident memory.
     mib: f64,
-    /// What of it was allocated: the rest are pages of the program, which come as they are needed.
+    /// The part of it that was allocated: the rest are pages of the program, which are loaded when needed.
     allocated: f64,
     files: usize,
     logs: u64,
 }
 
-/// Runs it; `line` hears how it goes.
+/// Runs the soak; `line` is called with each line of its report.
 pub async fn run(
     context: &Context<'_>,
     soak: &Soak,
@@ -71,7 +72,7 @@ pub async fn run(
     .await?;
     let mut outcome = rig.finish_within("F45", Duration::from_mins(5)).await?;
     outcome.remark = summary(&samples);
-    ensure!(!samples.is_empty(), "nobody looked at the process");
+    ensure!(!samples.is_empty(), "the process was never measured");
     Ok(outcome)
 }
 
@@ -90,7 +91,7 @@ fn mild_faults(rig: &FaultScenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What happens beside the talk: looks, cuts, kills, reports.
+/// Runs beside the traffic: measurements, cuts, kills, reports.
 async fn live(
     rig: &FaultScenario,
     soak: &Soak,
@@ -155,7 +156,7 @@ fn report(
     let mut verdict = rig.traffic.toward_channels(&rig.scene);
     verdict.join(rig.traffic.toward_rooms(&rig.scene));
     Ok(format!(
-        "  {:>4.0} min  {} messages, {} on their way, {} doubled, {} reordered, p50 {}, longest {}; {} faults, {kills} kills; {}",
+        "  {:>4.0} min  {} messages, {} pending, {} doubled, {} reordered, p50 {}, longest {}; {} faults, {kills} kills; {}",
         since.as_secs_f64() / 60.0,
         verdict.messages,
         verdict.lost.len(),
@@ -189,8 +190,8 @@ fn summary(samples: &[Sample]) -> String {
     )
 }
 
-/// How fast allocated memory grows, in MiB an hour, by least squares over all processes together, each with a level of its own:
-/// that a new process begins small must not hide that the old one grew.
+/// How fast allocated memory grows, in MiB an hour, by least squares over all processes together, each with its own
+/// offset: the small size of a new process must not hide that the previous one grew.
 fn slope(samples: &[Sample]) -> Option<f64> {
     let (mut products, mut squares) = (0.0, 0.0);
     let lives = samples.iter().map(|sample| sample.life).max()?;
@@ -228,7 +229,7 @@ fn write_ahead_logs(directory: &Path) -> u64 {
                 return write_ahead_logs(&path);
             }
             let is_log = path.to_string_lossy().ends_with("-wal");
-            // A log may be gone by now: then it is small.
+            // A log may have been deleted by now: then its size is 0.
             entry
                 .metadata()
                 .map_or(0, |found| if is_log { found.len() } else { 0 })
@@ -259,7 +260,7 @@ mod tests {
             for step in 0..60_u32 {
                 let age = f64::from(step) * 10.0;
                 let at = f64::from(life) * 600.0 + age;
-                // 6 MiB an hour, after a start that is no leak.
+                // 6 MiB an hour, after a growth at the start that is no leak.
                 let start = if age < 60.0 { -20.0 } else { 0.0 };
                 samples.push(sample(at, life, age, 40.0 + start + age / 600.0));
             }

@@ -1,4 +1,5 @@
-//! What people in the simulated world do, for tests in this process: each act goes through the code that serves the same act over HTTP.
+//! What tests in this process can make users of the simulated service do. Each action runs the code that serves the
+//! same action over HTTP.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::{
     world::{AccessToken, World},
 };
 
-/// How old accounts are unless told: past the age at which the automatic ban looks at them.
+/// The default age of accounts: old enough that the automatic spam ban ignores them.
 pub(super) const DEFAULT_ACCOUNT_AGE: Duration = Duration::from_hours(365 * 24);
 
 impl GitterSim {
@@ -24,12 +25,12 @@ impl GitterSim {
         self.0.shared.with_world(|world| act(world, now_ms))
     }
 
-    /// Adds a person with an account that is a year old, and a personal token for them.
+    /// Adds a user with an account that is a year old, and a personal token.
     pub fn add_user(&self, username: &str, display_name: &str) -> User {
         self.add_user_aged(username, display_name, DEFAULT_ACCOUNT_AGE)
     }
 
-    /// Adds a person whose account is this old: below 14 days it is watched for repeated texts.
+    /// Adds a user whose account is this old: below 14 days the service checks it for repeated texts.
     pub fn add_user_aged(&self, username: &str, display_name: &str, age: Duration) -> User {
         let age = i64::try_from(age.as_millis()).unwrap_or(0);
         let id =
@@ -42,7 +43,7 @@ impl GitterSim {
         }
     }
 
-    /// Somebody's picture is here from now on.
+    /// Sets the URL of a user's avatar.
     pub fn set_avatar(&self, user_id: &str, url: &str) {
         self.change(|world, _| {
             if let Some(person) = world.people.get_mut(user_id) {
@@ -51,7 +52,7 @@ impl GitterSim {
         });
     }
 
-    /// A room's topic and its group's picture are these from now on.
+    /// Sets a room's topic and its group's avatar.
     pub fn head(&self, room_id: &str, topic: &str, picture: Option<&str>) {
         self.change(|world, _| {
             if let Ok(room) = world.channel_mut(room_id) {
@@ -67,7 +68,7 @@ impl GitterSim {
         self.change(|world, _| Some(world.channel(room_id).ok()?.topic.clone()))
     }
 
-    /// Somebody decides about a room from now on.
+    /// Makes a user an admin of a room.
     pub fn make_admin(&self, room_id: &str, user_id: &str) {
         self.change(|world, _| {
             if let Ok(room) = world.channel_mut(room_id) {
@@ -86,7 +87,7 @@ impl GitterSim {
         })
     }
 
-    /// One more token for someone, through an OAuth client of this name; an approved one may use `virtualUser`.
+    /// Adds another token for a user, from an OAuth client of this name; an approved client may use `virtualUser`.
     pub fn add_token(&self, user_id: &str, client: &str, approved: bool) -> String {
         let grant = AccessToken {
             user: Some(user_id.to_owned()),
@@ -96,7 +97,7 @@ impl GitterSim {
         self.grant("", grant)
     }
 
-    /// A token that reads public rooms and does nothing else.
+    /// Adds a token that can read public rooms and do nothing else.
     pub fn add_anonymous_token(&self) -> String {
         let grant = AccessToken {
             user: None,
@@ -106,12 +107,12 @@ impl GitterSim {
         self.grant("$", grant)
     }
 
-    /// The token stops working at once.
+    /// Revokes a token at once.
     pub fn revoke_token(&self, token: &str) {
         self.change(|world, _| world.tokens.remove(token));
     }
 
-    /// A person's token works as before.
+    /// Restores a user's revoked token.
     pub fn accept_token(&self, user: &User) {
         let grant = AccessToken {
             user: Some(user.id.clone()),
@@ -130,7 +131,7 @@ impl GitterSim {
                 channel.admins = options.admins.iter().cloned().collect();
             }
             for user in options.admins.iter().chain(&options.members) {
-                // Unknown ids are left out, as they could not be anywhere.
+                // Unknown ids are skipped: such users cannot be in a room.
                 world.join(&id, user).ok();
             }
             id
@@ -141,32 +142,32 @@ impl GitterSim {
         }
     }
 
-    /// Adds someone to a room.
+    /// Adds a user to a room.
     pub fn join(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| world.join(room_id, user_id))
     }
 
-    /// Someone leaves.
+    /// Makes a user leave a room.
     pub fn leave(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| world.leave(room_id, user_id))
     }
 
-    /// Someone is put out of a room: the service shows it exactly as a leave.
+    /// Removes a user from a room: clients see exactly the same as for a leave.
     pub fn kick(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.leave(room_id, user_id)
     }
 
-    /// Someone is banned from a room.
+    /// Bans a user from a room.
     pub fn ban(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, now_ms| world.ban(room_id, user_id, now_ms))
     }
 
-    /// A ban is lifted; the person is not put back in.
+    /// Lifts a ban; the user does not rejoin.
     pub fn unban(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| world.unban(room_id, user_id))
     }
 
-    /// Everything this person sends from now on is answered and dropped.
+    /// Accepts everything that this user sends from now on, and drops it.
     pub fn hellban(&self, user_id: &str) {
         self.change(|world, _| {
             if let Some(person) = world.people.get_mut(user_id) {
@@ -175,7 +176,7 @@ impl GitterSim {
         });
     }
 
-    /// Deletes an account: its tokens die, its messages lose their `fromUser`.
+    /// Deletes an account: its tokens stop working, and its messages lose their `fromUser`.
     pub fn delete_user(&self, user_id: &str) {
         self.change(|world, _| {
             if let Some(person) = world.people.get_mut(user_id) {
@@ -197,7 +198,7 @@ impl GitterSim {
         })
     }
 
-    /// Someone says something, through the code that serves `POST`. Refused as that would be.
+    /// Sends a message as this user, through the code that serves `POST`, with its errors.
     pub fn try_say(&self, room_id: &str, user_id: &str, text: &str) -> Result<Message, ApiError> {
         let draft = Draft {
             text: text.to_owned(),
@@ -206,17 +207,17 @@ impl GitterSim {
         self.post(room_id, user_id, draft)
     }
 
-    /// Someone says something. See `try_say`.
+    /// Sends a message as this user. See `try_say`.
     ///
     /// # Panics
-    /// If the service would refuse it: a mistake in the test that calls.
+    /// If the service refuses it: a mistake in the calling test.
     #[track_caller]
     pub fn say(&self, room_id: &str, user_id: &str, text: &str) -> Message {
         self.try_say(room_id, user_id, text)
-            .unwrap_or_else(|refusal| panic!("saying something in {room_id}: {refusal}"))
+            .unwrap_or_else(|refusal| panic!("sending a message in {room_id}: {refusal}"))
     }
 
-    /// Someone says `/me …`.
+    /// Sends a `/me` message as this user.
     pub fn say_status(
         &self,
         room_id: &str,
@@ -231,10 +232,10 @@ impl GitterSim {
         self.post(room_id, user_id, draft)
     }
 
-    /// Someone replies in a thread.
+    /// Replies in a thread as this user.
     ///
     /// # Panics
-    /// If the service would refuse it: a mistake in the test that calls.
+    /// If the service refuses it: a mistake in the calling test.
     #[track_caller]
     pub fn say_in_thread(
         &self,
@@ -252,7 +253,7 @@ impl GitterSim {
             .unwrap_or_else(|refusal| panic!("replying in {room_id}: {refusal}"))
     }
 
-    /// The author edits a message; the edit window applies.
+    /// Edits a message as its author; the edit window applies.
     pub fn edit(&self, room_id: &str, message_id: &str, text: &str) -> Result<Message, ApiError> {
         self.change(|world, now_ms| {
             let author = world
@@ -265,7 +266,7 @@ impl GitterSim {
         })
     }
 
-    /// The author deletes a message.
+    /// Deletes a message as its author.
     pub fn delete(&self, room_id: &str, message_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| {
             let author = world
@@ -277,17 +278,17 @@ impl GitterSim {
         })
     }
 
-    /// Someone reads messages, which listeners hear as `patch` noise.
+    /// Marks messages as read by this user, for which listeners get `patch` events.
     pub fn read(&self, room_id: &str, user_id: &str, message_ids: &[String]) {
         self.change(|world, _| world.mark_read(room_id, user_id, message_ids));
     }
 
-    /// An integration writes to the activity feed.
+    /// Adds an entry of an integration to the activity feed.
     pub fn add_activity(&self, room_id: &str, text: &str) -> Result<(), ApiError> {
         self.change(|world, now_ms| world.add_activity(room_id, text, now_ms))
     }
 
-    /// Everything stored in a room in the order of acceptance, thread replies included.
+    /// Everything stored in a room, in the order in which it was accepted, with thread replies.
     pub fn messages(&self, room_id: &str) -> Vec<Message> {
         self.change(|world, _| {
             world.channel(room_id).map_or_else(
@@ -297,7 +298,7 @@ impl GitterSim {
         })
     }
 
-    /// Every create, update and remove from now on, at the moment it is stored.
+    /// Receives every create, update and remove from now on, at the moment it is stored.
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.0.shared.changes.subscribe()
     }
@@ -312,7 +313,7 @@ impl GitterSim {
         self.0.shared.clock.set(now_ms);
     }
 
-    /// Moves the simulated time forward: rate windows, edit windows, `sent`.
+    /// Moves the simulated time forward; it affects rate windows, edit windows and `sent`.
     pub fn advance(&self, by: Duration) {
         self.0.shared.clock.advance(by);
     }

@@ -1,4 +1,4 @@
-//! How the API says no: the status and its standard phrase, nothing of the reason.
+//! Errors of the API: the status and its standard phrase, without the reason.
 
 use axum::{
     Json,
@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
-/// A refusal by status.
+/// An error, by its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiError(pub StatusCode);
 
@@ -19,7 +19,7 @@ impl ApiError {
     pub(super) const TOO_MANY: Self = Self(StatusCode::TOO_MANY_REQUESTS);
     pub(super) const BROKEN: Self = Self(StatusCode::INTERNAL_SERVER_ERROR);
 
-    /// The answer; `now_ms` is the `uniqueId` of server errors.
+    /// The HTTP response; `now_ms` is the `uniqueId` of server errors.
     pub(super) fn response(self, now_ms: i64) -> Response {
         let phrase = self.0.canonical_reason().unwrap_or("Unknown");
         let body = if self.0.is_server_error() {

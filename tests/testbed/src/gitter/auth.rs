@@ -1,4 +1,4 @@
-//! Who is calling: a token in one of three places.
+//! Identifies the caller of a request by its token, which may be in one of three places.
 
 use axum::http::HeaderMap;
 
@@ -7,14 +7,14 @@ use super::{api_error::ApiError, world::World};
 /// A caller with a valid token.
 #[derive(Clone)]
 pub(super) struct Caller {
-    /// None: an anonymous token, which reads public rooms only.
+    /// The user id; `None` for an anonymous token, which can read public rooms only.
     pub(super) user: Option<String>,
     pub(super) approved: bool,
-    /// What the rate limit counts by.
+    /// The key by which the rate limit counts.
     pub(super) rate_key: String,
 }
 
-/// The token of a request, if its places do not contradict each other.
+/// The token of a request; an error if it has different tokens in different places.
 fn token(headers: &HeaderMap, query: Option<&str>) -> Result<String, ApiError> {
     let mut found: Option<String> = None;
     if let Some(header) = headers.get("authorization") {
@@ -48,7 +48,7 @@ pub(super) fn caller(
     caller_of(world, &token).ok_or(ApiError::UNAUTHORIZED)
 }
 
-/// The caller a token stands for; none when unknown, revoked, or of a deleted account.
+/// The caller with this token; `None` if the token is unknown or revoked, or its account was deleted.
 pub(super) fn caller_of(world: &World, token: &str) -> Option<Caller> {
     let grant = world.tokens.get(token)?;
     if let Some(user) = &grant.user

@@ -1,5 +1,5 @@
-//! Connections that can be cut, reset or frozen from outside: what a listener hands to the HTTP server instead of a bare socket. A cut
-//! connection answers nothing, whatever the handler above it still does.
+//! Connections that a test can cut, reset or freeze: the HTTP server gets them instead of plain sockets. A cut
+//! connection sends nothing more, whatever its handler still does.
 
 use std::{
     io,
@@ -23,14 +23,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How a connection is disturbed.
+/// How a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Closed in order (FIN), with no answer to what is under way.
+    /// Closed normally (FIN), without a response to requests in progress.
     Close,
-    /// Torn down (RST).
+    /// Reset (RST).
     Reset,
-    /// Half open: nothing is sent or read any more, and the peer is not told.
+    /// Half open: nothing is sent or read any more, and the peer does not notice.
     Freeze,
 }
 
@@ -39,7 +39,7 @@ const CLOSED: u8 = 1;
 const RESET: u8 = 2;
 const FROZEN: u8 = 3;
 
-/// The switch of one connection.
+/// Controls one connection.
 #[derive(Clone, Default)]
 pub(crate) struct Switch(Arc<SwitchState>);
 
@@ -84,7 +84,7 @@ impl OpenConnections {
         open.push(Arc::downgrade(&switch.0));
     }
 
-    /// Disturbs every open connection and returns how many there were.
+    /// Cuts every open connection and returns how many there were.
     pub(crate) fn cut_all(&self, how: Cut) -> usize {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let live: Vec<_> = open.iter().filter_map(Weak::upgrade).collect();
@@ -96,7 +96,7 @@ impl OpenConnections {
     }
 }
 
-/// A listener whose connections are registered in `wires`.
+/// A listener that registers its connections in `connections`.
 pub(crate) struct CuttableListener {
     pub(crate) inner: TcpListener,
     pub(crate) connections: OpenConnections,
@@ -110,7 +110,7 @@ impl Listener for CuttableListener {
         loop {
             match self.inner.accept().await {
                 Ok((socket, peer)) => {
-                    // Small answers must not wait for the peer's delayed acknowledgement.
+                    // Small responses must not wait for the peer's delayed acknowledgement.
                     if socket.set_nodelay(true).is_err() {
                         continue;
                     }
@@ -118,7 +118,7 @@ impl Listener for CuttableListener {
                     self.connections.add(&switch);
                     return (CuttableConnection { socket, switch }, peer);
                 }
-                // Out of descriptors, or the peer gave up already: the port stays open.
+                // No file descriptors left, or the peer gave up already: the port stays open.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -129,7 +129,7 @@ impl Listener for CuttableListener {
     }
 }
 
-/// One connection with its switch.
+/// A connection that its [`Switch`] can cut.
 pub(crate) struct CuttableConnection {
     socket: TcpStream,
     switch: Switch,
@@ -138,7 +138,7 @@ pub(crate) struct CuttableConnection {
 impl CuttableConnection {
     fn broken(&self) -> io::Error {
         if self.switch.state() == RESET {
-            // Without lingering the kernel answers the close with RST. A failure here only makes it a FIN.
+            // Without lingering the kernel closes with RST. If this call fails, it is only a FIN.
             drop(self.socket.set_zero_linger());
         }
         io::ErrorKind::ConnectionAborted.into()

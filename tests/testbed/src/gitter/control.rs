@@ -1,5 +1,5 @@
-//! The control port: what a test does to the simulated service from outside this process, as JSON over HTTP, and a page for a person who
-//! wants to talk in a room.
+//! The control port: what a test in another process can do to the simulated service, as JSON over HTTP, and a page for
+//! a person who wants to chat in a room.
 
 use std::{collections::HashMap, sync::Weak, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     actions::DEFAULT_ACCOUNT_AGE, posts::Draft, rest::query, time::iso,
 };
 
-/// Why the control port did not do what it was asked: for people, unlike the service's own refusals.
+/// Why the control port did not perform a request; worded for people, unlike the service's own errors.
 struct ControlError(StatusCode, String);
 
 impl From<ApiError> for ControlError {
@@ -314,7 +314,7 @@ struct Named {
     allow: bool,
 }
 
-/// Orders that make things go wrong.
+/// Handles the requests that inject faults.
 fn last_error(sim: &GitterSim, path: &str, order: Value) -> Done {
     let faults = sim.faults();
     match path {

@@ -1,4 +1,5 @@
-//! What is made to go wrong, and when: per route for the API, per port for open connections, and by switches for the two realtime feeds.
+//! Faults that a test can inject: per route for the API, per port for open connections, and by switches for the two
+//! realtime feeds.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,67 +11,67 @@ use serde::{Deserialize, Serialize};
 
 use super::connections::{Cut, OpenConnections};
 
-/// One thing that can go wrong with a call.
+/// A fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Fault {
-    /// Refused with this status and the API's own body; nothing is done.
+    /// Refused with this status and the API's own body; the call is not performed.
     Status {
         /// The HTTP status.
         status: u16,
     },
-    /// As a load balancer answers: HTML; nothing is done.
+    /// An HTML page as from a load balancer; the call is not performed.
     Html {
         /// The HTTP status.
         status: u16,
     },
-    /// The work is done, then a load balancer's answer is sent.
+    /// The call is performed, then the client gets a load balancer's page.
     HtmlAfter {
         /// The HTTP status.
         status: u16,
     },
-    /// The connection is closed before anything is done.
+    /// The connection is closed before the call is performed.
     DropBefore,
-    /// The work is done, then the connection is closed without an answer.
+    /// The call is performed, then the connection is closed without a response.
     DropAfter,
-    /// The work is done, then the connection is reset.
+    /// The call is performed, then the connection is reset.
     ResetAfter,
-    /// The connection is closed without an answer, and the work is done this much later all the same.
+    /// The connection is closed without a response, and the call is performed this much later.
     Late {
         /// Milliseconds.
         ms: u64,
     },
-    /// Nothing happens for this long, then all is well.
+    /// The call is delayed by this much and then performed normally.
     Delay {
         /// Milliseconds.
         ms: u64,
     },
-    /// The work is done, and its answer comes this much later.
+    /// The call is performed, and its response is delayed by this much.
     SlowAnswer {
         /// Milliseconds.
         ms: u64,
     },
 }
 
-/// When the sender hears its own message, in relation to the answer of its call.
+/// When the sender gets the event of their own message, relative to the response of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "kebab-case")]
 pub enum Echo {
-    /// The event comes this much before the answer, as it often did.
+    /// The event arrives this much before the response, as it often did.
     Before {
         /// Milliseconds.
         ms: u64,
     },
-    /// Both at once.
+    /// Both at the same time.
     With,
-    /// The event comes this much after the answer.
+    /// The event arrives this much after the response.
     After {
         /// Milliseconds.
         ms: u64,
     },
 }
 
-/// How the HTTP stream frames what it sends.
+/// How the HTTP stream frames its lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 #[expect(
@@ -80,24 +81,24 @@ pub enum Echo {
 pub struct Framing {
     /// Lines end in `\r\n`.
     pub crlf: bool,
-    /// A keep-alive shares its chunk with the message after it.
+    /// A keep-alive is sent in the same chunk as the message after it.
     pub glue_keepalive: bool,
-    /// Every message is cut into chunks at odd places, inside a UTF-8 character where there is one.
+    /// Every message is split into chunks at odd places, inside a multi-byte UTF-8 character if there is one.
     pub split: bool,
-    /// Messages wait until this many can go out in one chunk. 0 and 1 mean at once.
+    /// Messages wait until this many can be sent in one chunk. 0 and 1 mean at once.
     pub coalesce: usize,
-    /// Every line comes twice.
+    /// Every line is sent twice.
     pub duplicate: bool,
-    /// Neighbours change places, two by two.
+    /// Neighbouring messages are swapped, two by two.
     pub swap: bool,
-    /// Keep-alives come, messages do not.
+    /// Keep-alives are sent, messages are not.
     pub mute: bool,
 }
 
 struct ArmedFault {
     route: String,
     fault: Fault,
-    /// None: for ever.
+    /// How often it still applies; `None`: without a limit.
     times: Option<u32>,
     probability: f64,
 }
@@ -108,10 +109,10 @@ struct ArmedFaults {
     framing: Framing,
     keepalive_burst: u64,
     echo: Echo,
-    /// Deliveries that are numbered and not sent.
+    /// The number of deliveries that are numbered and not sent.
     skip: u64,
     muted: bool,
-    /// Sessions of an older age are unknown.
+    /// Sessions created before this generation are unknown.
     age: u64,
     chunked: bool,
 }
@@ -148,8 +149,9 @@ impl Faults {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Arms a fault for the next `times` calls of a route, such as `POST /rooms/:id/chatMessages`, `STREAM /rooms/:id/chatMessages`,
-    /// `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all. Single Bayeux messages know statuses and drops only.
+    /// Arms a fault for the next `times` calls of a route, such as `POST /rooms/:id/chatMessages`, `STREAM
+    /// /rooms/:id/chatMessages`, `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all. Single
+    /// Bayeux messages support statuses and drops only.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
         self.armed().plans.push(ArmedFault {
             route: route.to_owned(),
@@ -159,7 +161,7 @@ impl Faults {
         });
     }
 
-    /// Arms a fault that strikes with this probability until cleared. The seed decides when.
+    /// Arms a fault that occurs with this probability until cleared. The seed decides when.
     pub fn sometimes(&self, route: &str, fault: Fault, probability: f64) {
         self.armed().plans.push(ArmedFault {
             route: route.to_owned(),
@@ -169,7 +171,7 @@ impl Faults {
         });
     }
 
-    /// Disarms everything but the echo order and chunked requests; cut connections stay cut.
+    /// Disarms everything except the echo order and chunked requests; cut connections stay cut.
     pub fn clear(&self) {
         let mut armed = self.armed();
         armed.plans.clear();
@@ -179,7 +181,7 @@ impl Faults {
         armed.muted = false;
     }
 
-    /// The fault that strikes this call, if any.
+    /// The fault for this call, if one is armed.
     pub(super) fn take(&self, route: &str) -> Option<Fault> {
         let mut guard = self.armed();
         let armed = &mut *guard;
@@ -197,7 +199,7 @@ impl Faults {
         Some(fault)
     }
 
-    /// Sets how the HTTP stream frames its lines, for streams already open too.
+    /// Sets how the HTTP stream frames its lines, also for streams that are open already.
     pub fn set_framing(&self, framing: Framing) {
         self.armed().framing = framing;
     }
@@ -206,37 +208,37 @@ impl Faults {
         self.armed().framing
     }
 
-    /// The next open stream to send a keep-alive sends this many at once.
+    /// The next open stream that sends a keep-alive sends this many at once.
     pub fn burst_keepalives(&self, count: u64) {
         self.armed().keepalive_burst = count;
     }
 
-    /// How many keep-alives go out now: one, unless a burst is armed.
+    /// How many keep-alives to send now: one, unless a burst is armed.
     pub(super) fn take_keepalives(&self) -> u64 {
         std::mem::take(&mut self.armed().keepalive_burst).max(1)
     }
 
-    /// Disturbs the open API connections; returns how many there were.
+    /// Cuts the open API connections; returns how many there were.
     pub fn cut_api(&self, how: Cut) -> usize {
         self.api.cut_all(how)
     }
 
-    /// Disturbs the open HTTP streams.
+    /// Cuts the open HTTP streams; returns how many there were.
     pub fn cut_streams(&self, how: Cut) -> usize {
         self.stream.cut_all(how)
     }
 
-    /// Disturbs the open Bayeux connections.
+    /// Cuts the open Bayeux connections; returns how many there were.
     pub fn cut_realtime(&self, how: Cut) -> usize {
         self.realtime.cut_all(how)
     }
 
-    /// The next `count` Bayeux deliveries are numbered in `ext.c` and lost.
+    /// The next `count` Bayeux deliveries are numbered in `ext.c` and not sent.
     pub fn skip_deliveries(&self, count: u64) {
         self.armed().skip = count;
     }
 
-    /// Bayeux answers what is asked and delivers no event, without a gap in the numbers.
+    /// Bayeux replies to messages and delivers no event, without a gap in the numbers.
     pub fn mute_realtime(&self, muted: bool) {
         self.armed().muted = muted;
     }
@@ -245,7 +247,7 @@ impl Faults {
         self.armed().muted
     }
 
-    /// Whether this delivery is lost on its way.
+    /// Whether this delivery is numbered and not sent.
     pub(super) fn loses_delivery(&self) -> bool {
         let mut armed = self.armed();
         let lost = armed.skip > 0;
@@ -253,7 +255,7 @@ impl Faults {
         lost
     }
 
-    /// The service forgets every Bayeux session.
+    /// Drops every Bayeux session of the service.
     pub fn expire_sessions(&self) {
         self.armed().age += 1;
     }
@@ -262,7 +264,7 @@ impl Faults {
         self.armed().age
     }
 
-    /// Takes requests with `Transfer-Encoding: chunked`, as the service did until January 2020.
+    /// Accepts requests with `Transfer-Encoding: chunked`, as the service did until January 2020.
     pub fn allow_chunked(&self, allowed: bool) {
         self.armed().chunked = allowed;
     }
@@ -271,7 +273,7 @@ impl Faults {
         self.armed().chunked
     }
 
-    /// Sets the order of echo and answer.
+    /// Sets the order of echo and response.
     pub fn set_echo(&self, echo: Echo) {
         self.armed().echo = echo;
     }
@@ -282,7 +284,7 @@ impl Faults {
 }
 
 impl Fault {
-    /// How long the work is held up.
+    /// How long the call is delayed before it is performed.
     pub(super) fn delay(self) -> Option<Duration> {
         match self {
             Self::Delay { ms } => Some(Duration::from_millis(ms)),

@@ -1,5 +1,5 @@
-//! Object ids as Gitter's database makes them: seconds, a part per server process, a counter. Two processes give ids that are out of
-//! time order inside one second, which is what makes `afterId=<last seen>` unsafe.
+//! Object ids as Gitter's database creates them: seconds, a part per server process, a counter. Two processes create
+//! ids that are out of time order within one second, which makes `afterId=<last seen>` unsafe.
 
 use rand::{Rng, rngs::StdRng};
 
@@ -23,13 +23,13 @@ struct Process {
     counter: u32,
 }
 
-/// Makes ids, each from a process chosen at random.
+/// Creates ids, each from a process chosen at random.
 pub(super) struct Ids {
     processes: Vec<Process>,
 }
 
 impl Ids {
-    /// At least one process; the marks are drawn from the seed.
+    /// With at least one process; the processes' bytes are drawn from the seed.
     pub(super) fn new(processes: usize, rng: &mut StdRng) -> Self {
         let processes = (0..processes.max(1))
             .map(|_| Process {

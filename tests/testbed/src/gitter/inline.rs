@@ -1,4 +1,4 @@
-//! What Gitter finds inside a run of text: bare links, addresses, mentions, issues, commits and formulas.
+//! What Gitter recognises inside a run of text: bare links, addresses, mentions, issues, commits and formulas.
 
 use super::markdown::{Issue, Named, Rendered};
 
@@ -18,7 +18,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// A link's target: a missing scheme becomes http, a dangerous one is taken out.
+/// The target of a link: a missing scheme becomes http, a dangerous one is removed.
 pub(super) fn safe_url(url: &str) -> String {
     let lower = url.trim().to_ascii_lowercase();
     if ["javascript:", "data:", "vbscript:"]
@@ -52,7 +52,7 @@ pub(super) fn link_open(url: &str, found: &mut Rendered) -> String {
     )
 }
 
-/// What a finder made of the start of a text: its HTML and how many bytes it covers.
+/// The result of a finder at the start of a text: HTML, and how many bytes it covers.
 type Piece = Option<(String, usize)>;
 
 /// Renders one run of text.
@@ -123,7 +123,7 @@ fn bare_url(text: &str, found: &mut Rendered) -> Piece {
     Some((format!("{open}{}</a>", escape(url)), url.len()))
 }
 
-/// Punctuation after a link belongs to the sentence, an unopened bracket too.
+/// Punctuation after a link belongs to the sentence, and so does an unopened bracket.
 fn trim_url(url: &str) -> &str {
     let mut url = url;
     loop {

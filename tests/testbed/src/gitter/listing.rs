@@ -1,12 +1,13 @@
-//! Lists of messages: filtered on the id, sorted on `sent`, always handed out oldest first. This mismatch is the service's own.
+//! Lists of messages: filtered by id, sorted by `sent`, always returned oldest first. This mismatch is the service's
+//! own.
 
 use super::{api_error::ApiError, ids::well_formed, posts::Post, world::Channel};
 
-/// Most messages per answer.
+/// The largest number of messages per response.
 pub(super) const MAX_LIMIT: usize = 100;
 const MAX_SKIP: usize = 5000;
 
-/// Which messages are asked for.
+/// Which messages a request lists.
 #[derive(Clone, Default)]
 pub(super) struct ListQuery {
     pub(super) limit: usize,
@@ -16,13 +17,13 @@ pub(super) struct ListQuery {
     pub(super) after: Option<String>,
     pub(super) around: Option<String>,
     pub(super) search: Option<String>,
-    /// Thread replies too.
+    /// Whether thread replies are included.
     pub(super) threads: bool,
-    /// Only the replies of this root.
+    /// Only the replies to this root.
     pub(super) thread: Option<String>,
 }
 
-/// The number a query asks for, within what the service allows. What is no positive number counts as not given.
+/// The limit of a query, within what the service allows. Anything but a positive number counts as not given.
 pub(super) fn limit(asked: Option<&str>, default: usize, most: usize) -> usize {
     match asked.and_then(|asked| asked.parse().ok()) {
         None | Some(0) => default,
@@ -41,7 +42,7 @@ impl ListQuery {
             &self.after,
             &self.around,
         ];
-        // The service asserts on these instead of answering 400.
+        // The service asserts on these instead of responding with 400.
         if marks.into_iter().flatten().any(|id| !well_formed(id)) {
             return Err(ApiError::BROKEN);
         }
@@ -70,7 +71,7 @@ impl ListQuery {
                 .is_none_or(|mark| id > mark.to_ascii_lowercase().as_str())
     }
 
-    /// The messages, oldest first (by relevance when searching).
+    /// The messages, oldest first (by relevance in a search).
     pub(super) fn pick<'a>(&self, room: &'a Channel) -> Result<Vec<&'a Post>, ApiError> {
         self.check()?;
         let mut posts: Vec<&Post> = room.posts.iter().filter(|post| self.shows(post)).collect();

@@ -1,11 +1,11 @@
-//! Markdown as Gitter's server rendered it: an old GitHub dialect with hard line breaks, escaped HTML, and its own mentions, issues and
-//! bare links. The inline part is in `inline`.
+//! Markdown as Gitter's server rendered it: an old GitHub dialect with hard line breaks, escaped HTML, and its own
+//! mentions, issues and bare links. The inline part is in `inline`.
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd, TextMergeStream, html};
 
 use super::inline::{self, escape};
 
-/// An issue named in a text.
+/// An issue mentioned in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Issue {
     pub(super) number: String,
@@ -19,7 +19,7 @@ pub(super) struct Named {
     pub(super) group: bool,
 }
 
-/// A rendered text with what was found in it.
+/// A rendered text with the links, mentions and issues in it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rendered {
     pub(super) html: String,
@@ -56,8 +56,8 @@ fn restore(html: &str) -> String {
         .collect()
 }
 
-/// Brings this dialect's own rules into the form of the common one: `#x` is a heading, `\@`, `\$` and `\<` are no escapes, and `\#` must
-/// be told from `#`; one tilde means itself.
+/// Rewrites this dialect's own rules into the common one's: `#x` is a heading, `\@`, `\$` and `\<` are no escapes, `\#`
+/// must differ from `#`, and a single tilde is literal.
 fn prepare(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut fence: Option<&str> = None;
@@ -91,7 +91,7 @@ fn prepare_line(line: &str, out: &mut String) {
     {
         out.push(' ');
     }
-    // A code span keeps its backslashes; an escaped mark begins none.
+    // A code span keeps its backslashes; an escaped mark begins no code span.
     let (mut from, mut in_code, mut escaped) = (0, false, false);
     for (at, letter) in rest.char_indices() {
         if letter == '`' && !escaped {
@@ -134,7 +134,7 @@ fn prepare_escapes(part: &str, out: &mut String) {
                 out.push(*next);
                 letters.next();
             }
-            // One tilde strikes nothing out.
+            // A single tilde does not strike out.
             ('~', next) if next != Some(&'~') && !out.ends_with('~') => out.push_str("\\~"),
             _ => out.push(letter),
         }
@@ -145,7 +145,7 @@ fn raw(html: String) -> Event<'static> {
     Event::InlineHtml(html.into())
 }
 
-/// Replaces what this dialect writes differently. Text inside links and images stays as it is.
+/// Replaces what this dialect renders differently. Text inside links and images stays unchanged.
 fn map_events<'a>(parser: impl Iterator<Item = Event<'a>>, found: &mut Rendered) -> Vec<Event<'a>> {
     let mut out = Vec::new();
     let mut inside = Inside::Text;
@@ -159,7 +159,7 @@ fn map_events<'a>(parser: impl Iterator<Item = Event<'a>>, found: &mut Rendered)
     out
 }
 
-/// What is being gathered whole before it is written.
+/// What is collected completely before it is written.
 enum Inside {
     Text,
     Code { language: String, source: String },
@@ -167,7 +167,7 @@ enum Inside {
 }
 
 impl Inside {
-    /// Adds to what is gathered; its end writes it.
+    /// Adds an event to what is collected; its end event writes it.
     fn take(mut self, event: Event<'_>, out: &mut Vec<Event<'_>>) -> Self {
         match (&mut self, event) {
             (Self::Code { source, .. }, Event::Text(text)) => source.push_str(&text),
@@ -189,7 +189,7 @@ impl Inside {
     }
 }
 
-/// Writes an event, or begins to gather.
+/// Writes an event, or begins to collect.
 fn open<'a>(
     event: Event<'a>,
     links: &mut usize,
@@ -239,7 +239,7 @@ fn code_block(language: &str, source: &str) -> String {
     format!("<pre><code{class}>{}</code></pre>\n", highlight(source))
 }
 
-/// Enough colouring to show that code carries spans a reader has to drop: numbers.
+/// Enough highlighting to give code spans that a reader has to remove: numbers.
 fn highlight(source: &str) -> String {
     let mut out = String::new();
     let mut rest = source;
@@ -264,7 +264,7 @@ fn highlight(source: &str) -> String {
     out
 }
 
-/// A text of one paragraph has no `<p>`; with two or more every one has.
+/// A single paragraph has no `<p>`; of two or more, every one has.
 fn strip_lone_paragraph(events: Vec<Event<'_>>) -> Vec<Event<'_>> {
     let count = events
         .iter()
@@ -364,7 +364,7 @@ mod tests {
             )
         };
         assert_eq!(render("hi @bob!").html, format!("hi {}!", mention("bob")));
-        // A Matrix id is a mention of somebody else altogether.
+        // A Matrix id is not a mention of a Gitter user.
         assert_eq!(
             render("@alice:example.org").html,
             mention("alice:example.org")

@@ -1,9 +1,10 @@
-//! A Gitter that answers as the real one did until it was switched off: REST, HTTP stream and Bayeux, each on a port of its own, and a
-//! control port apart from them, so that a client cannot tell. `GitterSim` is the same control for tests in this process.
+//! A Gitter simulator that behaves as the real service did until it was switched off: REST, HTTP stream and Bayeux,
+//! each on its own port, and a separate control port, which clients cannot notice. `GitterSim` offers the same control
+//! to tests in this process.
 
 #![expect(
     clippy::must_use_candidate,
-    reason = "a test may say something and not care for what comes back"
+    reason = "a test may ignore what a call returns"
 )]
 
 mod auth;
@@ -54,7 +55,7 @@ use self::{
     shared::{LateNotices, Shared, lock},
 };
 
-/// Addresses, fixed at the first start and kept over a restart.
+/// The addresses, fixed at the first start and kept over a restart.
 #[derive(Clone, Copy)]
 struct Addresses {
     api: SocketAddr,
@@ -78,7 +79,7 @@ pub struct GitterSim(Arc<SimInner>);
 /// Starts a task that ends by itself when the simulator stops.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the simulator stands for another machine; its tasks are none of the bridge's"
+    reason = "the simulator represents another machine, so its tasks are not the bridge's"
 )]
 fn start<F>(task: F) -> JoinHandle<F::Output>
 where
@@ -96,26 +97,26 @@ async fn bind(port: u16) -> anyhow::Result<TcpListener> {
 fn serve(
     shared: &Arc<Shared>,
     inner: TcpListener,
-    wires: &OpenConnections,
+    connections: &OpenConnections,
     router: Router,
 ) -> JoinHandle<()> {
     let listener = CuttableListener {
         inner,
-        connections: wires.clone(),
+        connections: connections.clone(),
     };
     let service = router.into_make_service_with_connect_info::<Switch>();
     let stop = shared.stop.clone();
-    let wires = wires.clone();
+    let connections = connections.clone();
     start(async move {
         let server = axum::serve(listener, service);
         let ended = stop.run_until_cancelled(async move { server.await }).await;
-        // Cancelled, or an error nobody could act on: either way no connection outlives its port.
+        // Cancelled, or an error that nobody could handle: in both cases no connection outlives its port.
         drop(ended);
-        wires.cut_all(Cut::Close);
+        connections.cut_all(Cut::Close);
     })
 }
 
-/// Tells what was held back, in order, each when it is due.
+/// Delivers the delayed notices, in order, each when it is due.
 async fn tell_late(shared: Arc<Shared>, mut late: LateNotices) {
     loop {
         let next = tokio::select! {
@@ -128,7 +129,7 @@ async fn tell_late(shared: Arc<Shared>, mut late: LateNotices) {
     }
 }
 
-/// What Gitter makes of a message's text, as HTML.
+/// The HTML that Gitter renders from a message's text.
 pub fn rendered(text: &str) -> String {
     markdown::render(text).html
 }
@@ -160,7 +161,7 @@ impl GitterSim {
             _stop: stop,
         }));
         sim.serve_all(listeners);
-        // Held weakly: the control port must not keep the simulator alive.
+        // A weak reference, so that the control port does not keep the simulator alive.
         let router = control::router(Arc::downgrade(&sim.0));
         serve(&sim.0.shared, control, &OpenConnections::default(), router);
         Ok(sim)
@@ -188,17 +189,17 @@ impl GitterSim {
         *lock(&self.0.servers) = servers;
     }
 
-    /// An outage: the ports close and every connection drops. The world stays; people in it can go on talking.
+    /// Begins an outage: the ports close and every connection drops. The world stays; users in it can go on writing.
     pub async fn stop_listening(&self) {
         let servers = std::mem::take(&mut *lock(&self.0.servers));
         for server in servers {
             server.abort();
-            // Aborted: there is no result to look at.
+            // The task was aborted, so it has no result.
             drop(server.await);
         }
         let faults = &self.0.shared.faults;
-        for wires in [&faults.api, &faults.stream, &faults.realtime] {
-            wires.cut_all(Cut::Close);
+        for connections in [&faults.api, &faults.stream, &faults.realtime] {
+            connections.cut_all(Cut::Close);
         }
         self.0.shared.sessions.clear();
     }
@@ -215,42 +216,42 @@ impl GitterSim {
         Ok(())
     }
 
-    /// Base of the REST API.
+    /// The base URL of the REST API.
     pub fn api_url(&self) -> String {
         format!("http://{}/v1", self.0.addresses.api)
     }
 
-    /// Base of the HTTP stream.
+    /// The base URL of the HTTP stream.
     pub fn stream_url(&self) -> String {
         format!("http://{}/v1", self.0.addresses.stream)
     }
 
-    /// The Bayeux endpoint.
+    /// The URL of the Bayeux endpoint.
     pub fn realtime_url(&self) -> String {
         format!("ws://{}/bayeux", self.0.addresses.realtime)
     }
 
-    /// The control port, with a page for people at its root.
+    /// The URL of the control port, with a page for people at its root.
     pub fn control_url(&self) -> String {
         format!("http://{}", self.0.addresses.control)
     }
 
-    /// What is made to go wrong.
+    /// The faults that a test can inject.
     pub fn faults(&self) -> &Faults {
         &self.0.shared.faults
     }
 
-    /// Calls per route since the start.
+    /// The number of calls per route since the start.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.0.shared.calls()
     }
 
-    /// Open HTTP streams.
+    /// The number of open HTTP streams.
     pub fn open_streams(&self) -> usize {
         self.0.shared.streams.count()
     }
 
-    /// Live Bayeux sessions.
+    /// The number of live Bayeux sessions.
     pub fn open_sessions(&self) -> usize {
         self.0.shared.sessions.count()
     }

@@ -1,10 +1,10 @@
-//! What a simulator, a user and a room are made with, and what a test gets back.
+//! The options of a simulator, a user and a room, and what a test gets back.
 
 use std::{fmt, time::Duration};
 
 use super::{faults::Echo, view::Compatibility};
 
-/// What a simulator is started with. The defaults are the real service's values where they are known.
+/// The options of a simulator. The defaults are the real service's values where they are known.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Calls per window, user and OAuth client.
@@ -13,11 +13,11 @@ pub struct Options {
     pub rate_window: Duration,
     /// Period of the HTTP stream's keep-alives; unknown in reality.
     pub keepalive: Duration,
-    /// Server processes making ids.
+    /// How many server processes create ids.
     pub processes: usize,
     /// How long a message may be edited.
     pub edit_window: Duration,
-    /// Order of echo and answer.
+    /// The order of echo and response.
     pub echo: Echo,
     /// Idle timeout of `/bayeux`.
     pub connect_timeout: Duration,
@@ -29,11 +29,11 @@ pub struct Options {
     pub streams_cost: bool,
     /// Whether thread replies are on the HTTP stream; not known.
     pub threads_on_stream: bool,
-    /// Which of the service's dialects is spoken.
+    /// Which of the service's dialects the simulator uses.
     pub compatibility: Compatibility,
-    /// Decides ids, tokens and which calls fail.
+    /// The seed of ids, tokens and random faults.
     pub seed: u64,
-    /// Ports; 0 takes a free one.
+    /// The port of the API; 0 takes a free one.
     pub api_port: u16,
     /// See `api_port`.
     pub stream_port: u16,
@@ -67,14 +67,14 @@ impl Default for Options {
     }
 }
 
-/// A person as the test sees them.
+/// A user, as a test sees them.
 #[derive(Clone)]
 pub struct User {
     /// 24 hexadecimal digits.
     pub id: String,
     /// The name in mentions.
     pub username: String,
-    /// The name as shown.
+    /// The display name.
     pub display_name: String,
     /// A personal token: 40 hexadecimal digits.
     pub token: String,
@@ -88,7 +88,7 @@ impl fmt::Debug for User {
     }
 }
 
-/// A room as the test sees it.
+/// A room, as a test sees it.
 #[derive(Clone, Debug)]
 pub struct Room {
     /// 24 hexadecimal digits.
@@ -97,7 +97,7 @@ pub struct Room {
     pub uri: String,
 }
 
-/// How a room starts out.
+/// The options of a new room.
 #[derive(Clone, Debug)]
 pub struct RoomOptions {
     /// Whether anyone may read and write.

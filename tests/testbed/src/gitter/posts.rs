@@ -1,5 +1,5 @@
-//! Messages: the rules of creating, editing and deleting them, and of listing them. `sent` is taken before the id is made, lists filter
-//! by id and sort by `sent`.
+//! Messages: the rules for creating, editing, deleting and listing them. `sent` is taken before the id is made; lists
+//! filter by id and sort by `sent`.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -14,7 +14,7 @@ use super::{
 
 /// Longest text, in UTF-16 code units.
 const MAX_UTF16: usize = 4096;
-/// The automatic ban looks back this far and at accounts younger than `YOUNG_MS`.
+/// The automatic spam ban looks back this far, at accounts younger than `YOUNG_MS`.
 const SPAM_MEMORY_MS: i64 = 12 * 3_600_000;
 const YOUNG_MS: i64 = 14 * 86_400_000;
 
@@ -23,17 +23,17 @@ const YOUNG_MS: i64 = 14 * 86_400_000;
 pub struct Message {
     /// 24 hexadecimal digits.
     pub id: String,
-    /// The room it is in.
+    /// The id of its room.
     pub room_id: String,
-    /// Its author.
+    /// The user id of its author.
     pub from_user_id: String,
     /// The author's user name when it was sent.
     pub from_username: String,
     /// Markdown, as sent.
     pub text: String,
-    /// As rendered by the service.
+    /// The HTML that the service rendered.
     pub html: String,
-    /// A `/me` message.
+    /// Whether it is a `/me` message.
     pub status: bool,
     /// Milliseconds since the epoch.
     pub sent_ms: i64,
@@ -41,9 +41,9 @@ pub struct Message {
     pub edited_ms: Option<i64>,
     /// The message it is a thread reply to.
     pub parent_id: Option<String>,
-    /// Replies to it, once there has been one.
+    /// The number of replies, once there has been one.
     pub thread_message_count: Option<u64>,
-    /// Bumped on every save; 0 means it was never saved.
+    /// Increased on every save; 0 means it was never saved.
     pub version: u64,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Someone on whose behalf an approved bridge speaks.
+/// The person for whom an approved bridge posts.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct VirtualUser {
@@ -67,7 +67,7 @@ pub(super) struct VirtualUser {
     pub(super) avatar_url: Option<String>,
 }
 
-/// A mention as resolved when the message was saved.
+/// A mention, resolved when the message was saved.
 #[derive(Clone)]
 pub(super) struct Mention {
     pub(super) screen_name: String,
@@ -77,7 +77,7 @@ pub(super) struct Mention {
     pub(super) user_ids: Vec<String>,
 }
 
-/// A message with what only some of its views show.
+/// A message with the data that only some of its views show.
 #[derive(Clone)]
 pub(super) struct Post {
     pub(super) message: Message,
@@ -88,7 +88,7 @@ pub(super) struct Post {
     pub(super) read_by: BTreeSet<String>,
 }
 
-/// What a sender asks for.
+/// A message to create.
 #[derive(Clone, Default)]
 pub(super) struct Draft {
     pub(super) text: String,
@@ -98,7 +98,7 @@ pub(super) struct Draft {
 }
 
 impl World {
-    /// Where a message is in its room; 404 when it is elsewhere or nowhere.
+    /// The index of a message in its room; 404 if it is not in this room.
     fn index(&self, room: &str, message: &str) -> Result<usize, ApiError> {
         self.channel(room)?
             .posts
@@ -137,7 +137,7 @@ impl World {
         Ok(post)
     }
 
-    /// Stores a message whose author may write in the room; the checks of the author are the caller's.
+    /// Stores a message whose author may write in the room; the caller checks the author.
     pub(super) fn create(
         &mut self,
         room: &str,
@@ -234,7 +234,7 @@ impl World {
             .collect()
     }
 
-    /// Whether the service takes this message and shows it to nobody. May ban the sender for good.
+    /// Whether the service accepts this message and shows it to nobody. May ban the sender permanently.
     fn drops(&mut self, user: &str, text: &str, now_ms: i64) -> bool {
         let Some(person) = self.people.get_mut(user) else {
             return false;
@@ -280,7 +280,7 @@ impl World {
         }
     }
 
-    /// Changes the text of one's own message, within the edit window.
+    /// Edits the user's own message, within the edit window.
     pub(super) fn edit(
         &mut self,
         room: &str,
@@ -310,7 +310,8 @@ impl World {
         })
     }
 
-    /// Deletes one's own message, or anybody's as an admin of the room. A thread root with replies is emptied instead.
+    /// Deletes the user's own message, or any message as an admin of the room. A thread root with replies is emptied
+    /// instead.
     pub(super) fn delete(&mut self, room: &str, user: &str, message: &str) -> Result<(), ApiError> {
         let post = self.post(room, message)?.clone();
         if post.message.from_user_id != user && !self.is_admin(room, user) {

@@ -1,8 +1,9 @@
-//! The rate limit: a fixed window per user and OAuth client, shared by all endpoints. Refused calls are counted and do not lengthen it.
+//! The rate limit: a fixed window per user and OAuth client, shared by all endpoints. Refused calls are counted and do
+//! not lengthen the window.
 
 use std::collections::HashMap;
 
-/// What the three headers of an answer say.
+/// The values of the three rate limit headers of a response.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
     pub(super) limit: u64,

@@ -1,4 +1,5 @@
-//! What all ports share, and the one way the world changes: what happened is told to every listener before anything else can happen.
+//! The state that all ports share, and the only way to change it: every listener is notified of a change before the
+//! next one can happen.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,7 @@ use super::{
 /// What happened to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// It was posted.
+    /// It was created.
     Create,
     /// It was saved again: edited, emptied, or its thread counter changed.
     Update,
@@ -33,28 +34,28 @@ pub enum Operation {
     Remove,
 }
 
-/// Something that happened to a message, as it happens.
+/// A change of a message.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// When it was stored.
     pub at: Instant,
     /// What happened.
     pub operation: Operation,
-    /// The message after it (before it, when deleted).
+    /// The message after the change (before it, if deleted).
     pub message: Message,
 }
 
-/// Something to be told to those who listen.
+/// A notification for listeners.
 pub(super) enum Notice {
-    /// On a Bayeux channel.
+    /// An event on a Bayeux channel.
     Push { channel: String, body: Value },
-    /// On the HTTP stream of a room: its path's last part, and the object.
+    /// A line of a room's HTTP stream: the last part of its path, and the object.
     Line {
         room: String,
         feed: &'static str,
         body: Value,
     },
-    /// This user hears no more of this room.
+    /// This user gets no more events of this room.
     Silence { room: String, user: String },
 }
 
@@ -70,11 +71,11 @@ pub(super) struct Shared {
     pub(super) streams: Streams,
     pub(super) changes: broadcast::Sender<Change>,
     late: mpsc::UnboundedSender<(tokio::time::Instant, Vec<Notice>)>,
-    /// Cancelled when the simulator is gone.
+    /// Cancelled when the simulator is dropped.
     pub(super) stop: CancellationToken,
 }
 
-/// Notices that are held back until the answer is out.
+/// Notices that are delayed until the response was sent.
 pub(super) type LateNotices = mpsc::UnboundedReceiver<(tokio::time::Instant, Vec<Notice>)>;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,7 +118,8 @@ impl Shared {
         }
     }
 
-    /// Reads or changes the world. Listeners are told while the world is still held, so their order is the order of the changes.
+    /// Reads or changes the world. Listeners are notified while the world is still locked, so they see changes in their
+    /// order.
     pub(super) fn with_world<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         let mut world = lock(&self.world);
         let result = act(&mut world);
@@ -133,7 +135,7 @@ impl Shared {
         match self.faults.echo() {
             Echo::After { ms } => {
                 let due = tokio::time::Instant::now() + Duration::from_millis(ms);
-                // Fails only when the simulator is going down.
+                // Fails only while the simulator shuts down.
                 drop(self.late.send((due, notices)));
             }
             Echo::Before { .. } | Echo::With => self.deliver(notices),
@@ -148,7 +150,7 @@ impl Shared {
             Event::Removed { post, .. } => (Operation::Remove, post),
             _ => return,
         };
-        // Nobody may be subscribed.
+        // Fails if nobody is subscribed.
         drop(self.changes.send(Change {
             at: Instant::now(),
             operation,
@@ -226,7 +228,7 @@ impl Shared {
     }
 }
 
-/// Rooms above this size do not announce who joins.
+/// Rooms with more members than this do not announce who joins.
 const ANNOUNCED_MEMBERS: usize = 100;
 
 fn tell_membership(world: &World, event: &Event, notices: &mut Vec<Notice>) {

@@ -1,4 +1,4 @@
-//! The HTTP stream of a room: one object per line, keep-alives between them, creations only, nothing replayed.
+//! The HTTP stream of a room: one object per line, keep-alives between them, only new messages, nothing replayed.
 
 use std::{
     convert::Infallible,
@@ -32,12 +32,12 @@ struct Subscriber {
     room: String,
     feed: String,
     user: Option<String>,
-    /// Thrown out of the room: the connection stays, nothing comes any more.
+    /// The user was removed from the room: the connection stays open, but nothing is sent any more.
     silent: bool,
     lines: mpsc::UnboundedSender<Line>,
 }
 
-/// A line and how it is framed, which is settled when it is published.
+/// A line and its framing, which is set when the line is published.
 type Line = (String, Framing);
 
 /// The open streams.
@@ -78,7 +78,7 @@ impl Streams {
         }
     }
 
-    /// How many are open.
+    /// The number of open streams.
     pub(super) fn count(&self) -> usize {
         let mut listeners = lock(&self.0);
         listeners.retain(|listener| !listener.lines.is_closed());
@@ -136,7 +136,7 @@ async fn serve(
     (headers, [kind], Body::from_stream(body)).into_response()
 }
 
-/// Carries lines to one connection until it or the simulator ends.
+/// Sends lines to one connection until it or the simulator ends.
 async fn pump(
     shared: Arc<Shared>,
     mut lines: mpsc::UnboundedReceiver<Line>,
@@ -171,7 +171,7 @@ fn end(framing: Framing) -> &'static str {
     if framing.crlf { "\r\n" } else { "\n" }
 }
 
-/// Keep-alives, after what waited in vain for more of its kind.
+/// Sends keep-alives, after the lines that waited in vain for more.
 async fn beat_once(faults: &Faults, held: &mut Vec<String>, chunks: &mpsc::Sender<Bytes>) -> Sent {
     let end = end(faults.framing());
     for line in held.drain(..) {
@@ -183,7 +183,7 @@ async fn beat_once(faults: &Faults, held: &mut Vec<String>, chunks: &mpsc::Sende
     Ok(())
 }
 
-/// Sends what is held, once there is as much of it as the framing asks for.
+/// Sends the held lines once there are as many as the framing requires.
 async fn flush(framing: Framing, held: &mut Vec<String>, chunks: &mpsc::Sender<Bytes>) -> Sent {
     let enough = framing.coalesce.max(if framing.swap { 2 } else { 1 });
     if held.len() < enough {
@@ -217,14 +217,14 @@ async fn flush(framing: Framing, held: &mut Vec<String>, chunks: &mpsc::Sender<B
         }
         for piece in pieces(&text) {
             chunks.send(piece).await?;
-            // Apart in time as well, or the kernel joins them again.
+            // Sent at separate times, because otherwise the kernel joins them again.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
     Ok(())
 }
 
-/// Cuts a line in three: early, and inside its first character of several bytes (in the middle, when it has none).
+/// Splits a line into three: early, and inside its first multi-byte character (in the middle if it has none).
 fn pieces(text: &str) -> Vec<Bytes> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     let inside = text

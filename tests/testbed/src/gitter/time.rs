@@ -1,4 +1,5 @@
-//! The simulator's clock: the machine's, moved by whatever a test asks for. Rate windows, the edit window and `sent` all follow it.
+//! The simulator's clock: the machine's clock, moved by what a test sets. Rate windows, the edit window and `sent`
+//! follow it.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -16,13 +17,13 @@ pub(super) struct SimClock {
 impl SimClock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the simulator stands for another machine, which has a clock of its own"
+        reason = "the simulator represents another machine, which has its own clock"
     )]
     fn machine_ms() -> i64 {
         Timestamp::now().as_millisecond()
     }
 
-    /// Milliseconds since the epoch, as the simulated service sees them.
+    /// Milliseconds since the epoch, in the simulated service.
     pub(super) fn now_ms(&self) -> i64 {
         Self::machine_ms() + self.offset_ms.load(Ordering::SeqCst)
     }
@@ -38,7 +39,7 @@ impl SimClock {
     }
 }
 
-/// The form of every time in the API: ISO 8601 in UTC with exactly three decimals.
+/// The format of every time in the API: ISO 8601 in UTC with exactly three decimals.
 pub(super) fn iso(ms: i64) -> String {
     match Timestamp::from_millisecond(ms) {
         Ok(time) => format!("{time:.3}"),

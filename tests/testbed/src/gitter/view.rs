@@ -1,4 +1,4 @@
-//! How things look in the API's JSON. Keys without a value are left out, as the service's own serializers do.
+//! The API's JSON for users, rooms and messages. Keys without a value are omitted, as by the service's own serializers.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::{
     world::{Activity, Channel, Person, Unread, World},
 };
 
-/// Switches between what the service sent at different times.
+/// Switches between the formats that the service used at different times.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Compatibility {
     /// `editedAt: null` on messages never edited, as the documentation of 2014 shows.
@@ -17,14 +17,14 @@ pub struct Compatibility {
     pub meta_object: bool,
 }
 
-/// Whose eyes, and which details.
+/// Who the JSON is for, and which details it has.
 #[derive(Clone, Copy, Default)]
 pub(super) struct ViewOptions<'a> {
-    /// None in realtime events, which have no current user.
+    /// The user id; `None` in realtime events, which have no current user.
     pub(super) viewer: Option<&'a str>,
     /// Fewer fields, no empty lists.
     pub(super) lean: bool,
-    /// `fromUser` is an id, to be looked up elsewhere in the answer.
+    /// `fromUser` is an id, to be looked up elsewhere in the response.
     pub(super) user_ids_only: bool,
     pub(super) compatibility: Compatibility,
 }
@@ -51,7 +51,7 @@ pub(super) fn user(person: &Person) -> Value {
     })
 }
 
-/// One's own account, with what only oneself sees.
+/// The viewer's own account, with the fields that only its owner sees.
 pub(super) fn own_user(person: &Person) -> Value {
     let mut value = user(person);
     if let Some(fields) = value.as_object_mut() {
@@ -185,7 +185,7 @@ pub(super) fn message(world: &World, post: &Post, look: ViewOptions<'_>) -> Valu
     Value::Object(fields)
 }
 
-/// The room's name as shown: one's partner in a one-to-one.
+/// The name and the user of a room, as shown to this viewer: in a one-to-one, the other user.
 fn room_name(world: &World, room: &Channel, viewer: Option<&str>) -> (String, Option<Value>) {
     let Some((a, b)) = &room.pair else {
         return (room.uri.clone(), None);
@@ -248,7 +248,7 @@ pub(super) fn room(world: &World, room: &Channel, viewer: Option<&str>) -> Value
     value
 }
 
-/// A group's id, made from its name: groups are nothing but the first part of a room's uri here.
+/// A group's id, made from its name: here a group is only the first part of a room's uri.
 pub(super) fn group_id(name: &str) -> String {
     let sum = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

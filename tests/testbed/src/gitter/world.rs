@@ -1,5 +1,5 @@
-//! What the simulated service knows: people, tokens, rooms and who is in them. Messages are in `posts`; how all of it looks from outside
-//! is in `view`.
+//! The data of the simulated service: users, tokens, rooms and members. Messages are in `posts`; their JSON is in
+//! `view`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -11,19 +11,19 @@ use super::{
     posts::Post,
 };
 
-/// A person.
+/// A user.
 pub(super) struct Person {
     pub(super) id: String,
     pub(super) username: String,
     pub(super) display_name: String,
-    /// Where their picture is, if not where Gitter has pictures.
+    /// The URL of their avatar, if it is not one of Gitter's own.
     pub(super) avatar_url: Option<String>,
     pub(super) created_ms: i64,
-    /// Everything this person sends is answered but neither stored nor shown.
+    /// Everything that this user sends is accepted, but neither stored nor shown.
     pub(super) hellbanned: bool,
     /// The account was deleted: its messages lose their `fromUser`.
     pub(super) gone: bool,
-    /// Times at which each text was sent, for the automatic ban.
+    /// The times at which each text was sent, for the automatic spam ban.
     pub(super) sent_texts: HashMap<String, VecDeque<i64>>,
 }
 
@@ -32,19 +32,19 @@ pub(super) struct Channel {
     pub(super) id: String,
     pub(super) uri: String,
     pub(super) topic: String,
-    /// The picture of its group, where it is not Gitter's own.
+    /// The avatar of its group, if it is not Gitter's own.
     pub(super) picture: Option<String>,
     pub(super) public: bool,
-    /// The two people of a one-to-one.
+    /// The two users of a one-to-one.
     pub(super) pair: Option<(String, String)>,
     /// In the order of joining.
     pub(super) members: Vec<String>,
     pub(super) admins: BTreeSet<String>,
-    /// User id and the time of the ban.
+    /// The time of each ban, by user id.
     pub(super) bans: BTreeMap<String, i64>,
     pub(super) tags: Vec<String>,
     pub(super) noindex: bool,
-    /// In the order of acceptance.
+    /// In the order in which they were accepted.
     pub(super) posts: Vec<Post>,
     /// The activity feed, oldest first.
     pub(super) activity: Vec<Activity>,
@@ -59,24 +59,24 @@ pub(super) struct Activity {
     pub(super) sent_ms: i64,
 }
 
-/// What a token stands for.
+/// The owner and the rights of a token.
 #[derive(Clone)]
 pub(super) struct AccessToken {
-    /// None: an anonymous token.
+    /// The user id; `None` for an anonymous token.
     pub(super) user: Option<String>,
     pub(super) client: String,
-    /// The OAuth client may use `virtualUser`.
+    /// Whether the OAuth client may use `virtualUser`.
     pub(super) approved: bool,
 }
 
-/// Unread items of one person in one room.
+/// The unread items of one user in one room.
 #[derive(Clone, Default)]
 pub(super) struct Unread {
     pub(super) chat: BTreeSet<String>,
     pub(super) mention: BTreeSet<String>,
 }
 
-/// What happened, in order, to be told to whoever listens.
+/// A change that listeners must be notified of, in order.
 pub(super) enum Event {
     Created {
         room: String,
@@ -118,14 +118,14 @@ pub(super) enum Event {
     },
 }
 
-/// Everything there is.
+/// All data of the service.
 pub(super) struct World {
     pub(super) people: BTreeMap<String, Person>,
     pub(super) channels: BTreeMap<String, Channel>,
     pub(super) tokens: HashMap<String, AccessToken>,
     /// By user id, then by room id.
     pub(super) unread: HashMap<(String, String), Unread>,
-    /// Room of every message.
+    /// The room of every message.
     pub(super) homes: HashMap<String, String>,
     pub(super) hidden: BTreeSet<(String, String)>,
     pub(super) events: Vec<Event>,
@@ -227,7 +227,7 @@ impl World {
             .find(|room| room.pair.is_none() && room.uri.eq_ignore_ascii_case(uri))
     }
 
-    /// The room, if `who` (None: an anonymous token) may read it.
+    /// The room, if `who` may read it; `None` is an anonymous token.
     pub(super) fn readable(&self, room: &str, who: Option<&str>) -> Result<&Channel, ApiError> {
         if !well_formed(room) {
             return Err(ApiError::BAD_REQUEST);
@@ -260,7 +260,7 @@ impl World {
             .is_some_and(|room| room.admins.contains(user))
     }
 
-    /// Adds someone; nothing happens when they are in already.
+    /// Adds a user to a room; does nothing if they are a member already.
     pub(super) fn join(&mut self, room: &str, user: &str) -> Result<(), ApiError> {
         self.person(user)?;
         self.hidden.remove(&(user.to_owned(), room.to_owned()));
@@ -277,7 +277,8 @@ impl World {
         Ok(())
     }
 
-    /// Takes someone out, by their own will or not: the service tells the two apart nowhere.
+    /// Removes a user from a room, whether they left or were removed: the service does not distinguish the two
+    /// anywhere.
     pub(super) fn leave(&mut self, room: &str, user: &str) -> Result<(), ApiError> {
         let channel = self.channel_mut(room)?;
         let before = channel.members.len();
@@ -294,12 +295,12 @@ impl World {
         Ok(())
     }
 
-    /// Bans someone and takes them out; a notice goes to the activity feed.
+    /// Bans a user and removes them; the activity feed gets an entry.
     pub(super) fn ban(&mut self, room: &str, user: &str, now_ms: i64) -> Result<(), ApiError> {
         let username = self.person(user)?.username.clone();
         self.channel_mut(room)?.bans.insert(user.to_owned(), now_ms);
         if self.leave(room, user).is_err() {
-            // Not a member, yet possibly listening: it must fall silent as well.
+            // A user who is not a member may be subscribed nevertheless: their feeds must end as well.
             self.events.push(Event::Left {
                 room: room.to_owned(),
                 user: user.to_owned(),
@@ -336,7 +337,7 @@ impl World {
         Ok(())
     }
 
-    /// The one-to-one of two people, made when it does not exist.
+    /// The one-to-one room of two users, created if it does not exist.
     pub(super) fn one_to_one(
         &mut self,
         me: &str,
@@ -369,7 +370,7 @@ impl World {
         Ok(())
     }
 
-    /// Marks messages as read; the first reading of each is told to listeners.
+    /// Marks messages as read; listeners are notified the first time for each message.
     pub(super) fn mark_read(&mut self, room: &str, user: &str, messages: &[String]) {
         let unread = self
             .unread

@@ -1,4 +1,4 @@
-//! What is made to go wrong, and when: per route for calls, and by switches for the WebSocket.
+//! Faults that a test can inject: per route for calls, and by switches for the WebSocket.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,28 +25,29 @@ impl Faults {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Arms a fault for the next `times` calls of a route: `POST message`, `GET health`, `GET stream`, `GET websocket`, or `*` for all.
+    /// Arms a fault for the next `times` calls of a route: `POST message`, `GET health`, `GET stream`, `GET websocket`,
+    /// or `*` for all.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
         self.strikes.next(route, fault, times);
     }
 
-    /// The next `count` messages stay in the buffer and are not told over the WebSocket, as when its queue is full.
+    /// The next `count` messages stay in the buffer and are not sent over the WebSocket, as when its queue is full.
     pub fn skip_broadcasts(&self, count: u64) {
         self.armed().skip = count;
     }
 
-    /// Before each of the next `count` messages the WebSocket says something that is no JSON.
+    /// Before each of the next `count` messages the WebSocket sends a frame that is not JSON.
     pub fn garbage(&self, count: u64) {
         self.armed().garbage = count;
     }
 
-    /// Whether what is posted comes back over the WebSocket, as it does where somebody else posts over theirs.
+    /// Whether a posted message is echoed over the WebSocket, as messages of other WebSocket clients are.
     pub fn echo(&self, check_loop: bool) {
         self.armed().echo = check_loop;
     }
 
-    /// Whether neighbours change places, two by two, as they do where networks hand them over in parallel. Their times change
-    /// places with them: Matterbridge notes the moment at which it takes a message.
+    /// Whether neighbouring messages are swapped, two by two, as when networks deliver them in parallel. Their times
+    /// are swapped with them: Matterbridge records the time at which it accepts a message.
     pub fn swap(&self, changed: bool) {
         self.armed().swap = changed;
     }

@@ -1,43 +1,43 @@
-//! The one object of the API: its keys, their order, and how Go writes them.
+//! The message object of the API: its keys, their order, and Go's JSON encoding.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A message, as it is handed out and taken in.
+/// A message, as the API sends and accepts it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Message {
-    /// What it says.
+    /// Its text.
     pub text: String,
     /// The channel of origin.
     pub channel: String,
-    /// Who says it, formatted.
+    /// The formatted name of its author.
     pub username: String,
-    /// Who says it, by the network's own id.
+    /// The author's id in the network.
     pub userid: String,
-    /// Where their picture is.
+    /// The URL of the author's avatar.
     pub avatar: String,
     /// `protocol.name` of the origin.
     pub account: String,
-    /// What kind of event it is.
+    /// The kind of event.
     pub event: String,
     /// The network of origin.
     pub protocol: String,
-    /// The gateway.
+    /// The name of the gateway.
     pub gateway: String,
-    /// What it answers.
+    /// The id of the message that it replies to.
     pub parent_id: String,
-    /// When it was taken.
+    /// When Matterbridge accepted it.
     pub timestamp: String,
-    /// Always empty on the way out.
+    /// Always empty in messages that the API sends.
     pub id: String,
-    /// What is attached.
+    /// Attachments.
     #[serde(rename = "Extra", alias = "extra")]
     pub extra: Value,
 }
 
 impl Message {
-    /// Somebody on IRC says this.
+    /// A message of an IRC user.
     pub fn from_irc(gateway: &str, nick: &str, text: &str) -> Self {
         Self {
             text: text.to_owned(),
@@ -51,7 +51,7 @@ impl Message {
         }
     }
 
-    /// The same as another kind of event.
+    /// The same message as another kind of event.
     #[must_use]
     pub fn event(mut self, event: &str) -> Self {
         event.clone_into(&mut self.event);
@@ -64,7 +64,7 @@ impl Message {
     }
 }
 
-/// Go's JSON is safe inside a page.
+/// Escapes JSON as Go does, which makes it safe inside an HTML page.
 pub(super) fn escaped(json: &str) -> String {
     json.replace('&', "\\u0026")
         .replace('<', "\\u003c")

@@ -1,9 +1,9 @@
-//! A Matterbridge as a client of its HTTP API sees one: the buffer, the stream, the WebSocket, posting, and all that is odd about them.
-//! What stands behind its gateways is whoever calls [`MatterbridgeSim::say`].
+//! A Matterbridge simulator, as a client of its HTTP API sees one: the buffer, the stream, the WebSocket, posting, and
+//! their quirks. Instead of the networks behind its gateways, tests call [`MatterbridgeSim::say`].
 
 #![expect(
     clippy::must_use_candidate,
-    reason = "a test may say something and not care for what comes back"
+    reason = "a test may ignore what a call returns"
 )]
 
 mod faults;
@@ -34,20 +34,20 @@ pub use message::Message;
 use self::world::World;
 use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
 
-/// What a simulator is started with. The defaults are Matterbridge's own.
+/// The options of a simulator. The defaults are Matterbridge's own.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `Token=` of the API account.
     pub token: Option<String>,
-    /// What the API account is called.
+    /// The name of the API account.
     pub account: String,
-    /// `Buffer=`: how many messages are kept.
+    /// `Buffer=`: how many messages the buffer holds.
     pub buffer: usize,
     /// The gateways that exist.
     pub gateways: Vec<String>,
-    /// How often the stream looks into the buffer.
+    /// How often the stream reads the buffer.
     pub pace: Duration,
-    /// How often the WebSocket is pinged.
+    /// The interval of WebSocket pings.
     pub ping: Duration,
     /// The port; 0 takes a free one.
     pub port: u16,
@@ -67,7 +67,7 @@ impl Default for Options {
     }
 }
 
-/// What everyone in the simulator shares.
+/// The state that all parts of the simulator share.
 struct Shared {
     options: Options,
     world: World,
@@ -80,7 +80,7 @@ struct Shared {
 struct SimInner {
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// The server; nothing while it does not listen.
+    /// The server task; `None` while the port is closed.
     server: Mutex<Option<JoinHandle<()>>>,
     _stop: DropGuard,
 }
@@ -130,7 +130,7 @@ impl MatterbridgeSim {
         let server = tokio::spawn(async move {
             let server = axum::serve(listener, service);
             let stop = shared.stop.clone();
-            // Cancelled, or an error nobody could act on: either way no connection outlives its port.
+            // Cancelled, or an error that nobody could handle: in both cases no connection outlives its port.
             drop(stop.run_until_cancelled(async move { server.await }).await);
             shared.connections.cut_all(Cut::Close);
         });
@@ -141,12 +141,13 @@ impl MatterbridgeSim {
         self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An outage of the way there: the port closes and every connection drops. Matterbridge goes on, people talk, and its buffer fills.
+    /// Begins an outage of the network: the port closes and every connection drops. Matterbridge goes on, users write,
+    /// and its buffer fills.
     pub async fn stop_listening(&self) {
         let server = self.server().take();
         if let Some(server) = server {
             server.abort();
-            // Aborted: there is no result to look at.
+            // The task was aborted, so it has no result.
             drop(server.await);
         }
         self.0.shared.connections.cut_all(Cut::Close);
@@ -159,63 +160,64 @@ impl MatterbridgeSim {
         Ok(())
     }
 
-    /// What `/api/…` stands behind.
+    /// The base URL, which `/api/…` follows.
     pub fn url(&self) -> String {
         format!("http://{}", self.0.address)
     }
 
-    /// What is made to go wrong.
+    /// The faults that a test can inject.
     pub fn faults(&self) -> &Faults {
         &self.0.shared.faults
     }
 
-    /// Disturbs every open connection; returns how many there were.
+    /// Cuts every open connection; returns how many there were.
     pub fn cut(&self, how: Cut) -> usize {
         self.0.shared.connections.cut_all(how)
     }
 
-    /// The API account gets another token; open connections stay.
+    /// Sets another token of the API account; open connections stay.
     pub fn set_token(&self, token: Option<&str>) {
         self.0.shared.world.set_token(token);
     }
 
-    /// Somebody in one of the networks says something; as the API account is told. Without a time where it is not told: because
-    /// the API leaves such an event out, or because another message comes first.
+    /// A user in one of the networks sends a message. Returns it as the API account gets it, without a time if it is
+    /// not sent: because the API omits such events, or because another message is sent first.
     pub fn say(&self, message: Message) -> Message {
         self.0.shared.world.say(message, &self.0.shared.faults)
     }
 
-    /// What was posted and went into a gateway that exists, in order.
+    /// The posted messages that were accepted by an existing gateway, in order.
     pub fn posted(&self) -> Vec<Message> {
         self.0.shared.world.posted()
     }
 
-    /// What was answered with 200 and went nowhere.
+    /// How many posts got a 200 and were dropped.
     pub fn dropped(&self) -> usize {
         self.0.shared.world.dropped()
     }
 
-    /// What the buffer dropped that nobody had heard: the API's own loss.
+    /// The messages that the buffer dropped before any client received them: the API's own loss.
     pub fn overwritten(&self) -> Vec<Message> {
         self.0.shared.world.overwritten()
     }
 
-    /// What was handed out of the buffer to a reader that was gone within two seconds: whoever took it had the only copy.
+    /// The messages that a reader took out of the buffer less than two seconds before it disconnected: it had the only
+    /// copy.
     pub fn handed_out(&self) -> Vec<Message> {
         self.0.shared.world.handed_out()
     }
 
-    /// How many messages the buffer holds.
+    /// How many messages are in the buffer.
     pub fn buffered(&self) -> usize {
         self.0.shared.world.buffered()
     }
 
-    /// Open web sockets.
+    /// The number of open WebSocket connections.
     pub fn open_sockets(&self) -> usize {
         self.0.shared.world.open_sockets()
     }
 
-    /// Calls per route since the start, such as `POST message`.
+    /// The number of calls per route since the start, such as `POST message`.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.0.shared.calls().clone()
     }

@@ -1,4 +1,4 @@
-//! The calls: who may, what they are answered, and what they do, which is not the same.
+//! The calls: who may make them, what they do, and what they respond, which is not always the same.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Message, Shared, message::escaped, socket, stream};
 use crate::{call_faults, gitter::connections::Switch};
 
-/// The longest body that is taken.
+/// The largest body that is accepted.
 const MAX_BODY: usize = 64 << 20;
 /// The calls and their methods.
 const ROUTES: [(&str, Method); 5] = [
@@ -24,7 +24,7 @@ const ROUTES: [(&str, Method); 5] = [
     ("message", Method::POST),
     ("health", Method::GET),
 ];
-/// What must be text.
+/// The fields that must be strings.
 const TEXTS: [&str; 8] = [
     "text",
     "username",
@@ -61,7 +61,7 @@ async fn serve(
     if let Some(struck) = call_faults::before(&switch, fault, no).await {
         return struck;
     }
-    if let Some(refused) = stranger(shared.world.token().as_deref(), request.headers()) {
+    if let Some(refused) = unauthorized(shared.world.token().as_deref(), request.headers()) {
         return refused;
     }
     let response = match call {
@@ -82,8 +82,8 @@ fn refusal(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "message": message }))).into_response()
 }
 
-/// What somebody without the token is answered.
-fn stranger(token: Option<&str>, headers: &HeaderMap) -> Option<Response> {
+/// The error response to a request without the token; `None` if it has the token.
+fn unauthorized(token: Option<&str>, headers: &HeaderMap) -> Option<Response> {
     let token = token?;
     let given = headers.get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.to_str().ok());
@@ -115,7 +115,7 @@ async fn post(shared: &Shared, request: Request) -> Response {
         .unwrap_or_default()
         .to_owned();
     let message = if kind.starts_with("application/json") {
-        match taken_in(body).await {
+        match parse_body(body).await {
             Ok(message) => message,
             Err(refused) => return *refused,
         }
@@ -128,8 +128,8 @@ async fn post(shared: &Shared, request: Request) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], taken.json()).into_response()
 }
 
-/// Reads a body as Go does.
-async fn taken_in(body: Body) -> Result<Message, Box<Response>> {
+/// Parses a body as Go does.
+async fn parse_body(body: Body) -> Result<Message, Box<Response>> {
     let refused = |status, message: &str| Box::new(refusal(status, message));
     let bytes = to_bytes(body, MAX_BODY).await.unwrap_or_default();
     let value: Value = serde_json::from_slice(&bytes)

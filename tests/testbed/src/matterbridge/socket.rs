@@ -1,4 +1,4 @@
-//! `/api/websocket`: everything to everybody as it happens, nothing that happened before, nothing acknowledged.
+//! `/api/websocket`: sends every message to every client as it arrives; no earlier messages, no acknowledgements.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::{Message, Shared};
 
-/// The longest frame that is taken, in bytes.
+/// The largest frame that is accepted, in bytes.
 const MAX_FRAME: usize = 512;
-/// How much longer than a ping a client may be silent.
+/// How much longer than a ping interval a client may be silent.
 const GRACE: Duration = Duration::from_secs(6);
 
 pub(super) async fn serve(shared: Arc<Shared>, mut socket: WebSocket) {
@@ -30,7 +30,7 @@ async fn talk(
     }
     let ping = shared.options.ping;
     let mut beat = tokio::time::interval_at(Instant::now() + ping, ping);
-    let mut heard = Instant::now();
+    let mut last_frame = Instant::now();
     loop {
         let sent = tokio::select! {
             () = shared.stop.cancelled() => return,
@@ -39,13 +39,13 @@ async fn talk(
                 None => return,
             },
             _ = beat.tick() => {
-                if heard.elapsed() > ping + GRACE {
+                if last_frame.elapsed() > ping + GRACE {
                     return;
                 }
                 socket.send(Frame::Ping(Vec::new().into())).await
             }
             frame = socket.recv() => {
-                heard = Instant::now();
+                last_frame = Instant::now();
                 match frame {
                     Some(Ok(Frame::Text(text))) if text.len() > MAX_FRAME => {
                         let close = CloseFrame { code: 1009, reason: "".into() };

@@ -1,4 +1,5 @@
-//! `/api/stream`: one object per chunk, one look into the ring per beat, no keep-alive, and no care for who else reads.
+//! `/api/stream`: one object per chunk, one read of the buffer per interval, no keep-alive; several readers take
+//! messages from each other.
 
 use std::{convert::Infallible, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The simulator looked at from outside, over real HTTP and web sockets: what was observed on a real Matterbridge.
+//! Tests of the simulator from outside, over real HTTP and web sockets: what was observed on a real Matterbridge.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use tokio_tungstenite::{
 
 use super::{Fault, MatterbridgeSim, Message, Options};
 
-/// Longest wait for something that should come at once.
+/// The longest wait for something that should arrive at once.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long nothing must come for it to count as silence.
+/// How long nothing must arrive for it to count as silence.
 const SILENCE: Duration = Duration::from_millis(250);
 
 struct SimScenario {
@@ -64,12 +64,12 @@ impl SimScenario {
         let (mut socket, _) = connect_async(url.into_client_request().unwrap())
             .await
             .unwrap();
-        assert_eq!(heard(&mut socket).await["event"], "api_connected");
+        assert_eq!(next_event(&mut socket).await["event"], "api_connected");
         socket
     }
 }
 
-async fn heard(socket: &mut Socket) -> Value {
+async fn next_event(socket: &mut Socket) -> Value {
     let frame = tokio::time::timeout(EVENT_TIMEOUT, socket.next())
         .await
         .expect("a frame");
@@ -200,17 +200,17 @@ async fn the_stream_takes_from_the_ring_one_by_one() {
     stage.say("a < b");
     stage.say("two");
     let mut stream = stage.get("stream").await;
-    let heard = lines(&mut stream, 3).await;
-    assert!(heard[0].contains("\"event\":\"api_connected\""));
+    let received = lines(&mut stream, 3).await;
+    assert!(received[0].contains("\"event\":\"api_connected\""));
     assert!(
-        heard[1].starts_with("{\"text\":\"a \\u003c b\",\"channel\":\"#test\""),
+        received[1].starts_with("{\"text\":\"a \\u003c b\",\"channel\":\"#test\""),
         "{}",
-        heard[1]
+        received[1]
     );
     assert!(
-        heard[2].ends_with("\"id\":\"\",\"Extra\":null}"),
+        received[2].ends_with("\"id\":\"\",\"Extra\":null}"),
         "{}",
-        heard[2]
+        received[2]
     );
     assert_eq!(stage.sim.buffered(), 0);
     stage.say("three");
@@ -227,7 +227,7 @@ async fn the_socket_tells_everybody_and_takes_nothing_from_the_ring() {
     }
     for socket in [&mut one, &mut two] {
         for number in 0..100 {
-            assert_eq!(heard(socket).await["text"], number.to_string());
+            assert_eq!(next_event(socket).await["text"], number.to_string());
         }
     }
     assert_eq!((stage.sim.buffered(), stage.sim.open_sockets()), (10, 2));
@@ -242,7 +242,7 @@ async fn an_account_hears_nothing_of_its_own_but_what_another_socket_says() {
         .await;
     let said = json!({"gateway": "gateway1", "username": "Ann", "text": "said"}).to_string();
     one.send(Frame::text(said)).await.unwrap();
-    assert_eq!(heard(&mut two).await["text"], "said");
+    assert_eq!(next_event(&mut two).await["text"], "said");
     assert!(tokio::time::timeout(SILENCE, one.next()).await.is_err());
     assert_eq!(stage.sim.buffered(), 0);
 }
@@ -280,10 +280,11 @@ async fn faults_strike_as_often_as_they_are_armed() {
     stage.sim.faults().skip_broadcasts(1);
     stage.say("skipped");
     stage.say("told");
-    assert_eq!(heard(&mut socket).await["text"], "told");
+    assert_eq!(next_event(&mut socket).await["text"], "told");
 }
 
-/// A burst comes in another order than it was written in, on the WebSocket and in the buffer alike, and its times with it.
+/// A burst arrives in another order than it was written in, on the WebSocket and in the buffer alike, and so do its
+/// times.
 #[tokio::test]
 async fn a_burst_comes_in_another_order_and_its_times_do_not_tell() {
     let stage = SimScenario::new().await;
@@ -292,22 +293,22 @@ async fn a_burst_comes_in_another_order_and_its_times_do_not_tell() {
     for number in 0..4 {
         stage.say(&number.to_string());
     }
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..4 {
-        told.push(heard(&mut socket).await);
+        received.push(next_event(&mut socket).await);
     }
     let of = |key: &str| -> Vec<String> {
-        let words = told.iter().map(|event| event[key].as_str());
+        let words = received.iter().map(|event| event[key].as_str());
         words.map(|word| word.unwrap().to_owned()).collect()
     };
     assert_eq!(of("text"), ["1", "0", "3", "2"]);
     let times = of("timestamp");
     assert!(times.is_sorted(), "{times:?}");
     let kept: Vec<Value> = stage.get("messages").await.json().await.unwrap();
-    assert_eq!(kept, told);
+    assert_eq!(kept, received);
 }
 
-/// Every key stands in every object, in this order, whichever way it is read; what is not there is empty or `null`.
+/// Every object has every key, in this order, whichever way it is read; missing values are empty or `null`.
 #[tokio::test]
 async fn every_object_has_every_key() {
     const REST: &str = "\"event\":\"\",\"protocol\":\"irc\",\"gateway\":\"gateway1\",\"parent_id\":\"\",\"timestamp\":";
@@ -336,7 +337,7 @@ async fn what_is_for_irc_alone_is_not_told() {
             .say(Message::from_irc("gateway1", "alice", "x").event(event));
     }
     stage.say("told");
-    assert_eq!(heard(&mut socket).await["text"], "told");
+    assert_eq!(next_event(&mut socket).await["text"], "told");
     assert_eq!(stage.sim.buffered(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! What Matterbridge remembers: the ring of the API account, who listens, and where posts went.
+//! The state of Matterbridge: the buffer of the API account, WebSocket clients, and posted messages.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 
 use super::{Faults, Message, Options};
 
-/// The ring without `Buffer=`, and after the first `GET /api/messages` whatever that says.
+/// The size of the buffer without `Buffer=`, and, whatever that is, after the first `GET /api/messages`.
 pub(super) const DEFAULT_BUFFER: usize = 10;
-/// What waits for a client that does not read; more is dropped.
+/// The number of messages that wait for a client that does not read; more are dropped.
 const QUEUE: usize = 256;
-/// What was taken out of the ring by a reader that left this soon may have died with it.
+/// A message taken out of the buffer by a reader that disconnects this soon may be lost with it.
 const READER_GRACE: Duration = Duration::from_secs(2);
 
-/// A message in the ring, and whether somebody heard it over the WebSocket.
+/// A message in the buffer, and whether a WebSocket client received it.
 struct BufferedMessage {
     message: Message,
     heard: bool,
@@ -26,12 +26,12 @@ struct BufferedMessage {
 struct Inner {
     token: Option<String>,
     ring: VecDeque<BufferedMessage>,
-    /// What fell out of the ring and was told to nobody.
+    /// The messages that the buffer dropped and no client received.
     overwritten: Vec<Message>,
-    /// What was taken out of the ring, when, and by which reader: it stands nowhere else any more.
+    /// The messages taken out of the buffer, with the reader and the time: no other copy exists.
     handed_out: Vec<(u64, Instant, Message)>,
     readers: u64,
-    /// When readers left.
+    /// When each reader disconnected.
     gone: HashMap<u64, Instant>,
     capacity: usize,
     sockets: Vec<(u64, mpsc::Sender<String>)>,
@@ -94,11 +94,11 @@ impl World {
         }
     }
 
-    /// Matterbridge takes a message from one of the networks and hands it to the API account.
+    /// Matterbridge accepts a message from one of the networks and passes it to the API account.
     pub(super) fn say(&self, mut message: Message, faults: &Faults) -> Message {
         let mut inner = self.inner();
         message.id.clear();
-        // What the API's capabilities leave out, and what goes from IRC to IRC only.
+        // The API omits these kinds, or they only go from IRC to IRC.
         if matches!(
             message.event.as_str(),
             "msg_delete" | "user_typing" | "notice_irc"
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// What is posted. Answers what the server makes of it.
+    /// Handles a posted message; returns the message that the server makes of it.
     pub(super) fn post(
         &self,
         mut message: Message,
@@ -140,14 +140,14 @@ impl World {
             return message;
         }
         inner.posted.push(message.clone());
-        // Other WebSocket clients of the account hear what one of them says.
+        // Other WebSocket clients of the account receive what one of them sends.
         if sender.is_some() || faults.echoes() {
             inner.broadcast(&message, faults, sender);
         }
         message
     }
 
-    /// Another WebSocket client: its number, and what it is told.
+    /// Adds a WebSocket client: its number, and the receiver of its messages.
     pub(super) fn listen(&self) -> (u64, mpsc::Receiver<String>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut inner = self.inner();
@@ -161,14 +161,14 @@ impl World {
         self.inner().sockets.retain(|(other, _)| *other != number);
     }
 
-    /// Somebody begins to read the ring.
+    /// Adds a reader of the buffer; returns its number.
     pub(super) fn read(&self) -> u64 {
         let mut inner = self.inner();
         inner.readers += 1;
         inner.readers
     }
 
-    /// Takes the oldest message out of the ring.
+    /// Takes the oldest message out of the buffer.
     pub(super) fn pop(&self, reader: u64) -> Option<Message> {
         let mut inner = self.inner();
         let BufferedMessage { message, .. } = inner.ring.pop_front()?;
@@ -177,12 +177,12 @@ impl World {
         Some(message)
     }
 
-    /// A reader of the ring is gone.
+    /// A reader of the buffer has disconnected.
     pub(super) fn leave_ring(&self, reader: u64) {
         self.inner().gone.insert(reader, Instant::now());
     }
 
-    /// Empties the ring, which is a small one from then on.
+    /// Empties the buffer, which has the default size from then on.
     pub(super) fn drain(&self) -> Vec<Message> {
         let mut inner = self.inner();
         inner.capacity = DEFAULT_BUFFER;
@@ -222,7 +222,7 @@ impl World {
 }
 
 impl Inner {
-    /// Now, and never the same twice.
+    /// The current time; never the same one twice.
     fn moment(&mut self) -> String {
         let now = jiff::Timestamp::now().as_nanosecond();
         self.last = now.max(self.last + 1);
@@ -231,8 +231,8 @@ impl Inner {
             .to_string()
     }
 
-    /// The router takes a message: its time is that of this moment, whenever it was written, so times tell the order in which
-    /// messages are handed out, and no other.
+    /// Accepts a message in the router. Its time is the current one, whenever the message was written, so times show
+    /// the order in which messages are handed out, and no other.
     fn take(&mut self, mut message: Message, faults: &Faults) -> Message {
         if message.timestamp.is_empty() {
             message.timestamp = self.moment();
@@ -250,7 +250,7 @@ impl Inner {
         self.ring.push_back(BufferedMessage { message, heard });
     }
 
-    /// Answers whether anybody's connection took it.
+    /// Sends a message to all WebSocket clients; returns whether any connection took it.
     fn broadcast(&mut self, message: &Message, faults: &Faults, but: Option<u64>) -> bool {
         let garbage = faults
             .garbles()
@@ -261,7 +261,7 @@ impl Inner {
                 continue;
             }
             for text in garbage.iter().cloned().chain([message.json()]) {
-                // A full queue loses it without a sign, as the real one does.
+                // A full queue drops it without a sign, as the real one does.
                 taken |= socket.try_send(text).is_ok();
             }
         }

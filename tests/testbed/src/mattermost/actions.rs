@@ -1,4 +1,4 @@
-//! What a test does on the server: who is there, and what they do.
+//! What tests can do on the server and make its users do.
 
 use serde_json::{Map, Value, json};
 
@@ -12,12 +12,12 @@ impl MattermostSim {
         &self.0.shared.world
     }
 
-    /// A new person, with a token.
+    /// Adds a user, with a token.
     pub fn add_user(&self, username: &str) -> User {
         self.add(username, false)
     }
 
-    /// A new bot account, with a token.
+    /// Adds a bot account, with a token.
     pub fn add_bot(&self, username: &str) -> User {
         self.add(username, true)
     }
@@ -37,7 +37,7 @@ impl MattermostSim {
         user
     }
 
-    /// Somebody chooses a picture: a PNG.
+    /// Sets a user's avatar: a PNG.
     pub fn set_picture(&self, user: &str, content: Vec<u8>) {
         let mut inner = self.world().inner();
         let user = inner.users.iter_mut().find(|known| known.id == user);
@@ -46,19 +46,19 @@ impl MattermostSim {
         }
     }
 
-    /// The token is worth nothing from now on; connections that were opened with it close.
+    /// Revokes a token; connections that were opened with it close.
     pub fn revoke(&self, token: &str) {
         self.world().inner().tokens.remove(token);
         self.cut(super::Cut::Close);
     }
 
-    /// A user's token is worth as much as before.
+    /// Restores a user's revoked token.
     pub fn accept(&self, user: &User) {
         let mut inner = self.world().inner();
         inner.tokens.insert(user.token.clone(), user.id.clone());
     }
 
-    /// A new team.
+    /// Adds a team.
     pub fn add_team(&self, name: &str) -> Team {
         let team = Team {
             id: new_id(),
@@ -68,7 +68,7 @@ impl MattermostSim {
         team
     }
 
-    /// A new channel of a team with these people in it; `O` is open to everybody, `P` is private.
+    /// Adds a channel of a team with these members; `O` is open, `P` is private.
     pub fn add_channel(
         &self,
         team: &Team,
@@ -91,7 +91,7 @@ impl MattermostSim {
         channel
     }
 
-    /// Somebody gives a channel another name and header.
+    /// Sets the display name and the header of a channel.
     pub fn head(&self, channel: &str, name: &str, header: &str) {
         let mut inner = self.world().inner();
         if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
@@ -99,14 +99,14 @@ impl MattermostSim {
         }
     }
 
-    /// A channel's name and header.
+    /// The display name and the header of a channel.
     pub fn heading(&self, channel: &str) -> Option<(String, String)> {
         let inner = self.world().inner();
         let found = inner.channels.iter().find(|place| place.id == channel)?;
         Some((found.display_name.clone(), found.header.clone()))
     }
 
-    /// Somebody decides about a channel from now on.
+    /// Makes a user an admin of a channel.
     pub fn make_admin(&self, channel: &str, user: &str) {
         let mut inner = self.world().inner();
         if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
@@ -114,17 +114,17 @@ impl MattermostSim {
         }
     }
 
-    /// Somebody comes into a channel.
+    /// Adds a user to a channel.
     pub fn join(&self, channel: &str, user: &str) {
         self.world().set_member(channel, user, true, self.faults());
     }
 
-    /// Somebody is put out of a channel.
+    /// Removes a user from a channel.
     pub fn remove(&self, channel: &str, user: &str) {
         self.world().set_member(channel, user, false, self.faults());
     }
 
-    /// A channel gets another name in its address.
+    /// Changes the name of a channel that is used in URLs.
     pub fn rename(&self, channel: &str, name: &str) {
         let mut inner = self.world().inner();
         if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
@@ -132,22 +132,22 @@ impl MattermostSim {
         }
     }
 
-    /// A channel is archived.
+    /// Archives a channel.
     pub fn archive(&self, channel: &str) {
         self.world().archive(channel, true, self.faults());
     }
 
-    /// It no longer is.
+    /// Unarchives a channel.
     pub fn unarchive(&self, channel: &str) {
         self.world().archive(channel, false, self.faults());
     }
 
-    /// An admin decides whether apps show the names that integrations choose.
+    /// Sets whether apps show the names that integrations choose.
     pub fn allow_overrides(&self, allowed: bool) {
         self.world().allow_overrides(allowed, self.faults());
     }
 
-    /// Somebody writes this; the post, or the id of the error.
+    /// Stores a post; returns it, or the id of the error.
     pub fn write(&self, post: Post) -> Result<Post, &'static str> {
         let made = self.world().write(post, self.faults());
         let made = made.map_err(|no| no.1)?;
@@ -159,12 +159,12 @@ impl MattermostSim {
         self.write(post).unwrap_or_default()
     }
 
-    /// Somebody says something.
+    /// Posts a message as this user.
     pub fn say(&self, channel: &str, user: &str, text: &str) -> Post {
-        self.written(said(channel, user, text))
+        self.written(new_post(channel, user, text))
     }
 
-    /// A post is dated at this moment, as by an import or a clock that was put back, in milliseconds.
+    /// Sets the creation time of a post, in milliseconds, as after an import or with a clock that was put back.
     pub fn date(&self, id: &str, at: i64) {
         let mut inner = self.world().inner();
         if let Some(post) = inner.posts.iter_mut().find(|post| post.id == id) {
@@ -172,23 +172,23 @@ impl MattermostSim {
         }
     }
 
-    /// The same in the thread of a post.
+    /// Posts in the thread of a post.
     pub fn say_in_thread(&self, channel: &str, user: &str, root: &str, text: &str) -> Post {
         self.written(Post {
             root_id: root.to_owned(),
-            ..said(channel, user, text)
+            ..new_post(channel, user, text)
         })
     }
 
-    /// `/me does something`
+    /// Posts a `/me` message.
     pub fn say_me(&self, channel: &str, user: &str, text: &str) -> Post {
         self.written(Post {
             kind: "me".to_owned(),
-            ..said(channel, user, &format!("*{text}*"))
+            ..new_post(channel, user, &format!("*{text}*"))
         })
     }
 
-    /// The server tells what somebody did; `kind` is `system_join_channel` or another of that sort.
+    /// The server posts what a user did; `kind` is `system_join_channel` or another of that sort.
     pub fn say_system(&self, channel: &str, user: &str, kind: &str, text: &str) -> Post {
         let name = self
             .world()
@@ -200,24 +200,24 @@ impl MattermostSim {
         self.written(Post {
             kind: kind.to_owned(),
             props,
-            ..said(channel, user, text)
+            ..new_post(channel, user, text)
         })
     }
 
-    /// An integration writes something with attachments, as its `props` say.
+    /// An integration posts with these `props`, for example attachments.
     pub fn say_with(&self, channel: &str, user: &str, text: &str, props: &Value) -> Post {
         self.written(Post {
             props: props.as_object().cloned().unwrap_or_default(),
-            ..said(channel, user, text)
+            ..new_post(channel, user, text)
         })
     }
 
-    /// Somebody sends a file.
+    /// Posts a file.
     pub fn say_file(&self, channel: &str, user: &str, name: &str, content: &[u8]) -> Post {
         self.say_file_with(channel, user, "", name, content)
     }
 
-    /// Somebody sends a file, with words.
+    /// Posts a file with a text.
     pub fn say_file_with(
         &self,
         channel: &str,
@@ -238,11 +238,11 @@ impl MattermostSim {
         self.world().inner().files.insert(file.id.clone(), file);
         self.written(Post {
             file_ids,
-            ..said(channel, user, words)
+            ..new_post(channel, user, words)
         })
     }
 
-    /// What the files of a post hold, by name.
+    /// The files of a post, by name.
     pub fn files_of(&self, post: &Post) -> Vec<(String, Vec<u8>)> {
         let inner = self.world().inner();
         let files = post.file_ids.iter().filter_map(|id| inner.files.get(id));
@@ -251,17 +251,17 @@ impl MattermostSim {
             .collect()
     }
 
-    /// The author edits a post.
+    /// Edits a post as its author.
     pub fn edit(&self, id: &str, text: &str) {
         let user = self.author(id);
-        // A post that is gone is not edited.
+        // A deleted post is not edited.
         drop(
             self.world()
                 .edit(&user, id, (Some(text.to_owned()), None), self.faults()),
         );
     }
 
-    /// The author edits a post, takes away all files but these, and adds one, as servers from 10.5 on let them.
+    /// Edits a post as its author, removes all files except these, and adds one, as servers from 10.5 on allow.
     pub fn edit_files(&self, id: &str, text: &str, kept: &[&str], added: Option<(&str, &[u8])>) {
         let mut inner = self.world().inner();
         let Some(post) = inner.post(id).cloned() else {
@@ -292,20 +292,20 @@ impl MattermostSim {
         self.edit(id, text);
     }
 
-    /// Posts keep their files from now on whatever a change says of them, as a server may that lets nobody change files.
+    /// Sets whether posts keep their files whatever an edit says of them, as on a server where files cannot be changed.
     pub fn keep_files(&self, kept: bool) {
         self.world().inner().keeps_files = kept;
     }
 
-    /// Posts name their files from now on and say nothing more of them, as in some answers of the server.
+    /// From now on posts list only the ids of their files, as in some responses of the server.
     pub fn describe_no_files(&self) {
         self.world().inner().is_terse = true;
     }
 
-    /// The author deletes a post.
+    /// Deletes a post as its author.
     pub fn delete(&self, id: &str) {
         let user = self.author(id);
-        // A post that is gone is gone.
+        // A deleted post stays deleted.
         drop(self.world().delete(&user, id, self.faults()));
     }
 
@@ -317,24 +317,24 @@ impl MattermostSim {
             .unwrap_or_default()
     }
 
-    /// Somebody reacts to a post.
+    /// Adds a user's reaction to a post.
     pub fn react(&self, user: &str, id: &str, emoji: &str) {
-        // A post that is gone is not reacted to.
+        // A deleted post gets no reaction.
         drop(self.world().react(user, id, emoji, true, self.faults()));
     }
 
-    /// Somebody no longer does.
+    /// Removes a user's reaction.
     pub fn unreact(&self, user: &str, id: &str, emoji: &str) {
         drop(self.world().react(user, id, emoji, false, self.faults()));
     }
 
-    /// Somebody types.
+    /// A user types.
     pub fn type_in(&self, channel: &str, user: &str) {
         self.world()
             .broadcast_ephemeral("typing", user, channel, self.faults());
     }
 
-    /// What can be read in a channel, oldest first.
+    /// The posts of a channel that can be read, oldest first.
     pub fn posts(&self, channel: &str) -> Vec<Post> {
         let inner = self.world().inner();
         let posts = inner
@@ -344,7 +344,7 @@ impl MattermostSim {
         posts.cloned().collect()
     }
 
-    /// Everything that was ever posted in a channel, deleted or not, without old texts.
+    /// Every post that was ever made in a channel, deleted or not, without old versions.
     pub fn ever(&self, channel: &str) -> Vec<Post> {
         let inner = self.world().inner();
         let posts = inner
@@ -354,7 +354,7 @@ impl MattermostSim {
         posts.cloned().collect()
     }
 
-    /// What somebody is called.
+    /// The username of a user.
     pub fn name_of(&self, user: &str) -> String {
         let inner = self.world().inner();
         inner
@@ -364,7 +364,7 @@ impl MattermostSim {
     }
 }
 
-fn said(channel: &str, user: &str, text: &str) -> Post {
+fn new_post(channel: &str, user: &str, text: &str) -> Post {
     Post {
         channel_id: channel.to_owned(),
         user_id: user.to_owned(),
@@ -373,7 +373,7 @@ fn said(channel: &str, user: &str, text: &str) -> Post {
     }
 }
 
-/// As the server guesses it from the name.
+/// The MIME type that the server derives from the file name.
 fn type_of(name: &str) -> &'static str {
     match name.rsplit('.').next() {
         Some("png") => "image/png",

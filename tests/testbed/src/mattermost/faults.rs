@@ -1,4 +1,4 @@
-//! What is made to go wrong, and when: per route for calls, and by switches for the WebSocket.
+//! Faults that a test can inject: per route for calls, and by switches for the WebSocket.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,18 +15,18 @@ struct ArmedFaults {
     echo_first: u64,
 }
 
-/// What becomes of one event on one connection.
+/// What happens to one event on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventFault {
-    /// It is told.
+    /// It is sent.
     Told,
-    /// It is told twice.
+    /// It is sent twice.
     Twice,
-    /// Something that is no JSON comes before it.
+    /// A frame that is not JSON is sent before it.
     Garbled,
-    /// It takes its number and is not told, as when the connection's queue is full.
+    /// It is numbered and not sent, as when the connection's queue is full.
     Skipped,
-    /// It is not told, and no number is missing, as between the nodes of a cluster.
+    /// It is neither numbered nor sent, as between the nodes of a cluster.
     Lost,
 }
 
@@ -48,38 +48,38 @@ impl Faults {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Arms a fault for the next `times` calls of a route such as `POST posts`, `PUT posts/:id/patch`, `DELETE posts/:id`,
-    /// `GET channels/:id/posts`, `GET websocket`, or `*` for all.
+    /// Arms a fault for the next `times` calls of a route such as `POST posts`, `PUT posts/:id/patch`, `DELETE
+    /// posts/:id`, `GET channels/:id/posts`, `GET websocket`, or `*` for all.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
         self.strikes.next(route, fault, times);
     }
 
-    /// The next `count` events take their numbers and are not told.
+    /// The next `count` events are numbered and not sent.
     pub fn skip_events(&self, count: u64) {
         self.armed().skip = count;
     }
 
-    /// The next `count` events are not told, and no number is missing.
+    /// The next `count` events are neither numbered nor sent.
     pub fn lose_events(&self, count: u64) {
         self.armed().lose = count;
     }
 
-    /// Before each of the next `count` events comes something that is no JSON.
+    /// Before each of the next `count` events a frame that is not JSON is sent.
     pub fn garbage(&self, count: u64) {
         self.armed().garbage = count;
     }
 
-    /// The next `count` events come twice.
+    /// The next `count` events are sent twice.
     pub fn duplicate(&self, count: u64) {
         self.armed().duplicate = count;
     }
 
-    /// Whether neighbours change places, two by two.
+    /// Whether neighbouring events are swapped, two by two.
     pub fn swap(&self, changed: bool) {
         self.armed().swap = changed;
     }
 
-    /// How long the answer to a post comes after its event. Milliseconds.
+    /// Delays the response of a post by this much after its event. Milliseconds.
     pub fn echo_first(&self, ms: u64) {
         self.armed().echo_first = ms;
     }

@@ -1,9 +1,9 @@
-//! A Mattermost server as an account of it sees one: the REST API of version 4, the WebSocket, and what is odd about them,
-//! as observed on a 5.37 server. Its people are moved by calling it.
+//! A Mattermost simulator, as an account of a server sees one: the REST API of version 4, the WebSocket, and their
+//! quirks, as observed on a 5.37 server. Tests call its methods to make its users act.
 
 #![expect(
     clippy::must_use_candidate,
-    reason = "a test may say something and not care for what comes back"
+    reason = "a test may ignore what a call returns"
 )]
 #![expect(
     clippy::indexing_slicing,
@@ -41,24 +41,24 @@ use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
 /// The longest message, in Unicode scalars.
 pub const LONGEST: usize = 16_383;
 
-/// How a simulated server is set up.
+/// The options of a simulated server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether apps show `override_username` and `override_icon_url` (`EnablePostUsernameOverride`).
     pub overrides: bool,
-    /// Whether posts of people with such fields are refused (`ExperimentalEnableHardenedMode`).
+    /// Whether posts of users with such fields are refused (`ExperimentalEnableHardenedMode`).
     pub hardened: bool,
-    /// How long a post may be edited; none for ever.
+    /// How long a post may be edited; `None` is without a limit.
     pub edit_limit: Option<Duration>,
-    /// How long a `pending_post_id` is remembered.
+    /// How long the server remembers a `pending_post_id`.
     pub remembered: Duration,
-    /// Calls per second, and how many at once; none without a limit.
+    /// Calls per second, and how many at once; `None` is without a limit.
     pub rate_limit: Option<(u32, u32)>,
-    /// How many rows an answer to `since` has at most.
+    /// The largest number of rows in a response to `since`.
     pub since_cap: usize,
-    /// The largest file that is taken, in bytes.
+    /// The largest file that is accepted, in bytes.
     pub largest_file: usize,
-    /// Whether reactions with names that no emoji has are refused, as newer servers do.
+    /// Whether reactions that are no emoji's name are refused, as newer servers do.
     pub knows_emoji: bool,
     /// The port; 0 takes a free one.
     pub port: u16,
@@ -80,7 +80,7 @@ impl Default for Options {
     }
 }
 
-/// What everyone in the simulator shares.
+/// The state that all parts of the simulator share.
 struct Shared {
     options: Options,
     world: World,
@@ -93,7 +93,7 @@ struct Shared {
 struct SimInner {
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// The server; nothing while it does not listen.
+    /// The server task; `None` while the port is closed.
     server: Mutex<Option<JoinHandle<()>>>,
     _stop: DropGuard,
 }
@@ -143,7 +143,7 @@ impl MattermostSim {
         let server = tokio::spawn(async move {
             let server = axum::serve(listener, service);
             let stop = shared.stop.clone();
-            // Cancelled, or an error nobody could act on: either way no connection outlives its port.
+            // Cancelled, or an error that nobody could handle: in both cases no connection outlives its port.
             drop(stop.run_until_cancelled(async move { server.await }).await);
             shared.connections.cut_all(Cut::Close);
         });
@@ -154,18 +154,18 @@ impl MattermostSim {
         self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An outage: the port closes and every connection drops. People go on talking, as on another node.
+    /// Begins an outage: the port closes and every connection drops. Users go on writing, as on another node.
     pub async fn stop_listening(&self) {
         let server = self.server().take();
         if let Some(server) = server {
             server.abort();
-            // Aborted: there is no result to look at.
+            // The task was aborted, so it has no result.
             drop(server.await);
         }
         self.0.shared.connections.cut_all(Cut::Close);
     }
 
-    /// Ends an outage, on the same port. What a server has in memory only is forgotten.
+    /// Ends an outage, on the same port. The server loses what it has in memory only.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.stop_listening().await;
         self.0.shared.world.forget_pending();
@@ -173,27 +173,27 @@ impl MattermostSim {
         Ok(())
     }
 
-    /// What `/api/v4/…` stands behind.
+    /// The base URL, which `/api/v4/…` follows.
     pub fn url(&self) -> String {
         format!("http://{}", self.0.address)
     }
 
-    /// What is made to go wrong.
+    /// The faults that a test can inject.
     pub fn faults(&self) -> &Faults {
         &self.0.shared.faults
     }
 
-    /// Disturbs every open connection; returns how many there were.
+    /// Cuts every open connection; returns how many there were.
     pub fn cut(&self, how: Cut) -> usize {
         self.0.shared.connections.cut_all(how)
     }
 
-    /// Calls per route since the start, such as `POST posts`.
+    /// The number of calls per route since the start, such as `POST posts`.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.0.shared.calls().clone()
     }
 
-    /// Open WebSocket connections that have said who they are.
+    /// The number of open WebSocket connections that are authenticated.
     pub fn open_sockets(&self) -> usize {
         self.0.shared.world.open_sockets()
     }

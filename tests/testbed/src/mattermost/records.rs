@@ -1,23 +1,23 @@
-//! What a server keeps, and how it writes it: people, teams, channels, posts.
+//! What a server stores, and its JSON: users, teams, channels, posts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-/// Somebody, or a bot.
+/// A user or a bot.
 #[derive(Clone, Debug)]
 pub struct User {
     /// 26 characters.
     pub id: String,
-    /// What stands behind an @.
+    /// The name after the @ in mentions.
     pub username: String,
-    /// Shown by clients that are told to.
+    /// The nickname, which clients show if they are set to.
     pub nickname: String,
     /// Whether it is a bot account.
     pub is_bot: bool,
-    /// A token of theirs.
+    /// Its token.
     pub token: String,
-    /// Their picture and when they chose it, if they did. Milliseconds.
+    /// Its avatar and when it was set, if it was. Milliseconds.
     pub picture: Option<(Vec<u8>, i64)>,
 }
 
@@ -26,7 +26,7 @@ pub struct User {
 pub struct Team {
     /// 26 characters.
     pub id: String,
-    /// What stands in addresses.
+    /// The name in URLs.
     pub name: String,
 }
 
@@ -37,19 +37,19 @@ pub struct Channel {
     pub id: String,
     /// The team it belongs to; empty for direct channels.
     pub team_id: String,
-    /// What stands in addresses.
+    /// The name in URLs.
     pub name: String,
-    /// What people see.
+    /// The display name.
     pub display_name: String,
-    /// What stands beside the name.
+    /// The header, shown next to the name.
     pub header: String,
     /// `O` for open, `P` for private, `D` for direct.
     pub kind: &'static str,
     /// Milliseconds; 0 while it is not archived.
     pub delete_at: i64,
-    /// Who is in it.
+    /// The ids of its members.
     pub members: BTreeSet<String>,
-    /// Who of them is an admin of it.
+    /// The ids of its admins.
     pub admins: BTreeSet<String>,
 }
 
@@ -66,29 +66,29 @@ pub struct Post {
     pub edit_at: i64,
     /// When it was deleted; 0 if not.
     pub delete_at: i64,
-    /// Who wrote it.
+    /// The id of its author.
     pub user_id: String,
-    /// Where.
+    /// The id of its channel.
     pub channel_id: String,
-    /// The post whose thread it is in; empty if in none.
+    /// The root of its thread; empty if it is in none.
     pub root_id: String,
-    /// Of an old text: the post that had it.
+    /// If this is an old version: the id of the post.
     pub original_id: String,
     /// The text.
     pub message: String,
     /// Empty, `me` or `system_…`.
     pub kind: String,
-    /// Free fields.
+    /// Free properties.
     pub props: Map<String, Value>,
-    /// What is attached.
+    /// The ids of its files.
     pub file_ids: Vec<String>,
-    /// What its author called it before it had an id.
+    /// The id that its author gave it before the server did.
     pub pending_post_id: String,
-    /// Who reacted and when, by emoji.
+    /// Who reacted and when, by emoji name.
     pub reactions: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
-/// Something attached.
+/// A file.
 #[derive(Clone, Debug)]
 pub struct File {
     /// 26 characters.
@@ -99,9 +99,9 @@ pub struct File {
     pub mime_type: String,
     /// Its content.
     pub content: Vec<u8>,
-    /// Who uploaded it.
+    /// The id of the user who uploaded it.
     pub owner: String,
-    /// Where to.
+    /// The channel that it was uploaded to.
     pub channel_id: String,
 }
 
@@ -150,7 +150,7 @@ impl Channel {
 }
 
 impl File {
-    /// The simulator looks into no file, and calls every PNG one of this size.
+    /// The simulator does not parse files; it treats every PNG as an image of this size.
     pub(super) fn is_picture(&self) -> bool {
         self.mime_type == "image/png"
     }
@@ -167,7 +167,7 @@ impl File {
 }
 
 impl Post {
-    /// As the API writes it; what hangs on it comes from the world.
+    /// The JSON of the API; reactions and files come from the world.
     pub(super) fn json(&self, hanging: &PostExtras) -> Value {
         let deleted = self.delete_at != 0 && self.original_id.is_empty();
         let reactions: Vec<Value> = self
@@ -201,7 +201,7 @@ impl Post {
     }
 }
 
-/// What hangs on a post.
+/// The reactions and files of a post.
 #[derive(Default)]
 pub(super) struct PostExtras {
     pub replies: usize,

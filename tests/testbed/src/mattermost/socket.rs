@@ -1,4 +1,4 @@
-//! The WebSocket: a greeting, who speaks, and then everything that happens where they are, each event with its number.
+//! The WebSocket: authentication, a greeting, and then every event that the user may see, numbered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Shared, world::new_id};
 
-/// How long somebody may leave open who they are.
+/// How long a client may stay unauthenticated.
 const UNKNOWN: Duration = Duration::from_secs(5);
 
-/// Serves a connection; `user` is known where the upgrade had a token.
+/// Serves a connection; `user` is known if the upgrade request had a token.
 pub(super) async fn serve(shared: Arc<Shared>, mut socket: WebSocket, user: Option<String>) {
     let Some((user, reply)) = introduced(&shared, &mut socket, user).await else {
         return;
@@ -20,7 +20,7 @@ pub(super) async fn serve(shared: Arc<Shared>, mut socket: WebSocket, user: Opti
     shared.world.leave(number);
 }
 
-/// Waits until they have said who they are: who, and the number of what they said.
+/// Waits until the client authenticates; returns the user and the number of that message.
 async fn introduced(
     shared: &Shared,
     socket: &mut WebSocket,
@@ -34,12 +34,12 @@ async fn introduced(
             let Frame::Text(text) = frame else {
                 continue;
             };
-            let said: Value = serde_json::from_str(&text).ok()?;
-            if said["action"] != "authentication_challenge" {
+            let message: Value = serde_json::from_str(&text).ok()?;
+            if message["action"] != "authentication_challenge" {
                 continue;
             }
-            let token = said["data"]["token"].as_str()?;
-            return Some((shared.world.who(token)?, said["seq"].as_u64()));
+            let token = message["data"]["token"].as_str()?;
+            return Some((shared.world.who(token)?, message["seq"].as_u64()));
         }
         None
     };
@@ -85,9 +85,9 @@ async fn talk(
 }
 
 fn answer(text: &str) -> Option<String> {
-    let said: Value = serde_json::from_str(text).ok()?;
-    let seq = said["seq"].as_u64()?;
-    let answer = match said["action"].as_str()? {
+    let message: Value = serde_json::from_str(text).ok()?;
+    let seq = message["seq"].as_u64()?;
+    let answer = match message["action"].as_str()? {
         "ping" => {
             let data = json!({"text": "pong", "version": "5.37.0", "server_time": super::world::now_ms(), "node_id": ""});
             json!({"status": "OK", "data": data, "seq_reply": seq})

@@ -1,4 +1,4 @@
-//! The simulator looked at from outside, over real HTTP and web sockets: what was observed on a real server.
+//! Tests of the simulator from outside, over real HTTP and web sockets: what was observed on a real server.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_tungstenite::{
 
 use super::{Channel, Fault, MattermostSim, Options, Post, User};
 
-/// Longest wait for something that should come at once.
+/// The longest wait for something that should arrive at once.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -81,12 +81,12 @@ impl SimScenario {
         let token = json!({"token": self.bot.token});
         let who = json!({"seq": 1, "action": "authentication_challenge", "data": token});
         socket.send(Frame::text(who.to_string())).await.unwrap();
-        let hello = heard(&mut socket).await;
+        let hello = next_event(&mut socket).await;
         assert_eq!(
             (&hello["event"], &hello["seq"]),
             (&json!("hello"), &json!(0))
         );
-        assert_eq!(heard(&mut socket).await["seq_reply"], 1);
+        assert_eq!(next_event(&mut socket).await["seq_reply"], 1);
         socket
     }
 }
@@ -101,7 +101,7 @@ async fn frame(socket: &mut Socket) -> String {
     }
 }
 
-async fn heard(socket: &mut Socket) -> Value {
+async fn next_event(socket: &mut Socket) -> Value {
     serde_json::from_str(&frame(socket).await).unwrap()
 }
 
@@ -324,7 +324,7 @@ async fn the_websocket_numbers_what_it_tells() {
     let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     let id = stage.say("one");
-    let event = heard(&mut socket).await;
+    let event = next_event(&mut socket).await;
     assert_eq!(
         (&event["event"], &event["seq"]),
         (&json!("posted"), &json!(1))
@@ -333,9 +333,9 @@ async fn the_websocket_numbers_what_it_tells() {
     assert_eq!(event["data"]["sender_name"], "@bob");
     assert_eq!(inner(&event)["message"], "one");
     stage.sim.edit(&id, "two");
-    assert_eq!(heard(&mut socket).await["event"], "post_edited");
+    assert_eq!(next_event(&mut socket).await["event"], "post_edited");
     stage.sim.react(&stage.bob.id, &id, "tada");
-    let event = heard(&mut socket).await;
+    let event = next_event(&mut socket).await;
     let reaction: Value =
         serde_json::from_str(event["data"]["reaction"].as_str().unwrap()).unwrap();
     assert_eq!(
@@ -343,19 +343,19 @@ async fn the_websocket_numbers_what_it_tells() {
         (&json!("reaction_added"), &json!("tada"))
     );
     stage.sim.delete(&id);
-    assert_eq!(heard(&mut socket).await["event"], "post_deleted");
+    assert_eq!(next_event(&mut socket).await["event"], "post_deleted");
     socket
         .send(Frame::text(r#"{"seq":2,"action":"ping"}"#))
         .await
         .unwrap();
-    assert_eq!(heard(&mut socket).await["data"]["text"], "pong");
+    assert_eq!(next_event(&mut socket).await["data"]["text"], "pong");
 
     stage.sim.faults().skip_events(1);
     stage.say("skipped");
     stage.sim.faults().lose_events(1);
     stage.say("lost");
     stage.say("told");
-    let event = heard(&mut socket).await;
+    let event = next_event(&mut socket).await;
     assert_eq!(
         (inner(&event)["message"].as_str(), &event["seq"]),
         (Some("told"), &json!(6))
@@ -363,7 +363,10 @@ async fn the_websocket_numbers_what_it_tells() {
     stage.sim.faults().garbage(1);
     stage.say("after garbage");
     assert!(serde_json::from_str::<Value>(&frame(&mut socket).await).is_err());
-    assert_eq!(inner(&heard(&mut socket).await)["message"], "after garbage");
+    assert_eq!(
+        inner(&next_event(&mut socket).await)["message"],
+        "after garbage"
+    );
 }
 
 #[tokio::test]
@@ -391,7 +394,7 @@ async fn anybody_may_write_another_name_beside_a_post_outside_of_the_hardened_mo
         .await;
         let props = json!({"from_webhook": "true", "override_username": "Ann"});
         let body = json!({"channel_id": stage.channel.id, "message": "hi", "props": props});
-        // Whether it is shown is the apps' business.
+        // The apps decide whether it is shown.
         let (status, post) = stage.call(Method::POST, "posts", &body).await;
         assert_eq!(
             (status, &post["props"]["override_username"]),

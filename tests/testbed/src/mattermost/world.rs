@@ -1,4 +1,4 @@
-//! What the server remembers, what may be done to it, and who is told.
+//! The state of the server, the operations on it, and who gets their events.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,10 +16,10 @@ use super::{
     records::{Channel, File, Post, PostExtras, Team, User},
 };
 
-/// Events that wait for a client that does not read; more are skipped, with their numbers.
+/// The number of events that wait for a client that does not read; more are skipped, with their numbers.
 const QUEUE: usize = 256;
 
-/// Why the server says no: the status, the id and the message of its error.
+/// An error of the server: the status, the id and the message.
 #[derive(Clone, Debug)]
 pub struct ApiError(pub u16, pub &'static str, pub &'static str);
 
@@ -52,7 +52,7 @@ impl ApiError {
     );
 }
 
-/// The names of Mattermost's emoji, with their colours of skin.
+/// Whether this is the name of a Mattermost emoji, which may have a skin tone.
 fn is_emoji(name: &str) -> bool {
     const NAMES: &str = include_str!("../../../../src/silo/mattermost/emoji.txt");
     let mut plain = name;
@@ -75,7 +75,7 @@ fn is_emoji(name: &str) -> bool {
         .any(|known| known == plain)
 }
 
-/// One connection.
+/// A WebSocket connection.
 struct Subscriber {
     number: u64,
     user: String,
@@ -87,11 +87,11 @@ struct Subscriber {
 #[derive(Default)]
 pub(super) struct Inner {
     pub users: Vec<User>,
-    /// Who is behind each token.
+    /// The user of each token.
     pub tokens: HashMap<String, String>,
     pub teams: Vec<Team>,
     pub channels: Vec<Channel>,
-    /// In the order in which they were made.
+    /// In the order in which they were created.
     pub posts: Vec<Post>,
     pub files: HashMap<String, File>,
     pending: HashMap<(String, String), (Instant, String)>,
@@ -99,9 +99,9 @@ pub(super) struct Inner {
     next_listener: u64,
     /// Whether apps show the names that integrations choose.
     pub overrides: bool,
-    /// Whether a changed post keeps its files whatever the change says of them.
+    /// Whether a post keeps its files whatever an edit says of them.
     pub keeps_files: bool,
-    /// Whether posts name their files and say nothing more of them.
+    /// Whether posts list only the ids of their files.
     pub is_terse: bool,
 }
 
@@ -152,7 +152,7 @@ impl World {
         self.inner().pending.clear();
     }
 
-    /// Somebody writes. `pending_post_id` is an idempotency key for a while.
+    /// Stores a post. `pending_post_id` is an idempotency key for a while.
     pub(super) fn write(&self, mut post: Post, faults: &Faults) -> Result<Value, ApiError> {
         let mut inner = self.inner();
         let author = inner.user(&post.user_id).ok_or(ApiError::NO_USER)?.clone();
@@ -192,7 +192,7 @@ impl World {
         }
         let now = now_ms();
         (post.id, post.create_at, post.update_at) = (new_id(), now, now);
-        // The server keeps what stands there, whoever wrote it; outside of its hardened mode nobody is refused.
+        // The server stores these fields, whoever wrote them; it refuses them in hardened mode only.
         let reserved = ["override_username", "override_icon_url", "from_webhook"];
         if self.hardened
             && !author.is_bot
@@ -218,7 +218,7 @@ impl World {
         Ok(inner.json(&post))
     }
 
-    /// A post gets a new text, and the old one a row of its own.
+    /// Changes the text of a post, and stores the old version as a row of its own.
     pub(super) fn edit(
         &self,
         user: &str,
@@ -227,7 +227,7 @@ impl World {
         faults: &Faults,
     ) -> Result<Value, ApiError> {
         let mut inner = self.inner();
-        // The server does not tell a post that is gone from one that is not the caller's.
+        // The server does not distinguish a deleted post from one that is not the caller's.
         let post = inner.post(id).filter(|post| post.delete_at == 0);
         let post = post.ok_or(ApiError::PERMISSIONS)?.clone();
         let author = inner.user(&post.user_id).ok_or(ApiError::NO_USER)?.clone();
@@ -270,7 +270,7 @@ impl World {
             return Err(ApiError::NO_POST);
         };
         if let Some(files) = files.filter(|_| !keeps_files) {
-            // Only what the post carries already: it takes no files from elsewhere.
+            // Only files that the post has already: it accepts no others.
             changed.file_ids.retain(|file| files.contains(file));
         }
         (changed.message, changed.edit_at, changed.update_at) = (message, now, now);
@@ -279,7 +279,7 @@ impl World {
         Ok(inner.json(&changed))
     }
 
-    /// A post is taken back, and with it what hangs on it. Only the first is told.
+    /// Deletes a post and the replies in its thread. Only the deletion of the post itself is sent as an event.
     pub(super) fn delete(&self, user: &str, id: &str, faults: &Faults) -> Result<(), ApiError> {
         let mut inner = self.inner();
         let post = inner.post(id).filter(|post| post.delete_at == 0);
@@ -302,7 +302,7 @@ impl World {
         let now = now_ms();
         for other in &mut inner.posts {
             let falls = other.id == id || (other.root_id == id && !id.is_empty());
-            // Also what was deleted before: the server asks for nothing but the thread.
+            // Also replies that were deleted before: the server selects by the thread alone.
             if falls {
                 (other.delete_at, other.update_at) = (now, now);
             }
@@ -348,7 +348,7 @@ impl World {
         }
         let now = now_ms();
         let users = post.reactions.entry(emoji.to_owned()).or_default();
-        // The first time counts; of an end the moment is not told.
+        // The first time is kept; the event of a removal has no time.
         let at = if added {
             *users.entry(user.to_owned()).or_insert(now)
         } else {
@@ -374,7 +374,7 @@ impl World {
         Ok(reaction)
     }
 
-    /// A channel is archived, or no longer; those who are in it are told.
+    /// Archives or unarchives a channel; its members get an event.
     pub(super) fn archive(&self, channel: &str, is_archived: bool, faults: &Faults) {
         let mut inner = self.inner();
         let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) else {
@@ -390,7 +390,7 @@ impl World {
         inner.broadcast(event, &data, channel, faults);
     }
 
-    /// Whether apps show the names that integrations choose, from now on; everybody is told.
+    /// Sets whether apps show the names that integrations choose; everybody gets an event.
     pub(super) fn allow_overrides(&self, allowed: bool, faults: &Faults) {
         let mut inner = self.inner();
         inner.overrides = allowed;
@@ -399,7 +399,7 @@ impl World {
         inner.broadcast_to("config_changed", &data, "", |_| true, faults);
     }
 
-    /// Somebody comes into a channel, or goes out of it; those who are in it are told.
+    /// Adds a user to a channel or removes them; the channel's members get an event.
     pub(super) fn set_member(&self, channel: &str, user: &str, sits: bool, faults: &Faults) {
         let mut inner = self.inner();
         let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) else {
@@ -415,12 +415,12 @@ impl World {
         let data = json!({"user_id": user, "team_id": place.team_id, "channel_id": channel});
         inner.broadcast(event, &data, channel, faults);
         if !sits {
-            // Who was removed is told as well, for themselves.
+            // The removed user gets the event separately.
             inner.broadcast_to(event, &data, "", |listener| listener.user == user, faults);
         }
     }
 
-    /// Another connection of somebody: its number, and what it is told.
+    /// Adds a connection of a user: its number, and the receiver of its events.
     pub(super) fn listen(&self, user: &str) -> (u64, mpsc::Receiver<String>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut inner = self.inner();
@@ -429,7 +429,7 @@ impl World {
         inner.listeners.push(Subscriber {
             number,
             user: user.to_owned(),
-            // The first is the greeting.
+            // Number 0 is the greeting.
             seq: 1,
             sender,
             held: None,
@@ -449,7 +449,7 @@ impl World {
         inner.listeners.len()
     }
 
-    /// Something short-lived: who types, who is there.
+    /// Sends a short-lived event: who types, who is online.
     pub(super) fn broadcast_ephemeral(
         &self,
         event: &str,
@@ -484,7 +484,7 @@ impl Inner {
         self.posts.iter_mut().rev().find(|post| post.id == id)
     }
 
-    /// As the API writes it.
+    /// The JSON of the API.
     pub(super) fn json(&self, post: &Post) -> Value {
         let replies = self.posts.iter().filter(|other| {
             !other.root_id.is_empty() && other.root_id == post.id && other.delete_at == 0
@@ -561,7 +561,7 @@ impl Inner {
         if listeners.is_empty() {
             return;
         }
-        // One fate for all of an event's connections, so that a test can count on it.
+        // All connections get the same fault of an event, so that a test can count on it.
         let (fate, swaps) = (faults.fate(), faults.swaps());
         for listener in &mut listeners {
             listener.hear(event, data, channel, fate, swaps);
@@ -581,18 +581,18 @@ impl Subscriber {
         }
         let broadcast =
             json!({"omit_users": null, "user_id": "", "channel_id": channel, "team_id": ""});
-        let said = json!({"event": event, "data": data, "broadcast": broadcast, "seq": seq});
+        let frame = json!({"event": event, "data": data, "broadcast": broadcast, "seq": seq});
         if fate == EventFault::Garbled {
             self.say("{\"event\": \"posted\", \"data\": {\"post\"".to_owned());
         }
         if fate == EventFault::Twice {
-            self.say(said.to_string());
+            self.say(frame.to_string());
         }
         match self.held.take() {
-            None if swaps => self.held = Some((seq, said)),
+            None if swaps => self.held = Some((seq, frame)),
             held => {
-                // The numbers stay in order; what they number does not.
-                let mut both = vec![said];
+                // The numbers stay in order; the events are swapped.
+                let mut both = vec![frame];
                 if let Some((earlier, mut first)) = held {
                     first["seq"] = json!(seq);
                     both[0]["seq"] = json!(earlier);
@@ -606,19 +606,19 @@ impl Subscriber {
     }
 
     fn say(&self, text: String) {
-        // A full queue loses it, and its number is missing, as with the real one.
+        // A full queue drops it, and its number is missing, as on the real server.
         drop(self.sender.try_send(text));
     }
 }
 
-/// Posts by a test of what they are, newest first.
+/// The posts that match, newest first.
 pub(super) fn newest_first(posts: &[Post], is_meant: impl Fn(&Post) -> bool) -> Vec<&Post> {
     let mut found: Vec<&Post> = posts.iter().rev().filter(|post| is_meant(post)).collect();
     found.sort_by_key(|post| std::cmp::Reverse(post.create_at));
     found
 }
 
-/// Reads a list of posts as the API writes it.
+/// The JSON of a list of posts.
 pub(super) fn list(inner: &Inner, order: &[&Post], (newer, older): (&str, &str)) -> Value {
     let mut posts = BTreeMap::new();
     for post in order {

@@ -1,4 +1,4 @@
-//! Everything that Bob can do in a channel, and everything that people see there.
+//! Everything that Bob can do in a channel, and everything that users see there.
 
 use serde_json::json;
 
@@ -7,49 +7,49 @@ use crate::gitter::GitterSim;
 use crate::matterbridge::{self, MatterbridgeSim};
 use crate::mattermost::MattermostSim;
 
-/// Something that Bob does.
+/// An action of Bob's.
 #[derive(Clone, Copy)]
 pub enum UserAction<'a> {
-    /// Says this, in the network's own dialect.
+    /// Posts this, in the network's own dialect.
     Say(&'a str),
     /// `/me does something`
     Emote(&'a str),
-    /// Answers something; where the network has no answers, in its thread.
+    /// Replies to a message; in its thread if the network has no replies.
     Reply(&'a str, &'a str),
-    /// Writes in the thread of this message.
+    /// Posts in the thread of this message.
     Thread(&'a str, &'a str),
-    /// Has this message read so from now on.
+    /// Edits this message to this text.
     Edit(&'a str, &'a str),
-    /// Takes this message back.
+    /// Deletes this message.
     Delete(&'a str),
     /// Reacts to this message with this emoji, by its name.
     React(&'a str, &'a str),
-    /// No longer does.
+    /// Removes this reaction.
     Unreact(&'a str, &'a str),
-    /// Sends a file of this name, with words.
+    /// Sends a file of this name, with a text.
     File(&'a str, &'a str),
-    /// Brings somebody in.
+    /// Adds a user to the channel.
     Join,
-    /// Speaks as a machine.
+    /// Posts as a bot.
     Notice(&'a str),
-    /// Is an integration that says something with this attachment, in JSON.
+    /// Posts as an integration, with this attachment in JSON.
     Attach(&'a str),
-    /// Edits this message to these words, and adds a file of this name.
+    /// Edits this message to this text, and adds a file of this name.
     AddFile(&'a str, &'a str, &'a str),
 }
 
-/// Who does something in which channel, by their ids.
+/// Who acts in which channel, by their ids.
 #[derive(Clone, Copy)]
 pub struct Actor<'a> {
-    /// The channel.
+    /// The channel id.
     pub channel: &'a str,
-    /// The person.
+    /// The user id.
     pub person: &'a str,
 }
 
 impl UserAction<'_> {
-    /// Done on Gitter. All of these answer the id of what came of it, or nothing where the network knows no such thing or
-    /// does not tell.
+    /// Performs the action on Gitter. All of these return the id of the result, or `None` if the network does not
+    /// support the action or reports no id.
     #[must_use]
     pub fn on_gitter(self, sim: &GitterSim, by: Actor<'_>) -> Option<String> {
         let (room, bob) = (by.channel, by.person);
@@ -63,7 +63,7 @@ impl UserAction<'_> {
         })
     }
 
-    /// Done on Mattermost.
+    /// Performs the action on Mattermost.
     #[must_use]
     pub fn on_mattermost(self, sim: &MattermostSim, by: Actor<'_>) -> Option<String> {
         let (channel, bob) = (by.channel, by.person);
@@ -108,22 +108,22 @@ impl UserAction<'_> {
         })
     }
 
-    /// Done on IRC by bob, in this gateway of a Matterbridge.
+    /// Performs the action as bob on IRC, in this gateway of a Matterbridge.
     #[must_use]
     pub fn on_matterbridge(self, sim: &MatterbridgeSim, gateway: &str) -> Option<String> {
-        let said = |text: &str| matterbridge::Message::from_irc(gateway, "bob", text);
+        let from_bob = |text: &str| matterbridge::Message::from_irc(gateway, "bob", text);
         let message = match self {
-            UserAction::Say(text) => said(text),
-            UserAction::Emote(text) => said(text).event("user_action"),
+            UserAction::Say(text) => from_bob(text),
+            UserAction::Emote(text) => from_bob(text).event("user_action"),
             UserAction::Reply(_, text) | UserAction::Thread(_, text) => {
-                let mut answer = said(text);
+                let mut answer = from_bob(text);
                 "msg-parent-not-found".clone_into(&mut answer.parent_id);
                 answer
             }
-            // All that Matterbridge tells of an edit is the new text.
-            UserAction::Edit(_, text) => said(&format!("{text} (edited)")),
+            // Matterbridge only passes on the new text of an edit.
+            UserAction::Edit(_, text) => from_bob(&format!("{text} (edited)")),
             UserAction::File(name, words) => {
-                let mut file = said("");
+                let mut file = from_bob("");
                 file.extra = json!({"file": [
                     {"Name": name, "Data": PIXEL_BASE64, "Comment": words, "URL": "", "Size": 0, "Avatar": false,
                         "SHA": "", "NativeID": ""},
@@ -132,7 +132,7 @@ impl UserAction<'_> {
             }
             UserAction::Join => matterbridge::Message::from_irc(gateway, "system", "carol joins")
                 .event("join_leave"),
-            // Notices of IRC go to IRC alone.
+            // IRC notices are relayed to IRC only.
             UserAction::Notice(_)
             | UserAction::Delete(_)
             | UserAction::React(..)
@@ -145,7 +145,8 @@ impl UserAction<'_> {
 }
 
 impl SiloChannel {
-    /// Bob does this. Answers the id of what came of it, or nothing where the network knows no such thing or does not tell.
+    /// Performs an action of Bob's. Returns the id of the result, or `None` if the network does not support the action
+    /// or reports no id.
     pub fn act(&self, act: UserAction<'_>) -> Option<String> {
         match self.ground() {
             Simulator::Gitter { sim, room, bob, .. } => act.on_gitter(
@@ -168,7 +169,8 @@ impl SiloChannel {
         }
     }
 
-    /// What people see there, in order: an id for each, who, and what, with its place, files and reactions.
+    /// What users see in the channel, in order: an id for each message, its author, and its content with its position,
+    /// files and reactions.
     pub fn shown(&self) -> Vec<(String, String)> {
         match self.ground() {
             Simulator::Gitter { sim, room, .. } => {
@@ -238,5 +240,5 @@ const PIXEL: &[u8] = &[
     0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 0x0d, b'I', b'H', b'D', b'R', 0, 0, 0,
     1, 0, 0, 0, 1, 8, 6, 0, 0, 0, 0x1f, 0x15, 0xc4, 0x89,
 ];
-/// The same.
+/// The same image in Base64.
 const PIXEL_BASE64: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ";

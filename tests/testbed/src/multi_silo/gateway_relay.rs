@@ -1,5 +1,5 @@
-//! What a Matterbridge does whose gateway joins its API account to a channel of a Mattermost: it carries what is said in the
-//! one to the other.
+//! What a Matterbridge does whose gateway links its API account to a channel of a Mattermost: it relays messages both
+//! ways.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio::task::AbortHandle;
 use super::SiloChannel;
 use crate::matterbridge::Message;
 
-/// How often both ends are looked at.
+/// How often both ends are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The joint. Dropping it takes it apart.
+/// The running relay. Dropping it stops it.
 pub struct GatewayRelay(AbortHandle);
 
 impl GatewayRelay {
-    /// Joins a gateway to a channel; `None` where the sites are of other kinds.
+    /// Links a gateway to a channel; `None` if the channels are of other kinds.
     pub fn between(gateway: &SiloChannel, channel: &SiloChannel) -> Option<Self> {
         let api = gateway.matterbridge()?.clone();
         let (chat, place) = channel.mattermost()?;
@@ -23,8 +23,8 @@ impl GatewayRelay {
         let own = chat.add_bot("matterbridge");
         chat.join(&place, &own.id);
         let name = gateway.channel();
-        let carrying = tokio::spawn(async move {
-            let (mut posted, mut said) = (0, 0);
+        let task = tokio::spawn(async move {
+            let (mut posted, mut relayed) = (0, 0);
             loop {
                 let out = api.posted();
                 for message in out.iter().skip(posted) {
@@ -36,7 +36,11 @@ impl GatewayRelay {
                 }
                 posted = out.len();
                 let back = chat.ever(&place);
-                for post in back.iter().skip(said).filter(|post| post.user_id != own.id) {
+                for post in back
+                    .iter()
+                    .skip(relayed)
+                    .filter(|post| post.user_id != own.id)
+                {
                     api.say(Message {
                         text: post.message.clone(),
                         channel: "town".to_owned(),
@@ -48,11 +52,11 @@ impl GatewayRelay {
                         ..Message::default()
                     });
                 }
-                said = back.len();
+                relayed = back.len();
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
-        Some(Self(carrying.abort_handle()))
+        Some(Self(task.abort_handle()))
     }
 }
 

@@ -1,5 +1,5 @@
-//! One bridge between encrypted rooms and channels of silos of any kind: the scene for what is not Gitter's alone. A room
-//! may be joined to several channels, and a channel to several rooms.
+//! One bridge between encrypted rooms and channels of silos of any kind: the scenario for everything that is not
+//! specific to Gitter. A room may be linked to several channels, and a channel to several rooms.
 
 mod actions;
 mod gateway_relay;
@@ -24,30 +24,30 @@ use crate::report::{Arrived, Verdict};
 use crate::scenario::{Load, PASSWORD, RoomObserver, until};
 use crate::synapse::Synapse;
 
-/// What a town is made of.
+/// The options of a scenario.
 #[derive(Default)]
 pub struct MultiSiloOptions {
-    /// The `footbridge` program.
+    /// The path of the `footbridge` program.
     pub binary: PathBuf,
     /// The channels.
     pub sites: Vec<SimulatorKind>,
     /// How many rooms.
     pub rooms: usize,
-    /// Which rooms are joined to which channels, by their numbers.
+    /// Which rooms are linked to which channels, by their indices.
     pub portals: Vec<(usize, usize)>,
-    /// Whether the rooms stay in the clear.
+    /// Whether the rooms stay unencrypted.
     pub in_clear: bool,
     /// Whether the bridge may change the state of the rooms.
     pub powerful: bool,
     /// More lines for each portal.
     pub portal_options: String,
-    /// What Bob says in every channel before the bridge is there.
+    /// Texts that Bob posts in every channel before the bridge starts.
     pub said_before: Vec<String>,
-    /// Lines of `[media]`.
+    /// The lines of the `[media]` section.
     pub media_options: String,
-    /// For the dice of the proxies.
+    /// The seed of the proxies' random choices.
     pub seed: u64,
-    /// For `FOOTBRIDGE_LOG`.
+    /// The value of `FOOTBRIDGE_LOG`.
     pub log_filter: String,
 }
 
@@ -67,28 +67,28 @@ impl MultiSiloOptions {
     }
 }
 
-/// Everything in its place. The bridge runs and is in every room.
+/// The running scenario: the bridge has joined every room.
 pub struct MultiSiloScenario {
     /// The bridge.
     pub bridge: BridgeProcess,
     /// Its Matrix user id.
     pub bridge_user: String,
-    /// What stands between it and the homeserver.
+    /// The proxy between the bridge and the homeserver.
     pub homeserver: Proxy,
-    /// The person in all rooms.
+    /// The user in all rooms.
     pub ann: TestClient,
-    /// What she sees.
+    /// What Ann's client receives.
     pub room_observer: RoomObserver,
     /// The rooms.
     pub rooms: Vec<String>,
     /// The channels.
     pub sites: Vec<SiloChannel>,
-    /// Ann's client.
+    /// The files of Ann's client.
     _files: TempDir,
 }
 
 impl MultiSiloScenario {
-    /// Builds it on this homeserver.
+    /// Builds the scenario on this homeserver.
     pub async fn build(synapse: &Synapse, plan: MultiSiloOptions) -> anyhow::Result<Self> {
         let tag = unique();
         let files = tempfile::Builder::new()
@@ -118,7 +118,7 @@ impl MultiSiloScenario {
             let site = SiloChannel::open(number, kind, plan.seed).await?;
             for text in &plan.said_before {
                 site.say(text);
-                // Some networks know no order within a millisecond.
+                // Some networks have no order within a millisecond.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             sites.push(site);
@@ -150,7 +150,7 @@ impl MultiSiloScenario {
         })?;
         bridge.login().await?;
         bridge.start().await?;
-        let town = Self {
+        let scene = Self {
             bridge,
             bridge_user,
             homeserver,
@@ -160,17 +160,17 @@ impl MultiSiloScenario {
             sites,
             _files: files,
         };
-        town.joined().await?;
-        Ok(town)
+        scene.joined().await?;
+        Ok(scene)
     }
 
     async fn joined(&self) -> anyhow::Result<()> {
         for room in &self.rooms {
             let joined = || {
-                let found = self.room_observer.pick(room, |heard| {
-                    let membership = heard.seen.content.get("membership");
-                    let here = heard.seen.event_type == "m.room.member"
-                        && heard.seen.sender == self.bridge_user
+                let found = self.room_observer.pick(room, |event| {
+                    let membership = event.seen.content.get("membership");
+                    let here = event.seen.event_type == "m.room.member"
+                        && event.seen.sender == self.bridge_user
                         && membership.is_some_and(|membership| membership == "join");
                     here.then_some(())
                 });
@@ -179,65 +179,70 @@ impl MultiSiloScenario {
             let waited = until(Duration::from_mins(1), joined).await;
             waited.context("the bridge did not join its room")?;
         }
-        // A silo that is not followed yet has no history to catch up with.
+        // The bridge catches up only with silos that it has followed before.
         self.bridge.wait_ready().await
     }
 
-    /// Waits a minute for something to be so; where it is not, says what stands where, and what the bridge logged.
+    /// Waits a minute until the condition is true; if it stays false, the error contains the texts of all places and
+    /// the bridge's log.
     pub async fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
         let waited = until(Duration::from_mins(1), is_so).await;
         waited.with_context(|| {
-            let channel = self.sites.first().map(SiloChannel::read).unwrap_or_default();
+            let channel = self
+                .sites
+                .first()
+                .map(SiloChannel::read)
+                .unwrap_or_default();
             let logs = self.bridge.logs_end();
             format!(
-                "{what} did not happen; in the channel stands {channel:?}, in the room {:?}\n{logs}",
+                "{what}: not in time; the channel has {channel:?}, the room {:?}\n{logs}",
                 self.read(0)
             )
         })
     }
 
-    /// What the bridge has said in a room, in order, as it reads now: text, and whether it stands there still.
+    /// The current texts of the bridge's messages in a room, in order, without redacted ones.
     pub fn read(&self, room: usize) -> Vec<String> {
         let Some(room) = self.rooms.get(room) else {
             return Vec::new();
         };
         let mut texts: Vec<(String, String)> = Vec::new();
-        let changes = self.room_observer.pick(room, |heard| {
-            (heard.seen.sender == self.bridge_user).then(|| heard.clone())
+        let changes = self.room_observer.pick(room, |event| {
+            (event.seen.sender == self.bridge_user).then(|| event.clone())
         });
-        for heard in changes {
+        for event in changes {
             let body =
                 |content: &serde_json::Value| Some(content.get("body")?.as_str()?.to_owned());
-            let content = &heard.seen.content;
-            if heard.seen.event_type == "m.room.redaction" {
+            let content = &event.seen.content;
+            if event.seen.event_type == "m.room.redaction" {
                 let gone = content.get("redacts").and_then(serde_json::Value::as_str);
                 texts.retain(|(id, _)| Some(id.as_str()) != gone);
             } else if let (Some(edited), Some(text)) =
-                (heard.edits(), content.get("m.new_content").and_then(body))
+                (event.edits(), content.get("m.new_content").and_then(body))
             {
                 let mut known = texts.iter_mut();
                 if let Some((_, old)) = known.find(|(id, _)| id == edited) {
                     *old = text;
                 }
-            } else if let Some(text) = heard.text()
-                && !texts.iter().any(|(id, _)| *id == heard.seen.event_id)
+            } else if let Some(text) = event.text()
+                && !texts.iter().any(|(id, _)| *id == event.seen.event_id)
             {
-                texts.push((heard.seen.event_id.clone(), text.to_owned()));
+                texts.push((event.seen.event_id.clone(), text.to_owned()));
             }
         }
         texts.into_iter().map(|(_, text)| text).collect()
     }
 
-    /// How a load did on its way into a room.
+    /// The result of a load in a room.
     pub fn into_room(&self, load: &Load, room: usize) -> Verdict {
         let Some(room) = self.rooms.get(room) else {
             return Verdict::default();
         };
-        let arrived = self.room_observer.pick(room, |heard| {
-            let text = heard
+        let arrived = self.room_observer.pick(room, |event| {
+            let text = event
                 .text()
-                .filter(|_| heard.seen.sender == self.bridge_user)?;
-            let at = Some(heard.at);
+                .filter(|_| event.seen.sender == self.bridge_user)?;
+            let at = Some(event.at);
             let numbers = load.numbers_in(text).into_iter();
             Some(
                 numbers
@@ -248,7 +253,7 @@ impl MultiSiloScenario {
         Verdict::of(&load.said(), &arrived.concat())
     }
 
-    /// How a load did on its way into a channel.
+    /// The result of a load in a channel.
     pub fn into_channel(&self, load: &Load, site: usize) -> Verdict {
         let Some(site) = self.sites.get(site) else {
             return Verdict::default();
@@ -262,7 +267,7 @@ impl MultiSiloScenario {
     }
 }
 
-/// Tells towns on one homeserver apart.
+/// A number that distinguishes the scenarios on one homeserver.
 fn unique() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     COUNT.fetch_add(1, Ordering::Relaxed)

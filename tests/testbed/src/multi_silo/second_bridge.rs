@@ -1,4 +1,4 @@
-//! A second bridge between the town's first room and its first channel, under accounts of its own on both sides.
+//! A second bridge between the scenario's first room and its first channel, with its own accounts on both sides.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::scenario::PASSWORD;
 use crate::synapse::Synapse;
 
 impl MultiSiloScenario {
-    /// Starts it, and answers who it is in the room.
+    /// Starts it; returns it with its Matrix user id.
     pub async fn start_second_bridge(
         &self,
         synapse: &Synapse,

@@ -1,4 +1,4 @@
-//! A channel of a simulated silo, behind a proxy: somebody talks there, and it tells what the bridge has said.
+//! A channel of a simulated silo, behind a proxy: a test can post there as Bob, and read what the bridge posted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::matterbridge::{self, MatterbridgeSim};
 use crate::mattermost::{self, MattermostSim};
 use crate::proxy::Proxy;
 
-/// How often a channel is looked at.
+/// How often a channel is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What kind of silo the channel is of.
+/// The kind of silo that a channel belongs to.
 #[derive(Clone, Debug)]
 pub enum SimulatorKind {
     /// Gitter.
     Gitter,
-    /// A Matterbridge whose buffer holds so many messages.
+    /// A Matterbridge with a buffer of this size.
     Matterbridge {
         /// `Buffer=`
         buffer: usize,
@@ -30,7 +30,7 @@ pub enum SimulatorKind {
     Mattermost,
 }
 
-/// The network behind a channel.
+/// The simulator behind a channel.
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one of each channel")]
 pub(super) enum Simulator {
@@ -55,9 +55,9 @@ pub(super) enum Simulator {
 pub struct SiloChannel {
     /// The silo's name in the configuration.
     pub name: String,
-    /// What stands between the bridge and the silo.
+    /// The proxy between the bridge and the silo.
     pub proxy: Proxy,
-    /// Where the network has its files and pictures, unless it has them itself.
+    /// The server with the network's files and avatars, unless the network stores them itself.
     pub file_server: FileServer,
     simulator: Simulator,
     times: Arc<Mutex<Vec<Instant>>>,
@@ -156,7 +156,7 @@ impl SiloChannel {
         &self.simulator
     }
 
-    /// What the portal calls it.
+    /// The channel, as a portal names it.
     pub fn channel(&self) -> String {
         match &self.simulator {
             Simulator::Gitter { room, .. } => room.uri.clone(),
@@ -173,7 +173,7 @@ impl SiloChannel {
         })
     }
 
-    /// The same under another account.
+    /// The setup of a second bridge's account.
     pub(super) fn second_bridge_setup(&self) -> anyhow::Result<SiloSetup> {
         match &self.simulator {
             Simulator::Gitter { sim, room, .. } => {
@@ -182,7 +182,7 @@ impl SiloChannel {
                     .map_err(|refusal| anyhow!("{refusal}"))?;
                 Ok(self.setup_of(&rival.token))
             }
-            Simulator::Matterbridge { .. } => Err(anyhow!("it has one account")),
+            Simulator::Matterbridge { .. } => Err(anyhow!("this silo has only one account")),
             Simulator::Mattermost { sim, channel, .. } => {
                 let rival = sim.add_bot("rival");
                 sim.join(&channel.id, &rival.id);
@@ -231,7 +231,7 @@ impl SiloChannel {
         }
     }
 
-    /// Name, topic and, as far as the network has them, picture of the channel are these from now on, and the bridge may
+    /// Sets the name, the topic and, if the network supports it, the avatar of the channel, and allows the bridge to
     /// change the topic.
     pub fn head(&self, name: &str, topic: &str, picture: Vec<u8>) {
         match &self.simulator {
@@ -255,7 +255,7 @@ impl SiloChannel {
         }
     }
 
-    /// The bridge is put out of the channel and may not come back, where the network knows such a thing.
+    /// Bans the bridge from the channel, if the network supports bans.
     pub fn ban(&self) {
         match &self.simulator {
             Simulator::Gitter { sim, room, bot, .. } => drop(sim.ban(&room.id, &bot.id)),
@@ -266,7 +266,7 @@ impl SiloChannel {
         }
     }
 
-    /// Bob gets this picture, a PNG, where somebody's picture is known beside a name.
+    /// Sets Bob's avatar, a PNG, if the network has avatars.
     pub fn set_bob_avatar(&self, content: Vec<u8>) {
         match &self.simulator {
             Simulator::Gitter { sim, bob, .. } => {
@@ -278,7 +278,7 @@ impl SiloChannel {
         }
     }
 
-    /// Bob says something there; its id, where the network has any.
+    /// Bob posts a message; returns its id, if the network has ids.
     pub fn say(&self, text: &str) -> Option<String> {
         match &self.simulator {
             Simulator::Gitter { sim, room, bob, .. } => Some(sim.say(&room.id, &bob.id, text).id),
@@ -292,7 +292,7 @@ impl SiloChannel {
         }
     }
 
-    /// Bob edits what he said, where he can.
+    /// Bob edits his message, if the network supports edits.
     pub fn edit(&self, id: &str, text: &str) {
         match &self.simulator {
             Simulator::Gitter { sim, room, .. } => drop(sim.edit(&room.id, id, text)),
@@ -301,7 +301,7 @@ impl SiloChannel {
         }
     }
 
-    /// Bob takes back what he said, where he can.
+    /// Bob deletes his message, if the network supports deletions.
     pub fn delete(&self, id: &str) {
         match &self.simulator {
             Simulator::Gitter { sim, room, .. } => drop(sim.delete(&room.id, id)),
@@ -310,7 +310,7 @@ impl SiloChannel {
         }
     }
 
-    /// What the bridge's messages there say now.
+    /// The current texts of the bridge's messages.
     pub fn read(&self) -> Vec<String> {
         match &self.simulator {
             Simulator::Gitter { sim, room, bot, .. } => {
@@ -329,7 +329,7 @@ impl SiloChannel {
         }
     }
 
-    /// Everything that stands there, whoever wrote it.
+    /// The current texts of all messages, whoever wrote them.
     pub fn all(&self) -> Vec<String> {
         match &self.simulator {
             Simulator::Gitter { sim, room, .. } => {
@@ -344,7 +344,7 @@ impl SiloChannel {
         }
     }
 
-    /// Everything that the bridge ever said there, and when it could be seen.
+    /// The text of every message that the bridge ever posted, and when it became visible.
     pub fn seen(&self) -> Vec<(String, Option<Instant>)> {
         let texts = self.simulator.by_bridge();
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
@@ -353,7 +353,7 @@ impl SiloChannel {
             .collect()
     }
 
-    /// Breaks every connection to the silo; returns how many there were.
+    /// Cuts every connection to the silo; returns how many there were.
     pub fn cut(&self) -> usize {
         match &self.simulator {
             Simulator::Gitter { sim, .. } => sim.faults().cut_realtime(gitter::Cut::Reset),
@@ -362,7 +362,7 @@ impl SiloChannel {
         }
     }
 
-    /// What comes next over the feed is preceded by something that is no JSON.
+    /// The feed sends a frame that is not JSON before the next event.
     pub fn garble(&self) {
         match &self.simulator {
             Simulator::Gitter { .. } => {}
@@ -371,7 +371,7 @@ impl SiloChannel {
         }
     }
 
-    /// Texts that the silo itself lost: nobody was told, or whoever was told had the only copy.
+    /// Texts that the silo itself lost: it sent them to nobody, or the receiver had the only copy.
     pub fn lost_by_itself(&self) -> Vec<String> {
         let Simulator::Matterbridge { sim } = &self.simulator else {
             return Vec::new();
@@ -380,7 +380,7 @@ impl SiloChannel {
         lost.map(|message| message.text).collect()
     }
 
-    /// The Matterbridge behind it.
+    /// The Matterbridge simulator behind it.
     pub fn matterbridge(&self) -> Option<&MatterbridgeSim> {
         match &self.simulator {
             Simulator::Matterbridge { sim } => Some(sim),
@@ -388,7 +388,7 @@ impl SiloChannel {
         }
     }
 
-    /// The Mattermost behind it, and the channel there.
+    /// The Mattermost simulator behind it, and the channel there.
     pub fn mattermost(&self) -> Option<(&MattermostSim, &mattermost::Channel)> {
         match &self.simulator {
             Simulator::Mattermost { sim, channel, .. } => Some((sim, channel)),
@@ -397,7 +397,7 @@ impl SiloChannel {
     }
 }
 
-/// Notes the moment for everything that is new.
+/// Records the current time for every new message.
 fn stamp(seen: &Mutex<Vec<Instant>>, count: usize) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     while seen.len() < count {
@@ -412,7 +412,7 @@ impl Drop for SiloChannel {
 }
 
 impl Simulator {
-    /// Everything that the bridge ever said there, in order.
+    /// Every message that the bridge ever posted there, in order.
     fn by_bridge(&self) -> Vec<String> {
         match self {
             Self::Gitter { sim, room, bot, .. } => {

@@ -1,6 +1,6 @@
-//! How much the bridge costs: memory and CPU at rest, latency, throughput against the homeserver's own, catching up.
-//! `cargo run --release -p footbridge-testbed -- bench`; one table at the end. Numbers of a machine that does other
-//! things meanwhile are only good for the ratios.
+//! Measures the bridge: memory and CPU at rest, latency, throughput compared with the homeserver's own, catching up.
+//! `cargo run --release -p footbridge-testbed -- bench`; one table at the end. On a machine that does other work
+//! meanwhile, only the ratios are meaningful.
 
 mod converters;
 mod crowd;
@@ -20,7 +20,7 @@ use footbridge_testbed::synapse::{Limits, Synapse};
 use self::raw::RawRoom;
 use anyhow::Context as _;
 
-/// More requests a minute than anything here can use: what is measured is the bridge, not Gitter's limit.
+/// More requests a minute than anything here uses, so that the bridge is measured and not Gitter's limit.
 const BUDGET: u32 = 60_000;
 
 pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
@@ -43,7 +43,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
             Some(binary) => binary.clone(),
             None => build::footbridge().await?,
         };
-        console.step("Starting a Synapse that nobody will miss");
+        console.step("Starting a throwaway Synapse");
         let synapse = Synapse::start(Limits::Relaxed).await?;
         if wants(Part::Messages) {
             messages(&synapse, &binary, arguments, &mut table, console).await?;
@@ -79,7 +79,7 @@ async fn messages(
     at_rest(&scene, arguments, "1 portal", table).await?;
     console.step("8 messages a second each way");
     latency(&scene, arguments, table).await?;
-    console.step("Bursts, in turns with raw requests");
+    console.step("Bursts, alternating with raw requests");
     throughput(&scene, synapse, arguments, table).await?;
     console.step("CPU of one direction at a time");
     cost(&scene, arguments, table).await?;
@@ -116,7 +116,7 @@ async fn at_rest(
     name: &str,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    // A first message each way, so that keys and caches are what they are in daily life.
+    // A first message each way, so that keys and caches are as in daily use.
     scene.say_in_channel();
     scene.say_in_room().await?;
     scene.settle(Duration::from_mins(2)).await?;
@@ -174,7 +174,7 @@ async fn latency(scene: &Scenario, arguments: &Arguments, table: &mut Table) -> 
     Ok(())
 }
 
-/// Messages a second into the encrypted room against raw, unencrypted requests, block by block in turns.
+/// Messages a second into the encrypted room compared with plain unencrypted requests, in alternating blocks.
 async fn throughput(
     scene: &Scenario,
     synapse: &Synapse,
@@ -200,7 +200,7 @@ async fn throughput(
     Ok(())
 }
 
-/// Says many things in the channel at once; how long the bridge takes from the first to the last event in the room.
+/// Sends many messages in the channel at once; returns the time from the first to the last event in the room.
 async fn burst(scene: &Scenario, messages: usize) -> anyhow::Result<Duration> {
     let began = Instant::now();
     for _ in 0..messages {
@@ -210,7 +210,7 @@ async fn burst(scene: &Scenario, messages: usize) -> anyhow::Result<Duration> {
         scene.toward_room().lost.is_empty()
     })
     .await?;
-    let seen = scene.in_room(|heard, _| Some(heard.at));
+    let seen = scene.in_room(|event, _| Some(event.at));
     let last = *seen.last().context("nothing arrived")?;
     Ok(last - began)
 }
@@ -249,7 +249,7 @@ fn per_thousand(before: Usage, after: Usage, messages: usize) -> anyhow::Result<
     Ok(format!("{:.1} s per 1,000", spent / thousands))
 }
 
-/// Encrypted messages that came while the bridge was stopped.
+/// Measures encrypted messages that arrived while the bridge was stopped.
 async fn catch_up(
     scene: &Scenario,
     arguments: &Arguments,
@@ -286,7 +286,7 @@ async fn catch_up(
         &format!("catching up {}", arguments.catch_up),
         &format!("{} on disk", short(Some(accepted))),
         &format!(
-            "{:.1} s CPU until then, {} until all stood in the channel, {} MB at most",
+            "{:.1} s CPU until then, {} until all were in the channel, {} MB at most",
             seconds(usage.cpu),
             short(Some(all)),
             scene.bridge.usage()?.peak_kib / 1024

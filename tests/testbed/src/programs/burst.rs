@@ -1,5 +1,5 @@
-//! A busy minute in the channel against the limits of a default Synapse: what arrives in the encrypted room, and how
-//! long it takes.
+//! Measures a busy minute in the channel against the limits of a default Synapse: what arrives in the encrypted room,
+//! and how long it takes.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         Some(binary) => binary.clone(),
         None => build::footbridge().await?,
     };
-    console.step("Starting a Synapse that nobody will miss");
+    console.step("Starting a throwaway Synapse");
     let synapse = Synapse::start(Limits::Default).await?;
     let options = Options::new(binary).with_budget(6_000);
     let plan = Burst {
@@ -42,7 +42,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     table.verdict("channel → room", &outcome.verdict);
     console.line(&table.to_string());
     console.line(&format!(
-        "  The last was readable {} after the first was said ({:.1} min)",
+        "  The last was readable {} after the first was sent ({:.1} min)",
         short(Some(outcome.took)),
         outcome.took.as_secs_f64() / 60.0
     ));
@@ -51,7 +51,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         outcome.events, arguments.messages, outcome.misattributed
     ));
     console.line(&format!(
-        "  Learnt pace: {} s per event; longest estimate of the backlog: {} s",
+        "  Measured pace: {} s per event; longest estimate of the backlog: {} s",
         outcome
             .pace
             .map_or_else(|| "-".to_owned(), |pace| format!("{pace:.2}")),

@@ -1,5 +1,5 @@
-//! Two encrypted rooms that reach each other through a Matterbridge: the first is joined to a gateway, which is joined to a
-//! channel of a Mattermost, which is joined to the second. Counts what crosses, and what the Matterbridge itself loses.
+//! Two encrypted rooms that are linked through a Matterbridge: the first room to a gateway, which relays to a channel
+//! of a Mattermost, which is linked to the second room. Counts what arrives, and what the Matterbridge itself loses.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         Some(binary) => binary.clone(),
         None => build::footbridge().await?,
     };
-    console.step("Starting a Synapse that nobody will miss");
+    console.step("Starting a throwaway Synapse");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let buffer = arguments.buffer;
     let plan = MultiSiloOptions {
@@ -39,8 +39,8 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         log_filter: "warn".to_owned(),
         ..MultiSiloOptions::default()
     };
-    let town = MultiSiloScenario::build(&synapse, plan).await?;
-    let (Some(gateway), Some(channel)) = (town.sites.first(), town.sites.get(1)) else {
+    let scene = MultiSiloScenario::build(&synapse, plan).await?;
+    let (Some(gateway), Some(channel)) = (scene.sites.first(), scene.sites.get(1)) else {
         anyhow::bail!("there are no channels");
     };
     let _joint = GatewayRelay::between(gateway, channel).context("these cannot be joined")?;
@@ -51,23 +51,23 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     for number in 0..arguments.messages {
         beat.tick().await;
         for (load, room) in [(&loads.0, 0), (&loads.1, 1)] {
-            let room: &String = town.rooms.get(room).context("there is no such room")?;
-            town.ann.say(room, &load.number()).await?;
+            let room: &String = scene.rooms.get(room).context("there is no such room")?;
+            scene.ann.say(room, &load.number()).await?;
         }
         if arguments.away > 0 && number == arguments.messages / 2 {
-            // What is still on its way would come behind what is said meanwhile.
-            let arrived = || town.into_channel(&loads.1, 1).lost.is_empty();
+            // Otherwise messages still on their way would arrive after those that are sent meanwhile.
+            let arrived = || scene.into_channel(&loads.1, 1).lost.is_empty();
             until(Duration::from_mins(1), arrived).await?;
-            town.bridge.terminate().await?;
-            // Somebody goes on talking on the far side of the gateway.
+            scene.bridge.terminate().await?;
+            // A user on the far side of the gateway goes on writing.
             for _ in 0..arguments.away * 4 {
                 channel.say(&loads.1.number());
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
-            town.bridge.start().await?;
+            scene.bridge.start().await?;
         }
     }
-    let verdicts = || (town.into_room(&loads.0, 1), town.into_room(&loads.1, 0));
+    let verdicts = || (scene.into_room(&loads.0, 1), scene.into_room(&loads.1, 0));
     let deadline = Instant::now() + Duration::from_mins(6);
     loop {
         let (there, back) = verdicts();
@@ -79,7 +79,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    town.bridge.conservation().await?;
+    scene.bridge.conservation().await?;
     let (there, mut back) = verdicts();
     let by_itself = lost_by_itself(&gateway.lost_by_itself(), &loads.1);
     let (lost, missing): (Vec<u32>, Vec<u32>) = back

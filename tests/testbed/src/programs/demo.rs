@@ -1,5 +1,5 @@
-//! The main job, live: a throwaway Synapse, a simulated Gitter, one bridge, people on both sides, and a crash in the
-//! middle. Exit code 0 only when nothing was lost, doubled or out of order.
+//! The main purpose, live: a throwaway Synapse, a simulated Gitter, one bridge, users on both sides, and a crash in the
+//! middle. Exit code 0 only if nothing was lost, doubled or reordered.
 
 mod talk;
 
@@ -44,12 +44,12 @@ async fn play(console: &Console, stay: bool, verdict: &OnceLock<bool>) -> anyhow
     };
     console.heading("A conversation, and what the homeserver stores of it");
     converse(&talk).await?;
-    console.heading("The bridge is killed (SIGKILL) while both sides go on talking");
+    console.heading("The bridge is killed (SIGKILL) while both sides go on writing");
     crash(&scene, console).await?;
     let calm = Calm::begin(&scene);
     chat(&scene, 15, Duration::from_millis(250)).await?;
     scene.settle(Duration::from_mins(1)).await?;
-    console.heading("What was said against what arrived");
+    console.heading("Messages sent and messages arrived");
     let clean = judge(&scene, &synapse, &calm, console).await?;
     verdict.get_or_init(|| clean);
     if stay {
@@ -67,10 +67,12 @@ async fn play(console: &Console, stay: bool, verdict: &OnceLock<bool>) -> anyhow
 async fn start_homeserver(console: &Console) -> anyhow::Result<Synapse> {
     if !install::is_installed() {
         let version = install::VERSION;
-        console.step(&format!("Fetching Synapse {version} from PyPI, this once"));
+        console.step(&format!(
+            "Fetching Synapse {version} from PyPI, only this time"
+        ));
         tokio::task::spawn_blocking(install::python).await??;
     }
-    console.step("Starting a Synapse that nobody will miss");
+    console.step("Starting a throwaway Synapse");
     Synapse::start(Limits::Relaxed).await
 }
 
@@ -103,17 +105,14 @@ async fn converse(talk: &Talk<'_>) -> anyhow::Result<()> {
 async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
     let axe = async {
         tokio::time::sleep(Duration::from_millis(1200)).await;
-        let pid = scene
-            .bridge
-            .pid()
-            .context("the bridge is not there to be killed")?;
+        let pid = scene.bridge.pid().context("the bridge is not running")?;
         scene.bridge.kill().await?;
         let (here, there) = (
             scene.toward_channel().lost.len(),
             scene.toward_room().lost.len(),
         );
         console.line(&format!(
-            "  Killed process {pid}, with {here} messages on their way to the channel and {there} to the room"
+            "  Killed process {pid}, with {here} messages pending toward the channel and {there} toward the room"
         ));
         anyhow::Ok(())
     };
@@ -139,7 +138,7 @@ async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both sides talk at the same time.
+/// Users on both sides write at the same time.
 async fn chat(scene: &Scenario, messages: usize, pause: Duration) -> anyhow::Result<()> {
     let ann = async {
         for _ in 0..messages {
@@ -158,7 +157,7 @@ async fn chat(scene: &Scenario, messages: usize, pause: Duration) -> anyhow::Res
     tokio::try_join!(ann, mary).map(drop)
 }
 
-/// From where on nothing is killed any more: latencies are taken from there.
+/// The number of messages before the part without kills: latencies are measured after them.
 struct Calm {
     in_room: usize,
     in_channel: usize,
@@ -189,7 +188,7 @@ async fn judge(
         .verdict("channel → room", &here);
     console.line(&table.to_string());
     console.line(&format!(
-        "  Latency: send to sight, after the crash; because of it, one message took {}",
+        "  Latency from sending to visible, after the crash; because of it, one message took {}",
         short(longest)
     ));
     let encrypted = scene.all_encrypted(synapse).await?;
@@ -203,9 +202,9 @@ async fn judge(
     ));
     let clean = there.is_clean() && here.is_clean();
     console.line(if clean {
-        "  Nothing lost, nothing doubled, nothing out of order.\n"
+        "  Nothing lost, doubled or out of order.\n"
     } else {
-        "  This is not what was promised.\n"
+        "  Messages were lost, doubled or out of order.\n"
     });
     Ok(clean)
 }

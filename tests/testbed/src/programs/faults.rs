@@ -1,4 +1,5 @@
-//! The fault rig: what can go wrong between the bridge and the world, on purpose and counted. Every run prints one table.
+//! Runs the rows of the fault catalogue: faults between the bridge and everything else, injected and counted. Every run
+//! prints one table.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ fn list(silo: &str, console: &Console) {
     }
 }
 
-/// The rows that were asked for, and whether the soak was.
+/// The requested rows, and whether the soak was requested.
 fn wanted(arguments: &Arguments) -> anyhow::Result<(Vec<Row>, bool)> {
     let (mut found, mut soak) = (Vec::new(), false);
     for name in &arguments.rows {
@@ -55,7 +56,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         Some(binary) => binary.clone(),
         None => build::footbridge().await?,
     };
-    console.step("Starting a Synapse that nobody will miss");
+    console.step("Starting a throwaway Synapse");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let tell = |text: &str| console.step(text);
     let context = Context {
@@ -69,7 +70,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     let patience = Duration::from_mins(arguments.patience);
     if arguments.silo != "gitter" {
         let outcomes = beside_gitter(arguments, &context, console).await?;
-        return Ok(told(&outcomes, arguments, console, seed));
+        return Ok(print_results(&outcomes, arguments, console, seed));
     }
     let (rows, soak) = wanted(arguments)?;
     let mut outcomes = Vec::new();
@@ -84,7 +85,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
                 Outcome::broken(row.id, &error, began.elapsed())
             }
             Err(_) => {
-                let error = anyhow::anyhow!("not at its end after {} min", arguments.patience);
+                let error = anyhow::anyhow!("not finished after {} min", arguments.patience);
                 Outcome::broken(row.id, &error, began.elapsed())
             }
         };
@@ -97,11 +98,16 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     if soak {
         outcomes.push(soaked(arguments, &context, console).await?);
     }
-    Ok(told(&outcomes, arguments, console, seed))
+    Ok(print_results(&outcomes, arguments, console, seed))
 }
 
-/// Prints everything once more, together.
-fn told(outcomes: &[Outcome], arguments: &Arguments, console: &Console, seed: u64) -> bool {
+/// Prints all results once more, in one table.
+fn print_results(
+    outcomes: &[Outcome],
+    arguments: &Arguments,
+    console: &Console,
+    seed: u64,
+) -> bool {
     console.heading(&format!("{} rows, --seed {seed}", outcomes.len()));
     console.line(&table(outcomes).to_string());
     if arguments.json {
@@ -111,7 +117,7 @@ fn told(outcomes: &[Outcome], arguments: &Arguments, console: &Console, seed: u6
     outcomes.iter().all(Outcome::is_good)
 }
 
-/// The rows that silos of other kinds know.
+/// Runs the rows on silos of other kinds.
 async fn beside_gitter(
     arguments: &Arguments,
     context: &Context<'_>,

@@ -1,4 +1,4 @@
-//! The Gitter simulator on its own: prints its addresses as one line of JSON and runs until interrupted.
+//! The Gitter simulator as a program: prints its addresses as one line of JSON and runs until interrupted.
 
 use std::io::Write;
 

@@ -1,5 +1,6 @@
-//! SIGKILL, again and again, under traffic in both directions: nothing may be lost, doubled or out of order. Afterwards
-//! every event on the homeserver must be encrypted and no text may be left in the bridge's files or logs.
+//! Sends SIGKILL to the bridge again and again, under traffic in both directions: nothing may be lost, doubled or
+//! reordered. Afterwards every event on the homeserver must be encrypted and no text may be left in the bridge's files
+//! or logs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         Some(binary) => binary.clone(),
         None => build::footbridge().await?,
     };
-    console.step("Starting a Synapse that nobody will miss");
+    console.step("Starting a throwaway Synapse");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let mut options = Options::new(binary).with_budget(arguments.requests_per_minute);
     let settle = format!("settle = \"{}s\"", arguments.settle);
@@ -81,8 +82,9 @@ async fn talk_in_channel(
     Ok(())
 }
 
-/// Kills and starts again. How long each life lasts is drawn anew; for half of them the time begins when the bridge is
-/// ready, so that starting up and working are both hit at any moment. Leaves the bridge running.
+/// Kills the bridge and starts it again. The length of each life is drawn at random; for half of them the time begins
+/// when the bridge is ready, so that both starting and working are interrupted at any moment. Leaves the bridge
+/// running.
 async fn kill_often(
     scene: &Scenario,
     kills: u32,
@@ -106,7 +108,7 @@ async fn kill_often(
         scene.bridge.launch()?;
         if kill % 10 == 0 || kill == kills {
             console.line(&format!(
-                "  {kill:>4} kills in {:>7}, {:>5} messages said, {:>5} not arrived yet",
+                "  {kill:>4} kills in {:>7}, {:>5} messages sent, {:>5} not arrived yet",
                 short(Some(began.elapsed())),
                 scene.from_room.said().len() + scene.from_channel.said().len(),
                 scene.toward_channel().lost.len() + scene.toward_room().lost.len(),
@@ -117,7 +119,7 @@ async fn kill_often(
 }
 
 async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<bool> {
-    console.heading("What was said against what arrived");
+    console.heading("Messages sent and messages arrived");
     let (there, here) = (scene.toward_channel(), scene.toward_room());
     let mut table = Table::of_verdicts();
     table
@@ -129,7 +131,7 @@ async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow
     }
     let tally = scene.bridge.conservation().await?;
     console.line(&format!(
-        "  {} accepted, every one accounted for",
+        "  {} accepted, and the counts of all lanes add up",
         tally.accepted
     ));
     let encrypted = scene.all_encrypted(synapse).await?;
@@ -142,7 +144,7 @@ async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow
     }
     for trace in &traces {
         console.line(&format!(
-            "  Text of a message is left in {}",
+            "  A file still contains text of a message: {}",
             trace.display()
         ));
     }
@@ -166,7 +168,7 @@ fn name_faults(name: &str, verdict: &Verdict, console: &Console) {
     }
 }
 
-/// The running bridge may need a moment until its write-ahead log is truncated.
+/// Files with traces of texts. The running bridge may need a moment until its write-ahead log is truncated.
 async fn wait_for_no_traces(scene: &Scenario) -> anyhow::Result<Vec<PathBuf>> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -18,7 +18,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         Some(binary) => binary.clone(),
         None => build::footbridge().await?,
     };
-    console.step("Starting a Synapse that nobody will miss");
+    console.step("Starting a throwaway Synapse");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let plan = ManyOptions {
         binary,
@@ -29,8 +29,8 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     let outcome = measure(&synapse, &plan, &|text| console.step(text)).await?;
     let mut table = Table::new(&["the others", "messages", "lost", "doubled", "p50", "p95"]);
     for (name, verdict) in [
-        ("while all is well", &outcome.calm),
-        ("beside a slow silo", &outcome.beside),
+        ("both silos fast", &outcome.calm),
+        ("one silo slow", &outcome.beside),
     ] {
         table.row(&[
             name,

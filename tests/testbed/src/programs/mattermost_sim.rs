@@ -1,4 +1,4 @@
-//! The Mattermost simulator on its own: prints its address as one line of JSON and runs until interrupted.
+//! The Mattermost simulator as a program: prints its address as one line of JSON and runs until interrupted.
 
 use std::io::Write;
 

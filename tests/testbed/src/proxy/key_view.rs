@@ -1,5 +1,5 @@
-//! What a homeserver shows of one user's keys: as they are, or as they were when somebody first asked. Whoever holds a
-//! device that was added meanwhile, with an identity of its own making, is hidden again.
+//! Which keys of one user the homeserver reports: the present ones, or those of the first query. The old ones hide a
+//! device that was added since, with an identity of its own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::{Matcher, Proxy, Rewrite};
 
 const FIELDS: [&str; 3] = ["device_keys", "master_keys", "self_signing_keys"];
-/// How long a client may take to ask for keys that it was told to look at.
+/// How long a client may take to query keys after a sync said that they changed.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The keys of one user, as the homeserver shows them. Cheap to clone.
+/// The keys of one user, as the homeserver reports them. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyView {
     user: String,
@@ -23,27 +23,27 @@ pub struct KeyView {
 
 #[derive(Default)]
 struct KeyViewState {
-    /// The first answer, by field.
+    /// The keys of the first response, by field.
     first: Option<[Value; 3]>,
     old: bool,
-    /// How often they were shown since that was last set.
+    /// How often the keys were reported since `old` was last set.
     times: u64,
 }
 
 impl KeyView {
-    /// Of a user whose keys nobody has asked this proxy for.
+    /// The keys of a user whose keys no client has queried through this proxy yet.
     #[must_use]
     pub fn of(user: &str, proxy: &Proxy) -> Self {
-        let showcase = Self {
+        let view = Self {
             user: user.to_owned(),
             shown: Arc::default(),
         };
         let queries = Matcher::of(Method::POST).with("/keys/query");
-        let own = showcase.clone();
+        let own = view.clone();
         proxy.tell(Rewrite::always("old keys", queries, move |answer| {
             own.show(answer)
         }));
-        showcase
+        view
     }
 
     fn show(&self, answer: &mut Value) -> bool {
@@ -69,7 +69,8 @@ impl KeyView {
         shown.old
     }
 
-    /// Shows the first keys from now on, or the present ones, to a client that the next sync tells to look.
+    /// Reports the first keys (`old`) or the present ones from now on; the next sync tells the client that the user's
+    /// keys changed.
     pub fn turn(&self, proxy: &Proxy, old: bool) {
         {
             let mut shown = self.lock();
@@ -85,14 +86,14 @@ impl KeyView {
         }));
     }
 
-    /// Waits until the client has looked since the last turn.
+    /// Waits until the client has queried the keys since the last [`Self::turn`].
     ///
     /// # Errors
-    /// It does not look.
+    /// The client does not query them in time.
     pub async fn looked(&self) -> anyhow::Result<()> {
         let began = Instant::now();
         while self.lock().times == 0 {
-            ensure!(began.elapsed() < TIMEOUT, "nobody asks for the keys");
+            ensure!(began.elapsed() < TIMEOUT, "no client queries the keys");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())

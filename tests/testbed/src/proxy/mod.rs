@@ -1,5 +1,5 @@
-//! A proxy that understands HTTP and does harm by rule: it stands between the bridge and a homeserver or silo, and the
-//! rules can change while it runs. Bodies stream through and upgraded connections (WebSocket) pass.
+//! A proxy that understands HTTP and injects faults by rule. It is placed between the bridge and a homeserver or silo;
+//! its rules can change while it runs. It streams bodies, and relays upgraded connections (WebSocket).
 
 mod shaping;
 mod rewrites;
@@ -34,13 +34,13 @@ use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
 use rewrites::Rewrites;
 use to_device::ToDeviceQueue;
 
-/// The most requests that are remembered, oldest forgotten first.
+/// The largest number of requests that are recorded; the oldest are dropped first.
 const MAX_RECORDED: usize = 200_000;
 
-/// A request that came by.
+/// A request that the proxy received.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
-    /// When.
+    /// When it was received.
     pub at: Instant,
     /// Its method.
     pub method: Method,
@@ -54,7 +54,7 @@ struct State {
     dice: StdRng,
     custody: ToDeviceQueue,
     lies: Rewrites,
-    /// The most events of a room that `/sync` brings.
+    /// The largest number of events of a room that a sync response contains.
     timeline_limit: Option<u32>,
     passages: Vec<RecordedRequest>,
 }
@@ -71,7 +71,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that strikes this request, if any.
+    /// The fault for this request, if a rule applies.
     fn pick_fault(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -100,8 +100,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Opens a port in front of this server, of which only scheme, host and port count. The seed decides which requests are
-    /// struck.
+    /// Opens a port in front of this server; only scheme, host and port of `upstream` count. The seed decides which
+    /// requests get a fault.
     pub async fn start(upstream: &str, seed: u64) -> anyhow::Result<Self> {
         let mut upstream: Url = upstream.parse().context("a proxy needs a URL")?;
         // A WebSocket begins as plain HTTP.
@@ -113,7 +113,7 @@ impl Proxy {
             .no_gzip()
             .no_proxy()
             .http1_only()
-            // A request on a connection of its own is sent once or not at all.
+            // A request on its own connection is sent once or not at all.
             .pool_max_idle_per_host(0)
             .build()?;
         let listener = listen(0).await?;
@@ -144,18 +144,12 @@ impl Proxy {
             .fallback(serve::serve)
             .with_state(Arc::clone(&self.inner));
         let service = router.into_make_service_with_connect_info::<Switch>();
-        let wires = self.inner.connections.clone();
+        let connections = self.inner.connections.clone();
         let server = tokio::spawn(async move {
-            // It ends when it is aborted and in no other way.
-            axum::serve(
-                CuttableListener {
-                    inner,
-                    connections: wires,
-                },
-                service,
-            )
-            .await
-            .ok();
+            // The server ends only by being aborted.
+            axum::serve(CuttableListener { inner, connections }, service)
+                .await
+                .ok();
         });
         *self.server() = Some(server);
     }
@@ -164,85 +158,85 @@ impl Proxy {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same URL as that of the server behind it, at this proxy.
+    /// The same URL, with this proxy's host and port instead of the server's.
     #[must_use]
     pub fn url_for(&self, url: &str) -> String {
         let Ok(mut url) = url.parse::<Url>() else {
             return url.to_owned();
         };
-        // Neither can fail: the URL has a host, and this is an address.
+        // Neither call can fail: the URL has a host, and this is an address.
         url.set_host(Some("127.0.0.1")).ok();
         url.set_port(Some(self.address.port())).ok();
         let text = url.to_string();
         text.trim_end_matches('/').to_owned()
     }
 
-    /// Adds a rule behind those that are there; the first that strikes is the one.
+    /// Adds a rule after the present ones; the first rule that applies decides.
     pub fn add(&self, rule: Rule) {
         self.inner.lock().rules.push(rule);
     }
 
-    /// Changes answers from now on; told lies are counted as struck.
-    pub fn tell(&self, lie: Rewrite) {
-        self.inner.lock().lies.add(lie);
+    /// Rewrites responses from now on; each rewritten response counts as an injected fault.
+    pub fn tell(&self, rewrite: Rewrite) {
+        self.inner.lock().lies.add(rewrite);
     }
 
-    /// Forgets all rules and lies. What was struck stays counted.
+    /// Removes all rules and rewrites. The counts of injected faults stay.
     pub fn clear(&self) {
         let mut state = self.inner.lock();
         state.rules.clear();
         state.lies.clear();
     }
 
-    /// How many requests each rule struck.
+    /// How many faults each rule injected.
     #[must_use]
     pub fn injected(&self) -> BTreeMap<&'static str, u64> {
         self.inner.lock().struck.clone()
     }
 
-    /// How many requests were struck in all.
+    /// How many faults were injected in total.
     #[must_use]
     pub fn fault_count(&self) -> u64 {
         self.inner.lock().struck.values().sum()
     }
 
-    /// Requests that came by, struck or not, since this moment.
+    /// The requests that match and were received since this moment, with or without a fault.
     #[must_use]
     pub fn recorded_requests(&self, since: Instant, wanted: &Matcher) -> Vec<RecordedRequest> {
         let state = self.inner.lock();
-        let found = state.passages.iter().filter(|passage| {
-            passage.at >= since && wanted.matches(&passage.method, &passage.path)
+        let matching = state.passages.iter().filter(|request| {
+            request.at >= since && wanted.matches(&request.method, &request.path)
         });
-        found.cloned().collect()
+        matching.cloned().collect()
     }
 
-    /// Lets `/sync` bring at most so many events of a room, as homeservers may: the rest are gaps.
+    /// Limits how many events of a room a sync response contains, as homeservers may: the rest are gaps.
     pub fn limit_timeline(&self, limit: Option<u32>) {
         self.inner.lock().timeline_limit = limit;
     }
 
-    /// Decides what becomes of messages to the device.
+    /// Sets what happens to to-device messages.
     pub fn set_to_device(&self, mode: ToDevice) {
         self.inner.lock().custody.mode = mode;
     }
 
-    /// How many messages to the device were held or dropped.
+    /// How many to-device messages were held or dropped.
     #[must_use]
     pub fn to_device_taken(&self) -> u64 {
         self.inner.lock().custody.taken
     }
 
-    /// Disturbs every open connection of the client's and returns how many there were.
+    /// Cuts every open connection of clients and returns how many there were.
     pub fn cut_all(&self, how: Cut) -> usize {
         self.inner.connections.cut_all(how)
     }
 
-    /// Closes the port and everything open: nobody is there any more.
+    /// Closes the port and every connection, as if the server were down.
     pub async fn down(&self) {
         let server = self.server().take();
         if let Some(server) = server {
             server.abort();
-            // Aborted: there is nothing to look at.
+            // The task was aborted, so it has no result.
             drop(server.await);
         }
         self.cut_all(Cut::Reset);
@@ -268,5 +262,5 @@ impl Drop for Proxy {
 async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
-        .context("a proxy finds no port")
+        .context("cannot open a port for a proxy")
 }

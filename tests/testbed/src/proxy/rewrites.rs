@@ -1,4 +1,4 @@
-//! Answers that are changed on their way: what a homeserver that lies would have said.
+//! Rewrites of responses: what a lying homeserver would have answered.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::rule::Matcher;
 
-/// Changes an answer, or leaves it. Answers whether it was changed.
+/// Changes a response, or leaves it. Returns whether it changed it.
 type Change = Box<dyn FnMut(&mut Value) -> bool + Send>;
 
-/// One lie, to whom it is told and how often.
+/// A rewrite, with the requests that it applies to and how often.
 pub struct Rewrite {
     name: &'static str,
     when: Matcher,
@@ -19,7 +19,7 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Told with each answer to these requests that it changes.
+    /// Rewrites every response to these requests that `change` changes.
     pub fn always(
         name: &'static str,
         when: Matcher,
@@ -33,7 +33,7 @@ impl Rewrite {
         }
     }
 
-    /// Told once.
+    /// Rewrites one response.
     pub fn once(
         name: &'static str,
         when: Matcher,
@@ -45,8 +45,8 @@ impl Rewrite {
         }
     }
 
-    /// History leaves out the newest event at a position that a sync has named: homeservers of the conduwuit family take
-    /// `from` as exclusive and count positions by events.
+    /// History omits the newest event when it is read from a position that a sync named: homeservers of the conduwuit
+    /// family treat `from` as exclusive and count positions by events.
     #[must_use]
     pub fn exclusive_positions() -> Self {
         Self::always("exclusive positions", history().with("from=s"), |answer| {
@@ -54,7 +54,7 @@ impl Rewrite {
         })
     }
 
-    /// A sync leaves one event of this room out, and does not say that it left something out.
+    /// A sync response omits one event of this room, and does not report a limited timeline.
     #[must_use]
     pub fn left_out_of_sync(room: &str, which: impl Fn(&Value) -> bool + Send + 'static) -> Self {
         let room = room.to_owned();
@@ -72,7 +72,7 @@ impl Rewrite {
         })
     }
 
-    /// History from its newest event on lacks that event, as where another worker of the homeserver is behind.
+    /// History from its newest event on omits that event, as if another worker of the homeserver were behind.
     #[must_use]
     pub fn history_behind() -> Self {
         Self::always("history behind", history().without("from="), |answer| {
@@ -80,7 +80,7 @@ impl Rewrite {
         })
     }
 
-    /// History begins with an event that stands elsewhere in it, as if it were the newest.
+    /// History begins with an event that belongs elsewhere in it, as if it were the newest.
     #[must_use]
     pub fn first_in_history(event: Value) -> Self {
         Self::always("first in history", history(), move |answer| {
@@ -92,7 +92,7 @@ impl Rewrite {
         })
     }
 
-    /// History shows no entry of this user into a room.
+    /// History contains no membership event of this user.
     #[must_use]
     pub fn without_entry(user: &str) -> Self {
         let user = user.to_owned();
@@ -106,15 +106,15 @@ impl Rewrite {
         })
     }
 
-    /// Puts an event of another's making before what a sync next brings of this room.
+    /// Inserts a forged event before the events that the next sync response contains for this room.
     #[must_use]
     pub fn event_in(name: &'static str, room: &str, event: Value) -> Self {
         let (own, carrier) = (room.to_owned(), room.to_owned());
         Self::event_beside(name, &own, &carrier, event)
     }
 
-    /// Puts an event into a room with the sync that next brings something of another one: before what it brings of the
-    /// room itself, if it does.
+    /// Inserts an event into `room` with the next sync response that contains something of `carrier`, before the other
+    /// events of `room`, if there are any.
     #[must_use]
     pub fn event_beside(name: &'static str, room: &str, carrier: &str, event: Value) -> Self {
         let (room, carrier) = (room.to_owned(), carrier.to_owned());
@@ -139,7 +139,7 @@ impl Rewrite {
     }
 }
 
-/// Pages of history.
+/// Requests for pages of history.
 fn history() -> Matcher {
     Matcher::of(Method::GET).with("/messages?")
 }
@@ -149,41 +149,41 @@ fn chunk(answer: &mut Value) -> Option<&mut Vec<Value>> {
     answer.get_mut("chunk")?.as_array_mut()
 }
 
-/// Syncs, of any client.
+/// Sync requests, of any client.
 fn syncs() -> Matcher {
     Matcher::of(Method::GET).with("/sync")
 }
 
-/// All lies that are being told.
+/// All rewrites that apply now.
 #[derive(Default)]
 pub(super) struct Rewrites(Vec<Rewrite>);
 
 impl Rewrites {
-    pub(super) fn add(&mut self, lie: Rewrite) {
-        self.0.push(lie);
+    pub(super) fn add(&mut self, rewrite: Rewrite) {
+        self.0.push(rewrite);
     }
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Whether the answer to this request has to be read at all.
+    /// Whether the response to this request has to be parsed at all.
     pub(super) fn concern(&self, method: &Method, path: &str) -> bool {
-        self.0.iter().any(|lie| lie.is_about(method, path))
+        self.0.iter().any(|rewrite| rewrite.is_about(method, path))
     }
 
-    /// The answer as the client gets it; each lie that changed it is counted. What is no JSON stays what it is.
+    /// The response as the client gets it; each rewrite that changed it is counted. `None` if the body is not JSON.
     pub(super) fn tell(
         &mut self,
         (method, path): (&Method, &str),
         body: &[u8],
-        told: &mut BTreeMap<&'static str, u64>,
+        counts: &mut BTreeMap<&'static str, u64>,
     ) -> Option<Vec<u8>> {
         let mut answer: Value = serde_json::from_slice(body).ok()?;
-        for lie in &mut self.0 {
-            if lie.is_about(method, path) && (lie.change)(&mut answer) {
-                lie.times = lie.times.map(|times| times.saturating_sub(1));
-                *told.entry(lie.name).or_default() += 1;
+        for rewrite in &mut self.0 {
+            if rewrite.is_about(method, path) && (rewrite.change)(&mut answer) {
+                rewrite.times = rewrite.times.map(|times| times.saturating_sub(1));
+                *counts.entry(rewrite.name).or_default() += 1;
             }
         }
         serde_json::to_vec(&answer).ok()

@@ -1,4 +1,4 @@
-//! What a proxy does to which requests, how often, and how often it did.
+//! Rules of a proxy: which fault to inject into which requests, and how often.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 pub use crate::gitter::Cut;
 
-/// Which requests a rule is about.
+/// Which requests a rule applies to.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
     method: Option<Method>,
@@ -17,13 +17,13 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Every request.
+    /// Matches every request.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Requests with this method.
+    /// Matches requests with this method.
     #[must_use]
     pub fn of(method: Method) -> Self {
         Self {
@@ -32,33 +32,33 @@ impl Matcher {
         }
     }
 
-    /// Only those whose path and query contain this.
+    /// Matches only if path and query contain this.
     #[must_use]
     pub fn with(mut self, part: &str) -> Self {
         self.parts.push(part.to_owned());
         self
     }
 
-    /// Only those whose path and query do not contain this.
+    /// Matches only if path and query do not contain this.
     #[must_use]
     pub fn without(mut self, part: &str) -> Self {
         self.not.push(part.to_owned());
         self
     }
 
-    /// New events in Matrix rooms.
+    /// Matches requests that send events to Matrix rooms.
     #[must_use]
     pub fn sends() -> Self {
         Self::of(Method::PUT).with("/send/")
     }
 
-    /// New messages in Gitter's channels.
+    /// Matches requests that create messages in Gitter's channels.
     #[must_use]
     pub fn posts() -> Self {
         Self::of(Method::POST).with("/chatMessages")
     }
 
-    /// Whether a request is meant.
+    /// Whether a request matches.
     #[must_use]
     pub fn matches(&self, method: &Method, path: &str) -> bool {
         self.method.as_ref().is_none_or(|wanted| wanted == method)
@@ -67,53 +67,53 @@ impl Matcher {
     }
 }
 
-/// The body of an answer that nobody upstream gave.
+/// The body of an error response that the proxy makes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// As a homeserver words its errors.
+    /// A Matrix error.
     Matrix,
-    /// As a load balancer does.
+    /// An HTML page, as load balancers send.
     Html,
-    /// Nothing.
+    /// An empty body.
     Empty,
 }
 
-/// One thing that can go wrong with a request.
+/// A fault of one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// The work is done, and its answer never comes.
+    /// The server handles the request, but the response never arrives.
     DropReply(Cut),
-    /// Nobody upstream ever hears of it.
+    /// The request never reaches the server.
     DropRequest(Cut),
-    /// It is done twice; the first answer is given.
+    /// The request is sent twice; the client gets the first response.
     Duplicate,
-    /// It waits this long before it goes on; drawn anew between the two each time.
+    /// The request is delayed; the time is drawn between the two.
     Delay(Duration, Duration),
-    /// The work is done, and its answer waits this long.
+    /// The server handles the request, and the response is delayed; the time is drawn between the two.
     DelayReply(Duration, Duration),
-    /// An answer with this status, and no work done.
+    /// The client gets this status, and the request never reaches the server.
     Status {
         /// The HTTP status.
         status: u16,
         /// Its body.
         page: Page,
-        /// More headers.
+        /// More response headers.
         headers: Vec<(&'static str, String)>,
-        /// What a Matrix error says about waiting, in milliseconds.
+        /// `retry_after_ms` of a Matrix error.
         retry_after_ms: Option<u64>,
-        /// The work is done all the same.
+        /// The server handles the request nevertheless.
         after_work: bool,
     },
-    /// The answer's body ends after this many bytes, and the connection with it.
+    /// The response's body ends after this many bytes, and so does the connection.
     CutAfter(usize, Cut),
-    /// The answer's body trickles: so many bytes, then this pause.
+    /// The response's body arrives slowly: so many bytes, then this pause.
     Trickle(usize, Duration),
-    /// The work is done, and its answer is noise of this many bytes under status 200.
+    /// The server handles the request; the response is this many random bytes with status 200.
     Garbage(usize),
 }
 
 impl Fault {
-    /// A status with a body of this kind, and no work done.
+    /// Responds with a status and a body of this kind, and forwards nothing.
     #[must_use]
     pub fn status(status: u16, page: Page) -> Self {
         Self::Status {
@@ -126,23 +126,23 @@ impl Fault {
     }
 }
 
-/// A fault, whom it strikes and how often.
+/// A fault, the requests that it applies to, and how often.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The name under which it is counted.
+    /// The name under which its faults are counted.
     pub name: &'static str,
-    /// Whom it strikes.
+    /// The requests that it applies to.
     pub when: Matcher,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// The share of matching requests that it strikes.
+    /// The share of matching requests that get the fault.
     pub chance: f64,
-    /// How often it strikes at most; none: for ever.
+    /// How often it applies at most; `None`: without a limit.
     pub times: Option<u64>,
 }
 
 impl Rule {
-    /// Strikes each matching request.
+    /// Applies to every matching request.
     #[must_use]
     pub fn always(name: &'static str, when: Matcher, fault: Fault) -> Self {
         Self {
@@ -154,7 +154,7 @@ impl Rule {
         }
     }
 
-    /// Strikes this share of matching requests.
+    /// Applies to this share of the matching requests.
     #[must_use]
     pub fn sometimes(name: &'static str, when: Matcher, fault: Fault, chance: f64) -> Self {
         Self {
@@ -163,7 +163,7 @@ impl Rule {
         }
     }
 
-    /// Strikes the next so many matching requests.
+    /// Applies to the next `times` matching requests.
     #[must_use]
     pub fn times(name: &'static str, when: Matcher, fault: Fault, times: u64) -> Self {
         Self {
@@ -172,7 +172,7 @@ impl Rule {
         }
     }
 
-    /// Whether it strikes this request; it counts as struck then.
+    /// Whether the rule applies to this request; if so, that is counted.
     pub(super) fn applies(&mut self, method: &Method, path: &str, dice: &mut StdRng) -> bool {
         let live = self.times.is_none_or(|times| times > 0);
         if !live || !self.when.matches(method, path) || !dice.random_bool(self.chance) {

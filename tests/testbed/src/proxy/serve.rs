@@ -1,4 +1,4 @@
-//! One request on its way through.
+//! Handles one request: injects its fault, forwards it, and passes the response on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::shaping::{Shape, pump, shaped};
 use super::{Cut, Inner};
 use crate::gitter::connections::Switch;
 
-/// More than any request or sync here has.
+/// Larger than any request or sync response here.
 const MAX_BODY: usize = 256 << 20;
 
-/// Headers that are about one connection only.
+/// Headers that concern one connection only.
 const HOP: [HeaderName; 6] = [
     header::CONNECTION,
     header::HOST,
@@ -52,11 +52,11 @@ pub(super) async fn serve(
         return answer;
     }
     let Ok(answer) = forward(&proxy, &parts, &path, &body).await else {
-        // As when the server behind it is gone.
+        // The client sees the same as when the server is down.
         return gone(&switch, Cut::Close);
     };
     if matches!(fault, Some(Fault::Duplicate)) {
-        // Read to its end, or it might not have been done.
+        // Read to its end, because otherwise the server might not have handled it.
         if let Ok(second) = forward(&proxy, &parts, &path, &body).await
             && second.status() != StatusCode::SWITCHING_PROTOCOLS
         {
@@ -69,13 +69,13 @@ pub(super) async fn serve(
     after(&proxy, &parts.method, &path, fault, answer, switch).await
 }
 
-/// The place in the stream from which a sync asks.
+/// The stream position (`since`) of a sync request.
 fn since_in(query: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     pairs.find_map(|(name, value)| (name == "since").then(|| value.into_owned()))
 }
 
-/// What a fault answers instead of letting the request through.
+/// The response of a fault that does not forward the request; `None` if the request is to be forwarded.
 async fn before(fault: Option<&Fault>, switch: &Switch) -> Option<Response> {
     match fault? {
         Fault::DropRequest(how) => Some(gone(switch, *how)),
@@ -90,7 +90,7 @@ async fn before(fault: Option<&Fault>, switch: &Switch) -> Option<Response> {
     }
 }
 
-/// What the client gets once the work is done.
+/// What the client gets after the server has responded.
 async fn after(
     proxy: &Inner,
     method: &Method,
@@ -124,8 +124,8 @@ async fn after(
     strip(&mut headers);
     let is_sync = *method == Method::GET && path.contains("/sync");
     let keeps = is_sync && !proxy.lock().custody.is_idle();
-    let lies = status.is_success() && proxy.lock().lies.concern(method, path);
-    if keeps || lies {
+    let rewrites = status.is_success() && proxy.lock().lies.concern(method, path);
+    if keeps || rewrites {
         let Ok(whole) = answer.bytes().await else {
             return gone(&switch, Cut::Close);
         };
@@ -136,7 +136,7 @@ async fn after(
     respond(status, headers, shaped(answer, shape, switch))
 }
 
-/// An answer without what is kept from the device, and with the lies.
+/// A sync response without the to-device messages that are kept back, and with the rewrites.
 fn changed(proxy: &Inner, request: (&Method, &str), mut body: Bytes, keeps: bool) -> Bytes {
     let mut guard = proxy.lock();
     let state = &mut *guard;
@@ -147,8 +147,8 @@ fn changed(proxy: &Inner, request: (&Method, &str), mut body: Bytes, keeps: bool
     if keeps && let Some(kept) = state.custody.rewrite(since.as_deref(), &body) {
         body = kept.into();
     }
-    let told = state.lies.tell(request, &body, &mut state.struck);
-    told.map_or(body, Bytes::from)
+    let rewritten = state.lies.tell(request, &body, &mut state.struck);
+    rewritten.map_or(body, Bytes::from)
 }
 
 async fn forward(
@@ -184,7 +184,7 @@ async fn forward(
         .await
 }
 
-/// A query of `/sync` with this limit in its filter.
+/// The query of a sync request with this limit in its filter.
 fn limited(query: &str, limit: u32) -> String {
     let name = "%22limit%22%3A";
     let Some((before, after)) = query.split_once(name) else {
@@ -194,7 +194,7 @@ fn limited(query: &str, limit: u32) -> String {
     format!("{before}{name}{limit}{rest}")
 }
 
-/// Ties the two upgraded connections together.
+/// Relays bytes between the two upgraded connections.
 fn upgraded(
     answer: reqwest::Response,
     client: Option<OnUpgrade>,
@@ -224,7 +224,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Cuts the connection. The answer never reaches the wire.
+/// Cuts the connection. The response returned here is never sent.
 fn gone(switch: &Switch, how: Cut) -> Response {
     switch.cut(how);
     StatusCode::NO_CONTENT.into_response()

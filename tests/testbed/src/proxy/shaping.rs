@@ -1,5 +1,4 @@
-//! What flows through a proxy after the head of an answer: bodies, and the bytes of an upgraded connection, shaped by a
-//! fault.
+//! How a fault shapes what passes a proxy after a response's headers: bodies, and the bytes of an upgraded connection.
 
 use std::io;
 use std::time::Duration;
@@ -11,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::rule::{Cut, Fault};
 use crate::gitter::connections::Switch;
 
-/// How long the last bytes before a cut may take to leave.
+/// How long the last bytes before a cut may take to be sent.
 const FLUSH: Duration = Duration::from_millis(5);
 
-/// How bytes are let through.
+/// How bytes are passed on.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Whole,
@@ -32,7 +31,7 @@ impl Shape {
     }
 }
 
-/// The body of an answer as the client gets it. A connection upstream that breaks breaks the client's, too.
+/// The body of a response as the client gets it. When the upstream connection breaks, the client's is cut, too.
 pub(super) fn shaped(answer: reqwest::Response, shape: Shape, switch: Switch) -> Body {
     let flow = answer
         .bytes_stream()
@@ -43,7 +42,7 @@ pub(super) fn shaped(answer: reqwest::Response, shape: Shape, switch: Switch) ->
             let begun = (Box::pin(flow), most, switch);
             let cut = stream::unfold(begun, move |(mut flow, left, switch)| async move {
                 if left == 0 {
-                    // What was let through has to be on the wire first.
+                    // What was passed on has to be sent before the cut.
                     tokio::time::sleep(FLUSH).await;
                     switch.cut(how);
                     let aborted = io::Error::from(io::ErrorKind::ConnectionAborted);
@@ -75,7 +74,7 @@ pub(super) fn shaped(answer: reqwest::Response, shape: Shape, switch: Switch) ->
     }
 }
 
-/// Carries bytes both ways over an upgraded connection until one end is gone.
+/// Relays bytes both ways over an upgraded connection until one end closes.
 pub(super) async fn pump<A, B>(client: A, upstream: B, shape: Shape, switch: &Switch)
 where
     A: AsyncRead + AsyncWrite + Unpin,

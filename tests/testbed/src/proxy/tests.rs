@@ -1,4 +1,4 @@
-//! Each rule against a tiny server that counts what reaches it.
+//! Each rule against a tiny server that counts the requests that reach it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -246,7 +246,7 @@ async fn messages_to_the_device_are_held_and_given_later() {
     scene.proxy.set_to_device(ToDevice::Hold);
     assert_eq!((events().await, events().await), (0, 0));
     scene.proxy.set_to_device(ToDevice::Pass);
-    // Given again until they are acknowledged, which this client never does.
+    // Delivered again until the client acknowledges them, which this client never does.
     assert_eq!((events().await, events().await), (3, 3));
     assert_eq!(scene.proxy.to_device_taken(), 2);
 }
@@ -261,7 +261,7 @@ async fn an_upgraded_connection_passes_and_can_be_cut() {
     assert_eq!(scene.proxy.cut_all(Cut::Reset), 1);
     assert!(socket.next().await.is_none_or(|end| end.is_err()));
 
-    // Of a frame of 2 + 3 bytes only four come.
+    // Of a frame of 2 + 3 bytes only four arrive.
     scene.proxy.add(Rule::always(
         "cut",
         Matcher::of(Method::GET),

@@ -1,39 +1,39 @@
-//! Messages to a device, of which room keys are one kind, held back or taken out of the answers of `/sync`: what a slow or a
-//! broken homeserver does to encryption.
+//! To-device messages, which include room keys, held back or removed from sync responses, as a slow or broken
+//! homeserver would.
 
 use serde_json::Value;
 
-/// What happens to messages to the device.
+/// What happens to to-device messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ToDevice {
-    /// They arrive.
+    /// They are delivered.
     #[default]
     Pass,
-    /// They wait here until they pass again.
+    /// They are held until the mode is [`Self::Pass`] again.
     Hold,
-    /// They are gone.
+    /// They are lost.
     Drop,
 }
 
 #[derive(Default)]
 pub(super) struct ToDeviceQueue {
     pub(super) mode: ToDevice,
-    /// Held, or given and not acknowledged: as a homeserver does, they are given again until the device asks from the
-    /// place behind them. Whoever is killed before has not had them.
+    /// Messages that are held, or delivered and not acknowledged. As a homeserver does, the proxy delivers them again
+    /// until the device syncs from a later position: a device that was killed before has not stored them.
     held: Vec<Value>,
-    /// Places in the stream, with how many of the first held ones came before each.
+    /// Stream positions, each with the number of messages of `held` that were delivered before it.
     given: Vec<(String, usize)>,
-    /// How many were held or dropped.
+    /// How many messages were held or dropped.
     pub(super) taken: u64,
 }
 
 impl ToDeviceQueue {
-    /// Whether answers have to be read at all.
+    /// Whether sync responses need not be parsed.
     pub(super) fn is_idle(&self) -> bool {
         self.mode == ToDevice::Pass && self.held.is_empty()
     }
 
-    /// The device asks from this place on: what came before it has arrived.
+    /// The device syncs from this position, so what was delivered before it has arrived.
     pub(super) fn acknowledge(&mut self, since: &str) {
         let Some((_, count)) = self.given.iter().find(|(place, _)| place == since) else {
             return;
@@ -46,7 +46,7 @@ impl ToDeviceQueue {
         });
     }
 
-    /// The answer as the device gets it that asks from `since`. What is no JSON stays what it is.
+    /// The response that the device gets for a sync from `since`. `None` if the body is not JSON.
     pub(super) fn rewrite(&mut self, since: Option<&str>, body: &[u8]) -> Option<Vec<u8>> {
         let mut answer: Value = serde_json::from_slice(body).ok()?;
         let came = answer
@@ -56,7 +56,8 @@ impl ToDeviceQueue {
             .unwrap_or_default();
         let events = match self.mode {
             ToDevice::Pass => {
-                // An answer that leads nowhere acknowledges nothing: whoever comes next asks from there as well.
+                // A response whose position does not advance acknowledges nothing: the next sync uses the same
+                // position.
                 let next = answer.get("next_batch").and_then(Value::as_str);
                 if let Some(place) = next.filter(|place| Some(*place) != since) {
                     self.given.push((place.to_owned(), self.held.len()));
@@ -88,13 +89,13 @@ mod tests {
 
     use super::*;
 
-    fn answer(custody: &mut ToDeviceQueue, place: &str, events: &Value) -> Value {
-        answer_from(custody, "s0", place, events)
+    fn answer(queue: &mut ToDeviceQueue, place: &str, events: &Value) -> Value {
+        answer_from(queue, "s0", place, events)
     }
 
-    fn answer_from(custody: &mut ToDeviceQueue, since: &str, place: &str, events: &Value) -> Value {
+    fn answer_from(queue: &mut ToDeviceQueue, since: &str, place: &str, events: &Value) -> Value {
         let body = json!({"next_batch": place, "to_device": {"events": events}}).to_string();
-        let body = custody.rewrite(Some(since), body.as_bytes()).unwrap();
+        let body = queue.rewrite(Some(since), body.as_bytes()).unwrap();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer["next_batch"], place);
         answer["to_device"]["events"].clone()
@@ -102,47 +103,44 @@ mod tests {
 
     #[test]
     fn held_messages_come_later_and_in_order_and_dropped_ones_never() {
-        let mut custody = ToDeviceQueue::default();
-        assert!(custody.is_idle());
-        custody.mode = ToDevice::Hold;
-        assert_eq!(answer(&mut custody, "s1", &json!([1, 2])), json!([]));
-        assert_eq!(answer(&mut custody, "s2", &json!([3])), json!([]));
-        custody.mode = ToDevice::Pass;
-        assert!(!custody.is_idle());
-        assert_eq!(answer(&mut custody, "s3", &json!([4])), json!([1, 2, 3, 4]));
-        custody.acknowledge("s3");
-        assert!(custody.is_idle());
-        custody.mode = ToDevice::Drop;
-        assert_eq!(answer(&mut custody, "s4", &json!([5])), json!([]));
-        custody.mode = ToDevice::Pass;
-        assert_eq!(answer(&mut custody, "s5", &json!([6])), json!([6]));
-        assert_eq!(custody.taken, 4);
+        let mut queue = ToDeviceQueue::default();
+        assert!(queue.is_idle());
+        queue.mode = ToDevice::Hold;
+        assert_eq!(answer(&mut queue, "s1", &json!([1, 2])), json!([]));
+        assert_eq!(answer(&mut queue, "s2", &json!([3])), json!([]));
+        queue.mode = ToDevice::Pass;
+        assert!(!queue.is_idle());
+        assert_eq!(answer(&mut queue, "s3", &json!([4])), json!([1, 2, 3, 4]));
+        queue.acknowledge("s3");
+        assert!(queue.is_idle());
+        queue.mode = ToDevice::Drop;
+        assert_eq!(answer(&mut queue, "s4", &json!([5])), json!([]));
+        queue.mode = ToDevice::Pass;
+        assert_eq!(answer(&mut queue, "s5", &json!([6])), json!([6]));
+        assert_eq!(queue.taken, 4);
     }
 
     #[test]
     fn whoever_was_killed_before_asking_on_is_given_them_again() {
-        let mut custody = ToDeviceQueue {
+        let mut queue = ToDeviceQueue {
             mode: ToDevice::Hold,
             ..ToDeviceQueue::default()
         };
-        answer(&mut custody, "s1", &json!([1]));
-        custody.mode = ToDevice::Pass;
-        // Nothing else is new, and the place stays the same.
-        assert_eq!(
-            answer_from(&mut custody, "s1", "s1", &json!([])),
-            json!([1])
-        );
-        // The same place is asked from again; what the homeserver itself adds, it adds again.
-        custody.acknowledge("s1");
-        assert_eq!(answer(&mut custody, "s2", &json!([2])), json!([1, 2]));
-        custody.acknowledge("s1");
-        custody.mode = ToDevice::Hold;
-        assert_eq!(answer(&mut custody, "s3", &json!([3])), json!([]));
-        // An answer that was given before holds what it held.
-        custody.acknowledge("s2");
-        custody.mode = ToDevice::Pass;
-        assert_eq!(answer(&mut custody, "s4", &json!([])), json!([3]));
-        custody.acknowledge("s4");
-        assert!(custody.is_idle());
+        answer(&mut queue, "s1", &json!([1]));
+        queue.mode = ToDevice::Pass;
+        // Nothing else is new, and the position stays the same.
+        assert_eq!(answer_from(&mut queue, "s1", "s1", &json!([])), json!([1]));
+        // The device syncs from the same position again; what the homeserver adds, it adds again.
+        queue.acknowledge("s1");
+        assert_eq!(answer(&mut queue, "s2", &json!([2])), json!([1, 2]));
+        queue.acknowledge("s1");
+        queue.mode = ToDevice::Hold;
+        assert_eq!(answer(&mut queue, "s3", &json!([3])), json!([]));
+        // A response that was sent before contains the same as then.
+        queue.acknowledge("s2");
+        queue.mode = ToDevice::Pass;
+        assert_eq!(answer(&mut queue, "s4", &json!([])), json!([3]));
+        queue.acknowledge("s4");
+        assert!(queue.is_idle());
     }
 }

@@ -1,4 +1,4 @@
-//! Many messages in a minute, and an account that may send twelve events in one: what a person in the room reads, and
+//! Many messages in a minute, with an account that may send twelve events a minute: what a user in the room reads, and
 //! when.
 
 use std::time::{Duration, Instant};
@@ -10,46 +10,46 @@ use crate::bridge::Usage;
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
 
-/// Where an event that carries several messages carries them one by one.
+/// The field with the parts of a bundle.
 const PARTS: &str = "org.footbridge.parts";
 
-/// What is said.
+/// The options of a burst.
 #[derive(Debug, Clone, Copy)]
 pub struct Burst {
     /// How many messages.
     pub messages: u32,
-    /// Within which time.
+    /// The time within which they are sent.
     pub within: Duration,
-    /// How many people say them, in turns of three.
+    /// How many users send them, three messages each in turn.
     pub authors: usize,
-    /// Whether messages that wait may share an event.
+    /// Whether waiting messages may be bundled in one event.
     pub coalesce: bool,
-    /// How long all of it may take.
+    /// The timeout for all messages.
     pub patience: Duration,
 }
 
-/// How it went.
+/// The result of a burst.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was lost, doubled or out of order, as read by the person in the room.
+    /// What was lost, doubled or reordered, as Ann read it.
     pub verdict: Verdict,
-    /// Messages under a name that is not their author's.
+    /// Messages shown under a name that is not their author's.
     pub misattributed: usize,
-    /// Events that carried them.
+    /// How many events carried the messages.
     pub events: usize,
-    /// From the first word until the last could be read.
+    /// From the first message sent until the last could be read.
     pub took: Duration,
     /// The bridge's memory before the burst.
     pub before: Usage,
-    /// The bridge's memory after it; its peak counts.
+    /// The bridge's memory after it, with its peak.
     pub after: Usage,
-    /// What `/metrics` said of the pace and the backlog while messages waited, in seconds; the last look at each.
+    /// The last values of pace and backlog in `/metrics` while messages waited, in seconds.
     pub pace: Option<f64>,
     /// The longest estimate seen.
     pub estimate: u64,
 }
 
-/// Plays it on this homeserver.
+/// Runs a burst on this homeserver.
 pub async fn burst(
     synapse: &Synapse,
     mut options: Options,
@@ -79,7 +79,7 @@ pub async fn burst(
     let before = scene.bridge.usage()?;
 
     tell(&format!(
-        "{} messages are said in the channel",
+        "{} messages are sent in the channel",
         burst.messages
     ));
     let began = Instant::now();
@@ -122,16 +122,16 @@ pub async fn burst(
     })
 }
 
-/// What Ann reads: every number in every event, and under whose name.
+/// What Ann reads: the verdict, the number of misattributed messages, and the number of events.
 fn read<'a>(
     scene: &Scenario,
     author_of: &dyn Fn(u32) -> Option<&'a crate::gitter::User>,
 ) -> (Verdict, usize, usize) {
     let (mut arrived, mut misattributed) = (Vec::new(), 0);
     let load = &scene.from_channel;
-    let per_event = scene.in_room(|heard, text| {
+    let per_event = scene.in_room(|event, text| {
         let numbers = load.numbers_in(text);
-        let spoken: Vec<(u32, bool)> = match heard.seen.content.get(PARTS) {
+        let spoken: Vec<(u32, bool)> = match event.seen.content.get(PARTS) {
             Some(Value::Array(parts)) => parts
                 .iter()
                 .flat_map(|part| {
@@ -148,9 +148,9 @@ fn read<'a>(
                 .map(|number| (*number, named(author_of(*number), text)))
                 .collect(),
         };
-        // Both forms of an event say the same.
+        // Both representations in an event must have the same messages.
         let same = spoken.iter().map(|(number, _)| number).eq(&numbers);
-        (!numbers.is_empty()).then_some((numbers, spoken, same, heard.at))
+        (!numbers.is_empty()).then_some((numbers, spoken, same, event.at))
     });
     let events = per_event.len();
     for (numbers, spoken, same, at) in per_event {
@@ -168,7 +168,7 @@ fn named(author: Option<&crate::gitter::User>, shown: &str) -> bool {
     author.is_some_and(|author| shown.contains(author.display_name.as_str()))
 }
 
-/// The value of the first sample whose line begins so.
+/// The value of the first sample whose line begins like this.
 fn sample(text: &str, beginning: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.starts_with(beginning))?;
     line.rsplit(' ').next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! Somebody who keeps looking at the channel: when each message appeared there.
+//! Records when each message appeared in a channel.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,14 @@ use tokio::task::AbortHandle;
 
 use crate::gitter::{GitterSim, Operation};
 
-/// The times of new messages by message id. Dropping it ends the looking.
+/// The times of new messages by message id. Dropping it ends the recording.
 pub struct ChannelObserver {
     times: Arc<Mutex<HashMap<String, Instant>>>,
     task: AbortHandle,
 }
 
 impl ChannelObserver {
-    /// Starts to look, at all channels.
+    /// Starts to record, for all channels.
     #[must_use]
     pub fn open(sim: &GitterSim) -> Self {
         let times = Arc::new(Mutex::new(HashMap::new()));
@@ -29,7 +29,7 @@ impl ChannelObserver {
                         let mut times = into.lock().unwrap_or_else(PoisonError::into_inner);
                         times.insert(change.message.id, change.at);
                     }
-                    // Missed times are missing times; the messages themselves are read from the channel.
+                    // Missed changes only mean missing times; the messages themselves are read from the channel.
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }

@@ -1,5 +1,5 @@
-//! Counted messages: a mark nobody would write by accident and a number, so that both ends can be compared and any
-//! trace of a text can be searched for. Lines of a conversation can be counted with them.
+//! Counted messages, each with a mark that nobody would write by accident and a number, so that both ends can be
+//! compared and texts can be searched for in files. Lines of a conversation can be counted with them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -15,12 +15,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// A load with a mark of its own, which begins with `letter`.
+    /// A load with a new mark, which begins with `letter`.
     #[must_use]
     pub fn new(letter: char) -> Self {
         let mut dice = rand::rng();
         let mut mark = letter.to_string();
-        // Letters only: no markup, emoji or link can come of them on either side.
+        // Letters only, so that neither side can read it as markup, an emoji or a link.
         mark.extend((0..11).map(|_| char::from(dice.random_range(b'a'..=b'z'))));
         Self {
             mark,
@@ -28,13 +28,13 @@ impl Load {
         }
     }
 
-    /// What every numbered text of this load contains.
+    /// The mark, which every numbered text of this load contains.
     #[must_use]
     pub fn mark(&self) -> &str {
         &self.mark
     }
 
-    /// The text of the next numbered message, which counts as said from now on.
+    /// The text of the next numbered message, which counts as sent from now on.
     pub fn number(&self) -> String {
         let mut said = self.lock();
         let key = format!("{}{:05}", self.mark, said.len());
@@ -43,19 +43,19 @@ impl Load {
         text
     }
 
-    /// Counts a line of conversation as said now. It is known again by `key`, plain words which occur in it and in no
-    /// other line, and which the bridge has no reason to change.
+    /// Counts a line of a conversation as sent now. It is recognised by `key`: plain words that occur in no other line,
+    /// and that the bridge has no reason to change.
     pub fn count(&self, key: &str) {
         push(&mut self.lock(), key.to_owned());
     }
 
-    /// Everything said so far.
+    /// Every message sent so far.
     #[must_use]
     pub fn said(&self) -> Vec<Said> {
         self.lock().iter().map(|(said, _)| *said).collect()
     }
 
-    /// Which message of this load a text is, whatever the bridge put around it.
+    /// The number of the message of this load that a text contains, whatever the bridge added.
     #[must_use]
     pub fn number_in(&self, text: &str) -> Option<u32> {
         if let Some((_, after)) = text.split_once(&self.mark) {
@@ -67,7 +67,7 @@ impl Load {
             .map(|(said, _)| said.number)
     }
 
-    /// Every numbered message of this load that a text contains: one event may carry several.
+    /// The numbers of all messages of this load that a text contains: one event may carry several.
     #[must_use]
     pub fn numbers_in(&self, text: &str) -> Vec<u32> {
         let after_marks = text.split(self.mark.as_str()).skip(1);

@@ -1,5 +1,5 @@
-//! Many portals over two silos, one of which gets slow: what the portals of the other notice of it. Both states are
-//! measured in turns in one run, so that the ratio says something on any machine.
+//! Many portals with two silos, one of which gets slow: how that affects the portals of the other silo. Both states
+//! alternate in one run, so that the ratio is meaningful on any machine.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,36 +13,36 @@ use crate::gitter::{self, Fault, GitterSim, Room, RoomOptions, User};
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
 
-/// More requests a minute than anything here can use.
+/// More requests a minute than anything here uses.
 const BUDGET: &str = "requests_per_minute = 60000";
-/// How much later than at once the slow silo answers.
+/// The additional delay of the slow silo's responses.
 const SLOW_MS: u64 = 10_000;
 /// How long the messages of one block may take.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What is measured.
+/// The options of the measurement.
 pub struct ManyOptions {
     /// The `footbridge` program.
     pub binary: PathBuf,
-    /// Portals, the slow one among them.
+    /// The number of portals, with the slow one.
     pub portals: usize,
-    /// Blocks of each kind.
+    /// The number of blocks of each kind.
     pub blocks: usize,
     /// Messages per portal, block and direction.
     pub messages: usize,
 }
 
-/// What the portals of the good silo noticed: latencies in both directions together.
+/// The result for the portals of the fast silo: latencies in both directions together.
 #[derive(Default)]
 pub struct Outcome {
-    /// While all was well.
+    /// While both silos were fast.
     pub calm: Verdict,
     /// While the other silo was slow.
     pub beside: Verdict,
 }
 
 impl Outcome {
-    /// How many times longer this share of messages took beside a slow silo.
+    /// The ratio of the latencies at this percentile: with a slow silo to without.
     #[must_use]
     pub fn ratio(&self, percent: usize) -> Option<f64> {
         let beside = self.beside.percentile(percent)?;
@@ -50,7 +50,7 @@ impl Outcome {
     }
 }
 
-/// A silo, and who is there.
+/// A silo with its bot and users.
 struct SiloSide {
     sim: GitterSim,
     bot: User,
@@ -87,7 +87,7 @@ impl SiloSide {
     }
 }
 
-/// The stage of the measurement.
+/// The scenario of the measurement.
 struct ManyScenario {
     bridge: BridgeProcess,
     bridge_user: String,
@@ -101,20 +101,18 @@ struct ManyScenario {
     _files: tempfile::TempDir,
 }
 
-/// Measures.
+/// Runs the measurement.
 pub async fn measure(
     synapse: &Synapse,
     plan: &ManyOptions,
     tell: &(dyn Fn(&str) + Sync),
 ) -> anyhow::Result<Outcome> {
     let many = ManyScenario::set_up(synapse, plan, tell).await?;
-    tell("Everybody says a first word");
+    tell("A first message is sent in every portal");
     many.block(1, false).await?;
     let mut outcome = Outcome::default();
     for number in 1..=plan.blocks {
-        tell(&format!(
-            "Block {number}: all is well, then one silo is slow"
-        ));
+        tell(&format!("Block {number}: both silos fast, then one slow"));
         join(&mut outcome.calm, many.block(plan.messages, false).await?);
         join(&mut outcome.beside, many.block(plan.messages, true).await?);
     }
@@ -146,7 +144,7 @@ impl ManyScenario {
         synapse.register(&ann_name, PASSWORD).await?;
         let ann = TestClient::login(&synapse.url(), &ann_name, PASSWORD, files.path()).await?;
         let bridge_user = synapse.register(&format!("bridge{tag}"), PASSWORD).await?;
-        tell("Ann makes the encrypted rooms");
+        tell("Ann creates the encrypted rooms");
         let mut pairs = Vec::new();
         for number in 0..plan.portals.max(2) {
             let invited = [bridge_user.clone()];
@@ -193,10 +191,10 @@ impl ManyScenario {
     async fn until_joined(&self) -> anyhow::Result<()> {
         for pair in self.pairs.iter().chain([&self.slow_pair]) {
             let joined = || {
-                let found = self.room_observer.pick(&pair.room, |heard| {
-                    let membership = heard.seen.content.get("membership");
-                    let here = heard.seen.event_type == "m.room.member"
-                        && heard.seen.sender == self.bridge_user
+                let found = self.room_observer.pick(&pair.room, |event| {
+                    let membership = event.seen.content.get("membership");
+                    let here = event.seen.event_type == "m.room.member"
+                        && event.seen.sender == self.bridge_user
                         && membership.is_some_and(|membership| membership == "join");
                     here.then_some(())
                 });
@@ -207,7 +205,7 @@ impl ManyScenario {
         Ok(())
     }
 
-    /// Everybody talks, and all of it arrives.
+    /// Sends messages in every portal and waits until all have arrived.
     async fn block(&self, messages: usize, slowly: bool) -> anyhow::Result<Verdict> {
         let faults = self.slow.sim.faults();
         if slowly {
@@ -216,7 +214,7 @@ impl ManyScenario {
         let (from_room, from_channel) = (Load::new('r'), Load::new('c'));
         let unmeasured = Load::new('s');
         for _ in 0..messages {
-            // The slow silo has something to do all the time.
+            // The slow silo always has something to do.
             self.slow.say(&self.slow_pair, &unmeasured);
             self.ann
                 .say(&self.slow_pair.room, &unmeasured.number())
@@ -235,13 +233,13 @@ impl ManyScenario {
             let (there, here) = verdicts();
             there.lost.is_empty() && here.lost.is_empty()
         };
-        // What is missing then is told by the verdict.
+        // The verdict reports the missing messages.
         let _complete = until(TIMEOUT, complete).await;
         let (mut both, here) = verdicts();
         join(&mut both, here);
         if slowly {
             faults.clear();
-            // The next block is to begin with a bridge that has nothing left to do.
+            // The next block must begin with an idle bridge.
             self.bridge.settle(TIMEOUT).await?;
         }
         Ok(both)
@@ -266,12 +264,12 @@ impl ManyScenario {
     fn in_rooms(&self, load: &Load) -> Vec<Arrived> {
         let mut arrived = Vec::new();
         for pair in &self.pairs {
-            arrived.extend(self.room_observer.pick(&pair.room, |heard| {
-                let text = heard
+            arrived.extend(self.room_observer.pick(&pair.room, |event| {
+                let text = event
                     .text()
-                    .filter(|_| heard.seen.sender == self.bridge_user)?;
+                    .filter(|_| event.seen.sender == self.bridge_user)?;
                 let number = load.number_in(text)?;
-                let at = Some(heard.at);
+                let at = Some(event.at);
                 Some(Arrived { number, at })
             }));
         }
@@ -279,7 +277,7 @@ impl ManyScenario {
     }
 }
 
-/// The configuration of the second silo and its one portal, as it stands behind the options of the first.
+/// The configuration of the second silo and its one portal, to be added after the options of the first.
 fn second_silo(slow: &SiloSide, pair: &RoomAndChannel) -> String {
     let (api, stream, realtime) = (
         slow.sim.api_url(),
@@ -328,7 +326,7 @@ mod tests {
         join(&mut outcome.calm, of(&[20]));
         join(&mut outcome.beside, of(&[10, 40, 300]));
         assert_eq!(outcome.calm.messages, 3);
-        // In whole hundredths: a quotient of two times in seconds is seldom a round number.
+        // In whole hundredths, because a quotient of two times in seconds is seldom a round number.
         let percent = |share| outcome.ratio(share).map(|ratio| (ratio * 100.0).round());
         assert_eq!(percent(50), Some(200.0));
         assert_eq!(percent(95), Some(300.0));

@@ -1,5 +1,5 @@
-//! One encrypted room, one channel, people on both sides and the bridge between them: the scene on which tests, demo,
-//! kills and bench play. It speaks, and it compares what was said with what arrived.
+//! One encrypted room, one channel, users on both sides and the bridge between them: the scenario of tests, demo, kills
+//! and bench. It sends messages, and compares what was sent with what arrived.
 
 mod burst;
 mod portal_traffic;
@@ -35,16 +35,16 @@ use crate::proxy::Rule;
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
 
-/// The password of every account: they live for minutes, on loopback.
+/// The password of every account: they exist for minutes, on loopback.
 pub const PASSWORD: &str = "a password for the testbed";
 
-/// What the scene is made of.
+/// The options of a scenario.
 pub struct Options {
-    /// The `footbridge` program.
+    /// The path of the `footbridge` program.
     pub binary: PathBuf,
-    /// For `FOOTBRIDGE_LOG`.
+    /// The value of `FOOTBRIDGE_LOG`.
     pub log_filter: String,
-    /// How the silo behaves.
+    /// The options of the Gitter simulator.
     pub silo: gitter::Options,
     /// More lines for the bridge's `[[silo]]` section.
     pub silo_options: String,
@@ -52,20 +52,20 @@ pub struct Options {
     pub matrix_options: String,
     /// The lines of its `[delivery]` section.
     pub delivery_options: String,
-    /// More lines of its `[admin]` section, and whole sections behind it; `{ann}` stands for Ann's user id.
+    /// More lines of its `[admin]` section, and whole sections after it; `{ann}` is replaced by Ann's user id.
     pub admin_options: String,
-    /// Proxies between the bridge and everything else, whose dice begin with this seed.
+    /// If set: proxies between the bridge and everything else, with this seed.
     pub proxies: Option<u64>,
     /// Whether the rooms are encrypted from the start.
     pub encrypted: bool,
-    /// How many rooms are joined to as many channels; people talk in the first one.
+    /// How many rooms are linked to as many channels; users write in the first one.
     pub portals: usize,
-    /// What the first login does when this goes wrong: it is killed there, and a second one finishes it.
+    /// A fault during the first login: the login is killed there, and a second one completes it.
     pub fault_at_login: Option<Rule>,
 }
 
 impl Options {
-    /// One portal, and a silo as strict as the real one.
+    /// One portal, and a silo with the real one's limits.
     #[must_use]
     pub fn new(binary: PathBuf) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Options {
         }
     }
 
-    /// The same with a silo that allows this many requests a minute, and a bridge that knows.
+    /// The same with a silo that allows this many requests a minute, and a bridge that is configured for that.
     #[must_use]
     pub fn with_budget(mut self, requests_per_minute: u32) -> Self {
         self.silo.rate_limit = u64::from(requests_per_minute);
@@ -92,10 +92,10 @@ impl Options {
     }
 }
 
-/// A room and the channel it is joined to.
+/// A room and the channel that it is linked to.
 #[derive(Clone)]
 pub struct RoomAndChannel {
-    /// Room id.
+    /// The room id.
     pub room: String,
     /// The channel.
     pub channel: gitter::Room,
@@ -122,41 +122,41 @@ fn access(sim: &GitterSim, bot: &gitter::User, options: String) -> SiloAccess {
     }
 }
 
-/// Everything in its place. The bridge has logged in and does not run yet.
+/// The running scenario. The bridge has logged in and does not run yet.
 pub struct Scenario {
     /// The bridge.
     pub bridge: BridgeProcess,
     /// Its Matrix user id.
     pub bridge_user: String,
-    /// What stands between the bridge and everything else, if anything does.
+    /// The proxies between the bridge and everything else, if there are any.
     pub proxies: Option<Proxies>,
     /// Its account on the silo.
     pub bot: gitter::User,
     /// The silo.
     pub sim: GitterSim,
-    /// The person in the room, on a device of her own.
+    /// The user in the room, on her own device.
     pub ann: TestClient,
-    /// What she sees.
+    /// What Ann's client receives.
     pub room_observer: RoomObserver,
     /// When messages appeared in channels.
     pub watch: ChannelObserver,
-    /// People in the channel.
+    /// A user in the channel.
     pub mary: gitter::User,
-    /// Another one.
+    /// Another user in the channel.
     pub tom: gitter::User,
-    /// The room and channel in which people talk.
+    /// The room and channel in which users write.
     pub stage: RoomAndChannel,
-    /// All portals, the stage among them.
+    /// All portals, with `stage`.
     pub pairs: Vec<RoomAndChannel>,
-    /// What was said in the room.
+    /// The messages sent in the room.
     pub from_room: Load,
-    /// What was said in the channel.
+    /// The messages sent in the channel.
     pub from_channel: Load,
-    /// Ann's client.
+    /// The files of Ann's client.
     _files: TempDir,
 }
 
-/// The first login; with harm it is killed when that strikes, and a second one finishes it.
+/// Logs in; with a fault the login is killed when that occurs, and a second one completes it.
 async fn log_in(
     bridge: &BridgeProcess,
     proxies: Option<&Proxies>,
@@ -172,7 +172,7 @@ async fn log_in(
 }
 
 impl Scenario {
-    /// Builds the scene on this homeserver; `tell` hears what is being done.
+    /// Builds the scenario on this homeserver; `tell` is called with what is being done.
     pub async fn set_up(
         synapse: &Synapse,
         options: Options,
@@ -184,7 +184,7 @@ impl Scenario {
         let bot = sim.add_user("footbridge-bot", "Footbridge");
         let (mary, tom) = (sim.add_user("mary", "Mary"), sim.add_user("tom", "Tom"));
 
-        tell("Ann logs in to the homeserver, on a device of her own");
+        tell("Ann logs in to the homeserver, on her own device");
         let tag = unique();
         let files = tempfile::Builder::new()
             .prefix("footbridge-ann-")
@@ -194,7 +194,7 @@ impl Scenario {
         let ann = TestClient::login(&synapse.url(), &ann_name, PASSWORD, files.path()).await?;
         ann.set_display_name("Ann").await?;
 
-        tell("Ann makes an encrypted room and invites the bridge's account");
+        tell("Ann creates an encrypted room and invites the bridge's account");
         let bridge_user = synapse.register(&format!("bridge{tag}"), PASSWORD).await?;
         let mut pairs = Vec::new();
         for number in 1..=options.portals.max(1) {
@@ -213,7 +213,7 @@ impl Scenario {
         let mut silo = access(&sim, &bot, options.silo_options);
         let mut proxies = None;
         if let Some(seed) = options.proxies {
-            tell("Proxies take their place on both sides of the bridge");
+            tell("Proxies are started on both sides of the bridge");
             let between = Proxies::start(synapse, &sim, seed).await?;
             homeserver = between.homeserver.url_for(&homeserver);
             silo.api = between.api.url_for(&silo.api);
@@ -251,7 +251,7 @@ impl Scenario {
             stage: pairs
                 .first()
                 .cloned()
-                .context("there is no room to talk in")?,
+                .context("the scenario has no portal")?,
             pairs,
             from_room: Load::new('r'),
             from_channel: Load::new('c'),
@@ -259,15 +259,15 @@ impl Scenario {
         })
     }
 
-    /// Starts the bridge for the first time and waits until it is in every room.
+    /// Starts the bridge for the first time and waits until it has joined every room.
     pub async fn open(&self) -> anyhow::Result<()> {
         self.bridge.start().await?;
         for pair in &self.pairs {
             let joined = || {
-                let found = self.room_observer.pick(&pair.room, |heard| {
-                    let membership = heard.seen.content.get("membership");
-                    let here = heard.seen.event_type == "m.room.member"
-                        && heard.seen.sender == self.bridge_user
+                let found = self.room_observer.pick(&pair.room, |event| {
+                    let membership = event.seen.content.get("membership");
+                    let here = event.seen.event_type == "m.room.member"
+                        && event.seen.sender == self.bridge_user
                         && membership.is_some_and(|membership| membership == "join");
                     here.then_some(())
                 });
@@ -279,30 +279,30 @@ impl Scenario {
         Ok(())
     }
 
-    /// Ann says a numbered message.
+    /// Ann sends a numbered message.
     pub async fn say_in_room(&self) -> anyhow::Result<()> {
         let text = self.from_room.number();
         self.ann.say(&self.stage.room, &text).await.map(drop)
     }
 
-    /// Mary says a numbered message.
+    /// Mary sends a numbered message.
     pub fn say_in_channel(&self) {
         let text = self.from_channel.number();
         self.sim.say(&self.stage.channel.id, &self.mary.id, &text);
     }
 
-    /// What `pick` takes from the messages of the bridge in the room as Ann sees them, edits not counted; it gets the
+    /// The results of `pick` for the bridge's messages in the room as Ann sees them, without edits; `pick` gets the
     /// event and its text.
     pub fn in_room<T>(&self, mut pick: impl FnMut(&ObservedEvent, &str) -> Option<T>) -> Vec<T> {
-        self.room_observer.pick(&self.stage.room, |heard| {
-            let text = heard
+        self.room_observer.pick(&self.stage.room, |event| {
+            let text = event
                 .text()
-                .filter(|_| heard.seen.sender == self.bridge_user)?;
-            pick(heard, text)
+                .filter(|_| event.seen.sender == self.bridge_user)?;
+            pick(event, text)
         })
     }
 
-    /// What stands in the channel by the bridge's account.
+    /// The messages in the channel from the bridge's account.
     #[must_use]
     pub fn in_channel(&self) -> Vec<gitter::Message> {
         let mut messages = self.sim.messages(&self.stage.channel.id);
@@ -310,13 +310,13 @@ impl Scenario {
         messages
     }
 
-    /// How room → channel did, as things stand.
+    /// The present result of room → channel.
     #[must_use]
     pub fn toward_channel(&self) -> Verdict {
         self.toward_channel_from(0)
     }
 
-    /// The same, of the messages from this number on.
+    /// The same for the messages from this number on.
     #[must_use]
     pub fn toward_channel_from(&self, first: usize) -> Verdict {
         let mut arrived = Vec::new();
@@ -331,29 +331,29 @@ impl Scenario {
         Verdict::of_those_from(first, &self.from_room.said(), &arrived)
     }
 
-    /// How channel → room did, as things stand.
+    /// The present result of channel → room.
     #[must_use]
     pub fn toward_room(&self) -> Verdict {
         self.toward_room_from(0)
     }
 
-    /// The same, of the messages from this number on.
+    /// The same for the messages from this number on.
     #[must_use]
     pub fn toward_room_from(&self, first: usize) -> Verdict {
-        let arrived = self.in_room(|heard, text| {
+        let arrived = self.in_room(|event, text| {
             // One event may carry several messages.
             let numbers = self.from_channel.numbers_in(text).into_iter();
             let arrived = numbers.map(|number| Arrived {
                 number,
-                at: Some(heard.at),
+                at: Some(event.at),
             });
             Some(arrived.collect::<Vec<_>>())
         });
         Verdict::of_those_from(first, &self.from_channel.said(), &arrived.concat())
     }
 
-    /// Waits until nothing is missing on either side, then until the bridge owes nothing, then a moment longer for copies
-    /// nobody wants. Gives up after `patience`: the verdicts tell what is missing.
+    /// Waits until nothing is missing on either side, then until nothing is pending, then a moment longer for unwanted
+    /// copies. Gives up after `patience`: the verdicts report what is missing.
     pub async fn settle(&self, patience: Duration) -> anyhow::Result<()> {
         let complete =
             || self.toward_channel().lost.is_empty() && self.toward_room().lost.is_empty();
@@ -365,7 +365,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Fails unless every event of the bridge and of Ann which could be a message is stored encrypted; returns how many
+    /// Fails unless every event of the bridge and of Ann that could be a message is stored encrypted; returns how many
     /// there are.
     pub async fn all_encrypted(&self, synapse: &Synapse) -> anyhow::Result<usize> {
         let mut encrypted = 0;
@@ -387,7 +387,7 @@ impl Scenario {
         Ok(encrypted)
     }
 
-    /// Files of the bridge, its log among them, that contain the text of any counted message.
+    /// Files of the bridge, with its log, that contain the text of any counted message.
     pub fn traces(&self) -> anyhow::Result<Vec<PathBuf>> {
         let marks = [
             self.from_room.mark().as_bytes(),
@@ -397,22 +397,22 @@ impl Scenario {
     }
 }
 
-/// Waits until it is so, looking often at first; fails after `patience`.
+/// Waits until the condition is true, polling often at first; fails after `patience`.
 pub async fn until(patience: Duration, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(5);
     while !is_so() {
         if Instant::now() > deadline {
-            bail!("it did not happen within {} s", patience.as_secs());
+            bail!("the condition was not met within {} s", patience.as_secs());
         }
         tokio::time::sleep(pause).await;
-        // Looking costs something on a busy scene.
+        // Polling is expensive in a busy scenario.
         pause = (pause * 5 / 4).min(Duration::from_millis(100));
     }
     Ok(())
 }
 
-/// Tells scenes on one homeserver apart.
+/// A number that distinguishes the scenarios on one homeserver.
 fn unique() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     COUNT.fetch_add(1, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! People who talk in every portal of a scene at once, each portal with numbers of its own.
+//! Users who write in every portal of a scenario at once, with separate numbers in each portal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use super::{Load, PASSWORD, RoomAndChannel, Scenario, unique};
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
 
-/// What is said in one portal.
+/// The messages of one portal.
 struct PortalTalk {
     pair: RoomAndChannel,
     from_room: Load,
     from_channel: Load,
 }
 
-/// What is said in all of them.
+/// The messages of all portals.
 pub struct PortalTraffic {
     talks: Vec<PortalTalk>,
-    /// What people said in the first room who came after the bridge.
+    /// The messages of guests, who joined the first room after the bridge.
     from_guests: Load,
-    /// Those of them who are still there, with their files.
+    /// The guests who are still in the room, with their files.
     guests: Mutex<Vec<(TestClient, TempDir)>>,
 }
 
 impl PortalTraffic {
-    /// Nothing said yet; people talk in so many portals and in no other.
+    /// Nothing sent yet; users write in the first `portals` portals only.
     #[must_use]
     pub fn in_first(scene: &Scenario, portals: usize) -> Self {
         let talk = |pair: &RoomAndChannel| PortalTalk {
@@ -49,7 +49,7 @@ impl PortalTraffic {
         self.talks.len()
     }
 
-    /// Ann says the next numbered message in one portal; the turn goes round.
+    /// Ann sends the next numbered message in one portal, each in turn.
     pub async fn say_in_room(&self, scene: &Scenario, turn: usize) -> anyhow::Result<()> {
         if let Some(talk) = self.talks.get(turn % self.talks.len().max(1)) {
             let text = talk.from_room.number();
@@ -58,9 +58,9 @@ impl PortalTraffic {
         Ok(())
     }
 
-    /// Somebody new comes into the first room, on a device that nobody has met, and says a numbered message. Those before
-    /// leave once all that guests said has arrived: hundreds of them would be a crowd whose keys cost more than what is
-    /// tested, and of somebody who is gone before the bridge could look nobody knows whose device it was.
+    /// A new guest joins the first room, on an unknown device, and sends a numbered message. Earlier guests leave once
+    /// all messages of guests have arrived: the keys for hundreds of them would cost more than what is tested. If a
+    /// guest left before the bridge could query their devices, it could not attribute the message to a device.
     pub async fn say_as_new_member(
         &self,
         scene: &Scenario,
@@ -80,7 +80,7 @@ impl PortalTraffic {
         let guest = TestClient::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
         scene.ann.invite(room, &user).await?;
         guest.join(room).await?;
-        // To know who is there and gets the key.
+        // The client must know the members, who get the room key.
         guest.sync(Duration::ZERO).await?;
         let text = self.from_guests.number();
         guest.say(room, &text).await?;
@@ -88,7 +88,7 @@ impl PortalTraffic {
         Ok(())
     }
 
-    /// Mary says the next numbered message in one portal; the turn goes round.
+    /// Mary sends the next numbered message in one portal, each in turn.
     pub fn say_in_channel(&self, scene: &Scenario, turn: usize) {
         if let Some(talk) = self.talks.get(turn % self.talks.len().max(1)) {
             let text = talk.from_channel.number();
@@ -96,7 +96,7 @@ impl PortalTraffic {
         }
     }
 
-    /// Mary answers this message of the first channel in its thread, numbered like everything she says there.
+    /// Mary replies to this message of the first channel in its thread, numbered like all of her messages there.
     pub fn say_in_thread(&self, scene: &Scenario, parent: &str) {
         if let Some(talk) = self.talks.first() {
             let text = talk.from_channel.number();
@@ -106,7 +106,7 @@ impl PortalTraffic {
         }
     }
 
-    /// Says so many messages each way at this pace.
+    /// Sends `each_way` messages each way at this pace.
     pub async fn talk(
         &self,
         scene: &Scenario,
@@ -134,7 +134,7 @@ impl PortalTraffic {
         Ok(())
     }
 
-    /// Says messages each way at this pace until told to stop.
+    /// Sends messages each way at this pace until it is stopped.
     pub async fn talk_until(
         &self,
         scene: &Scenario,
@@ -166,7 +166,7 @@ impl PortalTraffic {
         Ok(())
     }
 
-    /// Ann forgets the room keys in use: her next message in each portal needs a new one, which the bridge must get.
+    /// Ann discards her room keys: her next message in each portal needs a new one, which the bridge must receive.
     pub async fn forget_keys(&self, scene: &Scenario) -> anyhow::Result<()> {
         for talk in &self.talks {
             scene.ann.discard_room_key(&talk.pair.room).await?;
@@ -174,7 +174,7 @@ impl PortalTraffic {
         Ok(())
     }
 
-    /// How room → channel did in all portals, as things stand.
+    /// The present result of room → channel in all portals.
     #[must_use]
     pub fn toward_channels(&self, scene: &Scenario) -> Verdict {
         let mut all = Verdict::default();
@@ -187,7 +187,7 @@ impl PortalTraffic {
         all
     }
 
-    /// How channel → room did in all portals, as things stand.
+    /// The present result of channel → room in all portals.
     #[must_use]
     pub fn toward_rooms(&self, scene: &Scenario) -> Verdict {
         let mut all = Verdict::default();
@@ -195,12 +195,12 @@ impl PortalTraffic {
             let mut arrived = Vec::new();
             scene
                 .room_observer
-                .pick(&talk.pair.room, |heard| -> Option<()> {
-                    let text = heard
+                .pick(&talk.pair.room, |event| -> Option<()> {
+                    let text = event
                         .text()
-                        .filter(|_| heard.seen.sender == scene.bridge_user)?;
+                        .filter(|_| event.seen.sender == scene.bridge_user)?;
                     for number in talk.from_channel.numbers_in(text) {
-                        let at = Some(heard.at);
+                        let at = Some(event.at);
                         arrived.push(Arrived { number, at });
                     }
                     None
@@ -210,7 +210,7 @@ impl PortalTraffic {
         all
     }
 
-    /// How many copies more than one of each message stand in the channels.
+    /// How many extra copies of messages are in the channels.
     #[must_use]
     pub fn spare_copies_in_channels(&self, scene: &Scenario) -> usize {
         let spare = |talk: &PortalTalk| {
@@ -232,14 +232,14 @@ impl PortalTraffic {
         self.toward_channels(scene).lost.len() + self.toward_rooms(scene).lost.len()
     }
 
-    /// How many messages were said, both ways.
+    /// How many messages were sent, both ways.
     #[must_use]
     pub fn said(&self) -> usize {
         let both = |talk: &PortalTalk| talk.from_room.said().len() + talk.from_channel.said().len();
         self.talks.iter().map(both).sum::<usize>() + self.from_guests.said().len()
     }
 
-    /// What the texts of this crowd contain, to search for traces of them.
+    /// The marks in the texts of this traffic, to search for traces of them.
     #[must_use]
     pub fn marks(&self) -> Vec<&[u8]> {
         self.talks

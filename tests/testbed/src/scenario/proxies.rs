@@ -1,4 +1,4 @@
-//! Everything the bridge talks to, each behind a proxy of its own.
+//! The proxies between the bridge and everything that it talks to, one for each.
 
 use crate::gitter::GitterSim;
 use crate::proxy::Proxy;
@@ -6,18 +6,18 @@ use crate::synapse::Synapse;
 
 /// One proxy per address in the bridge's configuration.
 pub struct Proxies {
-    /// Before the homeserver.
+    /// The proxy of the homeserver.
     pub homeserver: Proxy,
-    /// Before Gitter's REST API.
+    /// The proxy of Gitter's REST API.
     pub api: Proxy,
-    /// Before its HTTP stream.
+    /// The proxy of its HTTP stream.
     pub stream: Proxy,
-    /// Before its Bayeux.
+    /// The proxy of its Bayeux endpoint.
     pub realtime: Proxy,
 }
 
 impl Proxies {
-    /// Opens them, without any rule.
+    /// Opens all proxies, without any rule.
     pub(super) async fn start(
         synapse: &Synapse,
         sim: &GitterSim,
@@ -31,19 +31,19 @@ impl Proxies {
         })
     }
 
-    /// All of them.
+    /// All proxies.
     #[must_use]
     pub fn all(&self) -> [&Proxy; 4] {
         [&self.homeserver, &self.api, &self.stream, &self.realtime]
     }
 
-    /// How many requests were struck in all.
+    /// How many faults were injected in total.
     #[must_use]
     pub fn fault_count(&self) -> u64 {
         self.all().into_iter().map(Proxy::fault_count).sum()
     }
 
-    /// Forgets all rules.
+    /// Removes all rules.
     pub fn clear(&self) {
         for proxy in self.all() {
             proxy.clear();

@@ -1,4 +1,4 @@
-//! A member of a room without any SDK: he can write what no client would.
+//! A member of a room without an SDK, who can send what no client would.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{PASSWORD, unique};
 use crate::synapse::{Registered, Synapse};
 
-/// Somebody in one room.
+/// A member of one room.
 pub struct RawMember {
     user: Registered,
     rooms: String,
@@ -17,23 +17,23 @@ pub struct RawMember {
 }
 
 impl RawMember {
-    /// Comes into a room by the invitation of this person.
+    /// Joins a room by the invite of this client.
     pub async fn enter(synapse: &Synapse, host: &TestClient, room: &str) -> anyhow::Result<Self> {
         let name = format!("stranger{}", unique());
         let user = synapse.register_session(&name, PASSWORD).await?;
         host.invite(room, &user.user_id).await?;
-        let stranger = Self {
+        let member = Self {
             user,
             rooms: format!("{}/_matrix/client/v3/rooms/{room}", synapse.url()),
             http: reqwest::Client::new(),
             events: AtomicU32::new(0),
         };
-        let join = stranger.http.post(format!("{}/join", stranger.rooms));
-        stranger.ask(join.json(&json!({}))).await?;
-        Ok(stranger)
+        let join = member.http.post(format!("{}/join", member.rooms));
+        member.ask(join.json(&json!({}))).await?;
+        Ok(member)
     }
 
-    /// Writes an encrypted message of which nobody has the key.
+    /// Sends an encrypted message whose room key nobody has.
     pub async fn lock(&self) -> anyhow::Result<()> {
         let number = self.events.fetch_add(1, Ordering::Relaxed);
         let path = format!("{}/send/m.room.encrypted/{number}", self.rooms);
@@ -48,7 +48,7 @@ impl RawMember {
     }
 }
 
-/// The content of an encrypted event of which nobody has the key.
+/// The content of an encrypted event whose room key nobody has.
 #[must_use]
 pub fn undecryptable_event(session: &str) -> Value {
     json!({
@@ -60,7 +60,7 @@ pub fn undecryptable_event(session: &str) -> Value {
     })
 }
 
-/// A well-formed message of the ratchet: version 3, index 0, a block of ciphertext, MAC and signature.
+/// A well-formed Megolm message: version 3, index 0, a block of ciphertext, MAC and signature.
 fn well_formed() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = vec![3, 0x08, 0, 0x12, 16];

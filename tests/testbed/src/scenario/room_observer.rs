@@ -1,5 +1,4 @@
-//! Somebody who keeps listening in the Matrix room: everything a person's own client can see, with the time of its
-//! coming.
+//! Records everything that a user's own client receives in Matrix rooms, with the time of arrival.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,12 +6,12 @@ use std::time::{Duration, Instant};
 use footbridge_matrix::person::{SeenEvent, TestClient};
 use tokio::task::AbortHandle;
 
-/// One event at the person's client.
+/// One event, as the client received it.
 #[derive(Clone)]
 pub struct ObservedEvent {
     /// The event, decrypted.
     pub seen: SeenEvent,
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
 }
 
@@ -26,7 +25,7 @@ impl ObservedEvent {
         self.seen.content.get("body")?.as_str()
     }
 
-    /// The event this one replaces the text of.
+    /// The id of the event that this one edits.
     #[must_use]
     pub fn edits(&self) -> Option<&str> {
         let relation = self.seen.content.get("m.relates_to")?;
@@ -37,14 +36,14 @@ impl ObservedEvent {
     }
 }
 
-/// The person's sync loop and what it brought. Dropping it ends the loop.
+/// The sync loop of a client, and the events that it received. Dropping it ends the loop.
 pub struct RoomObserver {
     heard: Arc<Mutex<Vec<ObservedEvent>>>,
     sync: AbortHandle,
 }
 
 impl RoomObserver {
-    /// Starts to listen. Servers that fail are asked again for ever.
+    /// Starts the loop. It retries without end when the server fails.
     #[must_use]
     pub fn open(person: TestClient) -> Self {
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -52,10 +51,10 @@ impl RoomObserver {
         let sync = tokio::spawn(async move {
             loop {
                 match person.sync(Duration::from_secs(30)).await {
-                    Ok(news) => {
+                    Ok(events) => {
                         let at = Instant::now();
                         let mut heard = into.lock().unwrap_or_else(PoisonError::into_inner);
-                        heard.extend(news.into_iter().map(|seen| ObservedEvent { seen, at }));
+                        heard.extend(events.into_iter().map(|seen| ObservedEvent { seen, at }));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                 }
@@ -67,8 +66,8 @@ impl RoomObserver {
         }
     }
 
-    /// What `pick` takes from everything heard in one room, in order. An event that was unreadable at first appears again
-    /// when it is readable.
+    /// The results of `pick` for everything received in one room, in order. An event that could not be decrypted at
+    /// first appears again when it can be.
     pub fn pick<T>(&self, room: &str, pick: impl FnMut(&ObservedEvent) -> Option<T>) -> Vec<T> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let here = heard.iter().filter(|heard| heard.seen.room == room);

@@ -1,4 +1,4 @@
-//! Looks for traces of texts in files, whatever their format.
+//! Searches files for traces of texts, whatever their format.
 
 use std::fs;
 use std::path::{Path, PathBuf};

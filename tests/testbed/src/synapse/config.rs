@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::Limits;
 
-/// Every throwaway server calls itself this; federation is off, so it need not exist.
+/// The server name of every throwaway server. Federation is off, so it need not exist.
 pub(super) const SERVER_NAME: &str = "footbridge.test";
-/// Known to everybody: the server listens on loopback and is gone in a minute.
+/// No secret: the server listens on loopback and lives for a minute.
 pub(super) const REGISTRATION_SECRET: &str = "footbridge-testbed";
-/// Signs events for a federation that is off: algorithm, version, unpadded base64 of 32 bytes.
+/// Signs events, although federation is off: algorithm, version, unpadded base64 of 32 bytes.
 const SIGNING_KEY: &str = "ed25519 a_1 Rm9vdGJyaWRnZSB0aHJvd2F3YXkgc2lnbmluZyBrZXk\n";
 
-/// Writes everything Synapse wants to find in `home`; returns the arguments it is started with.
+/// Writes all files that Synapse needs into `home`; returns the arguments to start it with.
 pub(super) fn write(
     home: &Path,
     port: u16,
@@ -29,7 +29,7 @@ pub(super) fn write(
         home.join("homeserver.yaml"),
         homeserver(home, port).to_string(),
     )?;
-    // Later files win, key by key at the top.
+    // Later files override earlier ones, per top-level key.
     let own = home.join("settings.yaml");
     fs::write(&own, settings.to_string())?;
     files.push(own);

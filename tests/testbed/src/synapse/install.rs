@@ -1,4 +1,4 @@
-//! Where Synapse comes from: a virtual environment below `target/`, filled from `PyPI` once and then reused.
+//! Installs Synapse: a virtual environment below `target/`, filled from `PyPI` once and then reused.
 //! `FOOTBRIDGE_SYNAPSE_PYTHON` names the Python of another environment that has Synapse already.
 
 use std::ffi::OsStr;
@@ -8,17 +8,18 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, bail};
 
-/// The release of Synapse every run uses.
+/// The release of Synapse that every run uses.
 pub const VERSION: &str = "1.163.2";
 
-/// The oldest Python this release of Synapse runs on.
+/// The oldest Python that this release of Synapse supports.
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
 const CONSTRAINTS: &str = include_str!("../../synapse-constraints.txt");
 
-/// The Python interpreter of an environment with Synapse in it, installed now when it is missing.
+/// The Python interpreter of an environment with Synapse, installed now if it is missing.
 ///
-/// Blocks, for about a minute when it has to install. Several processes may ask at once: one installs, the others wait.
+/// Blocks, for about a minute if it has to install. Several processes may call it at once: one installs, the others
+/// wait.
 pub fn python() -> anyhow::Result<PathBuf> {
     if let Some(python) = std::env::var_os("FOOTBRIDGE_SYNAPSE_PYTHON") {
         return Ok(PathBuf::from(python));
@@ -26,7 +27,7 @@ pub fn python() -> anyhow::Result<PathBuf> {
     install_into(&target_directory().join("testbed"))
 }
 
-/// True when [`python`] will answer without installing anything.
+/// Whether [`python`] returns without installing anything.
 #[must_use]
 pub fn is_installed() -> bool {
     std::env::var_os("FOOTBRIDGE_SYNAPSE_PYTHON").is_some()
@@ -65,7 +66,7 @@ fn install_into(directory: &Path) -> anyhow::Result<PathBuf> {
         return Ok(python);
     }
     let base = find_python()?;
-    // Built beside its place and renamed: whoever finds the directory finds it complete.
+    // Built next to its final path and then renamed, so that the directory is complete whenever it exists.
     let scratch = tempfile::Builder::new()
         .prefix("synapse-partial-")
         .tempdir_in(directory)?;
@@ -133,7 +134,7 @@ fn create_environment(base: &Path, fresh: &Path) -> anyhow::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let words = said(&output);
+    let words = output_end(&output);
     if words.contains("ensurepip") || words.contains("No module named venv") {
         bail!(
             "{} cannot make a virtual environment: its venv module is not complete \
@@ -163,14 +164,14 @@ fn install_synapse(environment: &Path, scratch: &Path) -> anyhow::Result<()> {
     if run(&python, pinned)?.status.success() {
         return Ok(());
     }
-    // Not every Python has a build of each tested version; Synapse itself names what it can live with.
+    // Some Python versions have no build of a tested version; Synapse's own requirements then decide.
     let output = run(&python, install)?;
     if output.status.success() {
         return Ok(());
     }
     bail!(
         "pip could not install {wanted}; is PyPI reachable?\n{}",
-        said(&output)
+        output_end(&output)
     )
 }
 
@@ -184,8 +185,8 @@ fn run<'a>(
         .with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// The last lines of what a command said, either way.
-fn said(output: &Output) -> String {
+/// The last lines of a command's output, stdout and stderr.
+fn output_end(output: &Output) -> String {
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

@@ -1,5 +1,5 @@
-# Runs Synapse and outlives neither it nor us: when our end of the pipe closes, however we died, Synapse is killed and
-# its directory removed. "stop" ends it gently and keeps the directory.
+# Runs Synapse as long as the test process: when the test process's end of the pipe closes, however that process ended,
+# the keeper kills Synapse and removes its directory. The line "stop" ends Synapse with SIGTERM and keeps the directory.
 import os, shutil, signal, subprocess, sys, threading
 
 home, arguments = sys.argv[1], sys.argv[2:]

@@ -1,5 +1,5 @@
-//! A throwaway Synapse: a real homeserver on a loopback port with a directory of its own. It can be stopped, frozen and
-//! restarted on the same files, its database can be read, and it dies with us whatever kills us.
+//! A throwaway Synapse: a real homeserver on a loopback port with its own directory. Tests can stop it, freeze it,
+//! restart it on the same files and read its database. It ends with the test process, also when that is killed.
 
 mod config;
 pub mod install;
@@ -20,28 +20,28 @@ use tokio::sync::OnceCell;
 pub use records::StoredEvent;
 use running::Running;
 
-/// How much Synapse lets a client do.
+/// Synapse's rate limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limits {
-    /// Practically none: for everything but tests of the limits.
+    /// Practically none: for everything except tests of the limits.
     Relaxed,
-    /// So many messages at once and then one in so many milliseconds; everything else as in [`Self::Relaxed`].
+    /// `burst` messages at once, and then one every `every_ms` milliseconds; everything else as in [`Self::Relaxed`].
     Messages {
-        /// At once.
+        /// How many messages at once.
         burst: u32,
-        /// From one to the next.
+        /// Milliseconds from one message to the next.
         every_ms: u32,
     },
-    /// As Synapse ships: 10 messages and then one every 5 seconds, 5 logins, …
+    /// Synapse's defaults: 10 messages and then one every 5 seconds, 5 logins, …
     Default,
 }
 
-/// A user made by [`Synapse::register_session`], with the device that came with it.
+/// A user registered by [`Synapse::register_session`], with the device of that session.
 #[derive(Clone, Deserialize)]
 pub struct Registered {
     /// `@name:server`
     pub user_id: String,
-    /// For raw requests without any SDK.
+    /// For plain requests without an SDK.
     pub access_token: String,
     /// The device of that token.
     pub device_id: String,
@@ -58,12 +58,12 @@ pub struct Synapse {
 }
 
 impl Synapse {
-    /// Starts a new, empty homeserver, installing Synapse first when it is missing; returns when it answers.
+    /// Starts a new, empty homeserver, after installing Synapse if it is missing; returns when it answers.
     pub async fn start(limits: Limits) -> anyhow::Result<Self> {
         Self::start_with(limits, json!({})).await
     }
 
-    /// The same with more settings, as Synapse calls them.
+    /// Like [`Self::start`], with more settings, in Synapse's own terms.
     pub async fn start_with(limits: Limits, settings: serde_json::Value) -> anyhow::Result<Self> {
         let python = tokio::task::spawn_blocking(install::python).await??;
         let mut attempts = 3;
@@ -72,14 +72,14 @@ impl Synapse {
             let server = Self::prepare(python.clone(), limits, &settings)?;
             match server.launch().await {
                 Ok(()) => return Ok(server),
-                // Somebody was quicker at binding the port.
+                // Another process took the port first.
                 Err(error) if attempts > 0 && format!("{error:#}").contains("already in use") => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The one relaxed server which all tests of this process share; rooms and users are theirs alone.
+    /// The one relaxed server that all tests of this process share; each test has its own rooms and users.
     pub async fn shared() -> anyhow::Result<&'static Self> {
         static SHARED: OnceCell<Synapse> = OnceCell::const_new();
         SHARED
@@ -92,7 +92,7 @@ impl Synapse {
         limits: Limits,
         settings: &serde_json::Value,
     ) -> anyhow::Result<Self> {
-        // Not removed by us: the keeper does that, also when we are killed.
+        // The keeper removes it, also when this process is killed.
         let home = tempfile::Builder::new()
             .prefix("footbridge-synapse-")
             .tempdir()?
@@ -102,7 +102,8 @@ impl Synapse {
             .context("cannot write the configuration of Synapse")?;
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
-            // Tests that share the server have a runtime each: a connection that is kept may belong to one that is gone.
+            // Tests that share the server have a runtime each: a pooled connection may belong to a runtime that has
+            // ended.
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Self {
@@ -144,19 +145,19 @@ impl Synapse {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `http://127.0.0.1:port`, the same after a restart.
+    /// The base URL, `http://127.0.0.1:port`, the same after a restart.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What stands behind the colon in user ids.
+    /// The part of user ids after the colon.
     #[must_use]
     pub fn server_name(&self) -> &'static str {
         config::SERVER_NAME
     }
 
-    /// The sqlite file of the server.
+    /// The SQLite file of the server.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.home.join("homeserver.db")
@@ -168,7 +169,7 @@ impl Synapse {
         &self.home
     }
 
-    /// Ends the server gently; its files stay for [`Self::restart`].
+    /// Stops the server with SIGTERM; its files stay for [`Self::restart`].
     pub async fn stop(&self) -> anyhow::Result<()> {
         let Some(running) = self.lock().take() else {
             return Ok(());
@@ -176,18 +177,18 @@ impl Synapse {
         tokio::task::spawn_blocking(move || running.stop()).await?
     }
 
-    /// Stops the server when it runs and starts it again with the same port and files.
+    /// Stops the server if it runs, and starts it again with the same port and files.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.stop().await?;
         self.launch().await
     }
 
-    /// Stops the clock for the server: connections stay open and nobody answers.
+    /// Suspends the server's process: connections stay open and it answers nothing.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal("-STOP")
     }
 
-    /// Ends [`Self::freeze`].
+    /// Resumes the process after [`Self::freeze`].
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal("-CONT")
     }
@@ -205,12 +206,12 @@ impl Synapse {
         self.lock().as_ref().map(Running::pid)
     }
 
-    /// Makes a user through the shared-secret API, which no rate limit guards; returns the full user id.
+    /// Registers a user through the shared-secret API, which has no rate limit; returns the full user id.
     pub async fn register(&self, user: &str, password: &str) -> anyhow::Result<String> {
         Ok(self.register_session(user, password).await?.user_id)
     }
 
-    /// Like [`Self::register`], with a session for raw requests.
+    /// Like [`Self::register`], with a session for plain requests.
     pub async fn register_session(&self, user: &str, password: &str) -> anyhow::Result<Registered> {
         #[derive(Deserialize)]
         struct Nonce {
@@ -241,7 +242,7 @@ impl Synapse {
         Ok(answer.json().await?)
     }
 
-    /// Restarts the server without its memory of transaction ids, as if a day had passed; answers how many it knew.
+    /// Restarts the server without its record of transaction ids, as if a day had passed; returns how many it knew.
     pub async fn forget_transactions(&self) -> anyhow::Result<usize> {
         self.stop().await?;
         let database = self.database();

@@ -1,4 +1,4 @@
-//! What the homeserver really keeps: events read from its database, past all of its APIs.
+//! What the homeserver has stored: events read from its database, not through its APIs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::Value;
 pub struct StoredEvent {
     /// `$…`
     pub event_id: String,
-    /// Its outer type; `m.room.encrypted` is all the server knows about an encrypted one.
+    /// Its outer type; of an encrypted event the server knows only `m.room.encrypted`.
     pub event_type: String,
     /// Full user id.
     pub sender: String,
@@ -52,8 +52,8 @@ pub(super) fn events(database: &Path, room: &str) -> anyhow::Result<Vec<StoredEv
     Ok(events)
 }
 
-/// Takes out what the server knows of the transactions it was sent; answers how many they were. Blocks. The server
-/// must not run: it keeps the younger ones in memory as well.
+/// Deletes the server's record of the transactions that it received; returns how many there were. Blocks. The server
+/// must not run, because it keeps recent ones in memory as well.
 pub(super) fn forget_transactions(database: &Path) -> anyhow::Result<usize> {
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .context("cannot open the database of Synapse")?;

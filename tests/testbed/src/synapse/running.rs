@@ -1,4 +1,5 @@
-//! The processes of a running Synapse: the server and its keeper, which kills it when our end of a pipe closes.
+//! The processes of a running Synapse: the server and its keeper, which kills the server when this end of a pipe
+//! closes.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 pub(super) struct Running {
     keeper: Child,
-    /// Closing it kills the server.
+    /// Closing it makes the keeper kill the server.
     leash: Option<ChildStdin>,
     pid: u32,
     home: PathBuf,
@@ -18,18 +19,18 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn spawn(python: &Path, home: &Path, config: &[PathBuf]) -> anyhow::Result<Self> {
-        let said = File::create(home.join("output.log"))?;
+        let log = File::create(home.join("output.log"))?;
         let mut command = Command::new(python);
         command.arg("-c").arg(include_str!("keeper.py")).arg(home);
         for file in config {
             command.arg("-c").arg(file);
         }
-        // A group of its own: Ctrl-C in a terminal is for us, and we end the server.
+        // Its own process group: Ctrl-C in a terminal reaches only this process, which then ends the server.
         command
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(said);
+            .stderr(log);
         let mut keeper = command
             .spawn()
             .with_context(|| format!("cannot run {}", python.display()))?;
@@ -56,12 +57,12 @@ impl Running {
         self.pid
     }
 
-    /// Its last words when the server has ended by itself.
+    /// The last lines of the server's output, if it has ended by itself.
     pub(super) fn ended(&mut self) -> anyhow::Result<Option<String>> {
         Ok(self.keeper.try_wait()?.map(|_| self.last_words()))
     }
 
-    /// The last lines of what it printed and logged.
+    /// The last lines that the server printed and logged.
     pub(super) fn last_words(&self) -> String {
         let mut words = String::new();
         for name in ["output.log", "synapse.log"] {
@@ -75,12 +76,12 @@ impl Running {
         words
     }
 
-    /// Ends the server gently and waits for it. Blocks.
+    /// Stops the server with SIGTERM and waits for it. Blocks.
     pub(super) fn stop(mut self) -> anyhow::Result<()> {
         if let Some(leash) = self.leash.as_mut() {
             leash
                 .write_all(b"stop\n")
-                .context("the keeper of Synapse is gone")?;
+                .context("the keeper of Synapse has ended")?;
         }
         self.keeper.wait()?;
         Ok(())

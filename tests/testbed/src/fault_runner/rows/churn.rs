@@ -1,4 +1,5 @@
-//! Members who come and go between messages, and devices that nobody signed: who is not in the room has no key.
+//! Members who join and leave between messages, and devices that are not cross-signed: no one outside the room may get
+//! a room key.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,17 +13,18 @@ use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
 use crate::report::{Arrived, Verdict};
 use crate::scenario::{Load, PASSWORD, RoomObserver, Scenario};
 
-/// How long anything may take to show.
+/// How long anything may take to become visible.
 const TIMEOUT: Duration = Duration::from_mins(2);
-/// An unsigned device is added with every so many changes.
+/// An unsigned device is added with every `DEVICE_EVERY`-th change.
 const DEVICE_EVERY: usize = 20;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![Row {
         id: "F37",
-        title: "members and devices come and go between messages",
-        help: "A guest joins or leaves before every message, and devices are added that nobody signed. The guest's own client \
-               must read what was said while the guest was there, and nothing else; the devices nothing at all.",
+        title: "members and devices change between messages",
+        help: "A guest joins or leaves before every message, and unsigned devices are added. The guest's own client \
+               must be able to read what was sent while the guest was a member, and nothing else; the unsigned \
+               devices nothing at all.",
         run: |context| Box::pin(churn(context)),
     }]
 }
@@ -39,18 +41,18 @@ async fn churn(context: &Context<'_>) -> anyhow::Result<Outcome> {
     scene.end(steps).await
 }
 
-/// The scene: a guest with a client of their own, and devices of the guest's account that nobody signed.
+/// A guest with their own client, and unsigned devices of the guest's account.
 struct ChurnScenario<'a> {
     context: &'a Context<'a>,
     rig: FaultScenario,
     name: String,
     user: String,
     guest: TestClient,
-    /// What the guest's client is shown.
+    /// The events that the guest's client receives.
     room_observer: RoomObserver,
     files: TempDir,
     devices: Vec<TestClient>,
-    /// What Mary says in the channel.
+    /// The numbered messages of Mary in the channel.
     load: Load,
     for_guest: BTreeSet<u32>,
     not_for_guest: BTreeSet<u32>,
@@ -85,7 +87,7 @@ impl<'a> ChurnScenario<'a> {
         self.guest.join(room).await
     }
 
-    /// One change, and one message after it.
+    /// Makes one change, and sends one message after it.
     async fn step(&mut self, step: usize) -> anyhow::Result<()> {
         let is_in = step.is_multiple_of(2);
         if is_in {
@@ -100,7 +102,7 @@ impl<'a> ChurnScenario<'a> {
                 TestClient::login_as(&url, &self.name, PASSWORD, &home, Identity::None).await?;
             self.devices.push(device);
         }
-        // What follows the change comes out at the other end: the bridge knows of the change.
+        // When a message after the change has arrived, the bridge has processed the change.
         let scene = &self.rig.scene;
         self.rig.traffic.say_in_room(scene, 0).await?;
         self.rig.arrive(TIMEOUT).await;
@@ -121,12 +123,12 @@ impl<'a> ChurnScenario<'a> {
     }
 
     async fn end(mut self, steps: usize) -> anyhow::Result<Outcome> {
-        // Back in the room the guest is shown what was said meanwhile.
+        // Back in the room, the guest receives the events that were sent meanwhile.
         if steps.is_multiple_of(2) {
             self.come().await?;
         }
         let scene = &self.rig.scene;
-        wait(scene, "the guest is shown everything", || {
+        wait(scene, "the guest received everything", || {
             read_by(&self.room_observer, scene, &self.load).is_superset(&self.for_guest)
                 && closed_to(&self.room_observer, scene) >= self.not_for_guest.len()
         })
@@ -141,38 +143,38 @@ impl<'a> ChurnScenario<'a> {
         }
         let devices = steps.saturating_sub(2).div_ceil(DEVICE_EVERY);
         let mut outcome = self.rig.finish("F37").await?;
-        let arrived = heard(&scene.room_observer, scene, &self.load);
+        let arrived = copies_read(&scene.room_observer, scene, &self.load);
         outcome
             .verdict
             .join(Verdict::of(&self.load.said(), &arrived));
         outcome.injections = u64::try_from(steps + devices)?;
         outcome.note(&format!(
-            "keys to who had left: {to_leaver} of {}, to {devices} unsigned devices: {to_unsigned} of \
+            "keys sent to the former member: {to_leaver} of {}, to {devices} unsigned devices: {to_unsigned} of \
              {shown_to_unsigned}; the guest read {} of {}",
             self.not_for_guest.len(),
             read.intersection(&self.for_guest).count(),
             self.for_guest.len()
         ));
         if to_leaver > 0 {
-            outcome.object("a key reached somebody who had left");
+            outcome.object("a room key was sent to a former member");
         }
         if to_unsigned > 0 {
-            outcome.object("a key reached an unsigned device");
+            outcome.object("a room key was sent to an unsigned device");
         }
         if devices > 0 && shown_to_unsigned == 0 {
-            outcome.object("the unsigned devices were shown nothing");
+            outcome.object("the unsigned devices received no events");
         }
         Ok(outcome)
     }
 }
 
-/// Copies of the load by the bridge, as a client read them.
-fn heard(ear: &RoomObserver, scene: &Scenario, load: &Load) -> Vec<Arrived> {
-    let arrived = ear.pick(&scene.stage.room, |heard| {
-        let text = heard
+/// The bridge's copies of the load, as a client read them.
+fn copies_read(observer: &RoomObserver, scene: &Scenario, load: &Load) -> Vec<Arrived> {
+    let arrived = observer.pick(&scene.stage.room, |event| {
+        let text = event
             .text()
-            .filter(|_| heard.seen.sender == scene.bridge_user)?;
-        let at = Some(heard.at);
+            .filter(|_| event.seen.sender == scene.bridge_user)?;
+        let at = Some(event.at);
         let numbers = load.numbers_in(text).into_iter();
         Some(
             numbers
@@ -183,18 +185,18 @@ fn heard(ear: &RoomObserver, scene: &Scenario, load: &Load) -> Vec<Arrived> {
     arrived.concat()
 }
 
-fn read_by(ear: &RoomObserver, scene: &Scenario, load: &Load) -> BTreeSet<u32> {
-    let heard = heard(ear, scene, load);
-    heard.iter().map(|arrived| arrived.number).collect()
+fn read_by(observer: &RoomObserver, scene: &Scenario, load: &Load) -> BTreeSet<u32> {
+    let arrived = copies_read(observer, scene, load);
+    arrived.iter().map(|arrived| arrived.number).collect()
 }
 
-/// How many events of the bridge a client was shown and never could read.
-fn closed_to(ear: &RoomObserver, scene: &Scenario) -> usize {
+/// How many events of the bridge a client received and never could decrypt.
+fn closed_to(observer: &RoomObserver, scene: &Scenario) -> usize {
     let (mut open, mut closed) = (BTreeSet::new(), BTreeSet::new());
-    ear.pick(&scene.stage.room, |heard| -> Option<()> {
-        if heard.seen.sender == scene.bridge_user && heard.seen.encrypted {
-            let id = heard.seen.event_id.clone();
-            if heard.seen.undecryptable {
+    observer.pick(&scene.stage.room, |event| -> Option<()> {
+        if event.seen.sender == scene.bridge_user && event.seen.encrypted {
+            let id = event.seen.event_id.clone();
+            if event.seen.undecryptable {
                 closed.insert(id);
             } else {
                 open.insert(id);
@@ -205,7 +207,7 @@ fn closed_to(ear: &RoomObserver, scene: &Scenario) -> usize {
     closed.difference(&open).count()
 }
 
-/// How many events of the bridge this device can read, and how many not.
+/// How many events of the bridge this device can decrypt, and how many not.
 async fn seen_by(device: &TestClient, scene: &Scenario) -> anyhow::Result<(usize, usize)> {
     let (mut open, mut closed) = (0, 0);
     for _ in 0..2 {

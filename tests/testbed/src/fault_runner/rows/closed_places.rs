@@ -1,4 +1,4 @@
-//! Places that close, and messages that the other side does not take.
+//! Closed places, and messages that the other side refuses.
 
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F30",
             title: "the bridge is banned from the channel for a while",
-            help: "Banned with messages waiting, then let in again: nothing of the queue is gone, and there is no storm of \
-                   tries.",
+            help: "Banned with pending messages, then unbanned: no pending message is lost, and the bridge does not \
+                   retry too often.",
             run: |context| Box::pin(banned(context)),
         },
         Row {
             id: "F31",
             title: "poison messages",
-            help: "One post in twenty is refused for good (413): each ends as failed, and the others are not held up.",
+            help: "One post in twenty is refused permanently (413): each ends as failed, and does not delay the \
+                   others.",
             run: |context| Box::pin(poison(context)),
         },
     ]
@@ -39,9 +40,9 @@ async fn banned(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.traffic.say_in_channel(&rig.scene, 0);
     let mut outcome = rig.finish("F30").await?;
     outcome.injections = 1;
-    outcome.remark = format!("{tries} tries to post within 20 s");
+    outcome.remark = format!("{tries} attempts to post within 20 s");
     if tries > 10 {
-        outcome.object("a storm of tries");
+        outcome.object("too many attempts");
     }
     Ok(outcome)
 }
@@ -61,7 +62,7 @@ async fn poison(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.api()?
         .add(Rule::sometimes("413", Matcher::posts(), poison, chance));
     rig.talk(context.pick(30, 80, 400), 8.0).await?;
-    // What is poison stays lost: only the rest is waited for.
+    // Poison messages never arrive: the row waits only for the others.
     rig.arrive(Duration::from_secs(10)).await;
     let mut outcome = rig.finish_within("F31", Duration::from_secs(5)).await?;
     rig.expect_failures(&mut outcome).await?;

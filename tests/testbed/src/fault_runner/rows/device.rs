@@ -1,4 +1,4 @@
-//! The device's keys: kills while they are uploaded, and one-time keys that are used up.
+//! Faults of the device's keys: kills while they are uploaded, and one-time keys that are used up.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
 
-/// An answer that never comes, as far as a process that is killed can tell.
+/// A response that never comes, as far as a killed process can tell.
 const NEVER_DELAY: Duration = Duration::from_mins(10);
 
 pub(super) fn rows() -> Vec<Row> {
@@ -18,22 +18,23 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F39",
             title: "kills while keys are uploaded and room keys are shared",
-            help: "A fresh account each time. The first login is killed while its first upload of keys, of the cross-signing \
-                   identity or of signatures is under way, before or after the homeserver did the work; the bridge is killed \
-                   while it gives room keys to a new device. Afterwards nobody misses a key, and none is refused.",
+            help: "A new account each time. The first login is killed during its first upload of keys, of the \
+                   cross-signing identity or of signatures, before or after the homeserver handled it; the bridge is \
+                   killed while it sends room keys to a new device. Afterwards no key is missing, and none is \
+                   refused.",
             run: |context| Box::pin(uploads(context)),
         },
         Row {
             id: "F40",
-            title: "one-time keys used up while the bridge rests",
-            help: "Somebody claims one-time keys of the bridge's device until only the fallback key is left. Then new people \
-                   come and talk: what they say is readable when the bridge is back.",
+            title: "one-time keys used up while the bridge is stopped",
+            help: "Another client claims one-time keys of the bridge's device until only the fallback key is left. \
+                   Then new members join and write: their messages can be decrypted when the bridge is back.",
             run: |context| Box::pin(used_up(context)),
         },
     ]
 }
 
-/// The requests of a first login at which it is killed.
+/// The requests of a first login during which it is killed.
 const UPLOADS: [&str; 3] = [
     "/keys/upload",
     "/keys/device_signing/upload",
@@ -68,7 +69,7 @@ async fn uploads(context: &Context<'_>) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// The rest of one life: a new device comes, and the bridge dies while it gives it the room key.
+/// The rest of one life: a new device joins, and the bridge dies while it sends it the room key.
 async fn one(
     context: &Context<'_>,
     rig: &FaultScenario,
@@ -114,7 +115,7 @@ async fn one(
 
 async fn used_up(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let plan = ScenarioOptions {
-        // A new device may be known a moment after its message: here nothing may change places.
+        // The bridge may learn of a new device a moment after its message: messages must not be reordered here.
         matrix: "key_wait = \"5m\"",
         ..ScenarioOptions::default()
     };
@@ -138,7 +139,7 @@ async fn used_up(context: &Context<'_>) -> anyhow::Result<Outcome> {
         let mut repeated = 0;
         while repeated < 3 {
             claims += 1;
-            ensure!(claims < 5_000, "the one-time keys have no end");
+            ensure!(claims < 5_000, "the one-time keys are not used up");
             let key = claim(
                 &context.synapse.url(),
                 &claimer.access_token,
@@ -169,7 +170,7 @@ async fn used_up(context: &Context<'_>) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Claims one key; answers its name.
+/// Claims one one-time key of a device; returns the key's id.
 async fn claim(server: &str, token: &str, user: &str, device: &str) -> anyhow::Result<String> {
     let http = reqwest::Client::builder().build()?;
     let answer = http

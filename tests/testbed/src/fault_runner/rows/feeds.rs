@@ -1,4 +1,4 @@
-//! Harm to what the silo tells by itself, and to its limits.
+//! Faults of the silo's feeds and of its limits.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F12",
             title: "feeds break every second or two",
-            help: "Resets the HTTP stream, and in the second half the Bayeux connection, again and again while both sides \
-                   talk; lines of the stream are cut at odd places.",
+            help: "Resets the HTTP stream, and in the second half the Bayeux connection, many times under traffic \
+                   both ways; lines of the stream are split at odd places.",
             run: |context| Box::pin(resets(context)),
         },
         Row {
             id: "F15",
             title: "feeds that are open and silent",
-            help: "The stream and Bayeux stay open and tell of nothing; what is said meanwhile is found by the audit.",
+            help: "The stream and Bayeux stay open and deliver nothing; the audit finds the messages sent meanwhile.",
             run: |context| Box::pin(silent(context)),
         },
         Row {
             id: "F18",
-            title: "a storm of 429 from the silo",
-            help: "Refusals with missing, wrong and late reset headers, beside the silo's own limit of 300 a minute; the \
-                   remark compares requests made with requests allowed.",
+            title: "a series of 429 from the silo",
+            help: "Refusals with missing, wrong and late reset headers, in addition to the silo's own limit of 300 a \
+                   minute; the remark compares the requests made with those allowed.",
             run: |context| Box::pin(limited(context)),
         },
         Row {
             id: "F34",
             title: "garbage on the feeds",
-            help: "Noise, cut frames, split characters, doubled lines and one byte at a time on stream and Bayeux; the \
-                   remark tells how much memory grew.",
+            help: "Noise, cut frames, split characters, doubled lines and one byte at a time on stream and Bayeux; \
+                   the remark gives the growth of memory.",
             run: |context| Box::pin(garbage(context)),
         },
     ]
@@ -72,7 +72,7 @@ async fn resets(context: &Context<'_>) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Two runs in one row.
+/// Joins the results of two runs of one row.
 fn joined(mut all: Outcome, half: Outcome, injections: u64) -> Outcome {
     all.fault = half.fault;
     all.injections += injections;
@@ -102,7 +102,7 @@ async fn silent(context: &Context<'_>) -> anyhow::Result<Outcome> {
             ..Framing::default()
         });
         rig.talk(context.pick(5, 20, 100), 5.0).await?;
-        // Still silent: only the audit can find it.
+        // The feed is still silent: only the audit can find the message.
         rig.arrive(Duration::from_mins(6)).await;
         let unheard = rig.traffic.missing(&rig.scene);
         faults.clear();

@@ -1,5 +1,5 @@
-//! A homeserver that lies to the bridge: whatever it shows, nothing of its making is relayed, nothing goes out in the
-//! clear, and what was tried is counted.
+//! A homeserver that lies to the bridge: whatever it sends, nothing forged is relayed, nothing is sent unencrypted, and
+//! each attempt is counted.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -16,53 +16,54 @@ use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
 use crate::proxy::{Fault, KeyView, Matcher, Page, Rewrite, Rule};
 use crate::scenario::{PASSWORD, RoomAndChannel};
 
-/// How long anything may take to show.
+/// How long anything may take to become visible.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![Row {
         id: "F38",
         title: "a homeserver that lies",
-        help: "Forged, repeated, moved and clear events, encryption that is denied or redacted, devices nobody signed, keys \
-               withheld: per attack what was relayed, what stood in the clear, and which counter rose.",
-        run: |context| Box::pin(lies(context)),
+        help: "Forged, repeated, moved and unencrypted events, encryption that is denied or redacted, unsigned \
+               devices, withheld keys: for each attack what was relayed, what was sent unencrypted, and which counter \
+               rose.",
+        run: |context| Box::pin(lying_homeserver(context)),
     }]
 }
 
-async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let siege = HostileScenario::open(context).await?;
+async fn lying_homeserver(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let scenario = HostileScenario::open(context).await?;
     let mut lines = vec![
-        siege.honest().await?,
-        siege.plaintext().await?,
-        siege.repeated().await?,
-        siege
+        scenario.honest().await?,
+        scenario.plaintext().await?,
+        scenario.repeated().await?,
+        scenario
             .replayed("replayed under a new event id", |event| {
                 set(event, "event_id", forged_id().into());
             })
             .await?,
-        siege
+        scenario
             .replayed("replayed with another time", |event| {
                 let sent_at = event.get("origin_server_ts").and_then(Value::as_i64);
                 set(event, "origin_server_ts", json!(sent_at.unwrap_or(0) + 1));
             })
             .await?,
-        siege.wrong_sender().await?,
-        siege.moved().await?,
-        siege.forged_relation().await?,
-        siege.ghost_device().await?,
+        scenario.wrong_sender().await?,
+        scenario.moved().await?,
+        scenario.forged_relation().await?,
+        scenario.ghost_device().await?,
     ];
     if context.pick(false, true, true) {
-        lines.push(siege.no_device_lists().await?);
+        lines.push(scenario.no_device_lists().await?);
     }
-    lines.push(siege.switched_identity().await?);
-    // Last what a client that is new in the room believes of its encryption.
+    lines.push(scenario.switched_identity().await?);
+    // These come last: they concern the bridge's knowledge that the room is encrypted.
     lines.extend([
-        siege.no_one_time_keys().await?,
-        siege.redacted_encryption().await?,
-        siege.denied_encryption().await?,
-        siege.forgotten_encryption().await?,
+        scenario.no_one_time_keys().await?,
+        scenario.redacted_encryption().await?,
+        scenario.denied_encryption().await?,
+        scenario.forgotten_encryption().await?,
     ]);
-    let mut outcome = siege.rig.finish("F38").await?;
+    let mut outcome = scenario.rig.finish("F38").await?;
     outcome.injections = lines.len().try_into()?;
     for line in &lines {
         if !line.is_good() {
@@ -77,13 +78,14 @@ async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
 const HEADING: [&str; 6] = [
     "attack",
     "relayed",
-    "in the clear",
+    "unencrypted",
     "counter",
     "rose by",
     "verdict",
 ];
 
-/// Whether this is the bridge's sign on what an unsigned device wrote, and says nothing besides: it is never encrypted.
+/// Whether this is the bridge's 🔒 reaction to an event of an unsigned device, without other content: reactions are
+/// never encrypted.
 fn is_lock(event_type: &str, content: &Value) -> bool {
     let relation = &content["m.relates_to"];
     let sign = json!({
@@ -96,20 +98,20 @@ fn is_lock(event_type: &str, content: &Value) -> bool {
         && others.all(|(name, _)| name == "org.footbridge.delivery")
 }
 
-/// What came of one attack.
+/// The result of one attack.
 struct AttackResult {
     attack: &'static str,
-    /// The lie was told as often as it should.
+    /// Whether the homeserver lied as often as it should.
     told: bool,
     /// Copies that should not be there.
     relayed: usize,
-    /// Events of the bridge that stand in the clear in an encrypted room.
+    /// Unencrypted events of the bridge in an encrypted room.
     clear: usize,
-    /// The counter that should rise, if any.
+    /// The counter that must rise, if any.
     counter: Option<&'static str>,
     /// Every counter that rose.
     rose: BTreeMap<String, u64>,
-    /// What else went wrong.
+    /// What else failed.
     objection: Option<&'static str>,
 }
 
@@ -125,9 +127,9 @@ impl AttackResult {
     fn words(&self) -> &'static str {
         match self.objection {
             Some(objection) => objection,
-            None if self.is_good() => "held",
-            None if !self.told => "the lie was not told",
-            None if self.relayed + self.clear > 0 => "IT GOT OUT",
+            None if self.is_good() => "resisted",
+            None if !self.told => "the homeserver did not lie",
+            None if self.relayed + self.clear > 0 => "LEAKED",
             None => "another counter",
         }
     }
@@ -159,13 +161,13 @@ impl AttackResult {
     }
 }
 
-/// What is counted before and after an attack.
+/// The counts before and after an attack.
 struct SecurityCounts {
     counters: BTreeMap<String, u64>,
     clear: usize,
 }
 
-/// The scene: two encrypted rooms with a channel each, Ann and Bob in them, and a proxy that lies to the bridge.
+/// Two encrypted rooms with a channel each, Ann and Bob in both, and a proxy that lies to the bridge.
 struct HostileScenario<'a> {
     context: &'a Context<'a>,
     rig: FaultScenario,
@@ -194,17 +196,18 @@ impl<'a> HostileScenario<'a> {
             bob.join(&pair.room).await?;
         }
         bob.sync(Duration::ZERO).await?;
-        let siege = Self {
+        let scenario = Self {
             context,
             rig,
             bob,
             files,
         };
-        siege.carry().await?;
-        Ok(siege)
+        scenario.carry().await?;
+        Ok(scenario)
     }
 
-    /// A message each way in every portal. When it has arrived, everything before it was walked.
+    /// Sends a message each way in every portal. When they have arrived, the bridge has processed everything before
+    /// them.
     async fn carry(&self) -> anyhow::Result<()> {
         for turn in 0..self.rig.traffic.portals() {
             self.rig.traffic.say_in_room(&self.rig.scene, turn).await?;
@@ -220,16 +223,18 @@ impl<'a> HostileScenario<'a> {
         Ok(())
     }
 
-    /// Ann says something that nobody else says; answers it and its event as the homeserver keeps it.
+    /// Ann sends a unique text; returns it and its event as the homeserver stores it.
     async fn marked_message(&self) -> anyhow::Result<(String, Value)> {
         let text = format!("canary{:016x}", rand::random::<u64>());
         let room = &self.rig.scene.stage.room;
         let id = self.rig.scene.ann.say(room, &text).await?;
-        self.wait("the canary arrives", async || Ok(self.copies(&text) == 1))
-            .await?;
+        self.wait("the marked message arrives", async || {
+            Ok(self.copies(&text) == 1)
+        })
+        .await?;
         let events = self.context.synapse.events(room).await?;
         let event = events.iter().find(|event| event.event_id == id);
-        let event = event.context("the homeserver does not keep what it took")?;
+        let event = event.context("the homeserver has not stored the event")?;
         let ciphertext = json!({
             "type": event.event_type,
             "event_id": id,
@@ -272,7 +277,7 @@ impl<'a> HostileScenario<'a> {
         })
     }
 
-    /// What came of an attack: `spare` copies more than there should be.
+    /// The result of an attack; `spare` is the number of copies that should not be there.
     async fn line(
         &self,
         attack: &'static str,
@@ -314,12 +319,12 @@ impl<'a> HostileScenario<'a> {
         Ok(())
     }
 
-    /// Tells one lie and lets messages follow it. Answers whether it was told, once.
-    async fn told(&self, name: &'static str, lie: Rewrite) -> anyhow::Result<bool> {
+    /// Applies one rewrite and sends messages after it. Returns whether it was applied exactly once.
+    async fn told(&self, name: &'static str, rewrite: Rewrite) -> anyhow::Result<bool> {
         let proxy = self.rig.homeserver()?;
         let count = || proxy.injected().get(name).copied().unwrap_or(0);
         let before = count();
-        proxy.tell(lie);
+        proxy.tell(rewrite);
         self.carry().await?;
         Ok(count() == before + 1)
     }
@@ -333,7 +338,7 @@ impl<'a> HostileScenario<'a> {
             .scene
             .pairs
             .get(1)
-            .context("there is one room only")
+            .context("there is only one room")
     }
 
     async fn honest(&self) -> anyhow::Result<AttackResult> {
@@ -355,27 +360,27 @@ impl<'a> HostileScenario<'a> {
             "origin_server_ts": now_ms(),
             "content": {"msgtype": "m.text", "body": text},
         });
-        let lie = Rewrite::event_in("plaintext", self.room(), event);
-        let told = self.told("plaintext", lie).await?;
+        let rewrite = Rewrite::event_in("plaintext", self.room(), event);
+        let told = self.told("plaintext", rewrite).await?;
         let counter = Some("plaintext-in-encrypted-room");
         let spare = self.copies(&text);
-        let line = self.line("an event in the clear", counter, &before, spare);
+        let line = self.line("an unencrypted event", counter, &before, spare);
         Ok(AttackResult {
             told,
             ..line.await?
         })
     }
 
-    /// The same event as often as anybody likes is no attack, and still one message.
+    /// The same event several times is no attack, and results in one message.
     async fn repeated(&self) -> anyhow::Result<AttackResult> {
         let (text, event) = self.marked_message().await?;
-        // Not the newest event any more, which is known by its name alone.
+        // So that the event is no longer the newest one, which the bridge recognises by its id alone.
         self.carry().await?;
         let before = self.look().await?;
         let mut told = true;
         for _ in 0..self.context.pick(1, 3, 10) {
-            let lie = Rewrite::event_in("repeated", self.room(), event.clone());
-            told &= self.told("repeated", lie).await?;
+            let rewrite = Rewrite::event_in("repeated", self.room(), event.clone());
+            told &= self.told("repeated", rewrite).await?;
         }
         let spare = self.copies(&text) - 1;
         let line = self.line("the same event again and again", None, &before, spare);
@@ -394,8 +399,8 @@ impl<'a> HostileScenario<'a> {
         self.carry().await?;
         change(&mut event);
         let before = self.look().await?;
-        let lie = Rewrite::event_in("replayed", self.room(), event);
-        let told = self.told("replayed", lie).await?;
+        let rewrite = Rewrite::event_in("replayed", self.room(), event);
+        let told = self.told("replayed", rewrite).await?;
         let spare = self.copies(&text) - 1;
         let line = self.line(attack, Some("replayed"), &before, spare);
         Ok(AttackResult {
@@ -409,8 +414,8 @@ impl<'a> HostileScenario<'a> {
         set(&mut event, "event_id", forged_id().into());
         set(&mut event, "sender", self.bob.user_id().into());
         let before = self.look().await?;
-        let lie = Rewrite::event_in("wrong sender", self.room(), event);
-        let told = self.told("wrong sender", lie).await?;
+        let rewrite = Rewrite::event_in("wrong sender", self.room(), event);
+        let told = self.told("wrong sender", rewrite).await?;
         let spare = self.copies(&text) - 1;
         let counter = Some("sender-mismatch");
         let line = self.line("somebody else as the sender", counter, &before, spare);
@@ -424,8 +429,8 @@ impl<'a> HostileScenario<'a> {
         let (text, mut event) = self.marked_message().await?;
         set(&mut event, "event_id", forged_id().into());
         let before = self.look().await?;
-        let lie = Rewrite::event_in("moved", &self.other()?.room, event);
-        let told = self.told("moved", lie).await?;
+        let rewrite = Rewrite::event_in("moved", &self.other()?.room, event);
+        let told = self.told("moved", rewrite).await?;
         let spare = self.copies(&text) - 1;
         let line = self.line(
             "moved to another room",
@@ -439,7 +444,7 @@ impl<'a> HostileScenario<'a> {
         })
     }
 
-    /// Relations stand outside of the ciphertext: what Ann says is made an edit of what Bob said.
+    /// Relations are outside of the ciphertext: the homeserver makes Ann's message an edit of Bob's.
     async fn forged_relation(&self) -> anyhow::Result<AttackResult> {
         let target = format!("canary{:016x}", rand::random::<u64>());
         let id = self.bob.say(self.room(), &target).await?;
@@ -480,17 +485,18 @@ impl<'a> HostileScenario<'a> {
         let line = self.line("a forged relation", None, &before, spare);
         Ok(AttackResult {
             told,
-            objection: gone.then_some("it changed somebody else's message"),
+            objection: gone.then_some("it edited another sender's message"),
             ..line.await?
         })
     }
 
-    /// A device of Ann's account that she never signed: who has her password, or is her homeserver, can make one.
+    /// A device of Ann's account that she did not sign: anybody with her password can add one, and so can her
+    /// homeserver.
     async fn unsigned_device(&self, name: &str) -> anyhow::Result<TestClient> {
         let user = self.rig.scene.ann.user_id();
         let localpart = user.trim_start_matches('@').split(':').next();
         let home = self.files.path().join(name);
-        let ghost = TestClient::login_as(
+        let device = TestClient::login_as(
             &self.context.synapse.url(),
             localpart.unwrap_or_default(),
             PASSWORD,
@@ -498,28 +504,28 @@ impl<'a> HostileScenario<'a> {
             Identity::None,
         )
         .await?;
-        ghost.sync(Duration::ZERO).await?;
-        Ok(ghost)
+        device.sync(Duration::ZERO).await?;
+        Ok(device)
     }
 
-    /// What the ghost says does not cross, and of what the bridge says it reads nothing.
+    /// A message of the unsigned device is not relayed, and the device cannot decrypt the bridge's messages.
     async fn check_unsigned_device(
         &self,
         attack: &'static str,
-        ghost: &TestClient,
+        device: &TestClient,
     ) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
         let counter = "untrusted-device";
         let was = before.counters.get(counter).copied().unwrap_or(0);
         let text = format!("canary{:016x}", rand::random::<u64>());
-        ghost.say(self.room(), &text).await?;
+        device.say(self.room(), &text).await?;
         self.carry().await?;
-        self.wait("the ghost's words are refused", async || {
+        self.wait("the unsigned device's message is refused", async || {
             let now = self.look().await?.counters.get(counter).copied();
             Ok(now.unwrap_or(0) > was)
         })
         .await?;
-        let objection = self.read_by(ghost).await?;
+        let objection = self.read_by(device).await?;
         let spare = self.copies(&text);
         let line = self.line(attack, Some(counter), &before, spare);
         Ok(AttackResult {
@@ -528,10 +534,10 @@ impl<'a> HostileScenario<'a> {
         })
     }
 
-    /// What is wrong with what somebody could read of the bridge's words, who should see and not read them.
-    async fn read_by(&self, ghost: &TestClient) -> anyhow::Result<Option<&'static str>> {
+    /// An objection, unless this client received events of the bridge and could decrypt none of them.
+    async fn read_by(&self, device: &TestClient) -> anyhow::Result<Option<&'static str>> {
         let (mut closed, mut open) = (0, 0);
-        for seen in ghost.sync(Duration::ZERO).await? {
+        for seen in device.sync(Duration::ZERO).await? {
             if seen.sender == self.rig.scene.bridge_user && seen.encrypted {
                 if seen.undecryptable {
                     closed += 1;
@@ -541,28 +547,30 @@ impl<'a> HostileScenario<'a> {
             }
         }
         Ok(match (closed, open) {
-            (_, 1..) => Some("the ghost was given keys"),
-            (0, _) => Some("the ghost saw nothing that it could not read"),
+            (_, 1..) => Some("the device received room keys"),
+            (0, _) => Some("the device received no encrypted events"),
             _ => None,
         })
     }
 
     async fn ghost_device(&self) -> anyhow::Result<AttackResult> {
-        let ghost = self.unsigned_device("ghost").await?;
-        self.check_unsigned_device("a device that its owner never signed", &ghost)
+        let device = self.unsigned_device("ghost").await?;
+        self.check_unsigned_device("a device that its owner never signed", &device)
             .await
     }
 
-    /// The homeserver adds a device for Bob that signs itself with an identity of its own making, lets it share a room key,
-    /// and shows Bob's own identity again. Bob may pause the portal, and whoever has that device tries.
+    /// The homeserver adds a device for Bob that is signed by a forged identity, waits until it has shared a room key,
+    /// and reports Bob's own identity again. Bob may pause the portal, and the forged device tries to.
     async fn switched_identity(&self) -> anyhow::Result<AttackResult> {
         let proxy = self.rig.homeserver()?;
         let bobs = self.bob.user_id();
         self.empower(&bobs).await?;
         let text = format!("canary{:016x}", rand::random::<u64>());
         self.bob.say(self.room(), &text).await?;
-        self.wait("Bob is heard", async || Ok(self.copies(&text) == 1))
-            .await?;
+        self.wait("Bob's message is relayed", async || {
+            Ok(self.copies(&text) == 1)
+        })
+        .await?;
         let keys = KeyView::of(&bobs, proxy);
         keys.turn(proxy, false);
         self.carry().await?;
@@ -571,7 +579,7 @@ impl<'a> HostileScenario<'a> {
         let before = self.look().await?;
         let counter = "identity-changed";
         let held = async |wanted: u64| {
-            self.wait("it is held", async || {
+            self.wait("the message is held", async || {
                 let now = self.look().await?.counters.get(counter).copied();
                 let was = before.counters.get(counter).copied();
                 Ok(now.unwrap_or(0) >= was.unwrap_or(0) + wanted)
@@ -591,7 +599,7 @@ impl<'a> HostileScenario<'a> {
         keys.looked().await?;
         mallory.say(self.room(), &forged).await?;
         mallory.say(self.room(), "!bridge pause").await?;
-        // Were it obeyed, nothing would arrive any more.
+        // If the bridge had obeyed, nothing would arrive any more.
         self.carry().await?;
         held(3).await?;
         self.carry().await?;
@@ -600,7 +608,7 @@ impl<'a> HostileScenario<'a> {
         self.rig.held.fetch_add(3, Ordering::Relaxed);
         let objection = self.read_by(&mallory).await?;
         let spare = self.copies(&forged);
-        let attack = "another identity with a device of its own, and back";
+        let attack = "a forged identity with its own device, and back";
         let line = self.line(attack, Some(counter), &before, spare);
         Ok(AttackResult {
             told,
@@ -609,7 +617,7 @@ impl<'a> HostileScenario<'a> {
         })
     }
 
-    /// Gives somebody the power of Ann's in the room.
+    /// Gives a user the same power level as Ann in the room.
     async fn empower(&self, user: &str) -> anyhow::Result<()> {
         let kind = "m.room.power_levels";
         let events = self.context.synapse.events(self.room()).await?;
@@ -632,16 +640,16 @@ impl<'a> HostileScenario<'a> {
                 .as_object_mut()
                 .is_some_and(|answer| answer.remove("device_lists").is_some())
         }));
-        let ghost = self.unsigned_device("unlisted").await?;
+        let device = self.unsigned_device("unlisted").await?;
         let line = self
-            .check_unsigned_device("device lists held back", &ghost)
+            .check_unsigned_device("device lists held back", &device)
             .await?;
         let told = proxy.injected().contains_key("device lists");
         proxy.clear();
         Ok(AttackResult { told, ..line })
     }
 
-    /// Carol comes into the room, and the homeserver has no one-time keys of hers for the bridge.
+    /// Carol joins the room, and the homeserver has no one-time keys of hers for the bridge.
     async fn no_one_time_keys(&self) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
         let proxy = self.rig.homeserver()?;
@@ -672,7 +680,7 @@ impl<'a> HostileScenario<'a> {
         let line = self.line("one-time keys withheld", None, &before, 0);
         let line = AttackResult {
             told,
-            objection: readable.then_some("something was readable without a key"),
+            objection: readable.then_some("an event was readable without a key"),
             ..line.await?
         };
         carol.leave(self.room()).await?;
@@ -720,7 +728,7 @@ impl<'a> HostileScenario<'a> {
             .await
     }
 
-    /// The SDK has lost what it knew of rooms, and the homeserver says that none is encrypted.
+    /// The SDK has lost its data about rooms, and the homeserver denies that any is encrypted.
     async fn forgotten_encryption(&self) -> anyhow::Result<AttackResult> {
         let bridge = &self.rig.scene.bridge;
         bridge.terminate().await?;
@@ -758,7 +766,7 @@ impl<'a> HostileScenario<'a> {
         self.rig.launch()?;
         bridge.wait_ready().await?;
         let before = self.look().await?;
-        // Only a room in which something happens is known again.
+        // The bridge learns of a room again only when something happens in it.
         self.rig.traffic.say_in_room(&self.rig.scene, 0).await?;
         self.rig.traffic.say_in_channel(&self.rig.scene, 0);
         self.wait("the send is held", async || {
@@ -787,7 +795,7 @@ impl<'a> HostileScenario<'a> {
     }
 }
 
-/// Takes out of the SDK's database what it knows of rooms: a file that is gone is refused at the start.
+/// Deletes the SDK's data about rooms from its database: the bridge refuses to start if the file is missing.
 fn forget_rooms(database: &std::path::Path) -> anyhow::Result<()> {
     let connection = rusqlite::Connection::open(database)?;
     for table in ["room_info", "state_event", "member", "profile"] {
@@ -796,14 +804,14 @@ fn forget_rooms(database: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes one field of an object.
+/// Sets one field of an object.
 fn set(object: &mut Value, name: &str, value: Value) {
     if let Some(object) = object.as_object_mut() {
         object.insert(name.to_owned(), value);
     }
 }
 
-/// An event id that no homeserver has given.
+/// An event id that no homeserver assigned.
 fn forged_id() -> String {
     format!("${:016x}forged", rand::random::<u64>())
 }

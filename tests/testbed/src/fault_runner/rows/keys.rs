@@ -1,4 +1,4 @@
-//! Room keys that come late or never, and a room that becomes encrypted.
+//! Room keys that arrive late or never, and a room that becomes encrypted.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
 use crate::proxy::ToDevice;
 use crate::scenario::until;
 
-/// How long what crosses late may take.
+/// How long a message that is relayed late may take.
 const TIMEOUT: Duration = Duration::from_mins(3);
 
 pub(super) fn rows() -> Vec<Row> {
@@ -16,21 +16,21 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F27",
             title: "room keys come late",
-            help: "Holds messages to the device back while Ann talks with new keys; the channel goes on meanwhile, and her \
-                   messages arrive, once and marked, when the keys do.",
+            help: "Holds back to-device messages while Ann sends messages with new room keys; the channel's messages \
+                   are relayed meanwhile, and hers arrive, once and marked, when the keys do.",
             run: |context| Box::pin(late(context)),
         },
         Row {
             id: "F28",
             title: "room keys never come",
-            help: "Drops them; the channel is told, and at the limit each message ends as failed.",
+            help: "Drops them; the channel gets a notice, and at the limit each message ends as failed.",
             run: |context| Box::pin(never(context)),
         },
         Row {
             id: "F36",
             title: "the room becomes encrypted in the middle of a burst",
-            help: "A room in the clear is encrypted while both sides talk: nothing of the bridge's stands in the clear after \
-                   it could know, and all that was said waits until somebody agrees.",
+            help: "An unencrypted room is encrypted under traffic both ways: the bridge sends nothing unencrypted \
+                   after it could know, and all messages wait for consent.",
             run: |context| Box::pin(encrypted(context)),
         },
     ]
@@ -63,7 +63,7 @@ async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
         others = others.max(asked.elapsed());
         tokio::time::sleep(held.saturating_sub(asked.elapsed())).await;
         homeserver.set_to_device(ToDevice::Pass);
-        // Something has to come for the keys to come with it.
+        // Some event has to arrive, because keys come with the same sync response.
         rig.traffic.say_in_channel(&rig.scene, 0);
         rig.arrive(Duration::from_mins(1)).await;
     }
@@ -72,11 +72,11 @@ async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
     // A late message is out of order; that is limit 3 of the guarantee.
     let displaced = std::mem::take(&mut outcome.verdict.misplaced).len();
     outcome.remark = format!(
-        "{displaced} late and out of order; the other way took at most {} ms",
+        "{displaced} late and out of order; the other direction took at most {} ms",
         others.as_millis()
     );
     if others > Duration::from_secs(5) {
-        outcome.object("others were held up");
+        outcome.object("other messages were delayed");
     }
     Ok(outcome)
 }
@@ -98,8 +98,8 @@ async fn never(context: &Context<'_>) -> anyhow::Result<Outcome> {
     for _ in 0..context.pick(3, 6, 30) {
         rig.traffic.say_in_room(&rig.scene, 0).await?;
     }
-    let said = || rig.scene.in_channel().len() > notices;
-    let told = until(Duration::from_mins(1), said).await.is_ok();
+    let has_notice = || rig.scene.in_channel().len() > notices;
+    let notified = until(Duration::from_mins(1), has_notice).await.is_ok();
     tokio::time::sleep(Duration::from_secs(10)).await;
     homeserver.set_to_device(ToDevice::Pass);
     rig.traffic.forget_keys(&rig.scene).await?;
@@ -107,10 +107,10 @@ async fn never(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = rig.finish_within("F28", Duration::from_secs(40)).await?;
     outcome.injections = homeserver.to_device_taken();
     rig.expect_failures(&mut outcome).await?;
-    if told {
-        outcome.note("the channel was told");
+    if notified {
+        outcome.note("the channel got a notice");
     } else {
-        outcome.object("the channel was not told");
+        outcome.object("the channel got no notice");
     }
     Ok(outcome)
 }
@@ -132,14 +132,14 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
             tokio::time::sleep(Duration::from_secs(2)).await;
             rig.scene.ann.enable_encryption(room).await?;
             tokio::time::sleep(Duration::from_secs(3)).await;
-            // Nothing has crossed since, until somebody agrees.
+            // Nothing has been relayed since; that needs consent.
             let to = format!("!bridge consent gitter {}", rig.scene.stage.channel.uri);
             rig.scene.ann.say(room, &to).await?;
             tokio::time::sleep(Duration::from_secs(3)).await;
             Ok(())
         })
         .await?;
-        // Ann's own client may speak in the clear for a moment after the switch: that is not relayed.
+        // Ann's own client may send unencrypted events for a moment after the change: they are not relayed.
         let deadline = Instant::now() + TIMEOUT;
         let skipped = loop {
             let metrics = rig.scene.bridge.metrics().await?;
@@ -170,12 +170,13 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
         outcome.took += run.took;
         outcome.objections.extend(run.objections);
     }
-    // What was on its way when the room was encrypted may stand behind it: the server orders them, not we.
+    // Events that were being sent when the room was encrypted may come after that: the server orders them, not the
+    // bridge.
     outcome.remark = format!(
-        "{plain} of the bridge in the clear behind the switch, {late} of Ann's not relayed"
+        "{plain} of the bridge unencrypted after the room was encrypted, {late} of Ann's not relayed"
     );
     if plain > usize::try_from(outcome.injections)? {
-        outcome.object("more than what was on its way");
+        outcome.object("more unencrypted events than were being sent");
     }
     Ok(outcome)
 }

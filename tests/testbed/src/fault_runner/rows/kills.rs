@@ -1,4 +1,4 @@
-//! Kills: at random under traffic, and at every named point of the program.
+//! Kills: at random under traffic, and at every crash point of the program.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -15,18 +15,18 @@ use crate::proxy::{Fault, Matcher, Page, Rule, ToDevice};
 use crate::scenario::until;
 use crate::synapse::Synapse;
 
-/// Messages a second each way while processes die. They live for so short a time that few get through, and a debug
-/// build opens them slowly.
+/// Messages a second each way while processes die. Each process lives so briefly that it relays only a few messages,
+/// and a debug build decrypts them slowly.
 const RATE: f64 = 2.0;
-/// How long what has piled up may take to arrive afterwards.
+/// How long the pending messages may take to arrive afterwards.
 const TIMEOUT: Duration = Duration::from_mins(10);
-/// The signal by which `footbridge_core::crash_points` ends the process.
+/// The signal by which `footbridge_core::crash_points` aborts the process.
 const SIGABRT: i32 = 6;
-/// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
+/// A homeserver may limit how many events of a room it sends at once: then every pause leaves a gap to fill.
 const SYNC_LIMIT: u32 = 3;
-/// How long a process gets to reach the point at which it is to die.
+/// How long a process may take to reach the crash point.
 const REACH_TIMEOUT: Duration = Duration::from_secs(12);
-/// The same where it must first give up a key.
+/// The same where it must first give up a room key.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(45);
 
 pub(super) fn rows() -> Vec<Row> {
@@ -34,16 +34,16 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F01",
             title: "SIGKILL at any moment",
-            help: "Kills the bridge after 50 to 1,500 ms of each life, again and again, while both sides talk; half of the \
-                   time with a homeserver that brings few events at once.",
+            help: "Kills the bridge after 50 to 1,500 ms of each life, many times, under traffic both ways; half of \
+                   the time with a homeserver that sends few events at once.",
             run: |context| Box::pin(random(context)),
         },
         Row {
             id: "F02",
-            title: "death at every named point",
-            help: "Dies at each point of footbridge_core::crash_points::POINTS in turn, at its first to third passage, while both sides \
-                   talk, room keys come late or never, gaps have to be filled, messages are refused and questions asked. \
-                   The remark counts the deaths at each point.",
+            title: "abort at every crash point",
+            help: "Aborts at each point of footbridge_core::crash_points::POINTS in turn, at its first to third \
+                   passage, under traffic both ways, with room keys that come late or never, gaps to fill, refused \
+                   messages and commands. The remark counts the aborts at each point.",
             run: |context| Box::pin(points(context)),
         },
     ]
@@ -51,7 +51,8 @@ pub(super) fn rows() -> Vec<Row> {
 
 fn plan() -> ScenarioOptions {
     ScenarioOptions {
-        // A message whose key comes late would pass on, marked, after this: here nothing may change places.
+        // Otherwise a message whose key comes late would be overtaken after this time: messages must not be reordered
+        // here.
         matrix: "key_wait = \"5m\"",
         log_filter: "warn",
         ..ScenarioOptions::default()
@@ -94,7 +95,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
         ..plan()
     };
     let rig = FaultScenario::open(context, plan).await?;
-    let nuisance = SideTraffic::begin(&rig, context.synapse).await?;
+    let side = SideTraffic::begin(&rig, context.synapse).await?;
     let each = context.pick(1, 2, 26);
     let mut dice = StdRng::seed_from_u64(context.seed);
     let reached = POINTS.iter().filter(|point| is_reached(point));
@@ -109,14 +110,14 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
                 while tries > 0 && deaths.get(point).is_some_and(|count| *count < round) {
                     tries -= 1;
                     let passage = dice.random_range(1..=3);
-                    if die_at(&rig, &nuisance, context.synapse, (point, passage)).await? {
+                    if die_at(&rig, &side, context.synapse, (point, passage)).await? {
                         *deaths.entry(point).or_default() += 1;
                     } else {
                         missed += 1;
                     }
                 }
             }
-            context.tell(&format!("{round} deaths at each point"));
+            context.tell(&format!("{round} aborts at each point"));
         }
         Ok(())
     })
@@ -127,10 +128,10 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     }
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
-    nuisance.end(&rig).await?;
+    side.end(&rig).await?;
     let mut outcome = rig.finish_within("F02", TIMEOUT).await?;
     outcome.injections = deaths.values().copied().map(u64::from).sum();
-    nuisance.judge(&rig, &mut outcome).await?;
+    side.judge(&rig, &mut outcome).await?;
     let counts: Vec<String> = deaths
         .iter()
         .map(|(point, count)| format!("{point} {count}"))
@@ -147,11 +148,12 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Starts the bridge so that it dies at this point, at this passage where there are several in a life, under the traffic
-/// that passes there; says whether it did. What is left of it is killed: that is a kill like any other.
+/// Starts the bridge so that it aborts at this crash point, at this passage if a life passes it several times, with the
+/// traffic that leads to it; returns whether it did. If it did not, the next call kills it, which is a kill like any
+/// other.
 async fn die_at(
     rig: &FaultScenario,
-    nuisance: &SideTraffic,
+    side: &SideTraffic,
     synapse: &Synapse,
     (point, passage): (&str, u32),
 ) -> anyhow::Result<bool> {
@@ -163,13 +165,13 @@ async fn die_at(
     let passage = if ordinary(point) { passage } else { 1 };
     let mut reach = REACH_TIMEOUT;
     match point {
-        // Passed when a device writes to the bridge's for the first time.
+        // Passed when a device writes to the bridge's device for the first time.
         "keys.received" => rig.traffic.say_as_new_member(&rig.scene, synapse).await?,
         "fill.before" => {
             homeserver.set_to_device(ToDevice::Hold);
             rig.traffic.forget_keys(&rig.scene).await?;
         }
-        // Only a limited account sends several messages in one event, once they wait.
+        // Only a rate limited account sends several waiting messages in one event.
         "bundle.saved" => {
             let fault = Fault::Status {
                 status: 429,
@@ -180,14 +182,14 @@ async fn die_at(
             };
             homeserver.add(Rule::times("limited", Matcher::sends(), fault, 1));
         }
-        "delivery.parked" => nuisance.say_refused(rig).await?,
-        "command.received" | "command.done" => nuisance.ask(rig).await?,
-        "undecryptable.notified" => nuisance.say_unreadable().await?,
+        "delivery.parked" => side.say_refused(rig).await?,
+        "command.received" | "command.done" => side.ask(rig).await?,
+        "undecryptable.notified" => side.say_unreadable().await?,
         "undecryptable.failed" => {
-            nuisance.say_unreadable().await?;
+            side.say_unreadable().await?;
             reach = GIVE_UP_TIMEOUT;
         }
-        // While nobody listens more is said than one sync brings.
+        // While the bridge is stopped, more messages are sent than one sync response contains.
         _ if gap_point(point) => {
             for _ in 0..SYNC_LIMIT * 2 {
                 rig.traffic.say_in_room(&rig.scene, 0).await?;
@@ -198,7 +200,7 @@ async fn die_at(
     let held = homeserver.to_device_taken();
     rig.launch_armed(&format!("{point}:{passage}"))?;
     if point == "fill.before" {
-        // The message is there before its key.
+        // The message arrives before its room key.
         until(REACH_TIMEOUT, || homeserver.to_device_taken() > held)
             .await
             .ok();
@@ -220,8 +222,8 @@ fn gap_point(point: &str) -> bool {
     point.starts_with("gap.")
 }
 
-/// Whether a running bridge passes it by what the row does: the others are of F29, of `device reset`, and of commands that
-/// change portals, which `tests/bridge/control/kills.rs` dies at.
+/// Whether the traffic of this row makes a running bridge pass the point. The other points belong to F29, to `device
+/// reset`, and to commands that change portals, which `tests/bridge/control/kills.rs` tests.
 fn is_reached(point: &str) -> bool {
     let others = [
         "session.", "device.", "request.", "portal.", "consent.", "person.", "room.",
@@ -229,7 +231,7 @@ fn is_reached(point: &str) -> bool {
     !others.iter().any(|start| point.starts_with(start))
 }
 
-/// Whether plain traffic passes it again and again in one life.
+/// Whether ordinary traffic passes the point several times in one life.
 fn ordinary(point: &str) -> bool {
     ["sync.", "accept.", "plan.", "perform.", "step."]
         .iter()

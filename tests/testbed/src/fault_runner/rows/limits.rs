@@ -1,5 +1,5 @@
-//! A default homeserver's limits, and one slow silo among many portals: what the tools `burst` and `many` measure, as
-//! rows.
+//! A default homeserver's limits, and one slow silo among many portals: the measurements of the programs `burst` and
+//! `many`, as rows.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::scenario::many::{self, measure};
 use crate::scenario::{Burst, Options, burst};
 use crate::synapse::{Limits, Synapse};
 
-/// How much longer the others may take beside a slow silo, in hundredths.
+/// The largest ratio of latencies with and without a slow silo.
 const MAX_SLOWDOWN: f64 = 1.1;
 /// How much the bridge's memory may grow while messages wait, in KiB.
 const MAX_GROWTH_KIB: u64 = 20 * 1024;
@@ -19,15 +19,15 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F17",
             title: "a burst that is too fast for an ordinary account",
-            help: "300 messages in a minute (fewer when small) from the channel, on a Synapse with its default limits: all \
-                   are readable in order, and memory stays flat.",
+            help: "300 messages in a minute (fewer when small) from the channel, on a Synapse with its default \
+                   limits: all are readable in order, and memory does not grow.",
             run: |context| Box::pin(limited(context)),
         },
         Row {
             id: "F44",
             title: "one slow silo among many portals",
-            help: "Twenty portals (fewer when small), one of them on a silo that answers after 10 s: what the others notice, \
-                   as the ratio of two states measured in turns.",
+            help: "Twenty portals (fewer when small), one of them on a silo that answers after 10 s: the effect on \
+                   the others, as the ratio of two alternating states.",
             run: |context| Box::pin(beside(context)),
         },
     ]
@@ -64,7 +64,7 @@ async fn limited(context: &Context<'_>) -> anyhow::Result<Outcome> {
         outcome.object(&format!("{} under a wrong name", run.misattributed));
     }
     if grown > MAX_GROWTH_KIB {
-        outcome.object("memory is not flat");
+        outcome.object("memory grew");
     }
     Ok(outcome)
 }
@@ -90,8 +90,8 @@ async fn beside(context: &Context<'_>) -> anyhow::Result<Outcome> {
     };
     match ratio {
         Some(ratio) => {
-            outcome.note(&format!("p95 of the others × {ratio:.2}"));
-            // A few messages have no 95th percentile worth the name.
+            outcome.note(&format!("p95 of the others: × {ratio:.2}"));
+            // A few messages have no meaningful 95th percentile.
             if context.pick(false, false, true) && ratio > MAX_SLOWDOWN {
                 outcome.object("more than a tenth slower");
             }

@@ -1,4 +1,4 @@
-//! The rows, by what they harm.
+//! The rows, by what their faults concern.
 
 mod churn;
 mod device;
@@ -41,7 +41,7 @@ pub fn all() -> Vec<Row> {
     rows
 }
 
-/// The row with this name, however it is written.
+/// The row with this id, in upper or lower case.
 #[must_use]
 pub fn find(id: &str) -> Option<Row> {
     all()

@@ -1,4 +1,4 @@
-//! Harm on the wire: answers and requests that get lost, come twice, come late, or are refused.
+//! Faults of the network: responses and requests that are lost, doubled, late, or refused.
 
 use std::time::Duration;
 
@@ -9,42 +9,42 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
             id: "F00",
-            title: "no harm at all",
-            help: "The proxies stand there and do nothing: what the other rows are to be compared with.",
+            title: "no faults",
+            help: "The proxies inject no faults: the baseline for the other rows.",
             run: |context| Box::pin(control(context)),
         },
         Row {
             id: "F03",
-            title: "the answer is lost after the work was done",
-            help: "A third of all sends and posts is done and its answer swallowed, half by a reset, half by a close; of \
-                   all other requests three in a hundred. Nothing may double.",
+            title: "the response is lost after the request was handled",
+            help: "A third of all sends and posts is handled and its response dropped, half by a reset, half by a \
+                   close; so are three in a hundred of all other requests. Nothing may be doubled.",
             run: |context| Box::pin(lost(context, "F03", Fault::DropReply)),
         },
         Row {
             id: "F04",
-            title: "the request is lost before anybody hears of it",
+            title: "the request is lost before it is handled",
             help: "The same with requests that never reach the other side. Nothing may be lost.",
             run: |context| Box::pin(lost(context, "F04", Fault::DropRequest)),
         },
         Row {
             id: "F14",
-            title: "requests are made twice",
-            help: "Every PUT and POST is sent on twice. Nothing doubles in the room; in the channel only what the network \
-                   itself made, and the bridge takes no copy for somebody's message.",
+            title: "requests are sent twice",
+            help: "Every PUT and POST is forwarded twice. Nothing is doubled in the room; in the channel only what \
+                   the network itself doubled, and the bridge relays none of these copies as a user's message.",
             run: |context| Box::pin(doubled(context)),
         },
         Row {
             id: "F33",
-            title: "a storm of 500, 502, 503 and 504",
-            help: "Three requests in ten are refused, by the service itself, by a load balancer's page, or with an empty \
-                   body; some of them after the work was done.",
+            title: "a series of 500, 502, 503 and 504",
+            help: "Three requests in ten are refused, by the service itself, by a load balancer's page, or with an \
+                   empty body; some of them after they were handled.",
             run: |context| Box::pin(storm(context)),
         },
         Row {
             id: "F35",
-            title: "a slow and broken line",
-            help: "Requests wait for seconds, answers come byte by byte or at 1 kB/s, and connections are reset in the \
-                   middle of an answer.",
+            title: "a slow and broken connection",
+            help: "Requests are delayed by seconds, responses arrive byte by byte or at 1 kB/s, and connections are \
+                   reset in the middle of a response.",
             run: |context| Box::pin(slow(context)),
         },
     ]
@@ -64,7 +64,7 @@ async fn control(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.finish("F00").await
 }
 
-/// Requests that make something new: those at which an unknown outcome hurts.
+/// Requests that create something: an unknown outcome matters for them.
 fn making() -> [Matcher; 2] {
     [Matcher::sends(), Matcher::posts()]
 }
@@ -140,15 +140,15 @@ async fn doubled(context: &Context<'_>) -> anyhow::Result<Outcome> {
         count(rig.homeserver()?, "sends"),
         count(rig.api()?, "posts"),
     );
-    outcome.remark = format!("{sends} sends and {posts} posts came twice");
-    // Gitter knows no idempotency key: two posts are two messages, and no bridge can know of the second.
+    outcome.remark = format!("{sends} sends and {posts} posts were doubled");
+    // Gitter has no idempotency key: two posts are two messages, and no bridge can know of the second.
     let spare = rig.traffic.spare_copies_in_channels(&rig.scene);
     if usize::try_from(posts).is_ok_and(|posts| posts == spare) {
         outcome.excused = spare;
     } else {
         outcome
             .objections
-            .push(format!("{spare} spare copies in the channel"));
+            .push(format!("{spare} extra copies in the channel"));
     }
     Ok(outcome)
 }
@@ -180,7 +180,7 @@ async fn storm(context: &Context<'_>) -> anyhow::Result<Outcome> {
                 retry_after_ms: None,
                 after_work,
             };
-            // Eight rules in a row, together three in ten.
+            // Eight rules in a row, together three in ten requests.
             proxy.add(Rule::sometimes("5xx", Matcher::all(), fault, 0.043));
         }
     }
@@ -224,7 +224,7 @@ async fn slow(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let pace = context.pick(8.0, 6.0, 6.0);
     rig.talk_until_struck(target, pace, Duration::from_mins(10))
         .await?;
-    // Feeds are opened once and rarely: they are cut so that they meet the rules, too.
+    // Feeds are opened once and rarely: they are cut so that the rules apply to them, too.
     for feed in rig.feeds()? {
         feed.cut_all(Cut::Reset);
     }

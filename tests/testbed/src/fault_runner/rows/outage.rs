@@ -1,4 +1,4 @@
-//! One side is not there for a while: the bridge, the homeserver, the silo, or all of them.
+//! Outages: the bridge, the homeserver, the silo, or all of them are unavailable for a while.
 
 use std::time::{Duration, Instant};
 
@@ -11,41 +11,44 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
             id: "F10",
-            title: "the bridge is away while the room talks",
-            help: "More is said in the room than one sync brings; all of it arrives in order when the bridge is back.",
+            title: "the bridge is stopped while users write in the room",
+            help: "More messages are sent in the room than one sync response contains; all of them arrive in order \
+                   when the bridge is back.",
             run: |context| Box::pin(away_from_room(context)),
         },
         Row {
             id: "F11",
-            title: "the bridge is away while the channel talks",
-            help: "New messages, thread replies, edits and deletions in the channel; all of it arrives when the bridge is \
-                   back.",
+            title: "the bridge is stopped while users write in the channel",
+            help: "New messages, thread replies, edits and deletions in the channel; all of them are relayed when the \
+                   bridge is back.",
             run: |context| Box::pin(away_from_channel(context)),
         },
         Row {
             id: "F19",
             title: "the homeserver freezes",
-            help: "SIGSTOP while the channel talks, then SIGCONT; the remark tells the bridge's memory and how long it took \
-                   until everything was there.",
+            help: "SIGSTOP while users write in the channel, then SIGCONT; the remark gives the growth of the \
+                   bridge's memory and the time until everything had arrived.",
             run: |context| Box::pin(frozen(context)),
         },
         Row {
             id: "F20",
-            title: "both sides are away",
-            help: "Every request is dropped for a while, while both sides talk; the remark tells how often the bridge asked.",
+            title: "both sides are unreachable",
+            help: "Every request is dropped for a while, under traffic both ways; the remark gives the number of \
+                   requests that the bridge made.",
             run: |context| Box::pin(both(context)),
         },
         Row {
             id: "F26",
             title: "the clock is wrong",
-            help: "Starts with a clock that is an hour slow, a day fast, in 1970 and right again, with messages waiting each \
-                   time; the remark tells the longest that a start took to deliver them and the CPU time of an idle minute.",
+            help: "Starts with a clock that is an hour slow, a day fast, in 1970 and right again, each time with \
+                   pending messages; the remark gives the longest time that a start took to deliver them, and the CPU \
+                   time of an idle minute.",
             run: |context| Box::pin(wrong_clock(context)),
         },
         Row {
             id: "F32",
             title: "SIGTERM under load",
-            help: "Ends the bridge gently again and again; each time it must end with code 0 within 15 s.",
+            help: "Sends SIGTERM to the bridge several times; each time it must end with code 0 within 15 s.",
             run: |context| Box::pin(terminated(context)),
         },
     ]
@@ -96,23 +99,23 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
     let room = &rig.scene.stage.room;
-    let by_bridge = |heard: &ObservedEvent| heard.seen.sender == rig.scene.bridge_user;
+    let by_bridge = |event: &ObservedEvent| event.seen.sender == rig.scene.bridge_user;
     let edits = || {
-        let edits = rig.scene.room_observer.pick(room, |heard| {
-            let body = heard.seen.content.get("body")?.as_str()?;
-            let later = heard.edits().is_some() && body.contains("later words");
-            (later && by_bridge(heard)).then_some(())
+        let edits = rig.scene.room_observer.pick(room, |event| {
+            let body = event.seen.content.get("body")?.as_str()?;
+            let later = event.edits().is_some() && body.contains("later words");
+            (later && by_bridge(event)).then_some(())
         });
         edits.len()
     };
     let removed = || {
-        let removed = rig.scene.room_observer.pick(room, |heard| {
-            let removal = heard.seen.event_type == "m.room.redaction";
-            (removal && by_bridge(heard)).then_some(())
+        let removed = rig.scene.room_observer.pick(room, |event| {
+            let removal = event.seen.event_type == "m.room.redaction";
+            (removal && by_bridge(event)).then_some(())
         });
         removed.len()
     };
-    // What a listing leaves out is asked for when the listing can no longer lag.
+    // The audit finds what a listing omitted, as soon as the listing can no longer be stale.
     until(Duration::from_mins(1), || edits() == 3 && removed() == 3)
         .await
         .ok();
@@ -120,10 +123,10 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
     outcome.injections = 1;
     let (edits, removed) = (edits(), removed());
     outcome.note(&format!(
-        "{edits} of 3 edits and {removed} of 3 deletions crossed"
+        "{edits} of 3 edits and {removed} of 3 deletions relayed"
     ));
     if edits != 3 || removed != 3 {
-        outcome.object("not every edit and deletion crossed once");
+        outcome.object("not every edit and deletion was relayed exactly once");
     }
     Ok(outcome)
 }
@@ -153,7 +156,7 @@ async fn frozen(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = rig.finish("F19").await?;
     outcome.injections = 1;
     outcome.remark = format!(
-        "{} s; memory +{:.1} MiB; all there {:.1} s after SIGCONT",
+        "{} s; memory +{:.1} MiB; everything arrived {:.1} s after SIGCONT",
         length.as_secs(),
         f64::from(u32::try_from(grown).unwrap_or(u32::MAX)) / 1024.0,
         recovery.as_secs_f64()
@@ -230,7 +233,7 @@ async fn wrong_clock(context: &Context<'_>) -> anyhow::Result<Outcome> {
         busiest.as_millis()
     );
     if slowest > Duration::from_mins(5) || busiest > Duration::from_secs(1) {
-        outcome.object("a lane stalled or something is busy for nothing");
+        outcome.object("a lane stalled, or the idle bridge uses CPU");
     }
     Ok(outcome)
 }
@@ -241,7 +244,7 @@ async fn terminated(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut codes = Vec::new();
     rig.while_talking(5.0, async {
         for _ in 0..context.pick(3, 10, 200) {
-            // Before that the process has no say in how it ends.
+            // Before that the process cannot decide how it ends.
             rig.scene.bridge.wait_ready().await?;
             tokio::time::sleep(Duration::from_millis(rand::random_range(0..1500))).await;
             let asked = Instant::now();

@@ -1,4 +1,4 @@
-//! Homeservers that do what the specification leaves open, or get it wrong, without meaning harm.
+//! Homeservers whose behaviour the specification leaves open, or that have bugs, without bad intent.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,25 @@ use axum::http::Method;
 use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
 use crate::proxy::{Fault, Matcher, Rewrite, Rule};
 
-/// How long homeservers were seen to work on the first sync of a start (Tuwunel).
+/// How long a homeserver was seen to take for the first sync after a start (Tuwunel).
 const FIRST_SYNC: Duration = Duration::from_secs(5);
-/// How late homeservers were seen to answer a long poll (Palpo).
+/// How late a homeserver was seen to answer a long poll (Palpo).
 const LATE: Duration = Duration::from_secs(2);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
             id: "F49",
-            title: "history leaves out the newest event of a sync",
-            help: "Positions that a sync names are exclusive, as on homeservers of the conduwuit family, and every sync \
-                   that brings more than two events leaves the rest out; the bridge is away in between.",
+            title: "history omits the newest event of a sync",
+            help: "Positions that a sync names are exclusive, as on homeservers of the conduwuit family, and every \
+                   sync with more than two events is limited; the bridge is stopped in between.",
             run: |context| Box::pin(exclusive(context)),
         },
         Row {
             id: "F50",
-            title: "syncs are answered late",
-            help: "The first sync after a start takes 5 s, as on Tuwunel, and every later one is answered 2 s late, as on \
-                   Palpo. That is no outage: the bridge stays ready and its log has no warning.",
+            title: "sync responses are late",
+            help: "The first sync after a start takes 5 s, as on Tuwunel, and every later one is answered 2 s late, \
+                   as on Palpo. That is no outage: the bridge stays ready and logs no warning.",
             run: |context| Box::pin(late(context)),
         },
     ]
@@ -54,7 +54,7 @@ async fn exclusive(context: &Context<'_>) -> anyhow::Result<Outcome> {
 async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let homeserver = rig.homeserver()?;
-    let told = rig.scene.bridge.logs().len();
+    let logged_before = rig.scene.bridge.logs().len();
     let mut looks = 0;
     let mut unready = 0;
     for _ in 0..context.pick(1, 2, 5) {
@@ -79,10 +79,10 @@ async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
     }
     let mut outcome = rig.finish("F50").await?;
     if unready > 0 {
-        outcome.object(&format!("{unready} of {looks} looks found it not ready"));
+        outcome.object(&format!("not ready in {unready} of {looks} checks"));
     }
     let logs = rig.scene.bridge.logs();
-    let mut logs = logs.get(told..).unwrap_or_default().lines();
+    let mut logs = logs.get(logged_before..).unwrap_or_default().lines();
     if let Some(line) = logs.find(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
         outcome.object(&format!("a warning in the log: {line}"));
     }

@@ -1,4 +1,4 @@
-//! Access tokens that live for seconds, and the end of a session.
+//! Access tokens that expire after seconds, and the end of a session.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::proxy::{Cut, Fault, Matcher, Rule};
 use crate::scenario::PASSWORD;
 use crate::synapse::{Limits, Synapse};
 
-/// How long an access token is good.
+/// How long an access token is valid.
 const LIFETIME: &str = "2s";
-/// How long a process gets to reach the point at which it is to die.
+/// How long a process may take to reach the crash point.
 const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![Row {
         id: "F29",
         title: "sessions that expire every other second",
-        help: "The homeserver's access tokens live for two seconds. Kills before and after a renewed pair of tokens is \
-               kept and at random, and answers to renewals that are lost: the session goes on, on the same device. In the \
-               end the device is logged out by somebody else: the bridge ends with 77 and keeps its queue.",
+        help: "The homeserver's access tokens expire after two seconds. Kills before and after refreshed tokens are \
+               saved and at random, and lost responses to refreshes: the session continues, on the same device. In \
+               the end another client logs the device out: the bridge ends with 77 and keeps its queue.",
         run: |context| Box::pin(expiring(context)),
     }]
 }
@@ -59,7 +59,7 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
                 Some(point) => {
                     rig.launch_armed(point)?;
                     let died = rig.death(REACH_TIMEOUT).await?;
-                    ensure!(died.is_some(), "{point} was not passed");
+                    ensure!(died.is_some(), "{point} was not reached");
                     at_points += 1;
                     rig.launch()?;
                 }
@@ -84,12 +84,12 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
         .len();
     outcome.injections += kills + at_points;
     outcome.remark = format!(
-        "{kills} kills, {at_points} deaths around a renewal, {} answers lost, {renewed} renewals",
+        "{kills} kills, {at_points} aborts around a refresh, {} responses lost, {renewed} refreshes",
         outcome.injections - kills - at_points
     );
     rig.scene.bridge.terminate().await?;
     if device_of(&rig).await? != device {
-        outcome.object("it is another device");
+        outcome.object("the device id changed");
     }
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
@@ -97,7 +97,7 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// The device that the resting bridge is.
+/// The device id of the stopped bridge.
 async fn device_of(rig: &FaultScenario) -> anyhow::Result<String> {
     let bridge = &rig.scene.bridge;
     let key = StoreKey::read(&bridge.directory().join("footbridge.key"))?;
@@ -106,7 +106,7 @@ async fn device_of(rig: &FaultScenario) -> anyhow::Result<String> {
     Ok(account.info.device_id)
 }
 
-/// Somebody else logs the device out while the bridge runs.
+/// Another client logs the device out while the bridge runs.
 async fn logged_out(
     rig: &FaultScenario,
     synapse: &Synapse,
@@ -135,7 +135,7 @@ async fn logged_out(
         outcome.object(&format!("logged out, it ended with {code:?}"));
     }
     if !rig.scene.bridge.logs().contains("error[B20]") {
-        outcome.object("it did not say that it was logged out");
+        outcome.object("it did not report that it was logged out");
     }
     outcome.note("logged out it ended with 77");
     Ok(())

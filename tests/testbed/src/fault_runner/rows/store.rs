@@ -1,4 +1,4 @@
-//! Harm to the bridge's own files.
+//! Faults of the bridge's own files.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -10,49 +10,49 @@ use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
 use crate::synapse::{Limits, Synapse};
 
-/// How long a start may take that is to be refused.
+/// How long a start may take that must be refused.
 const REFUSAL: Duration = Duration::from_secs(20);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
             id: "F09",
-            title: "database files cut short, emptied or missing",
-            help: "Each database in the data directory in turn: the start is refused and the file is left as it is; with the \
-                   true file back it goes on.",
+            title: "database files truncated, emptied or missing",
+            help: "Each database in the data directory in turn: the bridge refuses to start and leaves the file \
+                   unchanged; with the original file it continues.",
             run: |context| Box::pin(damaged(context)),
         },
         Row {
             id: "F16",
             title: "the homeserver forgets transactions",
-            help: "Answers to sends are lost, the homeserver loses its memory of transaction ids and starts again: what is \
-                   of unknown outcome is looked for and not repeated.",
+            help: "Responses to sends are lost, and the homeserver restarts without its record of transaction ids: \
+                   the bridge reconciles what has an unknown outcome and repeats nothing.",
             run: |context| Box::pin(forgotten(context)),
         },
         Row {
             id: "F21",
             title: "the disk is full, again and again",
-            help: "The data directory lies on a small file system of its own, which something else fills at random moments \
-                   while both sides talk. It has to be mounted: as root, or under `unshare --map-root-user --mount`.",
+            help: "The data directory is on a small file system of its own, which is filled at random moments under \
+                   traffic both ways. It has to be mounted: as root, or under `unshare --map-root-user --mount`.",
             run: |context| Box::pin(full(context)),
         },
         Row {
             id: "F22",
-            title: "somebody else holds the database",
-            help: "Another process holds the write lock of the store for up to 30 s while both sides talk.",
+            title: "another process locks the database",
+            help: "Another process holds the write lock of the store for up to 30 s under traffic both ways.",
             run: |context| Box::pin(busy(context)),
         },
         Row {
             id: "F24",
-            title: "an old copy of the data directory is put back",
-            help: "Copies are taken while it runs and while it rests, before talk and before a quiet time. The start with \
-                   each must be refused with code 78; with the true directory it goes on.",
+            title: "an old copy of the data directory is restored",
+            help: "Copies are taken while the bridge runs and while it is stopped, before traffic and before a quiet \
+                   time. The start with each must be refused with code 78; with the current directory it continues.",
             run: |context| Box::pin(old_copy(context)),
         },
         Row {
             id: "F25",
             title: "a second instance on the same store, and on a copy of it",
-            help: "Each ends with code 75, and the first goes on undisturbed.",
+            help: "Each ends with code 75, and the first continues undisturbed.",
             run: |context| Box::pin(second(context)),
         },
     ]
@@ -107,7 +107,7 @@ async fn damaged(context: &Context<'_>) -> anyhow::Result<Outcome> {
             let code = rig.scene.bridge.attempt("run", REFUSAL).await?;
             let how = keep.map_or("missing".to_owned(), |keep| format!("cut to {keep} bytes"));
             if code.is_none_or(|code| code == 0) {
-                objections.push(format!("{name} {how}: started all the same"));
+                objections.push(format!("{name} {how}: the bridge started nevertheless"));
             }
             if std::fs::read(&file).ok() != harmed {
                 objections.push(format!("{name} {how}: overwritten"));
@@ -161,7 +161,7 @@ async fn forgotten(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.finish("F16").await
 }
 
-/// Unmounts it when the row is over, however it ended.
+/// A mounted file system, unmounted when the row ends, however it ends.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -182,7 +182,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: somebody may still have a file of it open.
+        // Lazily, because a process may still have a file of it open.
         let mut unmount = std::process::Command::new("umount");
         unmount.arg("-l").arg(&self.0).status().ok();
     }
@@ -197,7 +197,7 @@ async fn full(context: &Context<'_>) -> anyhow::Result<Outcome> {
     std::fs::DirBuilder::new().mode(0o700).create(&data)?;
     let disk = Mounted::over(&data, 24)?;
     copy(&away.join("."), &data)?;
-    // Nothing of its own that would keep it from running into the wall.
+    // Without a reserve, so that the bridge writes until the disk is full.
     let config = rig.scene.bridge.directory().join("config.toml");
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(
@@ -228,7 +228,7 @@ async fn full(context: &Context<'_>) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Writes until nothing more fits.
+/// Writes until the disk is full.
 fn fill(ballast: &Path) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut file = std::fs::File::create(ballast)?;
@@ -282,7 +282,7 @@ async fn old_copy(context: &Context<'_>) -> anyhow::Result<Outcome> {
     for round in 0..context.pick(3, 6, 40) {
         let how = round % 3;
         if how == 0 {
-            // A backup as most are made: while the bridge runs.
+            // Most backups are made like this: while the bridge runs.
             let held = rig.scene.bridge.hold_store()?;
             copy(&data, &old)?;
             drop(held);
@@ -293,7 +293,7 @@ async fn old_copy(context: &Context<'_>) -> anyhow::Result<Outcome> {
         }
         rig.scene.bridge.wait_ready().await?;
         if how != 1 {
-            // New devices take one-time keys, and room keys change: what the old copy does not know of.
+            // New devices use one-time keys, and room keys change: the old copy does not know of that.
             rig.traffic
                 .say_as_new_member(&rig.scene, context.synapse)
                 .await?;

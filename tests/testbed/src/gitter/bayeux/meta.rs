@@ -1,4 +1,5 @@
-//! What the server answers to a Bayeux message: the protocol's own channels, the subscriptions with their snapshots, and the ping.
+//! The server's replies to Bayeux messages: the protocol's own channels, subscriptions with their snapshots, and the
+//! ping.
 
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ const CONNECTION_TYPES: [&str; 4] = [
     "callback-polling",
     "websocket",
 ];
-/// "Never again", in milliseconds.
+/// The interval that means "never again", in milliseconds.
 const TEN_DAYS: u64 = 864_000_000;
 
-/// How to answer.
+/// How to reply to a message.
 pub(super) enum Reply {
     Now(Value),
-    /// The answer to a connect, given when events come or the wait is over.
+    /// The reply to a connect, sent when events arrive or the timeout ends.
     Hold {
         answer: Value,
         client: String,
@@ -35,7 +36,7 @@ pub(super) enum Reply {
     },
 }
 
-/// An error string with the advice that goes with it.
+/// An error string with its advice.
 pub(super) struct BayeuxError {
     error: String,
     advice: Option<Value>,
@@ -73,7 +74,7 @@ impl BayeuxError {
 
 type Fields = Map<String, Value>;
 
-/// Answers one message.
+/// Handles one message.
 pub(super) fn reply(shared: &Shared, switch: &Switch, message: &Value, timeout: Duration) -> Reply {
     let channel = text(message, "channel").unwrap_or_default();
     let label = match channel {
@@ -143,7 +144,8 @@ fn advice(timeout: Duration) -> Value {
     json!({"reconnect": "retry", "interval": 500, "timeout": timeout.as_millis()})
 }
 
-/// The client of a message, if its session is alive. Not heard of for twice the idle timeout, it is forgotten.
+/// The client id of a message, if its session is alive. A session is dropped after twice the idle timeout without a
+/// message.
 fn known<'a>(
     shared: &Shared,
     message: &'a Value,
@@ -271,7 +273,8 @@ fn subscribe(
         .with(client, age, timeout * 2, |session| session.token.clone())
         .ok_or_else(|| BayeuxError::not_authenticated(client))?;
     let asked = message.get("ext").and_then(|ext| ext.get("snapshot"));
-    // Checked, subscribed and pictured in one go: nothing can happen between the snapshot and the first event.
+    // Check, subscription and snapshot under one lock, so that nothing happens between the snapshot and the first
+    // event.
     let snapshot = shared.with_world(|world| {
         let caller =
             auth::caller_of(world, &token).ok_or_else(|| BayeuxError::not_authenticated(client))?;

@@ -1,5 +1,6 @@
-//! Gitter's realtime API: the Bayeux protocol as its Faye server spoke it. `session` keeps who listens to what, `meta` answers the
-//! protocol's messages, `snapshot` shows a new subscriber what is there, and this file carries them over websocket and long-polling.
+//! Gitter's realtime API: the Bayeux protocol as its Faye server implemented it. `session` stores the subscriptions,
+//! `meta` replies to the protocol's messages, `snapshot` builds what a new subscriber gets, and this file transports
+//! them over websocket and long-polling.
 
 mod meta;
 mod session;
@@ -100,7 +101,8 @@ async fn serve(
     }
 }
 
-/// The messages of a request: a JSON body, a form's `message`, or a `message` in the query with the name of a script's function.
+/// The messages of a request: a JSON body, a form's `message`, or a `message` in the query (JSONP, with the callback's
+/// name).
 fn posted(parts: &Parts, bytes: &[u8]) -> Option<(Vec<Value>, Option<String>)> {
     if parts.method == Method::GET {
         let query = query(parts);
@@ -131,14 +133,14 @@ fn as_list(messages: Value) -> Option<Vec<Value>> {
     }
 }
 
-/// One websocket, until either side ends it.
+/// Serves one websocket until either side closes it.
 async fn converse(shared: Arc<Shared>, switch: Switch, mut socket: WebSocket, timeout: Duration) {
     let (events, mut pushed) = mpsc::unbounded_channel::<Value>();
     let mut held = FuturesUnordered::new();
     let mut ping = tokio::time::interval(shared.options.socket_ping);
     // The first tick is immediate.
     ping.tick().await;
-    // Faye gives a peer a quarter of the period to answer.
+    // Faye allows a peer a quarter of the period to answer.
     let patience = shared.options.socket_ping / 4;
     let mut overdue: Option<Instant> = None;
     loop {
@@ -163,9 +165,9 @@ async fn converse(shared: Arc<Shared>, switch: Switch, mut socket: WebSocket, ti
                         continue;
                     }
                 };
-                // Faye drops what it cannot read.
+                // Faye drops what it cannot parse.
                 let Some(messages) = incoming.ok().and_then(as_list) else { continue };
-                // An empty list is a heartbeat and answered with another.
+                // An empty list is a heartbeat; the reply is another one.
                 let heartbeat = messages.is_empty();
                 let mut answers = Vec::new();
                 for message in messages {

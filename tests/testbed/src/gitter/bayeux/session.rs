@@ -1,4 +1,4 @@
-//! Bayeux sessions: who listens to what, and what was delivered to whom.
+//! Bayeux sessions: their subscriptions and their deliveries.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,14 +11,14 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::gitter::{faults::Faults, shared::lock};
 
-/// One client.
+/// The session of one client.
 pub(super) struct Session {
     pub(super) token: String,
     pub(super) user: Option<String>,
     pub(super) subscriptions: BTreeSet<String>,
-    /// Deliveries so far, `ext.c` of the last one.
+    /// The number of deliveries so far: `ext.c` of the last one.
     delivered: u64,
-    /// What waits for the next poll.
+    /// The events that wait for the next poll.
     queue: Vec<Value>,
     waiter: Arc<Notify>,
     socket: Option<mpsc::UnboundedSender<Value>>,
@@ -46,7 +46,7 @@ impl Sessions {
         lock(&self.0).insert(client.to_owned(), session);
     }
 
-    /// Works on a live session; none when it is unknown, expired or forgotten.
+    /// Calls `act` with a live session; `None` if it is unknown, expired or dropped.
     pub(super) fn with<T>(
         &self,
         client: &str,
@@ -70,21 +70,21 @@ impl Sessions {
         }
     }
 
-    /// Forgets everybody, as a restarted server does.
+    /// Drops all sessions, as a restarted server does.
     pub(in crate::gitter) fn clear(&self) {
         lock(&self.0).clear();
     }
 
-    /// How many there are.
+    /// The number of sessions.
     pub(in crate::gitter) fn count(&self) -> usize {
         lock(&self.0).len()
     }
 
-    /// Sends this client's events over a socket from now on, those that wait first.
+    /// Sends this client's events over a websocket from now on, starting with the queued ones.
     pub(super) fn attach(&self, client: &str, socket: &mpsc::UnboundedSender<Value>) {
         if let Some(session) = lock(&self.0).get_mut(client) {
             for event in session.queue.drain(..) {
-                // The socket's task is the caller, so it is there to receive.
+                // The socket's task is the caller, so the receiver exists.
                 drop(socket.send(event));
             }
             session.socket = Some(socket.clone());
@@ -114,7 +114,8 @@ impl Sessions {
         }
     }
 
-    /// The server takes someone who left a room off its four channels and says nothing about it.
+    /// Removes a user who left a room from its four channels; as in the real service, the client gets no message about
+    /// it.
     pub(in crate::gitter) fn silence(&self, room: &str, user: &str) {
         let channels = ["", "/chatMessages", "/users", "/events"]
             .map(|tail| format!("/api/v1/rooms/{room}{tail}"));
@@ -136,7 +137,7 @@ impl Sessions {
         Some(Ok(std::mem::take(&mut session.queue)))
     }
 
-    /// The events of a polling client: those that wait, or the first ones to come within this time.
+    /// The events for a polling client: the queued ones, or the first ones that arrive within `wait`.
     pub(super) async fn await_events(&self, client: &str, wait: Duration) -> Vec<Value> {
         if let Some(session) = lock(&self.0).get_mut(client) {
             session.socket = None;

@@ -1,4 +1,4 @@
-//! What a subscriber is shown at once, and whether they may subscribe at all.
+//! What a subscriber gets at once, and whether they may subscribe at all.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::gitter::{
     world::World,
 };
 
-/// Items in a snapshot unless told.
+/// The default number of items in a snapshot.
 const SNAPSHOT: usize = 30;
 
 fn denied(refusal: ApiError) -> BayeuxError {
@@ -30,7 +30,7 @@ fn id(part: &str) -> Result<(), BayeuxError> {
     }
 }
 
-/// What a subscriber may see of a channel now; an error when they may not subscribe to it.
+/// The snapshot of a channel for this subscriber; an error if they may not subscribe to it.
 pub(super) fn take_snapshot(
     shared: &Shared,
     world: &World,

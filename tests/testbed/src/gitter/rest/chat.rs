@@ -1,4 +1,4 @@
-//! Messages over REST.
+//! The calls for messages.
 
 use serde_json::{Map, Value, json};
 
@@ -151,7 +151,8 @@ fn create(turn: &mut Turn<'_>) -> Handled {
     Ok(show(turn, &post))
 }
 
-/// The named message of a room the caller may read. A malformed id trips an assertion of the service.
+/// The message that the path names, in a room that the caller may read. A malformed id fails an assertion of the
+/// service.
 fn named(turn: &Turn<'_>) -> Result<Post, ApiError> {
     turn.world.readable(turn.param(0), turn.viewer())?;
     turn.me()?;

@@ -1,4 +1,5 @@
-//! The REST API's frame: finds the route, lets armed faults strike, checks the token and the rate, and hands the call to its handler.
+//! The frame of the REST API: it finds the route, applies armed faults, checks the token and the rate limit, and passes
+//! the call to its handler.
 
 mod chat;
 mod people;
@@ -27,10 +28,10 @@ use super::{
     world::World,
 };
 
-/// Largest body that is read, as body-parser has it.
+/// The largest body that is read: body-parser's limit.
 const MAX_BODY: usize = 100 * 1024;
 
-/// A call in the hands of its handler.
+/// A call, as its handler gets it.
 pub(super) struct Turn<'a> {
     pub(super) shared: &'a Shared,
     pub(super) world: &'a mut World,
@@ -38,12 +39,12 @@ pub(super) struct Turn<'a> {
     pub(super) params: &'a [&'a str],
     pub(super) query: &'a HashMap<String, String>,
     pub(super) body: &'a Value,
-    /// When the call came in.
+    /// When the call was received.
     pub(super) now_ms: i64,
 }
 
 impl<'a> Turn<'a> {
-    /// The n-th variable part of the path.
+    /// The n-th parameter of the path.
     fn param(&self, index: usize) -> &'a str {
         self.params.get(index).copied().unwrap_or_default()
     }
@@ -56,13 +57,13 @@ impl<'a> Turn<'a> {
         self.caller.user.as_deref()
     }
 
-    /// The caller's own id: 401 for an anonymous token.
+    /// The caller's user id: 401 for an anonymous token.
     fn me(&self) -> Result<&'a str, ApiError> {
         self.viewer().ok_or(ApiError::UNAUTHORIZED)
     }
 }
 
-/// What a handler answers when it does not refuse.
+/// The successful response of a handler.
 pub(super) enum Answer {
     Json(Value),
     Accepted(Value),
@@ -72,7 +73,7 @@ pub(super) enum Answer {
 type Handled = Result<Answer, ApiError>;
 type Handler = fn(&mut Turn<'_>) -> Handled;
 
-/// Method, pattern, handler. The label of a route is method and pattern with a blank between.
+/// Method, pattern, handler. The label of a route is its method and pattern with a blank between them.
 type Route = (&'static str, &'static str, Handler);
 
 fn routes() -> impl Iterator<Item = &'static Route> {
@@ -149,7 +150,7 @@ async fn serve(
         )
         .await;
         switch.cut(Cut::Close);
-        // Never reaches the wire, which is cut.
+        // Never sent, because the connection is cut.
         return StatusCode::NO_CONTENT.into_response();
     }
     let response = match found {
@@ -159,7 +160,7 @@ async fn serve(
     strike_after(&switch, fault, response).await
 }
 
-/// Takes the call in and does its work after this delay, whatever has become of the caller.
+/// Performs the call after this delay, whatever happened to the caller.
 async fn work_later(
     shared: Arc<Shared>,
     parts: Parts,
@@ -174,12 +175,12 @@ async fn work_later(
     crate::gitter::start(async move {
         tokio::time::sleep(delay).await;
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
-        // Nobody waits for the answer.
+        // Nobody waits for the response.
         drop(answer(&shared, &parts, Body::from(body), handler, &params).await);
     });
 }
 
-/// A load balancer's page.
+/// An error page of a load balancer.
 fn page(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let body = format!(
@@ -188,7 +189,7 @@ fn page(status: u16) -> Response {
     (status, Html(body)).into_response()
 }
 
-/// What a fault answers instead of letting the call through.
+/// The response of a fault that does not let the call through; `None` if the call goes on.
 pub(super) async fn strike_before(
     shared: &Shared,
     switch: &Switch,
@@ -206,7 +207,7 @@ pub(super) async fn strike_before(
         Fault::Html { status } => Some(page(status)),
         Fault::DropBefore => {
             switch.cut(Cut::Close);
-            // Never reaches the wire, which is cut.
+            // Never sent, because the connection is cut.
             Some(StatusCode::NO_CONTENT.into_response())
         }
         _ => None,
@@ -321,7 +322,7 @@ async fn read_body(shared: &Shared, parts: &Parts, body: Body) -> Result<Value, 
     if kind.starts_with("application/json") {
         return serde_json::from_slice(&bytes).map_err(|_| ApiError::BAD_REQUEST);
     }
-    // Express leaves a body of another type unparsed.
+    // Express does not parse a body of another type.
     Ok(Value::Null)
 }
 

@@ -1,4 +1,4 @@
-//! Users, their rooms, groups and unread items.
+//! The calls for users, their rooms, groups and unread items.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub(super) const ROUTES: &[Route] = &[
     ("GET", "/groups/:id/rooms", group_rooms),
 ];
 
-/// The caller, provided that the path names them.
+/// The caller's user id, if the path names the caller.
 fn own<'a>(turn: &Turn<'a>) -> Result<&'a str, ApiError> {
     let me = turn.me()?;
     match turn.param(0) {
@@ -66,7 +66,7 @@ fn profile(turn: &mut Turn<'_>) -> Handled {
     Ok(Answer::Json(view::user(person)))
 }
 
-/// The rooms someone is in and has not hidden.
+/// The rooms that a user is in and has not hidden.
 pub(super) fn rooms_of(turn: &Turn<'_>, me: &str) -> Vec<Value> {
     turn.world
         .channels
@@ -202,7 +202,7 @@ fn group_rooms(turn: &mut Turn<'_>) -> Handled {
     Ok(Answer::Json(Value::Array(rooms)))
 }
 
-/// Nobody has code at a forge here.
+/// Users of the simulator have no repositories.
 fn none(turn: &mut Turn<'_>) -> Handled {
     own(turn)?;
     Ok(Answer::Json(json!([])))

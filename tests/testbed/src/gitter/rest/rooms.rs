@@ -1,4 +1,4 @@
-//! Rooms, who is in them, bans and the activity feed.
+//! The calls for rooms, members, bans and the activity feed.
 
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ fn list(turn: &mut Turn<'_>) -> Handled {
     })))
 }
 
-/// Finds a room by its uri, or opens the one-to-one with a user. Joins nothing else.
+/// Finds a room by its uri, or opens the one-to-one with a user. Does not join other rooms.
 fn resolve(turn: &mut Turn<'_>) -> Handled {
     let me = turn.me()?;
     let uri = turn.body.get("uri").and_then(Value::as_str);
@@ -95,7 +95,7 @@ fn one(turn: &mut Turn<'_>) -> Handled {
     show(turn.world, turn.param(0), turn.viewer())
 }
 
-/// The room, if the caller is one of its admins.
+/// The room and the caller, if the caller is one of the room's admins.
 fn administered<'a>(turn: &Turn<'a>) -> Result<(&'a str, &'a str), ApiError> {
     let room = turn.param(0);
     let (_, me) = turn.world.writable(room, turn.viewer())?;
@@ -168,7 +168,7 @@ fn users(turn: &mut Turn<'_>) -> Handled {
             user
         })
         .collect();
-    // The type-ahead has an envelope of its own.
+    // The type-ahead search wraps its results.
     Ok(Answer::Json(match words {
         Some(_) => json!({"results": found}),
         None => Value::Array(found),
@@ -231,7 +231,7 @@ fn ban(turn: &mut Turn<'_>) -> Handled {
     let (room, _) = administered(turn)?;
     let user = named_user(turn)?;
     if !turn.world.channel(room)?.public {
-        // Nobody can come back into a private room unasked.
+        // Nobody can rejoin a private room without an invite.
         turn.world.leave(room, &user)?;
         return Ok(Answer::Accepted(json!({"removed": true})));
     }

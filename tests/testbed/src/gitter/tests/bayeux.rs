@@ -1,4 +1,4 @@
-//! Behaviours 18 and 22: Bayeux sessions, snapshots, refusals and pings. What is heard in them is in `events`.
+//! Behaviours 18 and 22: Bayeux sessions, snapshots, refusals and pings. The tests of their events are in `events`.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn handshake(token: &str) -> Value {
 #[tokio::test]
 async fn behaviour_18_a_session_by_websocket_has_the_services_advice() {
     let stage = SimScenario::new().await;
-    let (mut ear, hello) = BayeuxClient::open(&stage, &stage.me.token).await;
+    let (mut listener, hello) = BayeuxClient::open(&stage, &stage.me.token).await;
     let advice = json!({"reconnect": "retry", "interval": 500, "timeout": 120_000});
     assert_eq!(
         (&hello["successful"], &hello["advice"]),
@@ -41,27 +41,27 @@ async fn behaviour_18_a_session_by_websocket_has_the_services_advice() {
     let connect = json!({
         "channel": "/meta/connect", "connectionType": "websocket", "advice": {"timeout": 0},
     });
-    let answer = ear.ask(connect).await;
+    let answer = listener.ask(connect).await;
     assert_eq!(
         (&answer["successful"], &answer["advice"]),
         (&json!(true), &advice)
     );
     let channel = format!("/api/v1{}", stage.chat());
-    let answer = ear.subscribe(&channel).await;
+    let answer = listener.subscribe(&channel).await;
     assert_eq!(
         (&answer["successful"], &answer["subscription"]),
         (&json!(true), &json!(channel))
     );
     stage.say("heard");
-    assert_eq!(ear.event().await.1["text"], "heard");
-    let answer = ear
+    assert_eq!(listener.event().await.1["text"], "heard");
+    let answer = listener
         .ask(json!({"channel": "/meta/unsubscribe", "subscription": channel}))
         .await;
     assert_eq!(answer["successful"], true);
     stage.say("unheard");
-    ear.hears_nothing().await;
+    listener.hears_nothing().await;
     assert_eq!(
-        ear.ask(json!({"channel": "/meta/disconnect"})).await["successful"],
+        listener.ask(json!({"channel": "/meta/disconnect"})).await["successful"],
         true
     );
     assert_eq!(stage.sim.open_sessions(), 0);
@@ -92,7 +92,7 @@ async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
         (&answers[1]["data"]["model"]["id"], &answers[1]["ext"]["c"]),
         (&json!(id), &json!(1))
     );
-    // What comes between two polls waits for the second.
+    // An event between two polls waits for the second poll.
     stage.say("between polls");
     assert_eq!(
         poll(&stage, connect).await[1]["data"]["model"]["text"],
@@ -174,7 +174,7 @@ async fn behaviour_18_refusals_have_the_services_words() {
         (&answer["error"], &answer["advice"]),
         (&json!("401::Invalid access token"), &never)
     );
-    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
+    let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let options = RoomOptions {
         public: false,
         ..Default::default()
@@ -199,19 +199,19 @@ async fn behaviour_18_refusals_have_the_services_words() {
         ),
     ];
     for (channel, error) in cases {
-        let answer = ear.subscribe(&channel).await;
+        let answer = listener.subscribe(&channel).await;
         assert_eq!(
             (&answer["successful"], &answer["error"]),
             (&json!(false), &json!(error))
         );
     }
-    "unknown".clone_into(&mut ear.client);
-    let answer = ear
+    "unknown".clone_into(&mut listener.client);
+    let answer = listener
         .ask(json!({"channel": "/meta/connect", "connectionType": "websocket"}))
         .await;
     assert_eq!(answer["error"], "401:unknown:Unknown client");
     assert_eq!(answer["advice"]["reconnect"], "handshake");
-    let answer = ear.subscribe("/api/v1/ping").await;
+    let answer = listener.subscribe("/api/v1/ping").await;
     assert_eq!(answer["error"], "401::Client unknown not authenticated");
     assert_eq!(
         answer["advice"],
@@ -229,11 +229,11 @@ async fn behaviour_18_snapshots_follow_their_options_and_cost_no_rate() {
     stage
         .sim
         .say_in_thread(&stage.room.id, &stage.alice.id, &root, "reply");
-    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
+    let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let channel = format!("/api/v1{}", stage.chat());
     let mut snapshot = async |options: Value| {
         let ext = json!({"snapshot": options});
-        let mut answer = ear
+        let mut answer = listener
             .ask(json!({"channel": "/meta/subscribe", "subscription": channel, "ext": ext}))
             .await;
         answer["ext"]["snapshot"].take()
@@ -244,7 +244,7 @@ async fn behaviour_18_snapshots_follow_their_options_and_cost_no_rate() {
     let threads = snapshot(json!({"limit": 3, "includeThreads": true})).await;
     assert_eq!(texts(&threads), ["118", "119", "reply"]);
     assert_eq!(snapshot(json!(false)).await, Value::Null);
-    let rooms = ear
+    let rooms = listener
         .subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
         .await;
     assert_eq!(rooms["ext"]["snapshot"][0]["id"], stage.room.id);
@@ -259,11 +259,11 @@ async fn behaviour_18_snapshots_follow_their_options_and_cost_no_rate() {
 #[tokio::test]
 async fn behaviour_22_pings_are_answered_and_nothing_else_may_be_published() {
     let stage = SimScenario::new().await;
-    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
+    let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let ping = json!({"channel": "/api/v1/ping2", "data": {"reason": "ping"}});
-    assert_eq!(ear.ask(ping).await["successful"], true);
+    assert_eq!(listener.ask(ping).await["successful"], true);
     let publish = json!({"channel": format!("/api/v1{}", stage.chat()), "data": {"text": "hi"}});
-    let answer = ear.ask(publish).await;
+    let answer = listener.ask(publish).await;
     assert_eq!(
         (&answer["successful"], &answer["error"]),
         (&json!(false), &json!("403::Push access denied"))
@@ -274,13 +274,13 @@ async fn behaviour_22_pings_are_answered_and_nothing_else_may_be_published() {
 #[tokio::test]
 async fn an_empty_list_is_a_heartbeat() {
     let stage = SimScenario::new().await;
-    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
-    ear.socket.send(Frame::text("[]")).await.unwrap();
+    let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
+    listener.socket.send(Frame::text("[]")).await.unwrap();
     assert!(
-        tokio::time::timeout(EVENT_TIMEOUT, ear.receive())
+        tokio::time::timeout(EVENT_TIMEOUT, listener.receive())
             .await
             .unwrap()
             .is_some()
     );
-    assert!(ear.waiting.is_empty());
+    assert!(listener.waiting.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Behaviours 9 to 13: creating, editing, deleting, what is left out, the silent drop, and rendering.
+//! Behaviours 9 to 13: creating, editing, deleting, omitted fields, the silent drop, and rendering.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ async fn behaviour_09_parents_must_be_in_the_room_and_are_saved_first() {
             (Operation::Create, child.clone())
         ]
     );
-    // A reply to a reply keeps that reply as its parent: the service does not flatten.
+    // A reply to a reply keeps that reply as its parent: the service does not flatten threads.
     assert_eq!(reply(json!(child)).await.1["parentId"], child);
 }
 

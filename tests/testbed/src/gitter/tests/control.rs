@@ -1,4 +1,4 @@
-//! The control port, and that it is apart from what clients see.
+//! Tests of the control port, and that clients cannot see it.
 
 use serde_json::{Value, json};
 
@@ -18,21 +18,21 @@ async fn look(stage: &SimScenario, path: &str) -> Value {
 #[tokio::test]
 async fn the_control_port_speaks_for_other_people() {
     let stage = SimScenario::new().await;
-    let (status, said) = order(
+    let (status, sent) = order(
         &stage,
         "/say",
         json!({"room": "org/repo", "user": "alice", "text": "hi"}),
     )
     .await;
-    assert_eq!((status, &said["user"]), (200, &json!("alice")));
-    let edit = json!({"room": stage.room.id, "message": said["id"], "text": "hello"});
+    assert_eq!((status, &sent["user"]), (200, &json!("alice")));
+    let edit = json!({"room": stage.room.id, "message": sent["id"], "text": "hello"});
     assert_eq!(order(&stage, "/edit", edit).await.1["text"], "hello");
     assert_eq!(
         look(&stage, "/messages?room=org/repo").await[0]["text"],
         "hello"
     );
     assert_eq!(stage.listed("").await, ["hello"]);
-    let delete = json!({"room": stage.room.id, "message": said["id"]});
+    let delete = json!({"room": stage.room.id, "message": sent["id"]});
     assert_eq!(order(&stage, "/delete", delete).await.0, 200);
     assert_eq!(look(&stage, "/messages?room=org/repo").await, json!([]));
     let calls = look(&stage, "/calls").await;

@@ -1,4 +1,4 @@
-//! Behaviours 19 to 21: what the realtime API tells, in which order, and how it fails.
+//! Behaviours 19 to 21: the events of the realtime API, their order, and their faults.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::gitter::{Cut, Echo, Fault, Options, RoomOptions};
 #[tokio::test]
 async fn behaviour_19_events_carry_their_operation_and_number() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     let id = stage.say("first");
-    let (operation, model, count) = ear.event().await;
+    let (operation, model, count) = listener.event().await;
     assert_eq!(
         (operation.as_str(), &model["id"], count),
         ("create", &json!(id), 1)
     );
     assert!(model.get("unread").is_none());
     stage.sim.edit(&stage.room.id, &id, "second").unwrap();
-    let (operation, model, count) = ear.event().await;
+    let (operation, model, count) = listener.event().await;
     assert_eq!(
         (operation.as_str(), &model["text"], count),
         ("update", &json!("second"), 2)
@@ -27,16 +27,16 @@ async fn behaviour_19_events_carry_their_operation_and_number() {
     stage
         .sim
         .read(&stage.room.id, &stage.me.id, std::slice::from_ref(&id));
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), model),
         ("patch", json!({"id": id, "readBy": 1, "v": 2}))
     );
     stage.sim.edit(&stage.room.id, &id, "").unwrap();
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!((operation.as_str(), &model["text"]), ("update", &json!("")));
     stage.sim.delete(&stage.room.id, &id).unwrap();
-    let (operation, model, count) = ear.event().await;
+    let (operation, model, count) = listener.event().await;
     assert_eq!(
         (operation.as_str(), model, count),
         ("remove", json!({"id": id}), 5)
@@ -50,7 +50,7 @@ async fn behaviour_19_events_come_in_the_order_of_acceptance() {
         ..Options::default()
     })
     .await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     let posts = (0..40).map(|n| {
         let stage = &stage;
         async move { stage.post(&format!("at once {n}")).await.0 }
@@ -60,7 +60,7 @@ async fn behaviour_19_events_come_in_the_order_of_acceptance() {
     let stored = stage.sim.messages(&stage.room.id);
     assert_eq!(stored.len(), 40);
     for (message, expected) in stored.iter().zip(1..) {
-        let (_, model, count) = ear.event().await;
+        let (_, model, count) = listener.event().await;
         assert_eq!((&model["id"], count), (&json!(message.id), expected));
     }
 }
@@ -69,24 +69,24 @@ async fn behaviour_19_events_come_in_the_order_of_acceptance() {
 async fn behaviour_19_a_roots_update_precedes_its_replys_create() {
     let stage = SimScenario::new().await;
     let root = stage.say("root");
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     let reply = stage
         .sim
         .say_in_thread(&stage.room.id, &stage.alice.id, &root, "reply");
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), &model["threadMessageCount"]),
         ("update", &json!(1))
     );
     assert!(model.get("editedAt").is_none());
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), &model["id"]),
         ("create", &json!(reply.id))
     );
     assert_eq!(model["parentId"], root);
     stage.sim.delete(&stage.room.id, &root).unwrap();
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!((operation.as_str(), &model["text"]), ("update", &json!("")));
     assert!(model.get("editedAt").is_none());
 }
@@ -94,7 +94,7 @@ async fn behaviour_19_a_roots_update_precedes_its_replys_create() {
 #[tokio::test]
 async fn behaviour_19_joins_are_told_in_small_rooms_and_to_the_one_who_joins() {
     let stage = SimScenario::new().await;
-    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
+    let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let members = (0..99)
         .map(|n| stage.sim.add_user(&format!("u{n}"), "").id)
         .collect();
@@ -105,55 +105,57 @@ async fn behaviour_19_joins_are_told_in_small_rooms_and_to_the_one_who_joins() {
             ..RoomOptions::default()
         },
     );
-    ear.subscribe(&format!("/api/v1/rooms/{}/users", crowd.id))
+    listener
+        .subscribe(&format!("/api/v1/rooms/{}/users", crowd.id))
         .await;
-    ear.subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
+    listener
+        .subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
         .await;
     stage.sim.join(&crowd.id, &stage.me.id).unwrap();
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), &model["id"]),
         ("create", &json!(stage.me.id))
     );
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), &model["uri"]),
         ("create", &json!("org/crowd"))
     );
     stage.sim.join(&crowd.id, &stage.alice.id).unwrap();
-    ear.hears_nothing().await;
+    listener.hears_nothing().await;
 }
 
-/// Which came first for one's own message: the echo or the answer.
-async fn echo_is_first(stage: &SimScenario, ear: &mut BayeuxClient) -> (bool, Duration) {
+/// Whether the echo of a message came before the response of its call, and the time between the two.
+async fn echo_is_first(stage: &SimScenario, listener: &mut BayeuxClient) -> (bool, Duration) {
     let post = async {
         assert_eq!(stage.post("echo").await.0, 200);
         Instant::now()
     };
     let hear = async {
-        assert_eq!(ear.event().await.1["text"], "echo");
+        assert_eq!(listener.event().await.1["text"], "echo");
         Instant::now()
     };
-    let (answered, heard) = tokio::join!(post, hear);
-    let apart = heard.max(answered) - heard.min(answered);
-    (heard < answered, apart)
+    let (answered, echoed) = tokio::join!(post, hear);
+    let apart = echoed.max(answered) - echoed.min(answered);
+    (echoed < answered, apart)
 }
 
 #[tokio::test]
 async fn behaviour_20_the_echo_can_overtake_the_answer_or_trail_it() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.faults().set_echo(Echo::Before { ms: 200 });
-    let (first, apart) = echo_is_first(&stage, &mut ear).await;
+    let (first, apart) = echo_is_first(&stage, &mut listener).await;
     assert!(first && apart > Duration::from_millis(100));
     stage.sim.faults().set_echo(Echo::After { ms: 200 });
-    let (first, apart) = echo_is_first(&stage, &mut ear).await;
+    let (first, apart) = echo_is_first(&stage, &mut listener).await;
     assert!(!first && apart > Duration::from_millis(100));
     stage.sim.faults().set_echo(Echo::With);
-    // A busy machine may part them once, not every time.
+    // A busy machine may separate them once, but not every time.
     let mut nearest = EVENT_TIMEOUT;
     for _ in 0..5 {
-        nearest = nearest.min(echo_is_first(&stage, &mut ear).await.1);
+        nearest = nearest.min(echo_is_first(&stage, &mut listener).await.1);
     }
     assert!(nearest < Duration::from_millis(100));
 }
@@ -161,29 +163,29 @@ async fn behaviour_20_the_echo_can_overtake_the_answer_or_trail_it() {
 #[tokio::test]
 async fn behaviour_20_a_lost_delivery_leaves_a_gap_in_the_numbers() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     stage.say("one");
     stage.sim.faults().skip_deliveries(1);
     stage.say("lost");
     stage.say("three");
-    assert_eq!(ear.event().await.2, 1);
-    let (_, model, count) = ear.event().await;
+    assert_eq!(listener.event().await.2, 1);
+    let (_, model, count) = listener.event().await;
     assert_eq!((model["text"].as_str(), count), (Some("three"), 3));
 }
 
 #[tokio::test]
 async fn behaviour_20_a_forgotten_session_is_unknown_and_hears_nothing() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.faults().expire_sessions();
     stage.say("unheard");
-    ear.hears_nothing().await;
-    let answer = ear
+    listener.hears_nothing().await;
+    let answer = listener
         .ask(json!({"channel": "/meta/connect", "connectionType": "websocket"}))
         .await;
     assert_eq!(
         answer["error"],
-        format!("401:{}:Unknown client", ear.client)
+        format!("401:{}:Unknown client", listener.client)
     );
     assert_eq!(answer["advice"]["reconnect"], "handshake");
     assert!(answer.get("clientId").is_none());
@@ -200,36 +202,36 @@ async fn behaviour_20_a_silent_session_expires() {
         ..Options::default()
     })
     .await;
-    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
+    let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     tokio::time::sleep(Duration::from_millis(150)).await;
-    let answer = ear
+    let answer = listener
         .ask(json!({"channel": "/meta/connect", "connectionType": "websocket"}))
         .await;
     assert_eq!(
         answer["error"],
-        format!("401:{}:Unknown client", ear.client)
+        format!("401:{}:Unknown client", listener.client)
     );
 }
 
 #[tokio::test]
 async fn behaviour_20_sockets_close_freeze_and_fall_mute() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.faults().mute_realtime(true);
     stage.say("muted");
     assert_eq!(
-        ear.ask(json!({"channel": "/api/v1/ping2"})).await["successful"],
+        listener.ask(json!({"channel": "/api/v1/ping2"})).await["successful"],
         true
     );
-    ear.hears_nothing().await;
+    listener.hears_nothing().await;
     stage.sim.faults().mute_realtime(false);
     stage.sim.faults().cut_realtime(Cut::Freeze);
-    ear.tell(json!({"channel": "/api/v1/ping2"})).await;
-    ear.hears_nothing().await;
+    listener.tell(json!({"channel": "/api/v1/ping2"})).await;
+    listener.hears_nothing().await;
     for how in [Cut::Close, Cut::Reset] {
-        let mut ear = BayeuxClient::listening(&stage).await;
+        let mut listener = BayeuxClient::listening(&stage).await;
         stage.sim.faults().cut_realtime(how);
-        let end = tokio::time::timeout(EVENT_TIMEOUT, ear.receive())
+        let end = tokio::time::timeout(EVENT_TIMEOUT, listener.receive())
             .await
             .unwrap();
         assert!(end.is_none());
@@ -255,9 +257,9 @@ async fn behaviour_20_a_socket_that_answers_no_ping_is_closed() {
     .await;
     let mut answering = BayeuxClient::listening(&stage).await;
     let mut deaf = BayeuxClient::listening(&stage).await;
-    // Pongs are sent by reading.
-    let heard = tokio::time::timeout(Duration::from_millis(700), answering.receive()).await;
-    assert!(heard.is_err(), "closed although it answered");
+    // The client sends pongs only while it reads.
+    let received = tokio::time::timeout(Duration::from_millis(700), answering.receive()).await;
+    assert!(received.is_err(), "closed although it answered");
     assert!(
         tokio::time::timeout(EVENT_TIMEOUT, deaf.receive())
             .await
@@ -269,10 +271,10 @@ async fn behaviour_20_a_socket_that_answers_no_ping_is_closed() {
 #[tokio::test]
 async fn behaviour_20_a_session_goes_on_over_a_new_socket() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.faults().cut_realtime(Cut::Close);
     assert!(
-        tokio::time::timeout(EVENT_TIMEOUT, ear.receive())
+        tokio::time::timeout(EVENT_TIMEOUT, listener.receive())
             .await
             .unwrap()
             .is_none()
@@ -281,45 +283,50 @@ async fn behaviour_20_a_session_goes_on_over_a_new_socket() {
     let (socket, _) = tokio_tungstenite::connect_async(stage.sim.realtime_url())
         .await
         .unwrap();
-    ear.socket = socket;
-    ear.tell(json!({"channel": "/meta/connect", "connectionType": "websocket"}))
+    listener.socket = socket;
+    listener
+        .tell(json!({"channel": "/meta/connect", "connectionType": "websocket"}))
         .await;
-    assert_eq!(ear.event().await.1["text"], "while away");
+    assert_eq!(listener.event().await.1["text"], "while away");
 }
 
 #[tokio::test]
 async fn behaviour_21_a_ban_is_told_once_and_then_there_is_silence() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
-    ear.subscribe(&format!("/api/v1/rooms/{}/users", stage.room.id))
+    let mut listener = BayeuxClient::listening(&stage).await;
+    listener
+        .subscribe(&format!("/api/v1/rooms/{}/users", stage.room.id))
         .await;
-    ear.subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
+    listener
+        .subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
         .await;
     stage.sim.ban(&stage.room.id, &stage.me.id).unwrap();
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), model),
         ("remove", json!({"id": stage.me.id}))
     );
-    let (operation, model, _) = ear.event().await;
+    let (operation, model, _) = listener.event().await;
     assert_eq!(
         (operation.as_str(), model),
         ("remove", json!({"id": stage.room.id}))
     );
     stage.say("unheard");
-    ear.hears_nothing().await;
+    listener.hears_nothing().await;
     assert_eq!(stage.post("refused").await.0, 403);
 }
 
 #[tokio::test]
 async fn behaviour_21_a_kicked_member_hears_nothing_and_may_come_back() {
     let stage = SimScenario::new().await;
-    let mut ear = BayeuxClient::listening(&stage).await;
+    let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.kick(&stage.room.id, &stage.me.id).unwrap();
     stage.say("unheard");
-    ear.hears_nothing().await;
+    listener.hears_nothing().await;
     stage.sim.join(&stage.room.id, &stage.me.id).unwrap();
-    ear.subscribe(&format!("/api/v1{}", stage.chat())).await;
+    listener
+        .subscribe(&format!("/api/v1{}", stage.chat()))
+        .await;
     stage.say("heard");
-    assert_eq!(ear.event().await.1["text"], "heard");
+    assert_eq!(listener.event().await.1["text"], "heard");
 }

@@ -1,4 +1,4 @@
-//! Behaviours 1 to 4: tokens, errors, what is refused before a handler sees it, the rate limit.
+//! Behaviours 1 to 4: tokens, errors, requests that are refused before a handler runs, the rate limit.
 
 use std::{
     collections::BTreeSet,
@@ -266,7 +266,7 @@ async fn behaviour_04_the_window_is_fixed_and_counts_refused_calls() {
         (status.as_u16(), body),
         (429, json!({"error": "Too Many Requests"}))
     );
-    // Refusals did not lengthen the window.
+    // Refused calls did not lengthen the window.
     stage.sim.advance(Duration::from_secs(11));
     let fresh = rate(&stage, token).await;
     assert_eq!((fresh.0, fresh.1), (200, 2));

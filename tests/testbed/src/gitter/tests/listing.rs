@@ -49,7 +49,7 @@ async fn behaviour_07_asking_after_the_last_seen_id_misses_messages_and_a_made_u
     assert!(sent.is_sorted());
 }
 
-/// A stage with `count` messages a second apart, so that ids and times agree.
+/// A scenario with `count` messages, each a second after the other, so that ids and times agree.
 async fn spaced(count: usize) -> (SimScenario, Vec<String>) {
     let stage = SimScenario::new().await;
     let mut ids = Vec::new();

@@ -1,4 +1,5 @@
-//! The simulator looked at from outside, over real HTTP and websockets. The numbers are those of the list of behaviours it must show.
+//! Tests of the simulator from outside, over real HTTP and websockets. The numbers are those of the list of behaviours
+//! that it must show.
 
 mod bayeux;
 mod chat;
@@ -21,12 +22,12 @@ use tokio_tungstenite::{
 
 use super::{GitterSim, Options, Room, RoomOptions, User};
 
-/// Longest wait for something that should come at once.
+/// The longest wait for something that should arrive at once.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long nothing must come for it to count as silence.
+/// How long nothing must arrive for it to count as silence.
 const SILENCE: Duration = Duration::from_millis(250);
 
-/// A simulator with two people in a public room.
+/// A simulator with two users in a public room.
 struct SimScenario {
     sim: GitterSim,
     me: User,
@@ -139,21 +140,21 @@ struct BayeuxClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     client: String,
     count: u64,
-    /// Received and not yet asked for.
+    /// Events that were received and not returned yet.
     waiting: Vec<Value>,
 }
 
 impl BayeuxClient {
-    /// Connected and past its handshake, which is returned too.
+    /// Connects and performs the handshake; returns the client and the handshake's reply.
     async fn open(stage: &SimScenario, token: &str) -> (Self, Value) {
         let (socket, _) = connect_async(stage.sim.realtime_url()).await.unwrap();
-        let mut ear = Self {
+        let mut listener = Self {
             socket,
             client: String::new(),
             count: 0,
             waiting: Vec::new(),
         };
-        let hello = ear
+        let hello = listener
             .ask(json!({
                 "channel": "/meta/handshake", "version": "1.0",
                 "supportedConnectionTypes": ["websocket"], "ext": {"token": token},
@@ -162,16 +163,18 @@ impl BayeuxClient {
         hello["clientId"]
             .as_str()
             .unwrap_or_default()
-            .clone_into(&mut ear.client);
-        (ear, hello)
+            .clone_into(&mut listener.client);
+        (listener, hello)
     }
 
-    /// Listening to the stage's room.
+    /// A client that is subscribed to the scenario's room.
     async fn listening(stage: &SimScenario) -> Self {
-        let (mut ear, _) = Self::open(stage, &stage.me.token).await;
-        let answer = ear.subscribe(&format!("/api/v1{}", stage.chat())).await;
+        let (mut listener, _) = Self::open(stage, &stage.me.token).await;
+        let answer = listener
+            .subscribe(&format!("/api/v1{}", stage.chat()))
+            .await;
         assert_eq!(answer["successful"], true, "{answer}");
-        ear
+        listener
     }
 
     async fn tell(&mut self, mut message: Value) -> String {
@@ -236,9 +239,9 @@ impl BayeuxClient {
     }
 
     async fn hears_nothing(&mut self) {
-        let heard = tokio::time::timeout(SILENCE, self.receive()).await;
+        let received = tokio::time::timeout(SILENCE, self.receive()).await;
         assert!(
-            heard.is_err() && self.waiting.is_empty(),
+            received.is_err() && self.waiting.is_empty(),
             "{:?}",
             self.waiting
         );

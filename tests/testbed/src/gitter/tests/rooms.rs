@@ -1,4 +1,4 @@
-//! Behaviours 5, 6 and 14: people, rooms, who may do what, membership and unread items.
+//! Behaviours 5, 6 and 14: users, rooms, permissions, membership and unread items.
 
 use reqwest::Method;
 use serde_json::json;

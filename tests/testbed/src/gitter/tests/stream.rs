@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{EVENT_TIMEOUT, SILENCE, SimScenario};
 use crate::gitter::{Cut, Fault, Framing, Options};
 
-/// An open stream, chunk by chunk.
+/// An open stream, read chunk by chunk.
 struct StreamClient {
     response: Response,
     held: Vec<u8>,
@@ -31,7 +31,7 @@ impl StreamClient {
         chunk.ok().flatten().map(|chunk| chunk.to_vec())
     }
 
-    /// The next object; keep-alives are passed over.
+    /// The next object; keep-alives are skipped.
     async fn object(&mut self) -> Value {
         loop {
             if let Some(at) = self.held.iter().position(|byte| *byte == b'\n') {
@@ -51,8 +51,8 @@ impl StreamClient {
     }
 
     async fn hears_nothing(&mut self) {
-        let heard = tokio::time::timeout(SILENCE, self.response.chunk()).await;
-        assert!(heard.is_err() && self.held.is_empty(), "{heard:?}");
+        let received = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+        assert!(received.is_err() && self.held.is_empty(), "{received:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Calls about files: uploaded in a form or as a body of their own, then nobody's until a post names them.
+//! The calls for files: uploaded as a form or as a plain body, and attached to nothing until a post names them.
 
 use axum::{
     body::Bytes,
@@ -19,14 +19,14 @@ const NO_FILE: ApiError = ApiError(
     "Unable to get the file info.",
 );
 
-/// Something that is being uploaded.
+/// A file that is being uploaded.
 pub(super) struct Upload {
     name: String,
     mime: String,
     content: Bytes,
 }
 
-/// The files of a request: a form's, whose text fields count as its query, or its body.
+/// The files of a request: of a form, whose text fields count as its query, or its body.
 pub(super) async fn uploaded(
     kind: &str,
     body: Bytes,
@@ -101,8 +101,8 @@ pub(super) fn upload(call: &Call<'_>) -> Answer {
     ))
 }
 
-/// The server goes by the name first.
-fn mime_of(name: &str, said: &str) -> String {
+/// The server prefers the type that follows from the name.
+fn mime_of(name: &str, declared: &str) -> String {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let known = match ending.to_ascii_lowercase().as_str() {
         "png" => "image/png",
@@ -110,8 +110,8 @@ fn mime_of(name: &str, said: &str) -> String {
         "mp4" => "video/mp4",
         "ogg" => "audio/ogg",
         "txt" => "text/plain; charset=utf-8",
-        _ if said.is_empty() => "application/octet-stream",
-        _ => said,
+        _ if declared.is_empty() => "application/octet-stream",
+        _ => declared,
     };
     known.to_owned()
 }
@@ -121,7 +121,7 @@ pub(super) fn info(call: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, file.json(&post)))
 }
 
-/// Never called: what it answers is no JSON.
+/// Never called: its response is not JSON.
 pub(super) fn content(_: &Call<'_>) -> Answer {
     Err(NO_FILE)
 }
@@ -134,7 +134,7 @@ pub(super) fn response(call: &Call<'_>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, kind)], file.content).into_response())
 }
 
-/// A smaller picture of a file that is one: here, its beginning.
+/// The preview of an image: here, its first bytes.
 pub(super) fn preview(call: &Call<'_>) -> Result<Response, ApiError> {
     let (mut file, _) = found(call)?;
     if !file.is_picture() {
@@ -144,7 +144,7 @@ pub(super) fn preview(call: &Call<'_>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, "image/jpeg")], file.content).into_response())
 }
 
-/// Somebody's picture. Who has chosen none has one with a letter; here that is empty.
+/// The avatar of a user. The default avatar with a letter is empty here.
 pub(super) fn picture(call: &Call<'_>) -> Result<Response, ApiError> {
     let inner = call.shared.world.inner();
     let user = inner.users.iter().find(|user| user.id == call.at(0));
@@ -153,7 +153,7 @@ pub(super) fn picture(call: &Call<'_>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, "image/png")], content).into_response())
 }
 
-/// A file that the caller may see: one of a channel that they are in.
+/// A file that the caller may see: one of a channel that they are a member of.
 fn found(call: &Call<'_>) -> Result<(File, Post), ApiError> {
     let (file, post) = {
         let inner = call.shared.world.inner();

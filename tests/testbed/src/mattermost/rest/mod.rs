@@ -1,6 +1,9 @@
-//! The calls: who may, what they are answered, and how fast they may be made.
+//! The calls: who may make them, their responses, and their rate limit.
 
-#![expect(clippy::unnecessary_wraps, reason = "all handlers have one form")]
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "all handlers have the same signature"
+)]
 
 mod files;
 mod people;
@@ -29,19 +32,19 @@ use super::{
 };
 use crate::{call_faults, gitter::connections::Switch};
 
-/// The longest body that is taken.
+/// The largest body that is accepted.
 const MAX_BODY: usize = 160 << 20;
 
-/// What a call is about.
+/// A call.
 struct Call<'a> {
     shared: &'a Shared,
-    /// Who calls.
+    /// The id of the caller.
     me: String,
-    /// What stands in the places of the route's `:…`.
+    /// The values of the route's `:…` parameters.
     at: Vec<String>,
     query: Vec<(String, String)>,
     body: Value,
-    /// The files of a form, or the one file that the body is.
+    /// The files of a form, or the one file of a plain body.
     files: Vec<Upload>,
 }
 
@@ -290,7 +293,7 @@ fn header_of(headers: &HeaderMap, name: header::HeaderName) -> String {
     value.unwrap_or_default().to_owned()
 }
 
-/// A token, with either word before it that the server knows.
+/// The token of a request, after either of the two schemes that the server accepts.
 fn bearer(headers: &HeaderMap) -> Option<String> {
     let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = given.split_once(' ')?;
@@ -319,7 +322,7 @@ async fn upgrade(shared: &Arc<Shared>, mut request: Request, user: Option<String
     }
 }
 
-/// What may still be done, and whether this call is too much.
+/// How many calls are still allowed, and whether this one is refused.
 type Limits = Option<(f64, bool)>;
 
 impl RateGate {

@@ -1,4 +1,4 @@
-//! Calls about people, and about the server itself.
+//! The calls for users, and for the server itself.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ pub(super) fn none(_: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, json!([])))
 }
 
-/// Any password will do: the simulator keeps none.
+/// Every password is accepted: the simulator stores none.
 pub(super) fn login(call: &Call<'_>) -> Answer {
     let inner = call.shared.world.inner();
     let name = call.text("login_id");

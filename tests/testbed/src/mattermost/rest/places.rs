@@ -1,4 +1,4 @@
-//! Calls about teams and channels.
+//! The calls for teams and channels.
 
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -47,7 +47,8 @@ pub(super) fn channel_by_name(call: &Call<'_>) -> Answer {
     named(call, call.at(0))
 }
 
-/// A channel of a team by its name: one that is private and another's, archived or called differently by now does not exist.
+/// A channel of a team by its name. It does not exist if it is private and the caller is no member, if it is archived,
+/// or if it was renamed.
 fn named(call: &Call<'_>, team: &str) -> Answer {
     const MISSING: ApiError = ApiError(
         404,
@@ -75,7 +76,7 @@ pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
     named(call, &team.id)
 }
 
-/// A channel that the caller may see: private ones exist for their members only, open ones may be looked at.
+/// A channel that the caller may see: private ones exist for their members only, open ones can be read by everybody.
 pub(super) fn find(
     call: &Call<'_>,
     is_meant: impl Fn(&Channel) -> bool,
@@ -91,7 +92,7 @@ pub(super) fn find(
     }
 }
 
-/// A channel that the caller is in.
+/// A channel that the caller is a member of.
 pub(super) fn own(call: &Call<'_>, id: &str) -> Result<Channel, ApiError> {
     let channel = find(call, |channel| channel.id == id)?;
     if channel.members.contains(&call.me) {
@@ -101,7 +102,7 @@ pub(super) fn own(call: &Call<'_>, id: &str) -> Result<Channel, ApiError> {
     }
 }
 
-/// Every member may change an open channel, and most may change private ones.
+/// Every member may change an open channel; most members may change private ones.
 pub(super) fn patch(call: &Call<'_>) -> Answer {
     let mut channel = own(call, call.at(0))?;
     for (key, longest) in [("display_name", 64), ("header", 1_024)] {
@@ -153,7 +154,7 @@ pub(super) fn member(call: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, channel.member(user)))
 }
 
-/// Open channels may be joined by everybody.
+/// Everybody may join open channels.
 pub(super) fn join(call: &Call<'_>) -> Answer {
     let channel = find(call, |channel| channel.id == call.at(0))?;
     let user = call.text("user_id");

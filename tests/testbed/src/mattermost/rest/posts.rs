@@ -1,4 +1,4 @@
-//! Calls about posts, and what hangs on them.
+//! The calls for posts and their reactions.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(super) fn get(call: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, call.shared.world.inner().json(&post)))
 }
 
-/// A post in a channel that the caller may see: of an open one everybody may read posts.
+/// A post in a channel that the caller may see: everybody may read the posts of an open channel.
 fn readable(call: &Call<'_>, id: &str) -> Result<Post, ApiError> {
     let post = call.shared.world.inner().post(id).cloned();
     let post = post
@@ -73,7 +73,7 @@ pub(super) fn thread(call: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, world::list(&inner, &posts, ("", ""))))
 }
 
-/// The posts of a channel: a page, before or after a post, or what changed since a moment.
+/// The posts of a channel: a page, before or after a post, or what changed since a time.
 pub(super) fn list(call: &Call<'_>) -> Answer {
     let channel = places::own(call, call.at(0))?;
     let inner = call.shared.world.inner();
@@ -84,7 +84,7 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
     let here = world::newest_first(&inner.posts, |post| {
         post.channel_id == channel.id && post.delete_at == 0
     });
-    // Those that were made in the same millisecond are neither before nor after.
+    // Posts of the same millisecond are neither before nor after.
     let moment = |id: &str| {
         inner
             .post(id)
@@ -124,7 +124,7 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
     ))
 }
 
-/// The posts next to those chosen: the newer one, and the older one.
+/// The ids of the posts next to the chosen ones: the newer one, and the older one.
 fn neighbours(here: &[&Post], chosen: &[&Post]) -> (String, String) {
     let newer = chosen.first().and_then(|first| {
         here.iter()
@@ -138,8 +138,8 @@ fn neighbours(here: &[&Post], chosen: &[&Post]) -> (String, String) {
     (id(newer), id(older))
 }
 
-/// Everything that changed after a moment, deleted posts and old texts included, but no more rows than the cap, in no order that
-/// anybody could count on when it cuts.
+/// Everything that changed after a time, with deleted posts and old versions, but no more rows than the cap; which rows
+/// are cut follows no reliable order.
 fn changed(call: &Call<'_>, inner: &Inner, channel: &str, since: i64) -> Value {
     let rows = inner
         .posts
@@ -157,7 +157,7 @@ pub(super) fn reactions(call: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, value["metadata"]["reactions"].clone()))
 }
 
-/// Who may react is asked of the post's channel first: a post that never was is in none.
+/// The permission to react depends on the post's channel, so it is checked first: an unknown post is in no channel.
 fn reactable(call: &Call<'_>, id: &str) -> Result<(), ApiError> {
     let post = call.shared.world.inner().post(id).cloned();
     let post = post.ok_or(ApiError::PERMISSIONS)?;

@@ -1,5 +1,5 @@
-//! How fast texts are converted: Matrix HTML to a silo's Markdown, Markdown to Matrix HTML, and plain text, in MB of input a
-//! second, with a plain copy of the same text beside it.
+//! Measures how fast texts are converted: Matrix HTML to a silo's Markdown, Markdown to Matrix HTML, and plain text, in
+//! MB of input a second, compared with a plain copy of the same text.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use footbridge_testbed::report::Table;
 
 use super::seconds;
 
-/// How long each is measured.
+/// How long each conversion is measured.
 const SPAN: Duration = Duration::from_secs(2);
 
 const HTML: &str = "<p>The <b>release</b> of <i>today</i> brings <code>cargo run</code> and \
@@ -23,7 +23,7 @@ const MARKDOWN: &str = "The **release** of *today* brings `cargo run` and [a lin
 const PLAIN: &str = "What people say is mostly plain: a line or two, an emoji 🎉, a snake_case, https://example.org/ and \
     no @mention of anybody.\n";
 
-/// Measures all of them.
+/// Measures all conversions.
 pub fn measure(table: &mut Table) {
     let bodies = |html: &str| body_from_html(html, Dialect::Matrix);
     row(table, "Matrix HTML → Markdown", HTML, &|html| {

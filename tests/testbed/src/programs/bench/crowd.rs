@@ -1,5 +1,5 @@
-//! What a large encrypted room costs: the first message, later ones, a new room key after somebody has left, and how
-//! long a message for another room waits meanwhile; in the first process after the login and in a restarted one.
+//! Measures what a large encrypted room costs: the first message, later ones, a new room key after a member left, and
+//! how long a message for another room waits meanwhile; in the first process after the login and in a restarted one.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use super::{BUDGET, seconds};
 const TIMEOUT: Duration = Duration::from_mins(5);
 /// The time between two messages for the other room.
 const BEAT: Duration = Duration::from_millis(100);
-/// Messages of which the mean is taken.
+/// The number of messages of which the mean is taken.
 const STEADY: u32 = 5;
 
-/// A stage with a room of so many members, another room with few, and somebody who listens in both.
+/// A large room, a room with few members, and an observer in both.
 struct LargeRoomScenario {
     scene: Scenario,
     crowded: RoomAndChannel,
@@ -62,10 +62,7 @@ pub async fn measure(
         row(
             "start",
             &format!("{:.2} s CPU", seconds(spent)),
-            &format!(
-                "until nothing is left to do, {}",
-                short(Some(began.elapsed()))
-            ),
+            &format!("until the bridge is idle, {}", short(Some(began.elapsed()))),
         );
         let (wall, cpu) = stage.message().await?;
         row("first message", &cost(wall, cpu), "");
@@ -94,7 +91,7 @@ pub async fn measure(
         row(
             "new room key",
             &cost(wall, cpu),
-            "with ten messages a second for another room beside it",
+            "with ten messages a second for another room",
         );
         row(
             "another room's worst delay meanwhile",
@@ -128,7 +125,7 @@ impl LargeRoomScenario {
                 .send_state(&pair.room, ("m.room.join_rules", ""), public)
                 .await?;
         }
-        console.step(&format!("{count} people come in"));
+        console.step(&format!("{count} people join"));
         let tag: u32 = rand::random();
         let members = members::register(synapse, &format!("member{tag}x"), count).await?;
         members::join(&members, &crowded.room).await?;
@@ -153,33 +150,34 @@ impl LargeRoomScenario {
         self.scene.sim.say(&pair.channel.id, mary, &text);
     }
 
-    /// One message for the crowded room: how long it took, and the bridge's CPU time.
+    /// Sends one message for the large room: how long it took, and the bridge's CPU time.
     async fn message(&self) -> anyhow::Result<(Duration, Duration)> {
-        let (mut heard, task) = self.listen(&self.crowded).await?;
+        let (mut arrivals, task) = self.listen(&self.crowded).await?;
         let before = self.scene.bridge.usage()?.cpu;
         let began = Instant::now();
         self.say(&self.crowded);
-        let at = tokio::time::timeout(TIMEOUT, heard.recv()).await?;
+        let at = tokio::time::timeout(TIMEOUT, arrivals.recv()).await?;
         drop(task);
-        let wall = at.context("nobody listens")? - began;
+        let wall = at.context("the listener ended")? - began;
         calm(&self.scene.bridge).await?;
         Ok((wall, self.scene.bridge.usage()?.cpu.saturating_sub(before)))
     }
 
-    /// The same with a message for the other room every tenth of a second: and the worst of their delays.
+    /// Like [`Self::message`], with a message for the other room every tenth of a second: also the longest of their
+    /// delays.
     async fn new_key(&self) -> anyhow::Result<((Duration, Duration), Duration)> {
-        // What the other messages cost goes off.
+        // The cost of the other messages is subtracted.
         let idle = self
             .beside(async { Ok(()) }, Duration::from_secs(5))
             .await?
             .0;
-        let (mut heard, task) = self.listen(&self.crowded).await?;
+        let (mut arrivals, task) = self.listen(&self.crowded).await?;
         let message = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let began = Instant::now();
             self.say(&self.crowded);
-            let at = tokio::time::timeout(TIMEOUT, heard.recv()).await?;
-            anyhow::Ok(at.context("nobody listens")? - began)
+            let at = tokio::time::timeout(TIMEOUT, arrivals.recv()).await?;
+            anyhow::Ok(at.context("the listener ended")? - began)
         };
         let began = Instant::now();
         let before = self.scene.bridge.usage()?.cpu;
@@ -199,16 +197,16 @@ impl LargeRoomScenario {
         Ok(((wall, spent.saturating_sub(others)), worst))
     }
 
-    /// Messages for the other room while something is done, and so long afterwards: the bridge's CPU time, and the
-    /// longest time that one of them took.
+    /// Sends messages for the other room during `work`, and for `after` longer: the bridge's CPU time, and the longest
+    /// time that one of them took.
     async fn beside(
         &self,
         work: impl Future<Output = anyhow::Result<()>>,
         after: Duration,
     ) -> anyhow::Result<(Duration, Duration)> {
-        let (mut heard, task) = self.listen(&self.quiet).await?;
+        let (mut arrivals, task) = self.listen(&self.quiet).await?;
         let before = self.scene.bridge.usage()?.cpu;
-        let mut said = Vec::new();
+        let mut sent = Vec::new();
         let mut clock = tokio::time::interval(BEAT);
         let work = async {
             work.await?;
@@ -220,27 +218,27 @@ impl LargeRoomScenario {
             tokio::select! {
                 done = &mut work => break done?,
                 _ = clock.tick() => {
-                    said.push(Instant::now());
+                    sent.push(Instant::now());
                     self.say(&self.quiet);
                 }
             }
         }
         let mut worst = Duration::ZERO;
-        for said in said {
-            let at = tokio::time::timeout(TIMEOUT, heard.recv()).await?;
-            worst = worst.max(at.context("nobody listens")?.duration_since(said));
+        for sent in sent {
+            let at = tokio::time::timeout(TIMEOUT, arrivals.recv()).await?;
+            worst = worst.max(at.context("the listener ended")?.duration_since(sent));
         }
         drop(task);
         let spent = self.scene.bridge.usage()?.cpu.saturating_sub(before);
         Ok((spent, worst))
     }
 
-    /// When each encrypted event of the bridge's arrives in a room from now on.
+    /// The times at which encrypted events of the bridge arrive in a room from now on.
     async fn listen(
         &self,
         pair: &RoomAndChannel,
     ) -> anyhow::Result<(mpsc::UnboundedReceiver<Instant>, JoinSet<()>)> {
-        let (tell, told) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded_channel();
         let (listener, room) = (self.listener.clone(), pair.room.clone());
         let bridge = self.scene.bridge_user.clone();
         let (_, mut since) = listener.hear(&room, &bridge, None).await?;
@@ -249,17 +247,17 @@ impl LargeRoomScenario {
             while let Ok((events, next)) = listener.hear(&room, &bridge, Some(&since)).await {
                 since = next;
                 for _ in 0..events {
-                    if tell.send(Instant::now()).is_err() {
+                    if sender.send(Instant::now()).is_err() {
                         return;
                     }
                 }
             }
         });
-        Ok((told, task))
+        Ok((receiver, task))
     }
 }
 
-/// Waits until the bridge has used hardly any CPU time for two seconds; answers what it has used since its start.
+/// Waits until the bridge has used hardly any CPU time for two seconds; returns its CPU time since the start.
 async fn calm(bridge: &BridgeProcess) -> anyhow::Result<Duration> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -269,10 +267,7 @@ async fn calm(bridge: &BridgeProcess) -> anyhow::Result<Duration> {
         if after.saturating_sub(before) <= Duration::from_millis(30) {
             return Ok(after);
         }
-        anyhow::ensure!(
-            Instant::now() < deadline,
-            "the bridge does not come to rest"
-        );
+        anyhow::ensure!(Instant::now() < deadline, "the bridge does not become idle");
     }
 }
 

@@ -1,9 +1,9 @@
-//! What a large file costs on its way between an encrypted room and a channel: the time, the bridge's memory above what it
-//! had before, and how long the homeserver alone takes for the same bytes.
+//! Measures what a large file costs between an encrypted room and a channel: the time, the bridge's additional memory,
+//! and how long the homeserver alone takes for the same bytes.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "the town is built here, of one room and one channel"
+    reason = "this scenario has one room and one channel"
 )]
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::seconds;
 
 const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Sends a file of so many megabytes each way.
+/// Sends a file of `megabytes` each way.
 pub async fn measure(
     synapse: &Synapse,
     binary: &Path,
@@ -30,20 +30,21 @@ pub async fn measure(
 ) -> anyhow::Result<()> {
     console.step("A room and a channel of Mattermost");
     let plan = MultiSiloOptions::of_one(binary.to_owned(), SimulatorKind::Mattermost);
-    let town = MultiSiloScenario::build(synapse, plan).await?;
-    let (sim, channel) = town.sites[0].mattermost().context("no Mattermost")?;
-    // A small one each way first, so that everything is what it is in daily life.
-    exchange(&town, 10_000).await?;
+    let scene = MultiSiloScenario::build(synapse, plan).await?;
+    let (sim, channel) = scene.sites[0].mattermost().context("no Mattermost")?;
+    // A small file each way first, so that connections and caches are as in daily use.
+    exchange(&scene, 10_000).await?;
     let bytes = megabytes * 1_000_000;
 
     console.step(&format!("{megabytes} MB from the room to the channel"));
-    let before = town.bridge.usage_anew()?;
+    let before = scene.bridge.usage_anew()?;
     let began = Instant::now();
     let alone = {
         let content = pattern(bytes);
-        town.ann
+        scene
+            .ann
             .send_file(
-                &town.rooms[0],
+                &scene.rooms[0],
                 ("big.bin", "application/octet-stream"),
                 content,
                 None,
@@ -62,7 +63,7 @@ pub async fn measure(
     .await?;
     row(
         table,
-        &town,
+        &scene,
         ("room → channel", megabytes),
         began.elapsed(),
         alone,
@@ -70,15 +71,15 @@ pub async fn measure(
     )?;
 
     console.step(&format!("{megabytes} MB from the channel to the room"));
-    let before = town.bridge.usage_anew()?;
+    let before = scene.bridge.usage_anew()?;
     let bob = sim.add_user("carrier");
     sim.join(&channel.id, &bob.id);
     let began = Instant::now();
     sim.say_file(&channel.id, &bob.id, "large.bin", &pattern(bytes));
-    until(TIMEOUT, || arrived(&town, bytes)).await?;
+    until(TIMEOUT, || arrived(&scene, bytes)).await?;
     row(
         table,
-        &town,
+        &scene,
         ("channel → room", megabytes),
         began.elapsed(),
         alone,
@@ -89,13 +90,13 @@ pub async fn measure(
 
 fn row(
     table: &mut Table,
-    town: &MultiSiloScenario,
+    scene: &MultiSiloScenario,
     (way, megabytes): (&str, usize),
     took: Duration,
     alone: Duration,
     resident: u64,
 ) -> anyhow::Result<()> {
-    let extra = town.bridge.usage()?.peak_kib.saturating_sub(resident) / 1024;
+    let extra = scene.bridge.usage()?.peak_kib.saturating_sub(resident) / 1024;
     let speed = f64::from(u32::try_from(megabytes)?) / seconds(took);
     table.row(&[
         &format!("{megabytes} MB {way}"),
@@ -109,30 +110,31 @@ fn row(
     Ok(())
 }
 
-/// A small file each way.
-async fn exchange(town: &MultiSiloScenario, bytes: usize) -> anyhow::Result<()> {
-    let (sim, channel) = town.sites[0].mattermost().context("no Mattermost")?;
+/// Sends a small file each way.
+async fn exchange(scene: &MultiSiloScenario, bytes: usize) -> anyhow::Result<()> {
+    let (sim, channel) = scene.sites[0].mattermost().context("no Mattermost")?;
     let file = ("small.bin", "application/octet-stream");
-    town.ann
-        .send_file(&town.rooms[0], file, pattern(bytes), None)
+    scene
+        .ann
+        .send_file(&scene.rooms[0], file, pattern(bytes), None)
         .await?;
     until(TIMEOUT, || sim.posts(&channel.id).len() == 1).await?;
     let bob = sim.add_user("herald");
     sim.join(&channel.id, &bob.id);
     sim.say_file(&channel.id, &bob.id, "small.bin", &pattern(bytes));
-    until(TIMEOUT, || arrived(town, bytes)).await
+    until(TIMEOUT, || arrived(scene, bytes)).await
 }
 
-fn arrived(town: &MultiSiloScenario, bytes: usize) -> bool {
-    let sizes = town.room_observer.pick(&town.rooms[0], |heard| {
-        let ours = heard.seen.sender == town.bridge_user;
-        let size = heard.seen.content["info"]["size"].as_u64();
+fn arrived(scene: &MultiSiloScenario, bytes: usize) -> bool {
+    let sizes = scene.room_observer.pick(&scene.rooms[0], |event| {
+        let ours = event.seen.sender == scene.bridge_user;
+        let size = event.seen.content["info"]["size"].as_u64();
         size.filter(|_| ours)
     });
     sizes.contains(&u64::try_from(bytes).unwrap_or_default())
 }
 
-/// Bytes that no encoding makes shorter by much.
+/// Bytes that no encoding compresses much.
 fn pattern(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut all = Vec::with_capacity(bytes + 8);

@@ -1,4 +1,4 @@
-//! The measure for the homeserver itself: unencrypted messages by plain requests, one after the other, without any SDK.
+//! The speed of the homeserver itself: unencrypted messages by plain requests, one after the other, without an SDK.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use footbridge_testbed::scenario::PASSWORD;
 use footbridge_testbed::synapse::{Registered, Synapse};
 use serde_json::{Value, json};
 
-/// A room without encryption, with a sender and, as in the bridged room, somebody who listens.
+/// An unencrypted room, with a sender and, as in the bridged room, a listener.
 pub struct RawRoom {
     http: reqwest::Client,
     sender: Registered,
@@ -16,7 +16,7 @@ pub struct RawRoom {
 }
 
 impl RawRoom {
-    /// Makes the room and lets the listener in.
+    /// Creates the room; the listener joins it.
     pub async fn open(synapse: &Synapse, listener: &TestClient) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
@@ -56,7 +56,7 @@ impl RawRoom {
         })
     }
 
-    /// How long it takes to send this many.
+    /// How long it takes to send this many messages.
     pub async fn send(&self, messages: usize) -> anyhow::Result<Duration> {
         let run: u64 = rand::random();
         let began = Instant::now();

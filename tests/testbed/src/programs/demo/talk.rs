@@ -1,5 +1,5 @@
-//! The conversation as one can watch it: who said what, how it looks on the other side, and beside it what the homeserver
-//! keeps.
+//! Prints the conversation line by line: what was written, how it looks on the other side, and next to it what the
+//! homeserver stores.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use footbridge_testbed::report::short;
 use footbridge_testbed::scenario::{Scenario, until};
 use footbridge_testbed::synapse::Synapse;
 
-/// How long one line may take to cross.
+/// How long one line may take to be relayed.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Speaks and shows, line by line.
+/// Sends messages and prints them, line by line.
 pub struct Talk<'a> {
     pub scene: &'a Scenario,
     pub synapse: &'a Synapse,
@@ -27,12 +27,12 @@ pub struct CopiedLine {
 }
 
 impl Talk<'_> {
-    /// Ann says something in the room; returns the event.
+    /// Ann sends a message in the room; returns its event id.
     pub async fn ann(&self, key: &str, text: &str) -> anyhow::Result<String> {
         let began = Instant::now();
         self.scene.from_room.count(key);
         let event = self.scene.ann.say(&self.scene.stage.room, text).await?;
-        self.said("Ann, in the room", text);
+        self.print_line("Ann, in the room", text);
         let shown = self.shown_in_channel(key).await?;
         let took = began.elapsed();
         self.stored(&event).await?;
@@ -40,7 +40,7 @@ impl Talk<'_> {
         Ok(event)
     }
 
-    /// Ann changes what she said.
+    /// Ann edits her message.
     pub async fn ann_edits(&self, event: &str, key: &str, text: &str) -> anyhow::Result<()> {
         let began = Instant::now();
         let edit = self
@@ -48,7 +48,7 @@ impl Talk<'_> {
             .ann
             .edit(&self.scene.stage.room, event, text)
             .await?;
-        self.said("Ann corrects it", text);
+        self.print_line("Ann corrects it", text);
         let shown = self.shown_in_channel(key).await?;
         let took = began.elapsed();
         self.stored(&edit).await?;
@@ -56,7 +56,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// Someone says something in the channel.
+    /// A user sends a message in the channel.
     pub async fn in_channel(
         &self,
         who: &gitter::User,
@@ -69,7 +69,7 @@ impl Talk<'_> {
             .scene
             .sim
             .say(&self.scene.stage.channel.id, &who.id, text);
-        self.said(&format!("@{}, in the channel", who.username), text);
+        self.print_line(&format!("@{}, in the channel", who.username), text);
         let find = || {
             let mut found = self.scene.in_room(|heard, text| {
                 text.contains(key)
@@ -79,8 +79,8 @@ impl Talk<'_> {
         };
         until(TIMEOUT, || find().is_some())
             .await
-            .context("this line does not reach the room")?;
-        let (event, shown) = find().context("this line left the room again")?;
+            .context("this line was not relayed to the room")?;
+        let (event, shown) = find().context("this line was removed from the room")?;
         let took = began.elapsed();
         self.stored(&event).await?;
         self.copied("in the room", &shown, took);
@@ -90,13 +90,13 @@ impl Talk<'_> {
         })
     }
 
-    /// Someone deletes what was said in the channel.
+    /// A user deletes a message in the channel.
     pub async fn is_deleted(&self, who: &gitter::User, line: &CopiedLine) -> anyhow::Result<()> {
         let began = Instant::now();
         let channel = &self.scene.stage.channel.id;
         let deleted = self.scene.sim.delete(channel, &line.message);
         deleted.map_err(|refusal| anyhow!("{refusal}"))?;
-        self.said(&format!("@{} deletes it", who.username), "");
+        self.print_line(&format!("@{} deletes it", who.username), "");
         let find = || {
             let mut found = self
                 .scene
@@ -109,8 +109,8 @@ impl Talk<'_> {
         };
         until(TIMEOUT, || find().is_some())
             .await
-            .context("the deletion does not reach the room")?;
-        let redaction = find().context("the deletion left the room again")?;
+            .context("the deletion was not relayed to the room")?;
+        let redaction = find().context("the redaction was removed from the room")?;
         let took = began.elapsed();
         self.stored(&redaction).await?;
         self.copied("in the room", "(deleted)", took);
@@ -126,11 +126,13 @@ impl Talk<'_> {
         };
         until(TIMEOUT, || find().is_some())
             .await
-            .context("this line does not reach the channel")?;
-        Ok(find().context("this line left the channel again")?.text)
+            .context("this line was not relayed to the channel")?;
+        Ok(find()
+            .context("this line was removed from the channel")?
+            .text)
     }
 
-    fn said(&self, who: &str, text: &str) {
+    fn print_line(&self, who: &str, text: &str) {
         self.row(
             &self.console.strong(&format!("{who:<22}")),
             &clip(text, 66),
@@ -144,7 +146,7 @@ impl Talk<'_> {
         self.console.line("");
     }
 
-    /// The event as the homeserver's database has it.
+    /// Prints the event as it is in the homeserver's database.
     async fn stored(&self, event: &str) -> anyhow::Result<()> {
         let events = self.synapse.events(&self.scene.stage.room).await?;
         let stored = events.iter().find(|stored| stored.event_id == event);
@@ -179,7 +181,7 @@ impl Talk<'_> {
     }
 }
 
-/// The columns a text takes without the marks for its weight.
+/// How many columns a text takes, without its style codes.
 fn visible(text: &str) -> usize {
     let mut columns = 0;
     let mut hidden = false;

@@ -1,5 +1,5 @@
-//! A server that lies: what it does with each connection is written down byte by byte. At the end of its script it
-//! passes everything on to an honest one, so that a test can see what came of the lies.
+//! A faulty server: the script says byte for byte what it does with each connection. After the script it forwards
+//! connections to a working server, so that a test can see the effect.
 
 use std::{
     net::SocketAddr,
@@ -19,108 +19,115 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// What happens to one connection.
 #[derive(Clone)]
-pub enum Lie {
-    /// It is accepted, and nothing ever comes.
+pub enum ConnectionBehavior {
+    /// The connection is accepted, and no byte is ever sent.
     HalfOpen,
-    /// An answer whose headers never end.
+    /// A response whose headers never end.
     EndlessHeaders,
-    /// An HTTP answer of these pieces, each on its own, then so many MiB of one letter, then the end.
-    Answer(Vec<Vec<u8>>, usize),
-    /// A WebSocket that sends these bytes, each piece on its own, then so many MiB of one letter, then nothing.
+    /// An HTTP response in these pieces, each sent alone, then so many MiB of one letter, then the end.
+    Response(Vec<Vec<u8>>, usize),
+    /// A WebSocket that sends these bytes, each piece alone, then so many MiB of one letter, then nothing.
     WebSocket(Vec<Vec<u8>>, usize),
-    /// Whoever asks for a WebSocket is sent to this address; every other connection is an honest one.
-    RedirectSocket(String),
-    /// An honest connection over a bad line.
-    Line(Line),
+    /// Every WebSocket request is redirected to this address; every other connection is forwarded unchanged.
+    RedirectWebSocket(String),
+    /// A forwarded connection over a bad link.
+    Forward(Link),
 }
 
-/// How bad.
+/// The quality of a link.
 #[derive(Clone, Copy)]
-pub struct Line {
+pub struct Link {
     /// The most bytes that pass at once, after this pause.
     pub piece: usize,
     pub pause: Duration,
-    /// After this many bytes from the server it breaks.
+    /// After this many bytes from the server the connection breaks.
     pub breaks_after: usize,
 }
 
-/// A line without fault.
-pub const GOOD: Line = Line {
+/// A link without faults.
+pub const GOOD_LINK: Link = Link {
     piece: 64 << 10,
     pause: Duration::ZERO,
     breaks_after: usize::MAX,
 };
 
-pub struct Liar {
+pub struct FaultyServer {
     pub address: SocketAddr,
     /// Connections so far.
-    pub met: Arc<AtomicUsize>,
-    /// Bytes that the lies sent and that somebody took.
-    pub swallowed: Arc<AtomicU64>,
-    /// How many were sent elsewhere.
+    pub connection_count: Arc<AtomicUsize>,
+    /// Bytes of faulty responses that a client accepted.
+    pub bytes_taken: Arc<AtomicU64>,
+    /// Connections that were redirected.
     pub redirected: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
-impl Liar {
-    /// Lies in this order, the last one for ever, in front of the server at this address.
-    pub async fn before(honest: &str, script: Vec<Lie>) -> Self {
+impl FaultyServer {
+    /// Plays the script, its last entry for ever, in front of the server at this address.
+    pub async fn in_front_of(honest: &str, script: Vec<ConnectionBehavior>) -> Self {
         let honest: url::Url = honest.parse().unwrap();
         let honest = SocketAddr::from(([127, 0, 0, 1], honest.port().unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (met, swallowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
+        let (connection_count, bytes_taken) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
         let redirected = Arc::<AtomicUsize>::default();
-        let (counter, bytes, led) = (met.clone(), swallowed.clone(), redirected.clone());
+        let (counter, bytes, redirects) = (
+            connection_count.clone(),
+            bytes_taken.clone(),
+            redirected.clone(),
+        );
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            let mut talks = JoinSet::new();
+            let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 socket.set_nodelay(true).unwrap();
                 let index = counter.fetch_add(1, Ordering::SeqCst);
-                let lie = script[index.min(script.len() - 1)].clone();
-                let (bytes, led) = (bytes.clone(), led.clone());
-                // Whoever is lied to may hang up at any moment.
-                talks.spawn(async move { drop(tell(socket, lie, honest, (&bytes, &led)).await) });
+                let behavior = script[index.min(script.len() - 1)].clone();
+                let (bytes, redirects) = (bytes.clone(), redirects.clone());
+                // The client may close the connection at any moment.
+                connections.spawn(async move {
+                    drop(serve(socket, behavior, honest, (&bytes, &redirects)).await)
+                });
             }
         });
         Self {
             address,
-            met,
-            swallowed,
+            connection_count,
+            bytes_taken,
             redirected,
             _serving: serving,
         }
     }
 }
 
-async fn tell(
+async fn serve(
     mut socket: TcpStream,
-    lie: Lie,
+    behavior: ConnectionBehavior,
     honest: SocketAddr,
-    (swallowed, redirected): (&AtomicU64, &AtomicUsize),
+    (bytes_taken, redirected): (&AtomicU64, &AtomicUsize),
 ) -> std::io::Result<()> {
-    match lie {
-        Lie::HalfOpen => std::future::pending().await,
-        Lie::EndlessHeaders => {
+    match behavior {
+        ConnectionBehavior::HalfOpen => std::future::pending().await,
+        ConnectionBehavior::EndlessHeaders => {
             read_request(&mut socket).await?;
             socket.write_all(b"HTTP/1.1 200 OK\r\n").await?;
             for number in 0_u64.. {
                 let header = format!("x-more-{number}: {}\r\n", "y".repeat(1000));
                 socket.write_all(header.as_bytes()).await?;
-                swallowed.fetch_add(header.len() as u64, Ordering::SeqCst);
+                bytes_taken.fetch_add(header.len() as u64, Ordering::SeqCst);
             }
             Ok(())
         }
-        Lie::Answer(pieces, flood) => {
+        ConnectionBehavior::Response(pieces, flood) => {
             read_request(&mut socket).await?;
             let head =
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
             socket.write_all(head).await?;
-            send(&mut socket, pieces, flood, swallowed).await
+            send(&mut socket, pieces, flood, bytes_taken).await
         }
-        Lie::WebSocket(pieces, flood) => {
+        ConnectionBehavior::WebSocket(pieces, flood) => {
             let request = read_request(&mut socket).await?;
             let key = request
                 .lines()
@@ -131,10 +138,10 @@ async fn tell(
                 derive_accept_key(key.trim().as_bytes())
             );
             socket.write_all(head.as_bytes()).await?;
-            send(&mut socket, pieces, flood, swallowed).await?;
+            send(&mut socket, pieces, flood, bytes_taken).await?;
             std::future::pending().await
         }
-        Lie::RedirectSocket(to) => {
+        ConnectionBehavior::RedirectWebSocket(to) => {
             let request = read_request(&mut socket).await?;
             if request.to_lowercase().contains("\r\nupgrade: websocket") {
                 let head =
@@ -149,18 +156,18 @@ async fn tell(
                 .await
                 .map(drop)
         }
-        Lie::Line(line) => {
+        ConnectionBehavior::Forward(link) => {
             let server = TcpStream::connect(honest).await?;
             server.set_nodelay(true)?;
             let (mut from_client, mut to_client) = socket.into_split();
             let (mut from_server, mut to_server) = server.into_split();
-            let there = Line {
+            let there = Link {
                 breaks_after: usize::MAX,
-                ..line
+                ..link
             };
             tokio::select! {
                 done = pass(&mut from_client, &mut to_server, there) => done,
-                done = pass(&mut from_server, &mut to_client, line) => done,
+                done = pass(&mut from_server, &mut to_client, link) => done,
             }
         }
     }
@@ -170,22 +177,22 @@ async fn send(
     socket: &mut TcpStream,
     pieces: Vec<Vec<u8>>,
     flood: usize,
-    swallowed: &AtomicU64,
+    bytes_taken: &AtomicU64,
 ) -> std::io::Result<()> {
     for piece in pieces {
         socket.write_all(&piece).await?;
-        swallowed.fetch_add(piece.len() as u64, Ordering::SeqCst);
+        bytes_taken.fetch_add(piece.len() as u64, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let drop_of_water = vec![b'x'; 16 << 10];
+    let filler = vec![b'x'; 16 << 10];
     for _ in 0..flood << 6 {
-        socket.write_all(&drop_of_water).await?;
-        swallowed.fetch_add(drop_of_water.len() as u64, Ordering::SeqCst);
+        socket.write_all(&filler).await?;
+        bytes_taken.fetch_add(filler.len() as u64, Ordering::SeqCst);
     }
     Ok(())
 }
 
-/// The head of a request, names of headers in small letters as Hyper writes them.
+/// The head of a request; Hyper writes header names in lower case.
 async fn read_request(socket: &mut TcpStream) -> std::io::Result<String> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -197,17 +204,17 @@ async fn read_request(socket: &mut TcpStream) -> std::io::Result<String> {
 async fn pass(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    line: Line,
+    link: Link,
 ) -> std::io::Result<()> {
     let mut passed = 0;
-    let mut buffer = vec![0; line.piece];
-    while passed < line.breaks_after {
+    let mut buffer = vec![0; link.piece];
+    while passed < link.breaks_after {
         let count = from.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
-        if !line.pause.is_zero() {
-            tokio::time::sleep(line.pause).await;
+        if !link.pause.is_zero() {
+            tokio::time::sleep(link.pause).await;
         }
         to.write_all(&buffer[..count]).await?;
         passed += count;
