@@ -1,19 +1,20 @@
-//! What was said in a channel before it was linked, where the portal wants some of that: read once, and marked with its time.
+//! Backfill: messages from before a channel was linked, where the portal wants some. They are read once and marked with
+//! their time.
 
 use footbridge_core::message::{Action, Message};
 use footbridge_store::{Arrival, Error, Millis, Payload, Place, Store};
 
-/// How much of a channel's history is brought along, and where it ends.
+/// How much of a channel's history is relayed, and where it ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backfill {
-    /// How many messages are still to be looked for.
+    /// How many messages are still to be found.
     pub wanted: usize,
-    /// Before this moment of the silo's clock everything is history.
+    /// Every message up to this time of the silo's clock is backfill.
     pub until: Option<Millis>,
 }
 
 impl Backfill {
-    /// What is known of a channel's, from an earlier start.
+    /// The stored state of a channel's backfill.
     pub async fn open(place: &Place, store: &Store) -> Result<Self, Error> {
         let until = store.cursor(&cursor_of(place)).await?;
         Ok(Self {
@@ -22,8 +23,8 @@ impl Backfill {
         })
     }
 
-    /// The moment behind which the wanted messages begin, of all that the silo shows, oldest first; it has ended `now`.
-    /// Answers the cursor to be kept, too.
+    /// Starts the backfill, which ends at `now`. `shown` are the times of all messages that the silo shows, oldest
+    /// first. Returns the time after which the wanted messages begin, and the cursor to be stored.
     pub fn begin(
         &mut self,
         place: &Place,
@@ -37,16 +38,16 @@ impl Backfill {
         (begin, (cursor_of(place), now.0.to_string()))
     }
 
-    /// Puts the time beside the name of whoever said something then.
+    /// Adds the time to the name of the author of each message of the backfill.
     pub fn mark(&self, arrivals: &mut [Arrival]) {
         for arrival in arrivals {
-            let Payload::Ready(letter) = &arrival.payload else {
+            let Payload::Ready(bytes) = &arrival.payload else {
                 continue;
             };
             if self.until.is_none_or(|until| arrival.sent_at > until) {
                 continue;
             }
-            let Ok(mut message) = Message::from_bytes(letter) else {
+            let Ok(mut message) = Message::from_bytes(bytes) else {
                 continue;
             };
             let moment = jiff::Timestamp::from_millisecond(message.sent_at.0).unwrap_or_default();
@@ -54,8 +55,8 @@ impl Backfill {
                 let name = message.sender.name.trim();
                 message.sender.name = format!("{name} ({})", moment.strftime("%Y-%m-%d %H:%M UTC"));
             }
-            if let Ok(letter) = message.to_bytes() {
-                arrival.payload = Payload::Ready(letter);
+            if let Ok(bytes) = message.to_bytes() {
+                arrival.payload = Payload::Ready(bytes);
             }
         }
     }
@@ -103,31 +104,31 @@ mod tests {
 
     fn name(arrival: &Arrival) -> String {
         match &arrival.payload {
-            Payload::Ready(letter) => Message::from_bytes(letter).unwrap().sender.name,
+            Payload::Ready(bytes) => Message::from_bytes(bytes).unwrap().sender.name,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn the_newest_ones_are_wanted_and_carry_their_time() {
-        let mut history = Backfill {
+        let mut backfill = Backfill {
             wanted: 2,
             until: None,
         };
         let place = Place::new("gitter", "a");
         let shown = [10_000, 20_000, 30_000].map(Millis);
-        let (begin, cursor) = history.begin(&place, shown.into_iter(), Millis(60_000));
+        let (begin, cursor) = backfill.begin(&place, shown.into_iter(), Millis(60_000));
         assert_eq!((begin, cursor.1.as_str()), (Millis(19_999), "60000"));
         let mut arrivals = [arrival(20_000), arrival(60_001)];
-        history.mark(&mut arrivals);
+        backfill.mark(&mut arrivals);
         assert_eq!(name(&arrivals[0]), "Bob (1970-01-01 00:00 UTC)");
         assert_eq!(name(&arrivals[1]), "Bob");
-        // Nothing was said, and nothing is asked for again.
+        // No message was found, and none is searched for again.
         let empty = std::iter::empty::<Millis>();
         assert_eq!(
-            history.begin(&place, empty, Millis(70_000)).0,
+            backfill.begin(&place, empty, Millis(70_000)).0,
             Millis(70_000)
         );
-        assert_eq!(history.wanted, 0);
+        assert_eq!(backfill.wanted, 0);
     }
 }

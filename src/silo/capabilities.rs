@@ -1,5 +1,5 @@
-//! What is said about a kind of silo. Above all what crosses between a room and a channel: tables that people read in
-//! the silos' pages and in `footbridge silos`, and that the tests hold against what happens.
+//! Descriptions of the kinds of silos, above all what is relayed between a room and a channel: the tables of the silos'
+//! pages and of `footbridge silos`, which the tests compare with what happens.
 
 use std::fmt::Write as _;
 
@@ -7,22 +7,22 @@ use footbridge_core::config_keys::{Key, TableReader};
 
 use crate::AnySiloConfig;
 
-/// One kind of silo.
+/// The description of one kind of silo.
 #[derive(Debug)]
 pub struct SiloKind {
     /// The `kind` in the configuration.
     pub word: &'static str,
-    /// What it is called.
+    /// Its title.
     pub title: &'static str,
-    /// Where everybody may run one: the key that says where it is, and an example.
+    /// Where everybody may run one: the configuration key of its address, and an example.
     pub address: Option<(&'static str, &'static str)>,
-    /// How a channel is written there, by an example.
+    /// An example of how the configuration writes a channel.
     pub channel: &'static str,
     /// What the name of a channel may consist of.
     pub channel_name: ChannelName,
-    /// Whether it lets nobody in without a token.
+    /// Whether it requires a token.
     pub needs_token: bool,
-    /// One line for each [`What`], in that order.
+    /// One row for each [`Feature`], in that order.
     pub capabilities: &'static [Capability],
     /// The keys of its `[[silo]]` beside those that every kind has.
     pub keys: &'static [&'static Key],
@@ -40,10 +40,10 @@ pub enum ChannelName {
     Line,
 }
 
-/// How one thing crosses.
+/// How one feature is relayed.
 #[derive(Debug)]
 pub struct Capability {
-    /// The thing.
+    /// The feature.
     pub what: Feature,
     /// From the room to the channel.
     pub to_channel: Support,
@@ -54,36 +54,36 @@ pub struct Capability {
 /// What people do in a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// Words, with their formatting.
+    /// Text with its formatting.
     Text,
-    /// Who said it.
+    /// The name of the author.
     Name,
     /// `/me waves`
     Emote,
-    /// An answer to one message.
+    /// A reply to one message.
     Reply,
     /// A message in a thread.
     Thread,
     /// A new text for a message.
     Edit,
-    /// A message that is taken back.
+    /// A deleted message.
     Deletion,
-    /// Calling somebody by their name, or everybody.
+    /// A mention of somebody, or of everybody.
     Mention,
     /// An emoji on a message.
     Reaction,
-    /// A picture or another file.
+    /// An image or another file.
     File,
-    /// Who comes and goes, topics.
+    /// Joins, leaves and topics.
     System,
-    /// What stands at the head of both: name, topic, picture.
+    /// Name, topic and avatar of the room and the channel.
     QueueHead,
-    /// What was written while the bridge was away.
+    /// What was written while the bridge did not run.
     CatchUp,
 }
 
 impl Feature {
-    /// All of them, in the order of the tables.
+    /// All features, in the order of the tables.
     pub const ALL: [Self; 13] = [
         Self::Text,
         Self::Name,
@@ -121,19 +121,19 @@ impl Feature {
     }
 }
 
-/// Whether something crosses. The words are for people.
+/// Whether something is relayed. The texts are for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// As what it is.
+    /// Relayed as the same thing.
     Full(&'static str),
-    /// As something else that tells of it.
+    /// Relayed as something else that describes it.
     Fallback(&'static str),
-    /// Not.
+    /// Not relayed.
     No(&'static str),
 }
 
 impl Support {
-    /// In words, as a cell of a table.
+    /// As text, for a cell of a table.
     #[must_use]
     pub fn words(self) -> String {
         let (how, more) = match self {
@@ -149,11 +149,11 @@ impl Support {
     }
 }
 
-/// How wide a terminal is at least, and where what is said of a direction begins.
+/// The minimum width of a terminal, and the column at which the text of a direction begins.
 const WIDTH: usize = 80;
 const INDENT: usize = 18;
 
-/// Without the marks of code and of strong words. What stands in code, or behind a backslash, is meant as it is.
+/// Removes the Markdown marks of code and strong text. Text in code or behind a backslash stays as it is.
 fn bare(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut in_code, mut letters) = (false, text.chars().peekable());
@@ -172,7 +172,7 @@ fn bare(text: &str) -> String {
     out
 }
 
-/// A text in lines of at most so many characters, broken between words.
+/// Wraps a text between words at this many characters.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -188,13 +188,13 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 impl SiloKind {
-    /// How something crosses.
+    /// How a feature is relayed.
     #[must_use]
     pub fn of(&self, what: Feature) -> Option<&'static Capability> {
         self.capabilities.iter().find(|row| row.what == what)
     }
 
-    /// What does not cross as what it is, in two lines.
+    /// What is not relayed as the same thing, in two lines.
     #[must_use]
     pub fn limits(&self) -> String {
         let line = |to: &str, crossing: fn(&Capability) -> Support| {
@@ -208,23 +208,23 @@ impl SiloKind {
                     names.join(", ")
                 }
             };
-            let told = named(|crossing| matches!(crossing, Support::Fallback(_)));
+            let fallback = named(|crossing| matches!(crossing, Support::Fallback(_)));
             let not = named(|crossing| matches!(crossing, Support::No(_)));
-            format!("To the {to}, as words only: {told}; not at all: {not}.")
+            format!("To the {to}, as words only: {fallback}; not at all: {not}.")
         };
         let there = line("channel", |row| row.to_channel);
         format!("{there}\n{}", line("room", |row| row.to_room))
     }
 
-    /// The same as [`Kind::table`] for a terminal: no markup, and no line wider than eighty characters.
+    /// The same as [`SiloKind::table`] for a terminal: no markup, and no line wider than 80 characters.
     #[must_use]
     pub fn lines(&self) -> String {
         let mut out = String::new();
         for row in self.capabilities {
             let _whole = writeln!(out, "{}", bare(row.what.title()));
             for (end, crossing) in [("channel", row.to_channel), ("room", row.to_room)] {
-                let told = wrapped(&bare(&crossing.words()), WIDTH - INDENT);
-                let mut lines = told.iter();
+                let wrapped = wrapped(&bare(&crossing.words()), WIDTH - INDENT);
+                let mut lines = wrapped.iter();
                 let first = lines.next().map_or("", String::as_str);
                 let to = format!("  to the {end}:");
                 let _whole = writeln!(out, "{to:<INDENT$}{first}");

@@ -1,5 +1,5 @@
-//! What everyone who calls one service knows of its outages: while it is out one request at a time
-//! finds out whether it is back, at pauses that grow to five minutes, and nobody else asks.
+//! A circuit breaker, shared by all requests to one service: while the service is out, one request at a time probes it,
+//! at intervals that grow to five minutes, and no other request is sent.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,12 +9,12 @@ use std::{
 use footbridge_core::backoff;
 use tokio::time::Instant;
 
-/// Failures in a row that are taken for bad luck.
+/// Failures in a row that do not yet open the circuit.
 const FAILURE_THRESHOLD: u32 = 3;
-/// How long somebody waits who comes while another one is finding out.
+/// How long a request waits while another one is the probe.
 const PROBE_WAIT: Duration = Duration::from_secs(5);
 
-/// The outages of one service.
+/// The circuit breaker of one service.
 #[derive(Default)]
 pub struct CircuitBreaker(Mutex<State>);
 
@@ -22,13 +22,13 @@ pub struct CircuitBreaker(Mutex<State>);
 struct State {
     failures: u32,
     last_failure: Option<Instant>,
-    /// While it is out: nobody asks before this.
+    /// While the service is out: no request before this.
     until: Option<Instant>,
     asking: bool,
 }
 
 impl CircuitBreaker {
-    /// Whether asking makes sense now; if not, how long to wait.
+    /// Whether a request may be sent now; if not, how long to wait.
     pub fn admits(&self) -> Result<(), Duration> {
         let now = Instant::now();
         match self.state().until {
@@ -37,7 +37,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Leave to ask now, or how long to wait before trying again.
+    /// A permit for one request, or how long to wait before trying again.
     pub fn acquire(&self) -> Result<Probe<'_>, Duration> {
         let now = Instant::now();
         let mut state = self.state();
@@ -61,13 +61,13 @@ impl CircuitBreaker {
     }
 }
 
-/// Those who wait for the same moment come one after the other.
+/// Adds jitter: requests that wait for the same moment start one after the other.
 fn later(wait: Duration) -> Duration {
     wait + Duration::from_millis(rand::random_range(50..2_000))
 }
 
-/// The pause after this many failures of a service that is out: full jitter, and at the end never less than the
-/// longest, because then only one asks at all.
+/// The pause after this many failures of a service that is out: full jitter, and at the end never below the longest
+/// back-off, because then only one request is sent at all.
 fn pause(failures: u32) -> Duration {
     if backoff::longest(failures) < backoff::CEILING {
         backoff::after(failures)
@@ -76,26 +76,26 @@ fn pause(failures: u32) -> Duration {
     }
 }
 
-/// Leave to ask once. Say how it went; not saying it leaves everything as it was.
+/// A permit for one request. The caller reports the result; a dropped permit changes nothing.
 pub struct Probe<'a> {
     breaker: &'a CircuitBreaker,
     began: Instant,
-    /// Whether everybody else waits for this one.
+    /// Whether all other requests wait for this one.
     alone: bool,
 }
 
 impl Probe<'_> {
-    /// The service answered, whatever it said. Answers whether it was out before.
+    /// The service answered, whatever the answer. Returns whether it was out before.
     pub fn answered(self) -> bool {
         let mut state = self.breaker.state();
         state.failures = 0;
         state.until.take().is_some()
     }
 
-    /// The service did not answer. Answers whether it counts as out from now on and did not before.
+    /// The service did not answer. Returns whether it now counts as out and did not before.
     pub fn silent(self) -> bool {
         let mut state = self.breaker.state();
-        // Those that failed together are one failure.
+        // Requests that failed together count as one failure.
         if state.last_failure.is_some_and(|last| self.began < last) {
             return false;
         }
@@ -124,18 +124,18 @@ mod tests {
 
     use super::*;
 
-    /// Twenty callers of a service that is out for six hours; the moments at which it was asked.
-    async fn six_hours(outage: &CircuitBreaker) -> Vec<Duration> {
+    /// Twenty callers of a service that is out for six hours; the times of the requests.
+    async fn six_hours(breaker: &CircuitBreaker) -> Vec<Duration> {
         let start = Instant::now();
         let asked = Mutex::new(Vec::new());
         let callers: FuturesUnordered<_> = (0..20)
             .map(|_| async {
                 while start.elapsed() < Duration::from_hours(6) {
-                    match outage.acquire() {
-                        Ok(pass) => {
+                    match breaker.acquire() {
+                        Ok(probe) => {
                             asked.lock().unwrap().push(start.elapsed());
                             tokio::time::sleep(Duration::from_millis(20)).await;
-                            pass.silent();
+                            probe.silent();
                         }
                         Err(wait) => tokio::time::sleep(wait).await,
                     }
@@ -148,8 +148,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn d13_a_service_that_is_out_is_asked_once_in_five_minutes_at_the_end() {
-        let outage = CircuitBreaker::default();
-        let asked = six_hours(&outage).await;
+        let breaker = CircuitBreaker::default();
+        let asked = six_hours(&breaker).await;
         let last_hour = asked
             .iter()
             .filter(|at| **at > Duration::from_hours(5))
@@ -165,46 +165,48 @@ mod tests {
             let [one, next] = pair else { continue };
             assert!(**next >= **one + Duration::from_mins(5));
         }
-        // It is back: one finds out, and then everybody may ask.
+        // The service is back: one probe finds out, then all requests may be sent.
         tokio::time::sleep(Duration::from_mins(6)).await;
-        let first = outage.acquire().unwrap_or_else(|_| panic!("somebody asks"));
-        assert!(outage.acquire().is_err(), "one at a time");
+        let first = breaker
+            .acquire()
+            .unwrap_or_else(|_| panic!("somebody asks"));
+        assert!(breaker.acquire().is_err(), "one at a time");
         assert!(first.answered());
-        assert!(outage.acquire().is_ok() && outage.acquire().is_ok());
+        assert!(breaker.acquire().is_ok() && breaker.acquire().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_that_happen_together_are_one() {
-        let outage = CircuitBreaker::default();
-        let passes: Vec<_> = (0..50).filter_map(|_| outage.acquire().ok()).collect();
+        let breaker = CircuitBreaker::default();
+        let probes: Vec<_> = (0..50).filter_map(|_| breaker.acquire().ok()).collect();
         tokio::time::advance(Duration::from_secs(1)).await;
-        for pass in passes {
-            assert!(!pass.silent());
+        for probe in probes {
+            assert!(!probe.silent());
         }
-        assert!(outage.acquire().is_ok(), "one failure is bad luck");
+        assert!(breaker.acquire().is_ok(), "one failure is bad luck");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_between_failures_forgives_them() {
-        let outage = CircuitBreaker::default();
+        let breaker = CircuitBreaker::default();
         for _ in 0..20 {
             for _ in 0..FAILURE_THRESHOLD - 1 {
                 tokio::time::advance(Duration::from_millis(1)).await;
-                assert!(!outage.acquire().is_ok_and(Probe::silent));
+                assert!(!breaker.acquire().is_ok_and(Probe::silent));
             }
-            assert!(!outage.acquire().is_ok_and(Probe::answered));
+            assert!(!breaker.acquire().is_ok_and(Probe::answered));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn somebody_who_gave_up_asking_leaves_the_turn_to_the_next() {
-        let outage = CircuitBreaker::default();
+        let breaker = CircuitBreaker::default();
         for _ in 0..FAILURE_THRESHOLD {
             tokio::time::advance(Duration::from_millis(1)).await;
-            let _out = outage.acquire().is_ok_and(Probe::silent);
+            let _out = breaker.acquire().is_ok_and(Probe::silent);
         }
         tokio::time::advance(Duration::from_mins(6)).await;
-        drop(outage.acquire());
-        assert!(outage.acquire().is_ok());
+        drop(breaker.acquire());
+        assert!(breaker.acquire().is_ok());
     }
 }

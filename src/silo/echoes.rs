@@ -1,5 +1,5 @@
-//! What we did ourselves, by id. Silos publish a message before they answer the request that made it, so the
-//! feed asks here (and the store) whether a message of our own account is an echo.
+//! The bridge's own recent actions in a silo, by message id. Silos publish a message before they answer the request
+//! that made it, so the feed asks here (and the store) whether a message of its own account is an echo.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,14 +13,14 @@ use tokio::{
     time::Instant,
 };
 
-/// How long an id is remembered: well beyond the ten minutes in which Gitter allows edits, and any answer that is late.
+/// How long an id is kept: longer than the ten minutes in which Gitter allows edits, and than any late response.
 const TTL: Duration = Duration::from_hours(1);
 /// The most texts.
 const MAX_SEARCHES: usize = 200;
-/// The most ids that are remembered; whoever is older is asked for in the store.
+/// The most ids; older ones are looked up in the store.
 const MAX_ECHOES: usize = 1_000;
 
-/// Ids of our own doings. They are a shortcut: the store's links are the truth.
+/// Ids of the bridge's own actions. They are a cache: the store's links are authoritative.
 #[derive(Default)]
 pub struct Echoes {
     inner: Mutex<Inner>,
@@ -31,49 +31,49 @@ pub struct Echoes {
 struct Inner {
     marks: HashMap<String, EchoState>,
     order: VecDeque<(Instant, String)>,
-    /// Where and for which text (its hash) we looked, not knowing whether we had made it.
+    /// Room and text (as a hash) of each search for a message with an unknown outcome.
     sought: VecDeque<(Instant, u64)>,
     hashes: RandomState,
 }
 
 #[derive(Clone, Copy, Default)]
 struct EchoState {
-    /// Whether we made it.
+    /// Whether the bridge made it.
     made: bool,
-    /// Whether we deleted it, or are about to.
+    /// Whether the bridge deleted it, or is about to.
     removed: bool,
 }
 
 impl Echoes {
-    /// We made this message.
+    /// The bridge made this message.
     pub fn made(&self, id: &str) {
         self.mark(id, |mark| mark.made = true);
     }
 
-    /// We are about to delete this message.
+    /// The bridge is about to delete this message.
     pub fn note_removing(&self, id: &str) {
         self.mark(id, |mark| mark.removed = true);
     }
 
-    /// We did not delete this message: it stands there, whoever made it.
+    /// The bridge did not delete this message: it still exists, whoever made it.
     pub fn cancel_removing(&self, id: &str) {
         if let Some(mark) = self.inner().marks.get_mut(id) {
             mark.removed = false;
         }
     }
 
-    /// Whether we made it, not long ago.
+    /// Whether the bridge made it recently.
     pub fn has_made(&self, id: &str) -> bool {
         self.inner().marks.get(id).is_some_and(|mark| mark.made)
     }
 
-    /// Whether we deleted it, not long ago.
+    /// Whether the bridge deleted it recently.
     pub fn has_removed(&self, id: &str) -> bool {
         let inner = self.inner();
         inner.marks.get(id).is_some_and(|mark| mark.removed)
     }
 
-    /// We look for a message of ours that may or may not have been made.
+    /// The bridge searches for a message of its account that may or may not exist.
     pub fn note_search(&self, room: &str, text: &str) {
         let mut inner = self.inner();
         let hash = inner.hashes.hash_one((room, text));
@@ -84,7 +84,7 @@ impl Echoes {
         inner.sought.push_back((Instant::now(), hash));
     }
 
-    /// Whether a message of our account that nobody claims is one we looked for and did not find in time.
+    /// Whether a message of the bridge's account without a link is one that a search did not find in time.
     pub fn is_late_echo(&self, room: &str, text: &str) -> bool {
         let inner = self.inner();
         let hash = inner.hashes.hash_one((room, text));
@@ -92,7 +92,7 @@ impl Echoes {
         sought.any(|(at, other)| *other == hash && at.elapsed() <= TTL)
     }
 
-    /// The next change from now on, once it is enabled.
+    /// The next change after the future is enabled.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
@@ -139,7 +139,7 @@ mod tests {
         assert!(echoes.has_made("b") && !echoes.has_removed("b") && !echoes.has_made("c"));
     }
 
-    /// A moderator's redaction deletes what somebody else wrote there.
+    /// A moderator's redaction deletes somebody else's message in the silo.
     #[test]
     fn what_we_could_not_delete_is_not_ours_for_that() {
         let echoes = Echoes::default();

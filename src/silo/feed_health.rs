@@ -1,4 +1,4 @@
-//! How the connection to a silo is doing, gathered from everyone who knows a part of it.
+//! The state of the connection to a silo, reported by every task that knows a part of it.
 
 use std::{
     collections::HashSet,
@@ -18,14 +18,14 @@ struct Inner {
     dropped: bool,
     /// All channels that are listened to.
     rooms: HashSet<String>,
-    /// Channels whose catch-up is not done since the last connection.
+    /// Channels that are not caught up since the last connection.
     behind: HashSet<String>,
     closed: HashSet<String>,
 }
 
 impl FeedHealth {
-    /// From now on these channels are listened to and no other, and all of them are to be caught up with. What was
-    /// known of a channel that is not among them is forgotten: its portal was removed.
+    /// Sets the channels that are listened to; all of them have to catch up. The state of any other channel is dropped:
+    /// its portal was removed.
     pub fn begin<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
         let mut inner = self.inner();
         inner.listening = true;
@@ -35,7 +35,7 @@ impl FeedHealth {
         inner.rooms = rooms;
     }
 
-    /// These channels are to be caught up with again: after a connection ended.
+    /// These channels have to catch up again: a connection ended.
     pub fn behind<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
         let mut inner = self.inner();
         for room in rooms {
@@ -43,36 +43,36 @@ impl FeedHealth {
         }
     }
 
-    /// Nobody listens any more.
+    /// The listener stopped.
     pub fn stopped(&self) {
         self.inner().listening = false;
     }
 
-    /// A channel's messages arrive as they are written. Answers whether it was closed before.
+    /// A channel's messages arrive as they are written. Returns whether the channel was closed before.
     pub fn caught_up(&self, room: &str) -> bool {
         let mut inner = self.inner();
         inner.behind.remove(room);
         inner.closed.remove(room)
     }
 
-    /// A channel is closed to us. Answers whether that is new.
+    /// A channel is closed to the account. Returns whether that is new.
     pub fn close(&self, room: &str) -> bool {
         self.inner().closed.insert(room.to_owned())
     }
 
-    /// Whether a channel is closed to us.
+    /// Whether a channel is closed to the account.
     pub fn is_closed(&self, room: &str) -> bool {
         self.inner().closed.contains(room)
     }
 
-    /// The channels that are closed to us, in order.
+    /// The channels that are closed to the account, in order.
     pub fn closed(&self) -> Vec<String> {
         let mut closed: Vec<String> = self.inner().closed.iter().cloned().collect();
         closed.sort_unstable();
         closed
     }
 
-    /// The channels that are closed to us or not caught up with, in order.
+    /// The channels that are closed to the account or not caught up, sorted.
     pub fn waiting(&self) -> Vec<String> {
         let inner = self.inner();
         let mut waiting: Vec<String> = inner.behind.union(&inner.closed).cloned().collect();
@@ -80,32 +80,32 @@ impl FeedHealth {
         waiting
     }
 
-    /// The token is dead.
+    /// The silo refuses the token.
     pub fn signed_out(&self) {
         self.inner().signed_out = true;
     }
 
-    /// The token is accepted again.
+    /// The silo accepts the token again.
     pub fn note_signed_in(&self) {
         self.inner().signed_out = false;
     }
 
-    /// Whether the token is dead.
+    /// Whether the silo refuses the token.
     pub fn is_signed_out(&self) -> bool {
         self.inner().signed_out
     }
 
-    /// The silo takes the account's messages and publishes none. Answers whether that is new.
+    /// The silo accepts the account's messages and does not publish them. Returns whether that is new.
     pub fn dropped(&self) -> bool {
         !std::mem::replace(&mut self.inner().dropped, true)
     }
 
-    /// A message was published: nothing is dropped.
+    /// A message was published: the silo drops nothing.
     pub fn published(&self) {
         self.inner().dropped = false;
     }
 
-    /// All in one word. A channel that is closed to us is its own trouble, until no other is left.
+    /// The overall state. A closed channel does not count, unless all channels are closed.
     pub fn state(&self) -> FeedState {
         let inner = self.inner();
         let nothing_left = !inner.rooms.is_empty() && inner.rooms.is_subset(&inner.closed);

@@ -1,30 +1,30 @@
-//! Cuts an HTTP stream of lines into them: chunks end anywhere, also inside a character; whitespace keeps the
-//! connection alive; a line may be garbage, or endless.
+//! Splits an HTTP stream into its lines: chunks end anywhere, also inside a character; whitespace is a keep-alive; a
+//! line may be invalid or endless.
 
-/// A line longer than this is left out, unless a stream is known to have longer ones. In bytes.
+/// A longer line is dropped, unless the stream is known to have longer ones. In bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// How long the strings are, in bytes, that are kept whole of a line that is too long.
+/// The longest string, in bytes, that is kept of a line that is too long.
 const MAX_STRING: usize = 256 << 10;
-/// What a longer string becomes: no base64, and nothing that anybody writes.
+/// Replaces a longer string: it is no base64, and nobody writes it.
 pub const CUT: &str = "\u{10fffd}cut out\u{10fffd}";
 
-/// What a piece of the stream held.
+/// What a part of the stream contained.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// A line that is not blank.
     Text(Vec<u8>),
-    /// A line of JSON was too long: the same with [`CUT`] instead of each string of more than 256 KiB. What stands around them
-    /// is whole.
+    /// A line of JSON was too long: the line with [`CUT`] instead of each string of more than 256 KiB. The rest is
+    /// complete.
     Shortened(Vec<u8>),
-    /// A line was too long, and is so without its long strings. It was left out.
+    /// A line was too long even without its long strings. It was dropped.
     TooLong,
 }
 
 /// Collects the bytes of one stream.
 pub struct LineFramer {
     begun: Vec<u8>,
-    /// The line without its long strings, once it is too long with them; `begun` is empty then.
+    /// The line without its long strings, once the line is too long; `begun` is empty then.
     shortened: Option<Shortened>,
     longest: usize,
 }
@@ -46,7 +46,7 @@ impl LineFramer {
         }
     }
 
-    /// Takes the next bytes; answers the lines that they complete. Lines end with LF, CR or both.
+    /// Takes the next bytes and returns the lines that they complete. Lines end with LF, CR or both.
     pub fn take(&mut self, bytes: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut rest = bytes;
@@ -65,7 +65,7 @@ impl LineFramer {
             shortened.take(bytes);
             return;
         }
-        // Blanks before a line are keep-alives: a stream of them without end must not pile up.
+        // Whitespace before a line is a keep-alive: an endless run of it must not use memory.
         let bytes = if self.begun.is_empty() {
             bytes.trim_ascii_start()
         } else {
@@ -91,17 +91,17 @@ impl LineFramer {
     }
 }
 
-/// A line of JSON without its long strings, however it is cut into pieces.
+/// A line of JSON without its long strings. The result does not depend on how the line is split into chunks.
 struct Shortened {
     kept: Vec<u8>,
-    /// Where the content of the string begins in `kept` that is being read.
+    /// Where in `kept` the content of the current string begins.
     string: Option<usize>,
-    /// Whether a backslash stands before what comes next in it.
+    /// Whether the next character of the string follows a backslash.
     is_escaped: bool,
     /// Whether the string is too long.
     is_cut: bool,
     longest: usize,
-    /// Whether what is kept is too long, too.
+    /// Whether `kept` is too long as well.
     is_too_long: bool,
 }
 
@@ -127,7 +127,7 @@ impl Shortened {
         }
     }
 
-    /// Reads on outside of strings; answers how many bytes.
+    /// Reads bytes outside of strings; returns how many.
     fn outside(&mut self, bytes: &[u8]) -> usize {
         let quote = bytes.iter().position(|byte| *byte == b'"');
         let end = quote.map_or(bytes.len(), |at| at + 1);
@@ -140,7 +140,7 @@ impl Shortened {
         end
     }
 
-    /// Reads on in the string that began at `start`; answers how many bytes.
+    /// Reads bytes of the string that began at `start`; returns how many.
     fn inside(&mut self, start: usize, bytes: &[u8]) -> usize {
         let (end, closes) = if std::mem::take(&mut self.is_escaped) {
             (1, false)
@@ -169,7 +169,7 @@ impl Shortened {
         end
     }
 
-    /// Asked where no string is being read, so that it does not depend on how the line is cut into pieces.
+    /// Checked only outside of strings, so that the result does not depend on the chunks.
     fn limit(&mut self) {
         if self.kept.len() > self.longest {
             self.is_too_long = true;
@@ -231,7 +231,7 @@ mod tests {
                 format!(r#"{{"a\"b":"{long}","c":["\\","{long}\"",1]}}"#),
                 Some(r#"{"a\"b":"…","c":["\\","…",1]}"#.replace('…', CUT)),
             ),
-            // Of no long string.
+            // Without a long string.
             (r#"["a",1],"#.repeat(12), None),
             (long.clone(), None),
             (format!("[\"{long}"), Some("[\"".to_owned())),

@@ -1,5 +1,5 @@
-//! What strangers can send to a silo's readers and writers, taken as bytes: one function for each. None may panic, and each
-//! says what must hold whatever comes.
+//! What strangers can send to a silo's readers and writers, as bytes: one function for each. None may panic, and each
+//! asserts what must hold for every input.
 
 use footbridge_core::{
     message::Style,
@@ -21,8 +21,8 @@ use crate::{
 /// The longest text of each silo, in UTF-16 units.
 const MAX_UNITS: [(Flavour, usize); 2] = [(Flavour::Gitter, 4096), (Flavour::Mattermost, 16_383)];
 
-/// However a stream is cut into pieces, it says the same lines, and none is longer than was allowed (C15). The first byte
-/// says how it is cut.
+/// A stream yields the same lines however it is split into chunks, and none is longer than allowed (C15). The first
+/// byte is the size of the chunks.
 ///
 /// # Panics
 /// Where that does not hold, as all targets do.
@@ -44,24 +44,24 @@ pub fn framer(data: &[u8]) {
     }
 }
 
-/// What becomes of a silo's JSON, whatever it says (C15, C24).
+/// The payloads of any JSON of a silo (C15, C24).
 #[must_use]
 pub fn arrivals(data: &[u8]) -> Vec<Payload> {
     let place = Place::new("silo", "channel");
     let mut arrivals = Vec::new();
-    if let Ok(said) = serde_json::from_slice::<gitter::api::ChatMessage>(data) {
-        arrivals.push(gitter::arrival::post(&place, &said));
-        arrivals.push(gitter::arrival::edit(&place, &said));
+    if let Ok(received) = serde_json::from_slice::<gitter::api::ChatMessage>(data) {
+        arrivals.push(gitter::arrival::post(&place, &received));
+        arrivals.push(gitter::arrival::edit(&place, &received));
     }
-    if let Ok(said) = serde_json::from_slice::<mattermost::api::Post>(data) {
-        arrivals.push(mattermost::arrival::post(&place, &said, "Ann"));
-        arrivals.push(mattermost::arrival::edit(&place, &said, "Ann"));
-        arrivals.push(mattermost::arrival::deletion(&place, &said));
+    if let Ok(received) = serde_json::from_slice::<mattermost::api::Post>(data) {
+        arrivals.push(mattermost::arrival::post(&place, &received, "Ann"));
+        arrivals.push(mattermost::arrival::edit(&place, &received, "Ann"));
+        arrivals.push(mattermost::arrival::deletion(&place, &received));
     }
-    if let Some(said) = matterbridge::api::read(data) {
+    if let Some(received) = matterbridge::api::read(data) {
         arrivals.extend(matterbridge::arrival::arrival(
             &place,
-            &said,
+            &received,
             Millis(0),
             |_| true,
         ));
@@ -72,7 +72,7 @@ pub fn arrivals(data: &[u8]) -> Vec<Payload> {
         .collect()
 }
 
-/// Whatever Markdown a silo shows becomes HTML of the specification's tags alone (C07), which reads the same again.
+/// Any Markdown of a silo becomes HTML with the specification's tags only (C07), also after it is read again.
 ///
 /// # Panics
 /// Where that does not hold.
@@ -85,7 +85,7 @@ pub fn markdown_to_html(data: &[u8]) {
     assert_only_known_tags(&again);
 }
 
-/// Whatever HTML a client writes calls nobody in a silo (C01, C02, C27).
+/// No HTML of a client mentions anybody in a silo (C01, C02, C27).
 ///
 /// # Panics
 /// Where that does not hold.
@@ -98,7 +98,7 @@ pub fn html_to_silo(data: &[u8]) {
     }
 }
 
-/// Whatever is written plainly, by whoever it is, calls nobody in a silo (C01, C02). The name stands in the first line.
+/// No plain text of any author mentions anybody in a silo (C01, C02). The first line of the input is the name.
 ///
 /// # Panics
 /// Where that does not hold.
@@ -111,9 +111,9 @@ pub fn mentions(data: &[u8]) {
 fn assert_no_mentions(body: &Body, name: &str) {
     for (flavour, longest) in MAX_UNITS {
         for style in [Style::Text, Style::Emote] {
-            let said = markdown::attributed(name, body, style, flavour);
+            let text = markdown::attributed(name, body, style, flavour);
             let prefix = markdown::prefix(name, style, flavour);
-            for part in split(&said, &prefix, longest) {
+            for part in split(&text, &prefix, longest) {
                 assert!(!reference::gitter::calls(&part), "somebody is called");
                 assert!(
                     !reference::mattermost::calls(&part),
@@ -123,7 +123,7 @@ fn assert_no_mentions(body: &Body, name: &str) {
         }
         let alone = markdown_from_body(body, flavour);
         assert!(!alone.starts_with('/'), "a command of the silo (C27)");
-        // Where the name stands beside the text, and what the bridge says in front of it.
+        // Where the name is a separate field, and with the prefixes that the bridge writes.
         for front in ["", "(delayed) ", "Edit of https://x.example/pl/a\n"] {
             for part in split(&alone, front, longest) {
                 assert!(!reference::gitter::calls(&part), "somebody is called");
@@ -136,7 +136,7 @@ fn assert_no_mentions(body: &Body, name: &str) {
     }
 }
 
-/// Parts fit, and together say everything that was said, up to eight of them (C13).
+/// The parts fit, and together contain the whole text, up to eight parts (C13).
 ///
 /// # Panics
 /// Where that does not hold.
@@ -149,20 +149,20 @@ pub fn splitter(data: &[u8]) {
         for part in &parts {
             assert!(units(part) <= longest, "a part is too long");
         }
-        // Marks are added where code or a call is cut in two; letters are neither added nor lost.
+        // Marks are added where code or a mention is cut; letters are neither added nor lost.
         let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
         let plain = !text.contains('`');
         if plain && parts.len() < 8 && !text.starts_with(prefix.trim_end()) {
-            let said: usize = parts
+            let total: usize = parts
                 .iter()
                 .map(|part| letters(part.strip_prefix(prefix.trim_end()).unwrap_or(part)))
                 .sum();
-            assert_eq!(said, letters(&text));
+            assert_eq!(total, letters(&text));
         }
     }
 }
 
-/// The tags of the specification that we write ("m.room.message msgtypes", v1.17).
+/// The tags of the specification that the bridge writes ("m.room.message msgtypes", v1.17).
 const TAGS: [&str; 32] = [
     "a",
     "b",

@@ -1,7 +1,7 @@
-//! The Markdown of silos whose apps render it by (a relative of) marked: pure, neutral text → Markdown in which nobody
-//! is called and nothing becomes markup that was not markup. What is written here was measured against the renderer that
-//! Gitter's server used; its grammar is built of regular expressions that know no escapes inside emphasis and links, hence
-//! the care.
+//! The Markdown of silos whose apps render it with (a relative of) marked: a pure conversion of neutral text into
+//! Markdown that mentions nobody and in which only intended markup is markup. The escapes were measured against the
+//! renderer that Gitter's server used; its grammar consists of regular expressions that know no escapes inside emphasis
+//! and links, hence the care.
 
 mod escape;
 mod read;
@@ -19,7 +19,7 @@ use escape::{InlineContext, InlineWriter, rules};
 pub use read::{body_from_markdown, body_from_markdown_of, resolved};
 pub use split::{split, units};
 
-/// Whose Markdown it is: each finds something in a text that the others do not.
+/// Whose Markdown it is: each silo recognises something in a text that the others do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// Gitter's.
@@ -38,14 +38,14 @@ impl Flavour {
     }
 }
 
-/// The tree as Markdown: nobody is called, nothing becomes markup that was not markup.
+/// The tree as Markdown that mentions nobody and in which only intended markup is markup.
 #[must_use]
 pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
-    let frugal = blocks(&body.0, (flavour, Underscores::Bare), BlockContext::TOP);
-    let markdown = if rules::may_emphasise(&frugal) {
+    let unescaped = blocks(&body.0, (flavour, Underscores::Bare), BlockContext::TOP);
+    let markdown = if rules::may_emphasise(&unescaped) {
         blocks(&body.0, (flavour, Underscores::Escaped), BlockContext::TOP)
     } else {
-        frugal
+        unescaped
     };
     // C27: the apps take a leading slash for a command.
     if markdown.starts_with('/') {
@@ -55,13 +55,13 @@ pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
     }
 }
 
-/// A name in bold, harmless, and a colon.
+/// A name in bold, escaped, and a colon.
 #[must_use]
 pub fn sender_prefix(name: &str, flavour: Flavour) -> String {
     format!("**{}**: ", escape_name(name, flavour))
 }
 
-/// What stands before every part of a message by this person, said in this way.
+/// The prefix of every part of a message of this person in this style.
 #[must_use]
 pub fn prefix(name: &str, style: Style, flavour: Flavour) -> String {
     match style {
@@ -70,7 +70,7 @@ pub fn prefix(name: &str, style: Style, flavour: Flavour) -> String {
     }
 }
 
-/// The whole text of a relayed message, its author in front.
+/// The whole text of a relayed message, with its author in front.
 #[must_use]
 pub fn attributed(name: &str, body: &Body, style: Style, flavour: Flavour) -> String {
     joined(
@@ -79,7 +79,7 @@ pub fn attributed(name: &str, body: &Body, style: Style, flavour: Flavour) -> St
     )
 }
 
-/// A text behind a prefix. Blocks that are no running text begin on a line of their own.
+/// A text behind a prefix. Block elements begin on a line of their own.
 pub(crate) fn joined(prefix: &str, markdown: &str) -> String {
     let block = markdown.starts_with("```")
         || [
@@ -116,16 +116,16 @@ enum Underscores {
 
 type WriterOptions = (Flavour, Underscores);
 
-/// How many lists and quotes may contain each other. In newer versions of Mattermost no item begins in sixteen lists, and
-/// what was an item would be text.
+/// How many lists and quotes may contain each other. Newer versions of Mattermost allow no item inside sixteen lists
+/// and show it as text.
 const MAX_NESTING: usize = 12;
 
-/// Among what blocks stand.
+/// What surrounds a block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct BlockContext {
     /// Tables exist only outside of lists.
     in_list: bool,
-    /// How many lists and quotes are around.
+    /// How many lists and quotes contain it.
     depth: usize,
 }
 
@@ -149,7 +149,7 @@ impl BlockContext {
 }
 
 fn blocks(blocks_: &[Block], dialect: WriterOptions, level: BlockContext) -> String {
-    let mut said = String::new();
+    let mut out = String::new();
     let mut before: Option<&Block> = None;
     for block in blocks_ {
         let text = write_block(block, dialect, level);
@@ -157,63 +157,63 @@ fn blocks(blocks_: &[Block], dialect: WriterOptions, level: BlockContext) -> Str
             continue;
         }
         if let Some(before) = before {
-            said.push_str(if are_one(before, block) {
+            out.push_str(if are_one(before, block) {
                 LIST_SEPARATOR
             } else {
                 "\n\n"
             });
         }
-        said.push_str(&text);
+        out.push_str(&text);
         before = Some(block);
     }
-    said
+    out
 }
 
-/// Between two lists: a line with nothing to be seen. Behind an empty line alone, the second one would go on with the items
-/// of the first one, whatever their marks are.
+/// Between two lists: a line with an invisible character. After an empty line alone, the second list would continue the
+/// first one, whatever its marks are.
 const LIST_SEPARATOR: &str = "\n\n\u{200b}\n\n";
 
-/// Whether two blocks would be one list where one follows the other.
+/// Whether two adjacent blocks would become one list.
 fn are_one(before: &Block, after: &Block) -> bool {
     let is_list = |block: &Block| matches!(block, Block::List { .. });
     is_list(before) && is_list(after)
 }
 
-/// The blocks of an item, one below the other. A numbered list would be text of the paragraph above it in Mattermost, unless
-/// it begins with 1.
+/// The blocks of an item, one below the other. In Mattermost, a numbered list would be text of the paragraph above it,
+/// unless it begins with 1.
 fn item(blocks: &[Block], dialect: WriterOptions, level: BlockContext) -> String {
-    let mut said = String::new();
+    let mut out = String::new();
     let mut before: Option<&Block> = None;
     let mut is_nested = false;
     for block in blocks {
         let mut text = write_block(block, dialect, level);
         if dialect.0 == Flavour::Gitter {
-            // Two empty lines end a list there, also in code.
+            // Two empty lines end a list in Gitter, also in code.
             text = text.replace("\n\n\n", "\n\n\u{200b}\n");
         }
-        // A blank in front would make the item one column wider than its other lines are.
+        // A leading blank would make the item one column wider than its other lines.
         let text = text.trim_start_matches([' ', '\n']).trim_end_matches('\n');
         if text.is_empty() {
             continue;
         }
         if let Some(before) = before {
-            // Two quotes one below the other are one.
+            // Two adjacent quotes are one.
             let first = text.trim_start_matches("> ");
             let apart = numbered(first) && !first.starts_with("1. ");
-            // In Gitter what follows a list or a quote would be text of its last line, and of a block of code all behind its
-            // first blank line would be text.
+            // In Gitter, what follows a list or a quote would be text of its last line, and in a code block everything
+            // after the first blank line would be text.
             let apart = apart || (is_nested && dialect.0 == Flavour::Gitter);
-            said.push_str(match apart {
+            out.push_str(match apart {
                 _ if are_one(before, block) => LIST_SEPARATOR,
                 true => "\n\n",
                 false => "\n",
             });
         }
         is_nested = matches!(block, Block::List { .. } | Block::Quote(_));
-        said.push_str(text);
+        out.push_str(text);
         before = Some(block);
     }
-    said
+    out
 }
 
 fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> String {
@@ -222,7 +222,7 @@ fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> St
         Block::Heading(rank, line) => {
             let text = inlines(line, dialect, InlineContext::Heading);
             let marks = "#".repeat(usize::from((*rank).clamp(1, 6)));
-            // Marks at the end would be taken off.
+            // Marks at the end would be removed.
             let end = if text.ends_with('#') { "\u{200b}" } else { "" };
             format!("{marks} {text}{end}")
         }
@@ -245,7 +245,7 @@ fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> St
                 );
                 let text = item(blocks, dialect, level.in_list());
                 let text = indented(&text, &mark, &" ".repeat(mark.len()));
-                // In Gitter the next item, where this one is cut off, would be text of the quote.
+                // In Gitter the next item would be text of the quote at the end of this one.
                 let is_open =
                     dialect.0 == Flavour::Gitter && matches!(blocks.last(), Some(Block::Quote(_)));
                 let is_last = usize::try_from(index).is_ok_and(|index| index + 1 == items.len());
@@ -254,7 +254,7 @@ fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> St
             .collect::<Vec<_>>()
             .join("\n"),
         Block::Table(rows) => table(rows, dialect, level),
-        // In Gitter it would end the list, and turn the code behind it inside out.
+        // In Gitter a rule would end the list and swap code and text after it.
         Block::Rule if level.in_list && dialect.0 == Flavour::Gitter => r"\-\-\-".to_owned(),
         Block::Rule => "---".to_owned(),
         Block::Maths(tex) => match dialect.0 {

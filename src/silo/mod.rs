@@ -1,4 +1,4 @@
-//! Silos: connected chat networks. Each is a folder, a line of [`KINDS`] and one call of the contract in the tests.
+//! Silos: chat networks without Matrix. Each kind is a folder, a line of [`KINDS`] and one call of the contract in the tests.
 
 pub mod capabilities;
 mod url_scanner;
@@ -37,17 +37,17 @@ use tokio_util::sync::CancellationToken;
 /// A channel as the silo knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
-    /// Where it is, for ever, whatever it is renamed to.
+    /// Its place; a new name of the channel does not change it.
     pub place: Place,
     /// Its present name.
     pub name: String,
-    /// How many of the messages that it has already are brought along when it is first listened to.
+    /// How many messages from before its first listening are relayed as backfill.
     pub backfill: usize,
 }
 
 impl Channel {
-    /// Each place once, in the order in which they come: several portals may join rooms to one channel, which is
-    /// listened to once. The longest history that one of them asks for is brought along.
+    /// Each place once, in the given order: several portals may link rooms to one channel, which is listened to once.
+    /// The largest backfill of them counts.
     #[must_use]
     pub fn distinct(channels: Vec<Self>) -> Vec<Self> {
         let mut distinct: Vec<Self> = Vec::with_capacity(channels.len());
@@ -62,34 +62,34 @@ impl Channel {
     }
 }
 
-/// Why a silo cannot go on by itself.
+/// Why a silo cannot continue by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum SiloError {
-    /// The account's token is no longer good. Somebody must give us a new one.
+    /// The silo refuses the account's token: the operator must give the bridge a new one.
     #[error("{0}")]
     SignedOut(String),
-    /// The channel does not exist, or we may not see it.
+    /// The channel does not exist, or the account may not see it.
     #[error("{0}")]
     NoChannel(String),
-    /// The silo cannot be reached or does not answer as it should. Worth trying again.
+    /// The silo cannot be reached or gives an unexpected response. Worth retrying.
     #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),
-    /// Our own store failed: the house must stop.
+    /// The bridge's own store failed: the process must end.
     #[error(transparent)]
     Store(#[from] footbridge_store::Error),
 }
 
-/// A connected chat network.
+/// A chat network without Matrix.
 #[async_trait]
 pub trait Silo: Outlet {
-    /// Who we are there; proves that the token works.
+    /// The account's name in the silo; proves that the token works.
     async fn whoami(&self) -> Result<String, SiloError>;
 
-    /// Finds a channel by the name in the configuration and makes sure that we may read and write there.
+    /// Finds a channel by the name in the configuration and checks that the account may read and write there.
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError>;
 
-    /// Whether a channel that [`Silo::resolve`] answers is known to be there. Where the silo tells nobody, every name is
-    /// taken.
+    /// Whether a channel that [`Silo::resolve`] returns is known to exist. Where the silo cannot tell, `resolve`
+    /// accepts every name.
     fn knows_channels(&self) -> bool {
         true
     }
@@ -97,15 +97,15 @@ pub trait Silo: Outlet {
     /// Whether the account's token was refused.
     fn is_signed_out(&self) -> bool;
 
-    /// The token that was refused is accepted again, as [`Silo::whoami`] has shown: lanes and listeners may use it.
+    /// [`Silo::whoami`] succeeded with the token that was refused: lanes and listeners may use it again.
     fn note_signed_in(&self);
 
-    /// Nothing has refused the account for a while since [`Silo::signed_in`]: the next refusal is news.
+    /// The silo has accepted the account for a while since [`Silo::note_signed_in`]: the next refusal is logged again.
     fn note_stable(&self);
 
-    /// Follows these channels until told to stop: catches up from the stored cursors, then live. Reconnecting
-    /// is the silo's business. Returns early only when it cannot go on by itself. A channel may be listed more than
-    /// once, once for each portal; it is followed once (see [`Channel::distinct`]).
+    /// Listens to these channels until `stop`: catches up from the stored cursors, then follows the live feed. The silo
+    /// reconnects by itself. Returns early only when it cannot continue by itself. A channel may be listed once per
+    /// portal; it is listened to once (see [`Channel::distinct`]).
     async fn listen(
         &self,
         channels: Vec<Channel>,
@@ -113,38 +113,38 @@ pub trait Silo: Outlet {
         stop: CancellationToken,
     ) -> Result<(), SiloError>;
 
-    /// Who can read a channel, by its name.
+    /// Who can read a channel, given by its name.
     async fn audience(&self, _channel: &str) -> Audience {
         Audience::default()
     }
 
-    /// The message with exactly this text among the newest of a channel, which need not be followed. Asked for now and
-    /// then while somebody has to show that they may decide about the channel.
+    /// The message with exactly this text among the newest of a channel, which need not be listened to. The bridge
+    /// polls it while somebody has to prove that they may decide about the channel.
     async fn find_code(&self, _channel: &Place, _code: &str) -> Result<Option<Poster>, SiloError> {
         Ok(None)
     }
 
-    /// What stands at the head of a channel.
+    /// The name, topic and avatar of a channel.
     async fn room_profile(&self, _channel: &Place) -> Result<RoomProfile, SiloError> {
         Ok(RoomProfile::default())
     }
 
-    /// Writes something else there, where [`Silo::facts`] knows it.
+    /// Changes a field of the profile that [`Silo::room_profile`] returns.
     async fn set_profile_field(
         &self,
         _channel: &Place,
-        _fact: ProfileField,
+        _field: ProfileField,
         _value: &str,
     ) -> Result<(), SiloError> {
         Err(SiloError::Unavailable(anyhow::anyhow!(
-            "it cannot be changed there"
+            "this silo does not allow the change"
         )))
     }
 
-    /// Whether the feed is alive, for `/health/ready` and `status`.
+    /// The state of the feed, for `/health/ready` and `status`.
     fn feed(&self) -> FeedState;
 
-    /// The addresses of its channels that are closed to us. The others go on.
+    /// The addresses of its channels that are closed to the account. The others continue.
     fn closed_channels(&self) -> Vec<String> {
         Vec::new()
     }
@@ -154,7 +154,8 @@ pub trait Silo: Outlet {
         self.closed_channels().len()
     }
 
-    /// The addresses of the channels that are closed to us or not caught up with, where the silo knows them one by one.
+    /// The addresses of the channels that are closed to the account or not caught up, where the silo tracks each
+    /// channel.
     fn waiting(&self) -> Vec<String> {
         Vec::new()
     }
@@ -163,29 +164,29 @@ pub trait Silo: Outlet {
 /// Who can read a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
-    /// Whether everybody can; `None` when that is not known.
+    /// Whether everybody can; `None` when unknown.
     pub public: Option<bool>,
     /// Who runs the silo: a name or a host.
     pub operator: String,
 }
 
-/// Who has posted a code.
+/// Who posted a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poster {
-    /// The name people see there.
+    /// The name that the silo shows.
     pub name: String,
-    /// Whether they are an admin of the channel; `None` where the silo does not tell who is.
+    /// Whether they are an admin of the channel; `None` where the silo does not tell.
     pub is_admin: Option<bool>,
 }
 
-/// How a silo's feed is doing.
+/// The state of a silo's feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedState {
     /// Messages arrive as they are written.
     Live,
-    /// Catching up, or connecting again.
+    /// Catching up, or reconnecting.
     Connecting,
-    /// It needs a person.
+    /// The operator must act.
     Down,
 }
 

@@ -1,4 +1,4 @@
-//! Pure: a delivery → the steps that it takes on a silo whose messages are Markdown and can be edited.
+//! A pure function from a delivery to its steps on a silo whose messages are Markdown and can be edited.
 
 mod edits;
 
@@ -18,34 +18,34 @@ use edits::{and_then, carried_by, edits, has_other_files, with_private_suffix};
 
 use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 
-/// What a silo takes.
+/// What posts a silo accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct PostRules {
-    /// Whose Markdown it is.
+    /// The flavour of its Markdown.
     pub flavour: Flavour,
     /// The longest text, in UTF-16 units.
     pub longest: usize,
-    /// How long a message may be edited, where there is a limit that is known beforehand.
+    /// How long a message may be edited, where a limit is known beforehand.
     pub editable: Option<Duration>,
-    /// Where the name of an author stands.
+    /// Where the name of the author goes.
     pub names: Attribution,
-    /// Whether it takes files; where not, a line names them.
+    /// Whether it accepts files; otherwise a line names them.
     pub files: bool,
 }
 
-/// What stands in front of an action whose author's name stands beside it.
+/// The prefix of an emote whose author's name is outside of the text.
 pub const ACTION_PREFIX: &str = "\\* ";
 
-/// Where the name of an author stands.
+/// Where the name of the author goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// In the text, in front.
+    /// In the text, as its prefix.
     Inline,
-    /// Beside the text, as if it were theirs.
+    /// Outside of the text, as if the author had posted it.
     Override,
 }
 
-/// The steps of a delivery. `now` is by the silo's clock; `permalink` leads to a message of the channel.
+/// The steps of a delivery. `now` is by the silo's clock; `permalink` makes the link to a message of the channel.
 pub fn plan(
     rules: &PostRules,
     outgoing: &Outgoing,
@@ -58,7 +58,7 @@ pub fn plan(
     let author = (!sender.is_bridge()).then_some(sender);
     let in_text = rules.names == Attribution::Inline;
     let nothing = Body::default();
-    let speaker = AuthoredText {
+    let author_only = AuthoredText {
         rules,
         mark,
         name: author.filter(|_| in_text).map(|_| name.as_str()),
@@ -66,7 +66,7 @@ pub fn plan(
         body: &nothing,
         style: Style::Text,
     };
-    let told = |text: &str| {
+    let notice_parts = |text: &str| {
         let text = markdown_from_body(&Body::plain(text), rules.flavour);
         parts_of(&text, rules.longest, || split(&text, "", rules.longest))
     };
@@ -80,7 +80,7 @@ pub fn plan(
         } => {
             let answers = reply_to.is_some() || thread.is_some();
             let root = outgoing.copies.first().filter(|_| answers).map(root_of);
-            new_posts(speaker, (body, *style), files, root.as_ref())
+            new_posts(author_only, (body, *style), files, root.as_ref())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
@@ -90,7 +90,7 @@ pub fn plan(
         }
         Action::Edit { body, style, .. } if rules.files && has_other_files(outgoing) => {
             let root = outgoing.copies.first().and_then(|copy| copy.thread.clone());
-            let anew = new_posts(speaker, (body, *style), files, root.as_ref());
+            let anew = new_posts(author_only, (body, *style), files, root.as_ref());
             and_then(anew, removals(&outgoing.copies, true))
         }
         Action::Edit { body, style, .. } => {
@@ -105,7 +105,7 @@ pub fn plan(
             };
             let carried = if rules.files { files.len() } else { 0 };
             let texts = with_private_suffix(&outgoing.copies, carried);
-            edits(&speaker.saying(&body, style), &texts, now, permalink)
+            edits(&author_only.saying(&body, style), &texts, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies, false),
         // They are no messages (see `Outlet::plan_reactions`).
@@ -114,22 +114,22 @@ pub fn plan(
         }
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
-            let speech = speaker.saying(&body, Style::Emote);
+            let speech = author_only.saying(&body, Style::Emote);
             Plan::Steps(posts(speech.parts(), (Style::Notice, speech.author), None))
         }
         Action::System { summary } => {
-            Plan::Steps(posts(told(summary), (Style::Notice, None), None))
+            Plan::Steps(posts(notice_parts(summary), (Style::Notice, None), None))
         }
         Action::Bridge { text, about } => {
             let root = about
                 .as_ref()
                 .map(|about| about.thread.as_ref().unwrap_or(&about.message));
-            Plan::Steps(posts(told(text), (Style::Notice, None), root))
+            Plan::Steps(posts(notice_parts(text), (Style::Notice, None), root))
         }
     }
 }
 
-/// A new message: its words with the first of its files, the other files behind.
+/// A new message: its text with the first of its files, then the other files.
 fn new_posts(
     speaker: AuthoredText<'_>,
     (body, style): (&Body, Style),
@@ -139,26 +139,27 @@ fn new_posts(
     if body.is_empty() && files.is_empty() {
         return Plan::Skip("empty".to_owned());
     }
-    let told = |body: &Body, files: &[File]| {
+    let named_posts = |body: &Body, files: &[File]| {
         let (flat, style) = named(body, style, files);
         let speech = speaker.saying(&flat, style);
         posts(speech.parts(), speech.spoken(), root)
     };
     if files.is_empty() || !speaker.rules.files {
-        return Plan::Steps(told(body, files));
+        return Plan::Steps(named_posts(body, files));
     }
     let nothing = Body::default();
     let words = std::iter::once(body).chain(std::iter::repeat(&nothing));
     let steps = files.iter().zip(words).flat_map(|(file, body)| {
-        let told = told(body, std::slice::from_ref(file));
+        let fallback = named_posts(body, std::slice::from_ref(file));
         let (body, style) = with_caption(body, style, file);
         let speech = speaker.saying(&body, style);
-        sent(file, speech.parts(), speech.spoken(), root, told)
+        sent(file, speech.parts(), speech.spoken(), root, fallback)
     });
     Plan::Steps(steps.collect())
 }
 
-/// What a line takes that tells of reactions, below the message in its thread. `is_told` says of which.
+/// The plan for the line that lists reactions, below the message in its thread. `is_told` says which reactions it
+/// lists.
 pub fn reaction_line(
     rules: &PostRules,
     outgoing: &Outgoing,
@@ -181,7 +182,7 @@ pub fn reaction_line(
     })
 }
 
-/// What is said where files cannot be carried: a line below the text names each, or that is all.
+/// The text where files cannot be sent: a line below the text names each file, or that line alone.
 #[must_use]
 pub fn named<'a>(body: &'a Body, style: Style, files: &[File]) -> (Cow<'a, Body>, Style) {
     if files.is_empty() {
@@ -206,7 +207,7 @@ pub fn named<'a>(body: &'a Body, style: Style, files: &[File]) -> (Cow<'a, Body>
     (Cow::Owned(body), style)
 }
 
-/// A file in words, which lead to it if there is a way.
+/// A file described in words, as a link to it if there is one.
 fn file_line(file: &File) -> Inline {
     let words = Inline::Text(file.in_words());
     match &file.link {
@@ -218,7 +219,7 @@ fn file_line(file: &File) -> Inline {
     }
 }
 
-/// What is said with a file that is carried: its caption, or that it was sent.
+/// The text that goes with a file that is sent: its caption, or that it was sent.
 fn with_caption<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>, Style) {
     if body.is_empty() {
         let body = Body::plain(&format!("sent {}", file.kind.in_words()));
@@ -228,16 +229,19 @@ fn with_caption<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>
     }
 }
 
-/// Posts of which the first carries the file. Where it cannot be carried, `told` says all that there is to say, but of
-/// several posts only the first: the others follow anyway.
+/// Posts of which the first has the file. If it is the only one, the first of `fallback_posts` replaces it where the
+/// file cannot be sent; several posts have no fallback: the others follow anyway.
 fn sent(
     file: &File,
     texts: Vec<String>,
     spoken: PostStyle<'_>,
     thread: Option<&RemoteId>,
-    told: Vec<Step>,
+    fallback_posts: Vec<Step>,
 ) -> Vec<Step> {
-    let fallback = told.into_iter().next().filter(|_| texts.len() == 1);
+    let fallback = fallback_posts
+        .into_iter()
+        .next()
+        .filter(|_| texts.len() == 1);
     let mut texts = texts.into_iter();
     let carrier = Step::SendFile {
         file: file.clone(),
@@ -250,21 +254,21 @@ fn sent(
     std::iter::once(carrier).chain(rest).collect()
 }
 
-/// Somebody's words.
+/// A text of one author.
 #[derive(Clone, Copy)]
 struct AuthoredText<'a> {
     rules: &'a PostRules,
     mark: &'static str,
-    /// What stands in front; nothing when the bridge itself speaks, or the name stands beside.
+    /// The prefix; `None` when the bridge itself is the author, or the name is outside of the text.
     name: Option<&'a str>,
-    /// Whose name stands beside.
+    /// The author whose name is outside of the text.
     author: Option<&'a Sender>,
     body: &'a Body,
     style: Style,
 }
 
 impl<'a> AuthoredText<'a> {
-    /// The same person says this.
+    /// Another text of the same author.
     fn saying<'b>(self, body: &'b Body, style: Style) -> AuthoredText<'b>
     where
         'a: 'b,
@@ -281,7 +285,7 @@ impl<'a> AuthoredText<'a> {
         joined(self.mark, &joined(&self.prefix(), &text))
     }
 
-    /// What stands in front of each text: whose it is, and that it is an action.
+    /// The prefix of each text: its author, and the mark of an emote.
     fn prefix(&self) -> Cow<'_, str> {
         match self.name {
             Some(name) => Cow::Owned(prefix(name, self.style, self.rules.flavour)),
@@ -292,12 +296,12 @@ impl<'a> AuthoredText<'a> {
         }
     }
 
-    /// How it is spoken, and whose name stands beside it.
+    /// The style, and the author whose name is outside of the text.
     fn spoken(&self) -> PostStyle<'_> {
         (self.style, self.author)
     }
 
-    /// As many texts as the limit makes necessary, each with the name.
+    /// As many texts as the limit requires, each with the name.
     fn parts(&self) -> Vec<String> {
         parts_of(&self.whole(), self.rules.longest, || self.split_behind(""))
     }
@@ -308,7 +312,7 @@ impl<'a> AuthoredText<'a> {
         split(&text, &name, self.rules.longest)
     }
 
-    /// The texts of an edit, twice: as they replace the old ones, and as they point to them with `opening`.
+    /// The texts of an edit in two forms: replacing the old ones, and linking to them with `opening`.
     fn edited_parts(&self, opening: &str) -> Vec<(String, String)> {
         let whole = self.whole();
         let pointing = joined(opening, &whole);
@@ -325,7 +329,7 @@ impl<'a> AuthoredText<'a> {
     }
 }
 
-/// How a text is spoken, and whose name stands beside it.
+/// The style of a text, and the author whose name is outside of it.
 type PostStyle<'a> = (Style, Option<&'a Sender>);
 
 fn parts_of(whole: &str, longest: usize, cut: impl FnOnce() -> Vec<String>) -> Vec<String> {
@@ -336,7 +340,7 @@ fn parts_of(whole: &str, longest: usize, cut: impl FnOnce() -> Vec<String>) -> V
     }
 }
 
-/// Threads have one level: an answer to a reply belongs to the root of both.
+/// Threads have one level: a reply to a reply belongs to the root of both.
 fn root_of(copy: &Copy) -> RemoteId {
     copy.thread.clone().unwrap_or_else(|| copy.remote.clone())
 }
@@ -576,9 +580,9 @@ mod tests {
             matches!(&changed[..], [Step::Edit { target, .. }] if target.as_str() == "a"),
             "{changed:?}"
         );
-        let told = all(said_by_ann("look"), vec![], false);
-        assert_eq!(told.len(), 1);
-        assert!(text(&told[0]).contains("a.png") && text(&told[0]).contains("c.png"));
+        let named = all(said_by_ann("look"), vec![], false);
+        assert_eq!(named.len(), 1);
+        assert!(text(&named[0]).contains("a.png") && text(&named[0]).contains("c.png"));
     }
 
     fn said_by_ann(body: &str) -> Action {
@@ -691,10 +695,10 @@ mod tests {
 
     #[test]
     fn what_was_never_copied_is_skipped_by_name() {
-        let gone = Action::Delete {
+        let deletion = Action::Delete {
             target: RemoteId::from("$event"),
         };
-        for action in [edited("new"), gone] {
+        for action in [edited("new"), deletion] {
             let skipped = plan(
                 &RULES,
                 &outgoing(action, vec![]),
@@ -718,10 +722,10 @@ mod tests {
             vec![],
         );
         assert_eq!(text(&steps(&notice, 0)[0]), "Something");
-        let told = Action::System {
+        let system = Action::System {
             summary: "Bob joined".to_owned(),
         };
-        assert_eq!(text(&steps(&outgoing(told, vec![]), 0)[0]), "Bob joined");
+        assert_eq!(text(&steps(&outgoing(system, vec![]), 0)[0]), "Bob joined");
         let picture = outgoing(
             Action::Unsupported {
                 summary: "sent an image".to_owned(),
@@ -758,7 +762,7 @@ mod tests {
             let Plan::Steps(steps) = plan(rules, &outgoing, Millis(0), |_| String::new()) else {
                 panic!("steps");
             };
-            let told = steps.into_iter().map(|step| match step {
+            let described = steps.into_iter().map(|step| match step {
                 Step::SendFile { file, .. } => format!("send {}", file.source),
                 Step::Post { .. } => "post".to_owned(),
                 Step::Edit { content, .. } if content.text.contains("📎") => {
@@ -772,7 +776,7 @@ mod tests {
                 } => format!("remove {target}"),
                 step => panic!("{step:?}"),
             });
-            told.collect::<Vec<_>>()
+            described.collect::<Vec<_>>()
         };
         let with_files = PostRules {
             files: true,
@@ -784,19 +788,19 @@ mod tests {
         assert_eq!(planned(&["g"], "", &with_files), ["send g", "remove a"]);
         assert_eq!(planned(&[], "f", &with_files), ["post", "remove a"]);
         assert_eq!(planned(&["g", "f"], "f g", &with_files), ["change"]);
-        // What an earlier edit said behind the files goes, and the files stay.
+        // Text that an earlier edit posted after the files is deleted, and the files stay.
         assert_eq!(
             planned(&["f", "g"], "f g -", &with_files),
             ["change", "remove c"]
         );
-        // What could not be carried is named by the new text, too.
+        // The new text names a file that could not be sent as well.
         assert_eq!(planned(&["f"], "~f", &with_files), ["change and name f"]);
-        // The words stand below the first, also where the files have another order now.
+        // The text belongs to the first file, also where the files have another order now.
         assert_eq!(
             planned(&["g", "f"], "~f g", &with_files),
             ["change and name f"]
         );
-        // Where files are named in words, the words change.
+        // Where files are named in the text, the text changes.
         assert_eq!(planned(&["g"], "", &RULES), ["change and name g"]);
     }
 }

@@ -1,4 +1,5 @@
-//! The silos' own grammars, written apart from what we write and read by: whom a text calls there, and what it shows.
+//! The silos' own grammars, written independently of the bridge's reader and writer: whom a text mentions there, and
+//! what the silo shows.
 
 pub mod gitter;
 pub mod mattermost;

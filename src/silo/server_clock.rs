@@ -1,4 +1,4 @@
-//! A server's clock, as far as the `Date` of its answers tells: what people there have dated later is not yet.
+//! A server's clock, known from the `Date` header of its responses: used to detect timestamps in its future.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,28 +6,28 @@ use footbridge_store::Millis;
 use reqwest::header::{DATE, HeaderMap};
 use tokio::time::Instant;
 
-/// A cursor that is no more than this before a server's time is none from the future: `Date` has whole seconds, and
+/// A cursor that is at most this far ahead of a server's time is not in its future: `Date` has whole seconds, and
 /// several machines may answer. In milliseconds.
 const CLOCK_SKEW: i64 = 5_000;
 
-/// The moment that a `Date` header names.
+/// The time in a `Date` header.
 pub fn date_header(headers: &HeaderMap) -> Option<Millis> {
     let date = headers.get(DATE)?.to_str().ok()?;
     let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date);
     Some(Millis(parsed.ok()?.as_millisecond()))
 }
 
-/// Whether a stored moment lies in the future of this one.
+/// Whether a stored time is in the future of `now`.
 pub fn is_ahead(stored: Millis, now: Millis) -> bool {
     stored.0 > now.0.saturating_add(CLOCK_SKEW)
 }
 
-/// What was learnt of a server's clock.
+/// The last known time of a server, and when its response arrived.
 #[derive(Default)]
 pub struct ServerClock(Mutex<Option<(Millis, Instant)>>);
 
 impl ServerClock {
-    /// Learns from an answer.
+    /// Reads the time from a response.
     pub fn learn(&self, headers: &HeaderMap) {
         if let Some(date) = date_header(headers) {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,10 +35,10 @@ impl ServerClock {
         }
     }
 
-    /// The time there, up to a second early; `None` where no answer has told.
+    /// The server's time, up to a second early; `None` until a response had one.
     pub fn now(&self) -> Option<Millis> {
         let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.map(|(date, heard)| date.plus(heard.elapsed()))
+        known.map(|(date, received)| date.plus(received.elapsed()))
     }
 }
 

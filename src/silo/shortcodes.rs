@@ -1,18 +1,18 @@
-//! Names of emoji, as in `:tada:`: the list that a silo publishes, both ways.
+//! Shortcodes of emoji, such as `:tada:`: the list that a silo publishes, in both directions.
 
 use std::collections::HashMap;
 
-/// The names of one silo.
+/// The shortcodes of one silo.
 pub struct ShortcodeTable {
-    /// The emoji of each name; `None` for a picture that Unicode does not have.
+    /// The emoji of each name; `None` for a custom picture that Unicode does not have.
     emoji: HashMap<&'static str, Option<&'static str>>,
-    /// By the emoji without what says how it is drawn.
+    /// By the emoji without its variation selector.
     names: HashMap<String, &'static str>,
 }
 
 impl ShortcodeTable {
-    /// Reads lines `emoji name name …`, the name that is sent first. A `-` stands for a picture of the silo's own, and a line
-    /// that begins with `# ` says something about the list.
+    /// Reads lines `emoji name name …`; the first name is the one that the bridge sends. A `-` stands for a custom
+    /// picture of the silo, and a line that begins with `# ` is a comment.
     #[must_use]
     pub fn read(list: &'static str) -> Self {
         let (mut emoji, mut names) = (HashMap::new(), HashMap::new());
@@ -35,13 +35,13 @@ impl ShortcodeTable {
         self.emoji.contains_key(name)
     }
 
-    /// The emoji of a name; `None` for unknown names, and for those of pictures of the silo's own.
+    /// The emoji of a name; `None` for unknown names and for custom pictures.
     #[must_use]
     pub fn emoji_of(&self, name: &str) -> Option<&'static str> {
         self.emoji.get(name).copied().flatten()
     }
 
-    /// The name of an emoji, however it says that it is drawn.
+    /// The name of an emoji, with or without a variation selector.
     #[must_use]
     pub fn name_of(&self, emoji: &str) -> Option<&'static str> {
         self.names.get(&bare(emoji)).copied()
@@ -57,13 +57,13 @@ impl ShortcodeTable {
     }
 }
 
-/// Without what says how it is drawn: some write it, others do not.
+/// Removes the variation selector, which some clients write and others do not.
 #[must_use]
 pub fn bare(emoji: &str) -> String {
     emoji.replace('\u{fe0f}', "")
 }
 
-/// SHA-256 in hexadecimal: what a published list is compared by.
+/// SHA-256 in hexadecimal, to compare published lists.
 #[cfg(test)]
 pub fn digest(text: &str) -> String {
     use std::fmt::Write as _;

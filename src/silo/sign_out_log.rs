@@ -1,11 +1,11 @@
-//! That an account is signed out is said once, and only by a bridge that runs: a command that looks says it by its answer.
+//! Logs that an account is signed out once, and only in a running bridge: other commands report it themselves.
 
 use std::{
     fmt::Display,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Who says it.
+/// Whether it was logged, and whether the bridge runs.
 #[derive(Debug, Default)]
 pub struct SignOutLog {
     runs: AtomicBool,
@@ -18,20 +18,20 @@ impl SignOutLog {
         self.runs.store(true, Ordering::Relaxed);
     }
 
-    /// The account is let in again, and stays so: the next time is news.
+    /// The silo accepts the account again, and keeps doing so: the next refusal is logged.
     pub fn over(&self) {
         self.said.store(false, Ordering::Relaxed);
     }
 
-    /// Says it of this silo, with what its fault says of the cure. Answers whether it did.
-    pub fn say(&self, silo: &str, fault: &impl Display) -> bool {
-        let says = self.runs.load(Ordering::Relaxed) && !self.said.swap(true, Ordering::Relaxed);
-        if says {
+    /// Logs it for this silo, with the remedy from its error. Returns whether it did.
+    pub fn say(&self, silo: &str, error: &impl Display) -> bool {
+        let logs = self.runs.load(Ordering::Relaxed) && !self.said.swap(true, Ordering::Relaxed);
+        if logs {
             tracing::error!(silo.name = %silo,
-                "{fault}, then start the bridge again. Where the account was only switched off, switch it on: the bridge \
-                 looks now and then, and goes on by itself. Until then this silo's messages wait");
+                "{error}, then restart the bridge. If the account was only deactivated, activate it: the bridge checks \
+                 now and then and continues by itself. Until then this silo's messages wait");
         }
-        says
+        logs
     }
 }
 

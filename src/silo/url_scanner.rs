@@ -1,22 +1,22 @@
-//! Whether what is written so far ends within a web address, where a character may be written in percent.
+//! Whether a text ends within a web address, where a character may be percent-encoded.
 
-/// A walk along a text that grows: each character is read once, however often it is asked.
+/// Scans a text that grows: it reads each character once, however often it is asked.
 #[derive(Default)]
 pub struct UrlScanner {
-    /// How far the text was read, in bytes.
+    /// How many bytes were read.
     read: usize,
-    /// Whether this word holds an address.
+    /// Whether the present word contains an address.
     has_host: bool,
-    /// Whether its host has ended.
+    /// Whether the host of the address has ended.
     in_path: bool,
 }
 
 impl UrlScanner {
-    /// Whether the text, which is what it was before with more behind it, ends in an address behind its host: `https://a.b/…`,
-    /// `ftp://a.b/…`, `www.a.b/…`. Of any scheme, as apps make links of many.
+    /// Whether the text, which only grows between calls, ends in an address behind its host: `https://a.b/…`,
+    /// `ftp://a.b/…`, `www.a.b/…`. Any scheme counts, as apps make links of many.
     pub fn ends_in_url(&mut self, text: &str) -> bool {
         if text.get(self.read..).is_none() {
-            // It was shortened.
+            // The text became shorter.
             *self = Self::default();
         }
         let from = self.read;
@@ -39,7 +39,7 @@ impl UrlScanner {
     }
 }
 
-/// Whether a host stands behind this.
+/// Whether a host follows.
 fn begins_host(before: &str, c: char) -> bool {
     match c {
         '/' => before

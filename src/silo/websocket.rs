@@ -1,5 +1,5 @@
-//! Web sockets to silos: opened through the HTTP client, so that proxies and certificates are the same for all. What
-//! is said over them is each silo's own business.
+//! WebSockets to silos, opened through the HTTP client, so that proxies and certificates are the same for all. Each
+//! silo defines its own messages.
 
 use footbridge_core::{http_client, secret::Secret};
 use reqwest::{RequestBuilder, StatusCode, Upgraded, header};
@@ -18,22 +18,22 @@ pub type Socket = WebSocketStream<Upgraded>;
 /// Why a WebSocket was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// There was no answer, or the connection broke.
-    #[error("there is no answer")]
+    /// There was no response, or the connection broke.
+    #[error("no response")]
     Unreachable(#[source] reqwest::Error),
-    /// The answer had this HTTP status instead of 101.
-    #[error("the answer has status {0}")]
+    /// The response had this HTTP status instead of 101.
+    #[error("the response has status {0} instead of 101")]
     Answered(u16),
-    /// The answer leads to another address, by its origin, where no token is sent.
-    #[error("the answer leads elsewhere, to {0}")]
+    /// The response redirects to this origin; the bridge sends its token to no other address.
+    #[error("the response redirects to {0}")]
     Redirected(String),
-    /// What answered does not speak the protocol.
-    #[error("what answers is no WebSocket")]
+    /// The response is no valid WebSocket handshake.
+    #[error("the server does not speak WebSocket")]
     NotWebSocket,
 }
 
-/// Opens the WebSocket at `url` (`ws`, `wss`, `http` or `https`), with a bearer token where there is one. `client` is one
-/// of HTTP/1.1 only: that is where a WebSocket begins. Frames of more than `longest` bytes end the connection.
+/// Opens the WebSocket at `url` (`ws`, `wss`, `http` or `https`), with a bearer token where there is one. `client` must
+/// be limited to HTTP/1.1, which the handshake needs. Frames of more than `longest` bytes end the connection.
 pub async fn open(
     client: &reqwest::Client,
     url: &Url,
@@ -52,9 +52,9 @@ pub async fn open(
         .fold(request, |request: RequestBuilder, token| {
             request.bearer_auth(token.expose())
         });
-    // The address may hold what is nobody's business; the cause is enough.
-    let silent = |error: reqwest::Error| HandshakeError::Unreachable(error.without_url());
-    let response = request.send().await.map_err(silent)?;
+    // The URL may contain secrets, so errors leave it out.
+    let without_url = |error: reqwest::Error| HandshakeError::Unreachable(error.without_url());
+    let response = request.send().await.map_err(without_url)?;
     if let Some(to) = http_client::redirect_target(&response) {
         return Err(HandshakeError::Redirected(to));
     }
@@ -65,7 +65,7 @@ pub async fn open(
     if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
         return Err(HandshakeError::NotWebSocket);
     }
-    let upgraded = response.upgrade().await.map_err(silent)?;
+    let upgraded = response.upgrade().await.map_err(without_url)?;
     let limits = WebSocketConfig::default()
         .read_buffer_size(16 << 10)
         .write_buffer_size(0)
@@ -74,7 +74,7 @@ pub async fn open(
     Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(limits)).await)
 }
 
-/// The address that the first request goes to.
+/// The address of the handshake request.
 fn over_http(url: &Url) -> Url {
     let mut url = url.clone();
     let scheme = match url.scheme() {
@@ -83,7 +83,7 @@ fn over_http(url: &Url) -> Url {
         _ => None,
     };
     if let Some(scheme) = scheme {
-        // Both are schemes of the same sort, so this cannot be refused; if it were, the request would be.
+        // `Url::set_scheme` accepts a change between these schemes; if it did not, the request would fail.
         let _kept = url.set_scheme(scheme);
     }
     url

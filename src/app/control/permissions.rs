@@ -166,7 +166,7 @@ mod tests {
                 );
                 let not_joined = MemberRights {
                     joined: false,
-                    ..facts
+                    ..rights
                 };
                 assert_eq!(
                     check_permission(action, true, true, &not_joined),

@@ -1,23 +1,23 @@
-//! Our account: who it is, and whether it is still let in.
+//! The bridge's Gitter account: its id, and whether Gitter still accepts it.
 
 use super::{Gitter, errors::RequestError};
 
 impl Gitter {
-    /// Our account's id.
+    /// The account's id.
     pub(super) async fn me(&self) -> Result<&str, RequestError> {
         let id = self
             .me
             .get_or_try_init(async || self.client.user().await.map(|user| user.id))
             .await
-            .inspect_err(|fault| self.note(fault))?;
+            .inspect_err(|error| self.note(error))?;
         Ok(id)
     }
 
-    /// Keeps what a fault says of the whole account, and says it once.
-    pub(super) fn note(&self, fault: &RequestError) {
-        if matches!(fault, RequestError::SignedOut) {
+    /// Records an error that concerns the whole account, and logs it once.
+    pub(super) fn note(&self, error: &RequestError) {
+        if matches!(error, RequestError::SignedOut) {
             self.health.signed_out();
-            self.sign_out.say(&self.name, fault);
+            self.sign_out.say(&self.name, error);
         }
     }
 }

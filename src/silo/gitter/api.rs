@@ -1,11 +1,11 @@
-//! Gitter's JSON as we read it. Only ids are required: everything else may be missing, null, or of another
+//! Gitter's JSON as the bridge reads it. Only ids are required: any other field may be missing, null, or of another
 //! type than documented, and then counts as missing.
 
 use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-/// A message, in a listing, an answer or an event.
+/// A message, in a listing, a response or an event.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatMessage {
@@ -17,7 +17,7 @@ pub struct ChatMessage {
     /// The server's rendering.
     #[serde(default, deserialize_with = "lenient")]
     pub html: Option<String>,
-    /// Whether it is an action (`/me`).
+    /// Whether it is an emote (`/me`).
     #[serde(default, deserialize_with = "lenient")]
     pub status: Option<bool>,
     #[serde(default, deserialize_with = "lenient")]
@@ -27,19 +27,19 @@ pub struct ChatMessage {
     /// The root of its thread.
     #[serde(default, deserialize_with = "lenient")]
     pub parent_id: Option<String>,
-    /// The author; absent when the account is gone.
+    /// The author; absent when the account was deleted.
     #[serde(default, deserialize_with = "lenient")]
     pub from_user: Option<User>,
-    /// Who really wrote it, when another bridge posted it.
+    /// The real author, when another bridge posted it.
     #[serde(default, deserialize_with = "lenient")]
     pub virtual_user: Option<VirtualUser>,
-    /// Grows with every save, thread counters included. Absent from a message that was never stored.
+    /// Grows with every save, also of thread counters. Absent from a message that was never stored.
     #[serde(default, deserialize_with = "lenient")]
     pub v: Option<i64>,
 }
 
 impl ChatMessage {
-    /// When Gitter took it in; without that, the second its id was made in.
+    /// When Gitter accepted it; if missing, the second of its id.
     pub fn sent_at(&self) -> Millis {
         self.sent
             .as_deref()
@@ -80,10 +80,10 @@ pub struct User {
     /// The login name, without `@`.
     #[serde(default, deserialize_with = "lenient")]
     pub username: Option<String>,
-    /// The name shown.
+    /// The display name.
     #[serde(default, deserialize_with = "lenient")]
     pub display_name: Option<String>,
-    /// Where their picture is: on a host for such, or behind a path of the website.
+    /// The address of their avatar: on an avatar host, or behind a path of the website.
     #[serde(default, deserialize_with = "lenient")]
     pub avatar_url: Option<String>,
     /// `admin` for an admin of the room, in its list of users.
@@ -91,14 +91,14 @@ pub struct User {
     pub role: Option<String>,
 }
 
-/// A person behind another bridge.
+/// A user of another bridge.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualUser {
-    /// The person's id in the other network.
+    /// The user's id in the other network.
     #[serde(default, deserialize_with = "lenient")]
     pub external_id: Option<String>,
-    /// The name shown.
+    /// The display name.
     #[serde(default, deserialize_with = "lenient")]
     pub display_name: Option<String>,
 }
@@ -112,17 +112,17 @@ pub struct Room {
     /// `org/room`; absent for one-to-one rooms.
     #[serde(default, deserialize_with = "lenient")]
     pub uri: Option<String>,
-    /// The name shown.
+    /// The display name.
     #[serde(default, deserialize_with = "lenient")]
     pub name: Option<String>,
-    /// What it is about.
+    /// The topic.
     #[serde(default, deserialize_with = "lenient")]
     pub topic: Option<String>,
-    /// Where its group's picture lies.
+    /// The address of its group's avatar.
     #[serde(default, deserialize_with = "lenient")]
     #[serde(rename = "avatarUrl")]
     pub avatar_url: Option<String>,
-    /// Whether our account is in it.
+    /// Whether the bridge's account is in it.
     #[serde(default, deserialize_with = "lenient")]
     #[serde(rename = "roomMember")]
     pub member: Option<bool>,
@@ -131,7 +131,7 @@ pub struct Room {
     pub public: Option<bool>,
 }
 
-/// Reads a value as what it should be, or as missing.
+/// Reads a value of the expected type; any other counts as missing.
 fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -141,7 +141,7 @@ where
     Ok(serde_json::from_value(value).ok())
 }
 
-/// Reads what can be read of a list of messages, in its order, and counts the rest.
+/// Reads the valid messages of a list, in its order, and counts the rest.
 pub fn messages_from_values(values: Vec<Value>) -> (Vec<ChatMessage>, usize) {
     let all = values.len();
     let messages: Vec<ChatMessage> = values
@@ -152,7 +152,7 @@ pub fn messages_from_values(values: Vec<Value>) -> (Vec<ChatMessage>, usize) {
     (messages, unreadable)
 }
 
-/// An ISO 8601 moment.
+/// Parses an ISO 8601 time.
 fn moment(text: &str) -> Option<Millis> {
     let stamp: jiff::Timestamp = text.parse().ok()?;
     Some(Millis(stamp.as_millisecond()))
@@ -164,8 +164,8 @@ pub fn time_of_id(id: &str) -> Option<Millis> {
     Some(Millis(seconds.saturating_mul(1000)))
 }
 
-/// An id that no message has, older than all made in that second and newer than all before: listings filter by
-/// id, so this is how one asks for a moment.
+/// An id that no message has, less than all ids of that second and greater than all earlier ones: listings filter by
+/// id, so this is how a request names a time.
 pub fn id_at_time(moment: Millis) -> String {
     let seconds = (moment.0 / 1000).clamp(0, i64::from(u32::MAX));
     format!("{seconds:08x}0000000000000000")

@@ -1,4 +1,4 @@
-//! Pure: what happened in a Gitter room → facts for the journal.
+//! Pure functions from events of a Gitter room to arrivals for the journal.
 
 use footbridge_core::{
     message::{Action, Command, Message, Sender, Style},
@@ -8,7 +8,7 @@ use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 
 use super::{api::ChatMessage, convert::body_from_html};
 
-/// Shown for authors that Gitter does not name.
+/// The name of authors that Gitter does not name.
 const UNKNOWN_AUTHOR: &str = "Someone on Gitter";
 
 /// A new message.
@@ -63,8 +63,8 @@ pub fn edit(place: &Place, message: &ChatMessage) -> Arrival {
     )
 }
 
-/// The edit whose text a message already had when we first saw it: written down, so that a later look at the
-/// same message does not take it for news.
+/// The edit whose text a message already had when the bridge first saw it: recorded, so that a later listing does not
+/// make it a new edit.
 pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
     let at = message.edited_at().unwrap_or(message.sent_at());
     build_arrival(
@@ -75,12 +75,12 @@ pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
     )
 }
 
-/// A message of ours that was published only after we had given it up and sent it again: the double that cannot be
-/// helped is counted, and is nobody's news.
+/// A message of the bridge that Gitter published only after the lane had given it up and sent it again: the duplicate
+/// cannot be avoided; it is counted and not relayed.
 pub fn late_duplicate(place: &Place, message: &ChatMessage) -> Arrival {
     tracing::warn!(
-        "A send that was given up as lost was published after all, so it stands there twice; a longer \
-                    `settle` would have found it"
+        "Gitter published a message after the bridge had sent it again, so the channel shows it twice; a longer \
+                    `settle` would avoid this"
     );
     Arrival {
         payload: Payload::Skipped("late-duplicate"),
@@ -88,7 +88,7 @@ pub fn late_duplicate(place: &Place, message: &ChatMessage) -> Arrival {
     }
 }
 
-/// A message was deleted, nobody says by whom.
+/// A message was deleted; Gitter does not say by whom.
 pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
     let change = Message {
         sender: Sender {
@@ -121,7 +121,7 @@ fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payl
     }
 }
 
-/// One id per edit. Gitter's own moment of the edit, or else the version of the document.
+/// One id per edit: Gitter's time of the edit, or else the version of the document.
 fn edit_event_id(message: &ChatMessage) -> String {
     match message.edited_at() {
         Some(at) => format!("{}/edit/{}", message.id, at.0),
@@ -135,7 +135,7 @@ fn message_payload(message: &Message) -> Payload {
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
 }
 
-/// Something asked of the bridge itself: about the message whose thread it stands in.
+/// A command for the bridge, about the message whose thread it is in.
 fn command_payload(message: &ChatMessage, words: &str) -> Payload {
     let thread = message.parent_id.clone().map(RemoteId);
     let command = Command {
@@ -191,7 +191,7 @@ fn content(message: &ChatMessage) -> (Body, Style) {
     (body, Style::Emote)
 }
 
-/// Clients write an action as `@ownname waves`; the name is shown anyway.
+/// Clients write an emote as `@ownname waves`; the name is shown anyway.
 fn strip_own_name(body: &mut Body, name: &str) {
     let Some(Block::Paragraph(inlines)) = body.0.first_mut() else {
         return;

@@ -1,27 +1,27 @@
-//! The Bayeux protocol as Gitter speaks it, without a socket: what to say, and what an incoming frame means.
+//! Gitter's variant of the Bayeux protocol, without a socket: the frames to send, and the meaning of incoming ones.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-/// The pause between the answer to a connect and the next connect never exceeds this, whatever is advised.
+/// The longest pause between the response to a connect and the next connect, whatever the server advises.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Gitter holds a connect this long unless it says otherwise.
+/// How long Gitter holds a connect, unless it says otherwise.
 const DEFAULT_HOLD: Duration = Duration::from_mins(2);
 
-/// What can be subscribed to.
+/// What a session can subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subscription {
     /// The messages of a room.
     Messages(String),
-    /// Who comes to a room and leaves it.
+    /// Joins and leaves of a room.
     Members(String),
     /// The rooms of an account.
     RoomsOf(String),
 }
 
 impl Subscription {
-    /// Its name on the wire.
+    /// Its channel in the protocol.
     pub fn channel(&self) -> String {
         match self {
             Self::Messages(room) => format!("/api/v1/rooms/{room}/chatMessages"),
@@ -43,61 +43,61 @@ impl Subscription {
     }
 }
 
-/// What a frame told.
+/// The meaning of a frame.
 #[derive(Debug)]
 pub enum FeedMessage {
     /// The handshake succeeded: connect and subscribe.
     Welcome,
     /// A connect was answered: connect again after this pause.
     Heartbeat(Duration),
-    /// A subscription holds from here on.
+    /// A subscription is active from here on.
     Subscribed {
-        /// To what.
+        /// The subscription.
         topic: Subscription,
-        /// The newest entries, oldest first, if they were asked for and given.
+        /// The newest entries, oldest first, if they were requested and sent.
         snapshot: Option<Vec<Value>>,
     },
     /// A subscription was refused.
     Denied {
-        /// To what.
+        /// The subscription.
         topic: Subscription,
         /// Gitter's status, as in HTTP.
         status: u16,
     },
-    /// Something happened.
+    /// An event.
     Event {
-        /// Where.
+        /// The subscription that it belongs to.
         topic: Subscription,
-        /// `create`, `update`, `remove`, `patch`, or a word yet to be invented.
+        /// `create`, `update`, `remove`, `patch`, or an unknown word.
         operation: String,
-        /// The thing it happened to.
+        /// The object of the event.
         model: Value,
     },
     /// Events before this point were lost.
     Gap,
-    /// The ping came back.
+    /// The response to a ping.
     Pong,
-    /// Something we cannot read; where, if that much is clear.
+    /// An unreadable message, with its subscription if that is known.
     Unreadable(Option<Subscription>),
-    /// The session is over.
+    /// The session has ended.
     Ended(Reconnect),
 }
 
-/// Whether there is a way on after a session.
+/// Whether a new session may be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconnect {
     /// A new handshake, not before this.
     After(Duration),
-    /// The token is dead.
+    /// Gitter refuses the token.
     Never,
 }
 
-/// One session: from a handshake to its end.
+/// One session, from a handshake to its end.
 #[derive(Default)]
 pub struct BayeuxSession {
     client_id: Option<String>,
     next_id: u64,
-    /// The count of the last event that was delivered to us.
+    /// The count of the last event that was received.
     delivered: i64,
     hold: Option<Duration>,
 }
@@ -108,7 +108,7 @@ impl BayeuxSession {
         self.hold.unwrap_or(DEFAULT_HOLD)
     }
 
-    /// The first thing to say.
+    /// The first frame.
     pub fn handshake(&mut self, token: &str) -> String {
         let message = json!({
             "channel": "/meta/handshake",
@@ -119,12 +119,12 @@ impl BayeuxSession {
         self.frame(message)
     }
 
-    /// Asks for events.
+    /// Requests events.
     pub fn connect(&mut self) -> String {
         self.frame(json!({ "channel": "/meta/connect", "connectionType": "websocket" }))
     }
 
-    /// Subscribes; `snapshot` is how many of the newest entries come with the answer.
+    /// Subscribes; `snapshot` is how many of the newest entries the response contains.
     pub fn subscribe(&mut self, topic: &Subscription, snapshot: Option<usize>) -> String {
         let snapshot = snapshot.map_or(
             Value::Bool(false),
@@ -137,12 +137,12 @@ impl BayeuxSession {
         }))
     }
 
-    /// Asks for a sign of life.
+    /// Sends a ping.
     pub fn ping(&mut self) -> String {
         self.frame(json!({ "channel": "/api/v1/ping2", "data": { "reason": "ping" } }))
     }
 
-    /// The last thing to say.
+    /// The last frame.
     pub fn disconnect(&mut self) -> String {
         self.frame(json!({ "channel": "/meta/disconnect" }))
     }
@@ -158,65 +158,65 @@ impl BayeuxSession {
         Value::Array(vec![message]).to_string()
     }
 
-    /// What an incoming frame tells, in its order.
+    /// The meaning of an incoming frame, in the order of its messages.
     pub fn read(&mut self, frame: &str) -> Vec<FeedMessage> {
         if frame.trim().is_empty() {
             return Vec::new();
         }
-        let mut news = Vec::new();
+        let mut feed = Vec::new();
         match serde_json::from_str(frame) {
             Ok(Value::Array(messages)) => {
                 for message in messages {
-                    self.read_message(message, &mut news);
+                    self.read_message(message, &mut feed);
                 }
             }
-            Ok(message @ Value::Object(_)) => self.read_message(message, &mut news),
-            _ => news.push(FeedMessage::Unreadable(None)),
+            Ok(message @ Value::Object(_)) => self.read_message(message, &mut feed),
+            _ => feed.push(FeedMessage::Unreadable(None)),
         }
-        news
+        feed
     }
 
-    fn read_message(&mut self, message: Value, news: &mut Vec<FeedMessage>) {
+    fn read_message(&mut self, message: Value, feed: &mut Vec<FeedMessage>) {
         let Value::Object(mut message) = message else {
-            return news.push(FeedMessage::Unreadable(None));
+            return feed.push(FeedMessage::Unreadable(None));
         };
         let advice = Advice::of(&message);
         if let Some(hold) = advice.hold {
             self.hold = Some(hold);
         }
         let Some(Value::String(channel)) = message.remove("channel") else {
-            return news.push(FeedMessage::Unreadable(None));
+            return feed.push(FeedMessage::Unreadable(None));
         };
         let refusal = (message.get("successful") == Some(&Value::Bool(false)))
             .then(|| status_of(message.get("error")));
         match (channel.as_str(), refusal) {
             ("/meta/handshake", None) => {
                 self.client_id = text_of(&message, "clientId");
-                news.push(match self.client_id {
+                feed.push(match self.client_id {
                     Some(_) => FeedMessage::Welcome,
                     None => FeedMessage::Ended(Reconnect::After(advice.interval)),
                 });
             }
-            ("/meta/handshake", Some(401)) => news.push(FeedMessage::Ended(Reconnect::Never)),
+            ("/meta/handshake", Some(401)) => feed.push(FeedMessage::Ended(Reconnect::Never)),
             ("/meta/connect", None) if !advice.handshake => {
-                news.push(FeedMessage::Heartbeat(advice.interval.min(MAX_PAUSE)));
+                feed.push(FeedMessage::Heartbeat(advice.interval.min(MAX_PAUSE)));
             }
             ("/meta/subscribe", Some(status)) if status != 401 && !advice.handshake => {
-                news.push(match topic_of(&message, "subscription") {
+                feed.push(match topic_of(&message, "subscription") {
                     Some(topic) => FeedMessage::Denied { topic, status },
                     None => FeedMessage::Unreadable(None),
                 });
             }
-            ("/meta/subscribe", None) => news.push(subscribed(message)),
-            ("/api/v1/ping2", None) => news.push(FeedMessage::Pong),
+            ("/meta/subscribe", None) => feed.push(subscribed(message)),
+            ("/api/v1/ping2", None) => feed.push(FeedMessage::Pong),
             ("/meta/unsubscribe" | "/meta/disconnect", _) => {}
-            (_, Some(_)) => news.push(FeedMessage::Ended(Reconnect::After(advice.interval))),
+            (_, Some(_)) => feed.push(FeedMessage::Ended(Reconnect::After(advice.interval))),
             (channel, None) if channel.starts_with("/meta/") => {
                 if advice.handshake {
-                    news.push(FeedMessage::Ended(Reconnect::After(advice.interval)));
+                    feed.push(FeedMessage::Ended(Reconnect::After(advice.interval)));
                 }
             }
-            (channel, None) => self.read_event(channel, message, news),
+            (channel, None) => self.read_event(channel, message, feed),
         }
     }
 
@@ -224,7 +224,7 @@ impl BayeuxSession {
         &mut self,
         channel: &str,
         mut message: Map<String, Value>,
-        news: &mut Vec<FeedMessage>,
+        feed: &mut Vec<FeedMessage>,
     ) {
         let count = message
             .get("ext")
@@ -232,19 +232,19 @@ impl BayeuxSession {
             .and_then(Value::as_i64);
         if let Some(count) = count {
             if count > self.delivered.saturating_add(1) {
-                news.push(FeedMessage::Gap);
+                feed.push(FeedMessage::Gap);
             }
             self.delivered = self.delivered.max(count);
         }
         let Some(topic) = Subscription::of_channel(channel) else {
-            return news.push(FeedMessage::Unreadable(None));
+            return feed.push(FeedMessage::Unreadable(None));
         };
         let mut data = message.remove("data").unwrap_or_default();
         let operation = data
             .get("operation")
             .and_then(Value::as_str)
             .map(ToOwned::to_owned);
-        news.push(match (operation, data.get_mut("model")) {
+        feed.push(match (operation, data.get_mut("model")) {
             (Some(operation), Some(model)) => FeedMessage::Event {
                 topic,
                 operation,
@@ -280,7 +280,7 @@ fn topic_of(message: &Map<String, Value>, field: &str) -> Option<Subscription> {
     Subscription::of_channel(message.get(field)?.as_str()?)
 }
 
-/// Errors begin with a status: `403::Authorisation denied.`, `401:<client>:Unknown client`. 0 if not.
+/// Errors begin with a status: `403::Authorisation denied.`, `401:<client>:Unknown client`. 0 without a status.
 fn status_of(error: Option<&Value>) -> u16 {
     error
         .and_then(Value::as_str)
@@ -288,7 +288,7 @@ fn status_of(error: Option<&Value>) -> u16 {
         .unwrap_or(0)
 }
 
-/// How the server wants us to go on.
+/// The server's advice on reconnecting.
 struct Advice {
     handshake: bool,
     interval: Duration,

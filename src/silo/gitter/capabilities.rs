@@ -1,4 +1,4 @@
-//! What crosses between a room and Gitter.
+//! What is relayed between a room and Gitter.
 
 use super::config;
 use crate::capabilities::{

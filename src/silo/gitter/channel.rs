@@ -1,5 +1,5 @@
-//! One channel's listener: takes what is heard of the channel in order, finds what was not heard, and writes
-//! all of it down with the cursor. Knows Gitter's messages; knows no connection.
+//! The listener of one channel: processes the channel's events in order, finds those that the feed missed, and writes
+//! all to the journal with the cursor. It knows Gitter's messages and no connection.
 
 mod catch_up;
 
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{Channel, SiloError, backfill::Backfill, server_clock::is_ahead};
 
-/// A channel is re-read because of garbage at most this often.
+/// The shortest interval at which unreadable events cause a channel to be re-read.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
-/// A channel that could not be re-read because it is closed to us is tried again after this long.
+/// How long to wait before a channel that is closed to the account is read again.
 const CLOSED_POLL_INTERVAL: Duration = Duration::from_mins(5);
-/// Events written down together when they come fast.
+/// The most events in one transaction when they arrive fast.
 const BURST: usize = 64;
 
 /// The listener of one channel.
@@ -32,31 +32,30 @@ pub struct Listener {
     place: Place,
     room: String,
     overlap: Duration,
-    /// The newest moment written down as read; everything before `since` is history.
+    /// The newest time that was read, as stored; everything before `since` is older than the link.
     cursor: Millis,
     since: Millis,
     moved: bool,
-    /// Whether nobody has read yet what was said between the cursor and what the feed brings now. The cursor may
-    /// not move past that.
+    /// Whether messages between the cursor and the feed's present events have not been read. The cursor must not move
+    /// past them.
     behind: bool,
-    /// The newest link before which something may have been said that is still to be read.
+    /// The newest link barrier: messages before that link may still be unread.
     link: Option<LinkBarrier>,
-    /// What was said before, and comes along.
+    /// The backfill.
     history: Backfill,
     ledger: MessageCache,
     arrivals: Vec<Arrival>,
-    /// When it was last re-read because of garbage, and when it will be again.
+    /// When the channel was last re-read because of unreadable events, and when it will be again.
     reread_last: Option<Instant>,
     reread_at: Option<Instant>,
-    /// Messages that a listing did not show and that were too young to be believed deleted, and when to ask for
-    /// them.
+    /// Messages that a listing did not show and that were too young to count as deleted, and when to request them.
     young: BTreeSet<String>,
     recheck_at: Option<Instant>,
 }
 
 impl Listener {
-    /// Opens the channel's cursor. A channel that never had one starts now: what was said before it was
-    /// linked is not relayed.
+    /// Opens the channel's cursor. A channel without one starts now: messages from before it was linked are not
+    /// relayed.
     pub async fn open(
         hub: Arc<Dispatcher>,
         inbox: Inbox,
@@ -97,7 +96,7 @@ impl Listener {
             (listener.cursor, listener.since) = (stored, started);
             if is_ahead(stored, now) {
                 tracing::warn!(silo.channel = %listener.room,
-                    "A channel was read up to a moment that Gitter has not reached; reading it again since it was linked");
+                    "The cursor of a channel is in Gitter's future; reading the channel again from when it was linked");
                 listener.since = started.min(now);
                 listener.cursor = listener.since;
                 let moment = listener.since.0.to_string();
@@ -120,27 +119,27 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Listens for as long as somebody talks.
+    /// Listens until the dispatcher is dropped.
     pub async fn run(mut self) -> Result<(), SiloError> {
         loop {
             let due = [self.reread_at, self.recheck_at]
                 .into_iter()
                 .flatten()
                 .min();
-            let heard = match due {
+            let event = match due {
                 None => self.ear.recv().await,
                 Some(at) => tokio::select! {
-                    heard = self.ear.recv() => heard,
+                    event = self.ear.recv() => event,
                     () = tokio::time::sleep_until(at) => {
                         self.recheck_due(at).await?;
                         continue;
                     }
                 },
             };
-            let Some(heard) = heard else {
+            let Some(event) = event else {
                 return Ok(());
             };
-            self.take_burst(heard).await?;
+            self.take_burst(event).await?;
             if self.ear.has_overflowed() {
                 tracing::warn!(silo.channel = %self.room, "Event queue overflowed; catching up");
                 self.catch_up().await?;
@@ -148,19 +147,19 @@ impl Listener {
         }
     }
 
-    /// Takes what was heard, and with it the events that wait behind it already.
+    /// Processes an event and those that are already queued behind it.
     async fn take_burst(&mut self, first: ChannelEvent) -> Result<(), SiloError> {
         if self.behind && matches!(first, ChannelEvent::Message(_) | ChannelEvent::Removed(_)) {
             self.catch_up().await?;
             if self.behind {
-                // What was heard will be read with the rest.
+                // Catch-up will read the message of this event.
                 return Ok(());
             }
         }
         let mut next = Some(first);
         let mut taken = 0;
-        while let Some(heard) = next.take() {
-            match heard {
+        while let Some(event) = next.take() {
+            match event {
                 ChannelEvent::Message(message) => {
                     self.take(&message).await?;
                 }
@@ -179,13 +178,13 @@ impl Listener {
         Ok(())
     }
 
-    /// Takes what is no event.
-    async fn handle_other(&mut self, heard: ChannelEvent) -> Result<(), SiloError> {
-        match heard {
+    /// Processes an event that is neither a message nor a removal.
+    async fn handle_other(&mut self, event: ChannelEvent) -> Result<(), SiloError> {
+        match event {
             ChannelEvent::Connected(snapshot) => self.connected(snapshot).await,
             ChannelEvent::Lost => self.catch_up().await,
             ChannelEvent::Garbled => match self.reread_last {
-                // A stream of garbage must not become a stream of requests.
+                // A stream of unreadable events must not become a stream of requests.
                 Some(last) if last.elapsed() < REREAD_INTERVAL => {
                     self.reread_at.get_or_insert(last + REREAD_INTERVAL);
                     Ok(())
@@ -201,7 +200,7 @@ impl Listener {
         }
     }
 
-    /// It is time to look again at what was left for this moment.
+    /// Does the re-reading and rechecking that was planned for this time.
     async fn recheck_due(&mut self, now: Instant) -> Result<(), SiloError> {
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck().await?;
@@ -219,41 +218,41 @@ impl Listener {
         Ok(())
     }
 
-    /// Takes messages of a listing in the order they were sent. Answers when those were sent that are new.
+    /// Processes the messages of a listing in the order of their time. Returns the times of the new ones.
     async fn take_all(&mut self, mut messages: Vec<ChatMessage>) -> Result<Vec<Millis>, SiloError> {
-        // Stable: what was sent in the same millisecond stays as Gitter lists it.
+        // A stable sort: messages of the same millisecond stay in Gitter's order.
         messages.sort_by_key(ChatMessage::sent_at);
-        let mut fresh = Vec::new();
+        let mut new = Vec::new();
         for message in &messages {
-            fresh.extend(self.take(message).await?);
+            new.extend(self.take(message).await?);
         }
-        fresh.extend(self.flush().await?);
-        Ok(fresh)
+        new.extend(self.flush().await?);
+        Ok(new)
     }
 
-    /// Takes one look at a message. What was gathered is written first when this one has to wait.
+    /// Processes one version of a message. Pending arrivals are written first when this message has to wait.
     async fn take(&mut self, message: &ChatMessage) -> Result<Vec<Millis>, SiloError> {
-        let mut fresh = Vec::new();
+        let mut new = Vec::new();
         let sent_at = message.sent_at();
         if sent_at < self.since || message.text.is_none() {
-            return Ok(fresh);
+            return Ok(new);
         }
         if let Some(last) = self.ledger.get(&message.id) {
             self.take_known(message, last.ours, self.ledger.compare(last, message));
         } else if message.is_from(&self.hub.me) && !self.hub.echoes.has_made(&message.id) {
-            fresh = self.flush().await?;
+            new = self.flush().await?;
             self.settled(&message.id).await?;
             self.take_unknown(message).await?;
         } else {
             self.take_unknown(message).await?;
         }
-        // A message from the future does not take the cursor there.
+        // A message with a time in the future does not move the cursor there.
         let read_until = sent_at.min(self.hub.client.now());
         if read_until > self.cursor {
             self.cursor = read_until;
             self.moved = true;
         }
-        Ok(fresh)
+        Ok(new)
     }
 
     fn take_known(&mut self, message: &ChatMessage, ours: bool, change: MessageChange) {
@@ -265,7 +264,7 @@ impl Listener {
                 self.arrivals
                     .push(arrival::deletion(&self.place, &message.id, seen_at));
             }
-            // Only its author can edit a message: a changed copy of ours was changed by us.
+            // Only its author can edit a message: the bridge itself changed its own message.
             MessageChange::Edited if ours => {}
             MessageChange::Edited => self.arrivals.push(arrival::edit(&self.place, message)),
         }
@@ -283,7 +282,7 @@ impl Listener {
                 .find_message(&self.place, &message.remote())
                 .await?
         } else {
-            // A plain message needs no question: the journal takes it once.
+            // A plain message needs no look-up: the journal accepts it once.
             None
         };
         let ours = made || link.as_ref().is_some_and(|link| !link.original);
@@ -311,7 +310,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Waits until it is known whether we made this message.
+    /// Waits until it is known whether the bridge made this message.
     async fn settled(&self, id: &str) -> Result<(), SiloError> {
         let remote = RemoteId::from(id);
         loop {
@@ -330,7 +329,7 @@ impl Listener {
         }
     }
 
-    /// A message is gone.
+    /// A message was deleted.
     async fn removed(&mut self, id: &str) -> Result<(), SiloError> {
         if self.hub.echoes.has_removed(id) || self.ledger.is_deleted(id) {
             return Ok(());
@@ -350,7 +349,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Writes down what was gathered, with the cursor. Answers when those messages were sent that are new.
+    /// Writes the pending arrivals with the cursor. Returns the times of the new messages.
     async fn flush(&mut self) -> Result<Vec<Millis>, SiloError> {
         if self.arrivals.is_empty() && !self.moved {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Gitter's REST API: requests within the budget, bounded answers, one meaning per status.
+//! Gitter's REST API: requests within the budget, bounded responses, one meaning per status.
 
 mod response;
 mod users;
@@ -25,14 +25,14 @@ use super::{
 };
 use crate::{circuit_breaker::CircuitBreaker, markdown::units, server_clock::date_header};
 
-/// From the request to the last byte of the answer.
+/// The time limit of a request, up to the last byte of the response.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest text Gitter takes, in UTF-16 units.
+/// The longest text that Gitter accepts, in UTF-16 units.
 pub const MAX_UNITS: usize = 4096;
-/// The most messages that Gitter puts into one listing.
+/// The most messages in one listing.
 pub const PAGE: usize = 100;
 
-/// The REST side of one account.
+/// The REST client of one account.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
@@ -40,7 +40,7 @@ pub struct Client {
     pacer: RateLimiter,
     breaker: CircuitBreaker,
     clock: Clock,
-    /// Gitter's clock minus ours, in milliseconds.
+    /// Gitter's clock minus the bridge's, in milliseconds.
     offset: AtomicI64,
 }
 
@@ -77,27 +77,27 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What to list of a room.
+/// Which messages of a room to list.
 #[derive(Clone, Debug, Default)]
 pub struct Range {
     /// Only ids greater than this.
     pub after: Option<String>,
-    /// Only ids less than this: the newest of those.
+    /// Only ids less than this: the newest of them.
     pub before: Option<String>,
-    /// How many of those to leave out.
+    /// How many of those to skip.
     pub skip: usize,
 }
 
 /// One page of a room, oldest first.
 pub struct Page {
-    /// The messages that could be read.
+    /// The readable messages.
     pub messages: Vec<ChatMessage>,
-    /// Whether there may be more behind it.
+    /// Whether more may follow.
     pub full: bool,
 }
 
 impl Client {
-    /// Prepares requests; makes none.
+    /// Builds the client; sends no request.
     pub fn new(
         http: reqwest::Client,
         base: Url,
@@ -116,28 +116,28 @@ impl Client {
         }
     }
 
-    /// The time now by Gitter's clock, as far as its answers told.
+    /// The present time of Gitter's clock, as far as its responses tell it.
     pub fn now(&self) -> Millis {
         self.theirs(self.clock.now())
     }
 
-    /// A moment of our clock by Gitter's.
+    /// A time of the bridge's clock, converted to Gitter's.
     pub fn theirs(&self, ours: Millis) -> Millis {
         Millis(ours.0.saturating_add(self.offset.load(Ordering::Relaxed)))
     }
 
-    /// The account behind the token.
+    /// The account of the token.
     pub async fn user(&self) -> Result<User, RequestError> {
         let call = Call::get(Priority::Read, Subject::Account, &["user"]);
-        let answer: Value = self.ask(call).await?;
-        let user = match answer {
+        let response: Value = self.ask(call).await?;
+        let user = match response {
             Value::Array(users) => users.into_iter().next().unwrap_or_default(),
             other => other,
         };
         readable(user)
     }
 
-    /// The rooms the account is in, and some more that mention it.
+    /// The rooms of the account, and some others that mention it.
     pub async fn rooms(&self) -> Result<Vec<Room>, RequestError> {
         let call = Call::get(Priority::Read, Subject::Account, &["rooms"]);
         let rooms: Vec<Value> = self.ask(call).await?;
@@ -153,7 +153,7 @@ impl Client {
             .await
     }
 
-    /// Changes what a room is about. Its admins may.
+    /// Changes the topic of a room, which needs an admin.
     pub async fn set_topic(&self, room: &str, topic: &str) -> Result<(), RequestError> {
         let path = ["rooms", room];
         let mut call = Call::get(Priority::Audit, Subject::Room, &path);
@@ -182,7 +182,8 @@ impl Client {
         self.send(call).await.map(drop)
     }
 
-    /// A page of a room: the newest messages, with `after` those just behind it, with `before` those just before it. Thread replies included.
+    /// A page of a room: the newest messages, with `after` the first ones after it, with `before` the last ones before
+    /// it. Thread replies are included.
     pub async fn messages(
         &self,
         need: Priority,
@@ -206,7 +207,7 @@ impl Client {
             }
             match self.ask::<Vec<Value>>(call).await {
                 Err(RequestError::TooLong) if limit > 1 => limit /= 4,
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
                 Ok(values) => {
                     let full = values.len() >= limit;
                     let (messages, unreadable) = messages_from_values(values);
@@ -233,7 +234,7 @@ impl Client {
         self.ask(Call::get(need, Subject::Message, &path)).await
     }
 
-    /// Writes a message. The same call twice makes two.
+    /// Posts a message. A repeated request posts it twice.
     pub async fn create(
         &self,
         room: &str,
@@ -256,7 +257,7 @@ impl Client {
         self.ask(call).await
     }
 
-    /// Changes the text of a message of ours, within Gitter's ten minutes.
+    /// Changes the text of a message of the bridge, within Gitter's ten minutes.
     pub async fn edit(
         &self,
         room: &str,
@@ -267,23 +268,23 @@ impl Client {
         let body = json!({ "text": fitting(text)? });
         let call = Call::write(Method::PUT, Subject::Message, &path, Some(body));
         match self.ask(call).await {
-            Err(fault) => Err(self.explained(room, fault).await),
+            Err(error) => Err(self.explained(room, error).await),
             edited => edited,
         }
     }
 
-    /// Why a change was forbidden: whoever is banned from a room may not change their messages in it, either.
-    async fn explained(&self, room: &str, fault: RequestError) -> RequestError {
-        if !matches!(fault, RequestError::Forbidden) {
-            return fault;
+    /// Why a change was forbidden: an account that is banned from a room may not change its messages in it either.
+    async fn explained(&self, room: &str, error: RequestError) -> RequestError {
+        if !matches!(error, RequestError::Forbidden) {
+            return error;
         }
         match self.room(room).await {
-            Ok(_) => fault,
+            Ok(_) => error,
             Err(why) => why,
         }
     }
 
-    /// Deletes a message of ours. Gone already is success.
+    /// Deletes a message of the bridge. A message that does not exist any more is success.
     pub async fn delete(&self, room: &str, id: &str) -> Result<(), RequestError> {
         let path = ["rooms", room, "chatMessages", id];
         match self
@@ -291,7 +292,7 @@ impl Client {
             .await
         {
             Ok(_) | Err(RequestError::Gone) => Ok(()),
-            Err(fault) => Err(self.explained(room, fault).await),
+            Err(error) => Err(self.explained(room, error).await),
         }
     }
 
@@ -301,43 +302,43 @@ impl Client {
         serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
     }
 
-    /// Sends a request when its turn comes and reads the answer.
+    /// Sends a request when the rate limiter allows it, and reads the response.
     async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, RequestError> {
         let (subject, repeat) = (call.subject, call.repeat);
         let request = self.request(&call)?;
         self.breaker
             .admits()
             .map_err(|after| RequestError::CircuitOpen { after })?;
-        let turn = self.pacer.turn(call.need).await;
-        let pass = self
+        let slot = self.pacer.turn(call.need).await;
+        let probe = self
             .breaker
             .acquire()
             .map_err(|after| RequestError::CircuitOpen { after })?;
         let sent = request.send().await;
         let status = sent.as_ref().map(|response| response.status().as_u16());
-        // A gateway that answers for a service which does not is no answer.
+        // A proxy's error status for a service that does not answer counts as no answer.
         if matches!(status, Err(_) | Ok(502..=504)) {
-            if pass.silent() {
+            if probe.silent() {
                 tracing::error!("Gitter is unavailable; retrying periodically");
                 self.pacer.out();
             }
-        } else if pass.answered() {
+        } else if probe.answered() {
             tracing::info!("Gitter answers again");
         }
         let response = sent.map_err(|error| classify_no_response(repeat, error))?;
         let status = response.status().as_u16();
         let limits = self.read_headers(response.headers());
-        let told = limits.is_some_and(|(left, reset_in)| turn.learn(left, reset_in));
+        let limits_known = limits.is_some_and(|(left, reset_in)| slot.learn(left, reset_in));
         tracing::debug!(subject = ?subject, status, "Gitter answered");
         if status < 500 && status != 429 {
-            turn.worked(told);
+            slot.worked(limits_known);
         }
         if response.status().is_success() {
             return read_bounded(response, repeat).await;
         }
         let mut after = Duration::ZERO;
         if status == 429 {
-            after = turn.refused(limits.map(|(_, reset_in)| reset_in));
+            after = slot.refused(limits.map(|(_, reset_in)| reset_in));
             tracing::warn!(
                 wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
                 "Gitter's request limit is reached"
@@ -346,7 +347,7 @@ impl Client {
         Err(classify(subject, repeat, status, after))
     }
 
-    /// How many requests a minute may be spent on audits.
+    /// How many requests per minute audits may send.
     pub fn audits_per_minute(&self) -> u32 {
         self.pacer.audits_per_minute()
     }
@@ -368,11 +369,11 @@ impl Client {
         Ok(request)
     }
 
-    /// Learns Gitter's clock; answers how many requests are left and for how long that holds.
+    /// Updates Gitter's clock; returns how many requests are left and for how long that number is valid.
     fn read_headers(&self, headers: &HeaderMap) -> Option<(u32, Duration)> {
         let ours = self.clock.now();
         if let Some(date) = date_header(headers) {
-            // The header has whole seconds: what is less than two is no difference.
+            // The header has whole seconds: a difference below two seconds counts as none.
             let offset = date.0 + 500 - ours.0;
             let offset = if offset.abs() < 2000 { 0 } else { offset };
             self.offset.store(offset, Ordering::Relaxed);
@@ -397,7 +398,7 @@ pub fn address(base: &Url, path: &[&str]) -> Result<Url, RequestError> {
     Ok(url)
 }
 
-/// The text, if Gitter can take it: its refusal would not say why.
+/// The text, if Gitter accepts it: its error response would not give the reason.
 fn fitting(text: &str) -> Result<&str, RequestError> {
     if text.is_empty() {
         return Err(RequestError::Refused(

@@ -49,7 +49,7 @@ const GITTER_HOST: &str = "api.gitter.im";
 /// `[[silo]] kind = "gitter"`.
 #[derive(Clone, Debug)]
 pub struct GitterConfig {
-    /// The name that portals call it by.
+    /// The name that portals refer to it by.
     pub name: String,
     /// The account's token (`token` or `token_file`).
     pub token: Secret,
@@ -59,21 +59,21 @@ pub struct GitterConfig {
     pub stream: Url,
     /// URL of the Bayeux endpoint.
     pub realtime: Url,
-    /// Where pictures of people are fetched from.
+    /// The hosts from which avatars are downloaded.
     pub media_hosts: Vec<MediaHost>,
-    /// Which feed is followed.
+    /// Which feed is used.
     pub feed: Feed,
-    /// Requests per minute that we allow ourselves; Gitter allows 100.
+    /// The bridge's own limit of requests per minute; Gitter allows 100.
     pub requests_per_minute: u32,
-    /// How long after a lost answer Gitter may still publish a message of ours.
+    /// How long after a lost response Gitter may still publish a message of the bridge.
     pub settle: Duration,
     /// How far catch-up re-reads before its cursor.
     pub overlap: Duration,
-    /// How often each channel is compared with what we know of it.
+    /// How often each channel is compared with the bridge's records.
     pub audit: Duration,
 }
 
-/// How new messages are heard of.
+/// The feed that delivers new messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feed {

@@ -1,4 +1,4 @@
-//! Pure: Gitter's rendered HTML → neutral text. The other way is Markdown's own room.
+//! Pure conversion of Gitter's rendered HTML into neutral text. The other direction is in `markdown`.
 
 use footbridge_core::text::{
     Body,
@@ -7,7 +7,7 @@ use footbridge_core::text::{
 
 use super::emoji;
 
-/// Gitter's rendered HTML as the neutral tree; the raw text where there is no HTML, or none that can be parsed.
+/// Gitter's rendered HTML as the neutral tree; the raw text if there is no HTML, or none that can be parsed.
 #[must_use]
 pub fn body_from_html(html: &str, text: &str) -> Body {
     let body = parsed_as_shown(html, Dialect::Gitter, emoji::shown).unwrap_or_default();

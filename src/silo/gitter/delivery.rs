@@ -1,4 +1,4 @@
-//! Performs the steps of a plan, and finds out afterwards whether a step whose answer was lost happened.
+//! Performs the steps of a plan, and finds out whether a step whose response was lost happened.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{echoes::Echoes, feed_health::FeedHealth};
 
-/// How far Gitter's clock may stand behind ours beyond what its answers tell.
+/// How far Gitter's clock may be behind the bridge's, beyond the known offset.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
-/// What ids and moments of different servers of Gitter's may differ by, in milliseconds.
+/// How far ids and times of different Gitter servers may differ, in milliseconds.
 const SERVER_SKEW_MS: i64 = 2_000;
-/// The most pages that are searched for a message of ours.
+/// The most pages of a search for a message of the bridge.
 const MAX_PAGES: usize = 20;
 
 /// Performs one step.
@@ -42,37 +42,37 @@ pub async fn perform(
             ..
         } => {
             match client.edit(room, target.as_str(), &content.text).await {
-                // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
+                // Gone: somebody deleted it, and an edit does not restore it. The feed reports the deletion.
                 Ok(_) | Err(RequestError::Gone) => Ok(Done::Edited(target.clone())),
-                // The text was checked before, so what is refused is the moment. What is done instead makes a
-                // message, and the lane must note that before it happens.
+                // The text was checked before, so Gitter refuses because of the time. The fallback posts a message, and
+                // the lane must record that before it happens.
                 Err(
                     RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_),
                 ) if fallback.is_some() => Err(RequestError::TooLate),
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             }
         }
         Step::Delete { target, .. } => {
-            // Before the request: Gitter may publish the removal before it answers.
+            // Before the request: Gitter may publish the deletion before it answers.
             echoes.note_removing(target.as_str());
             match client.delete(room, target.as_str()).await {
                 Ok(()) => Ok(Done::Deleted(target.clone())),
-                Err(fault) => {
+                Err(error) => {
                     if matches!(
-                        fault,
+                        error,
                         RequestError::Closed(_)
                             | RequestError::Forbidden
                             | RequestError::Refused(_)
                             | RequestError::Rejected(_)
                     ) {
-                        // It stands there: whoever deletes it is somebody else.
+                        // The message still exists: a later deletion is somebody else's.
                         echoes.cancel_removing(target.as_str());
                     }
-                    Err(fault)
+                    Err(error)
                 }
             }
         }
-        // Never planned for this side.
+        // Never planned for this silo.
         Step::SendFile { .. }
         | Step::React { .. }
         | Step::Unreact { .. }
@@ -99,8 +99,8 @@ async fn post(
         if matches!(seen, Err(RequestError::Gone)) {
             if health.dropped() {
                 tracing::error!(
-                    "Gitter silently drops this account's messages: it answers that all is well and publishes nothing. \
-                     Its spam rules do this to young accounts, for ever; ask Gitter, or use another account"
+                    "Gitter silently drops this account's messages: it reports success and publishes nothing. \
+                     Its spam rules do this to new accounts, permanently; ask Gitter, or use another account"
                 );
             }
             return Err(RequestError::Refused(
@@ -131,7 +131,7 @@ pub fn sent_text(step: &Step) -> Option<&str> {
     }
 }
 
-/// The account's messages of exactly this text since `since` (our clock), oldest first.
+/// The account's messages with exactly this text since `since` (the bridge's clock), oldest first.
 pub async fn find_similar(
     client: &Client,
     me: &str,
@@ -141,17 +141,17 @@ pub async fn find_similar(
 ) -> Result<Vec<Copy>, RequestError> {
     let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
     let since = Millis(client.theirs(since).0.saturating_sub(skew));
-    // Ids are made a little after the moment that counts as sent, but by other clocks.
+    // Ids are made a little after the time of the message, but by other clocks.
     let mut range = Range {
         after: Some(id_at_time(Millis(since.0.saturating_sub(skew)))),
         ..Range::default()
     };
-    let mut found: Vec<ChatMessage> = Vec::new();
+    let mut matching: Vec<ChatMessage> = Vec::new();
     for _ in 0..MAX_PAGES {
         let page = client.messages(Priority::Send, room, &range).await?;
         let newest = page.messages.iter().map(ChatMessage::sent_at).max();
-        // Leaving messages out makes Gitter read from a replica, which may lag: the next page begins at a later
-        // moment instead, unless one moment fills a whole page.
+        // Skipping messages makes Gitter read from a replica, which may lag: the next page begins at a later time
+        // instead, unless one time fills a whole page.
         let next = newest.map(|newest| id_at_time(Millis(newest.0.saturating_sub(SERVER_SKEW_MS))));
         if next > range.after {
             range = Range {
@@ -161,16 +161,16 @@ pub async fn find_similar(
         } else {
             range.skip += page.messages.len();
         }
-        found.extend(page.messages.into_iter().filter(|message| {
+        matching.extend(page.messages.into_iter().filter(|message| {
             message.is_from(me) && message.raw() == text && message.sent_at() >= since
         }));
         if !page.full {
             break;
         }
     }
-    found.sort_by(|a, b| (a.sent_at(), &a.id).cmp(&(b.sent_at(), &b.id)));
-    found.dedup_by(|a, b| a.id == b.id);
-    Ok(found
+    matching.sort_by(|a, b| (a.sent_at(), &a.id).cmp(&(b.sent_at(), &b.id)));
+    matching.dedup_by(|a, b| a.id == b.id);
+    Ok(matching
         .into_iter()
         .map(|message| Copy {
             remote: message.remote(),

@@ -1,5 +1,5 @@
-//! Where the connection and the channels meet: what one heard goes to the queue of the channel it belongs to,
-//! so that a channel that has to wait never holds up the others.
+//! Sends each event of the connection to the queue of its channel, so that a channel that has to wait never delays the
+//! others.
 
 use std::{
     collections::HashMap,
@@ -17,50 +17,50 @@ use tokio::sync::{Notify, mpsc};
 use super::{api::ChatMessage, client::Client};
 use crate::{Channel, circuit_breaker::CircuitBreaker, echoes::Echoes, feed_health::FeedHealth};
 
-/// What may wait in a channel's queue before the rest is left to catch-up.
+/// The capacity of a channel's queue; what exceeds it is left to catch-up.
 const QUEUE_CAPACITY: usize = 256;
 
-/// What a channel is told.
+/// An event for a channel's listener.
 pub enum ChannelEvent {
-    /// A message, whole: new, or changed, or only counted anew.
+    /// A complete message: new or changed, or only its counters changed.
     Message(Box<ChatMessage>),
-    /// A message of this id is gone.
+    /// The message with this id was deleted.
     Removed(String),
-    /// From here on everything is heard live; before, anything may be missing. With the newest messages, if the
-    /// connection brought them.
+    /// The feed delivers everything from here on; earlier messages may be missing. With the newest messages, if the
+    /// connection sent them.
     Connected(Option<Vec<ChatMessage>>),
-    /// Something was missed.
+    /// Events were lost.
     Lost,
-    /// Something unreadable was heard, so something may have been missed.
+    /// An unreadable frame arrived, so events may have been lost.
     Garbled,
-    /// A listing made beside the feed.
+    /// A listing that was read independently of the feed.
     Listing {
         /// The newest messages.
         messages: Vec<ChatMessage>,
         /// Whether there are older ones.
         full: bool,
-        /// When it was asked for, by Gitter's clock.
+        /// When it was requested, by Gitter's clock.
         asked_at: Millis,
     },
 }
 
-/// The queues of all channels, and what everyone shares.
+/// The queues of all channels, and the state that all listeners share.
 pub struct Dispatcher {
-    /// The REST side.
+    /// The REST client.
     pub client: Arc<Client>,
-    /// What we did ourselves.
+    /// The bridge's own recent actions.
     pub echoes: Arc<Echoes>,
-    /// How it is going.
+    /// The state of the feed.
     pub health: Arc<FeedHealth>,
-    /// Our account's id.
+    /// The id of the bridge's account.
     pub me: String,
     /// The silo's name in the configuration.
     pub silo: String,
-    /// A message that a listing shows this long after it was sent should have been heard.
+    /// A message that a listing shows this long after its time should have arrived by the feed.
     pub missed_after: Duration,
-    /// Calls of the service that the feed comes from.
+    /// The circuit breaker of the service that provides the feed.
     pub breaker: CircuitBreaker,
-    /// Rung by a channel that found out that the connection is deaf.
+    /// Signalled by a channel that found messages that the feed did not deliver.
     pub missed: Notify,
     queues: HashMap<String, ChannelQueue>,
 }
@@ -71,51 +71,51 @@ struct ChannelQueue {
     missed: Notify,
 }
 
-/// A channel's end of its queue.
+/// The receiving end of a channel's queue.
 pub struct EventReceiver {
     queue: mpsc::Receiver<ChannelEvent>,
     overflowed: Arc<AtomicBool>,
 }
 
 impl EventReceiver {
-    /// The next thing heard; `None` when nobody talks any more.
+    /// The next event; `None` once the dispatcher is gone.
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         self.queue.recv().await
     }
 
-    /// The next thing heard, if there is one already.
+    /// The next event, if one is queued.
     pub fn try_recv(&mut self) -> Option<ChannelEvent> {
         self.queue.try_recv().ok()
     }
 
-    /// Whether something was left out because the queue was full. Asking opens the queue again.
+    /// Whether events were dropped because the queue was full. Asking reopens the queue.
     pub fn has_overflowed(&self) -> bool {
         self.overflowed.swap(false, Ordering::AcqRel)
     }
 }
 
 impl Dispatcher {
-    /// A hub for these channels, and their ends of the queues.
+    /// A dispatcher for these channels, and their receivers.
     pub fn new(
         silo: &str,
         me: String,
         shared: (Arc<Client>, Arc<Echoes>, Arc<FeedHealth>),
-        deaf_after: Duration,
+        missed_after: Duration,
         channels: Vec<Channel>,
     ) -> (Self, Vec<(Channel, EventReceiver)>) {
         let (client, echoes, health) = shared;
-        let mut seats = HashMap::new();
-        let mut ears = Vec::new();
+        let mut queues = HashMap::new();
+        let mut receivers = Vec::new();
         for channel in Channel::distinct(channels) {
             let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
             let overflowed = Arc::new(AtomicBool::new(false));
-            let seat = ChannelQueue {
+            let entry = ChannelQueue {
                 queue: sender,
                 overflowed: overflowed.clone(),
                 missed: Notify::new(),
             };
-            seats.insert(channel.place.address().to_owned(), seat);
-            ears.push((channel, EventReceiver { queue, overflowed }));
+            queues.insert(channel.place.address().to_owned(), entry);
+            receivers.push((channel, EventReceiver { queue, overflowed }));
         }
         let hub = Self {
             client,
@@ -123,13 +123,13 @@ impl Dispatcher {
             health,
             me,
             silo: silo.to_owned(),
-            missed_after: deaf_after,
+            missed_after,
             breaker: CircuitBreaker::default(),
             missed: Notify::new(),
-            queues: seats,
+            queues,
         };
         hub.health.begin(hub.rooms());
-        (hub, ears)
+        (hub, receivers)
     }
 
     /// The ids of all rooms.
@@ -137,49 +137,49 @@ impl Dispatcher {
         self.queues.keys().map(String::as_str)
     }
 
-    /// Whether this is one of ours.
+    /// Whether a portal uses this room.
     pub fn has(&self, room: &str) -> bool {
         self.queues.contains_key(room)
     }
 
-    /// A channel found out that its messages are not heard.
+    /// A channel found messages that the feed did not deliver.
     pub fn report_missed(&self, room: &str) {
         self.missed.notify_one();
-        if let Some(seat) = self.queues.get(room) {
-            seat.missed.notify_one();
+        if let Some(entry) = self.queues.get(room) {
+            entry.missed.notify_one();
         }
     }
 
-    /// Ends when this channel finds out that its messages are not heard.
+    /// Ends when this channel finds messages that the feed did not deliver.
     pub async fn missed_events(&self, room: &str) {
         match self.queues.get(room) {
-            Some(seat) => seat.missed.notified().await,
+            Some(entry) => entry.missed.notified().await,
             None => std::future::pending().await,
         }
     }
 
-    /// Tells a channel.
-    pub fn dispatch(&self, room: &str, heard: ChannelEvent) {
-        let Some(seat) = self.queues.get(room) else {
+    /// Queues an event for a channel.
+    pub fn dispatch(&self, room: &str, event: ChannelEvent) {
+        let Some(entry) = self.queues.get(room) else {
             return;
         };
-        // Once something is left out everything is, until the channel has begun to catch up: order.
-        if seat.overflowed.load(Ordering::Acquire) {
+        // After one event was dropped all are dropped, until the channel has begun to catch up: this keeps the order.
+        if entry.overflowed.load(Ordering::Acquire) {
             return;
         }
-        if seat.queue.try_send(heard).is_err() {
-            seat.overflowed.store(true, Ordering::Release);
+        if entry.queue.try_send(event).is_err() {
+            entry.overflowed.store(true, Ordering::Release);
         }
     }
 
-    /// Tells every channel.
-    pub fn dispatch_all(&self, heard: impl Fn() -> ChannelEvent) {
+    /// Queues an event for every channel.
+    pub fn dispatch_all(&self, event: impl Fn() -> ChannelEvent) {
         for room in self.rooms() {
-            self.dispatch(room, heard());
+            self.dispatch(room, event());
         }
     }
 
-    /// The connection ended: all channels must be caught up with.
+    /// The connection ended: all channels have to catch up.
     pub fn disconnected(&self) {
         self.health.behind(self.rooms());
     }
@@ -190,38 +190,38 @@ impl Dispatcher {
         (found.member != Some(false)).then_some(room)
     }
 
-    /// A channel knows everything up to now and hears what follows.
+    /// A channel is caught up and follows the live feed.
     pub fn caught_up(&self, room: &str) {
         if self.health.caught_up(room) {
             tracing::info!(silo.name = %self.silo, silo.channel = %room, "Channel is open again");
         }
     }
 
-    /// A room is closed to us. The others go on.
+    /// A room is closed to the account. The other rooms continue.
     pub fn close(&self, room: &str, reason: &str) {
         if self.health.close(room) {
             tracing::error!(silo.name = %self.silo, silo.channel = %room, error = %reason,
-                "Channel is closed to this account; it is looked at again every five minutes");
+                "Channel is closed to this account; the bridge tries again every five minutes");
         }
     }
 }
 
-/// How long to wait after this many failures in a row. A service that is out altogether is waited for longer, by
-/// all together (see [`Outage`]).
+/// How long to wait after this many failures in a row. The circuit breaker waits longer for a service that is out
+/// altogether, for all connections together (see [`CircuitBreaker`]).
 pub fn reconnect_delay(failures: u32) -> Duration {
     backoff::after(failures.min(7))
 }
 
-/// A connection that lasted this long was a good one.
+/// A connection that lasted this long resets the failure count.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// Connections that do bring something are begun anew after about this many seconds' worth of failures at most.
+/// The most failures that count after a connection that delivered something.
 const MAX_SHORT_FAILURES: u32 = 3;
 
-/// How many failures in a row count after a connection that lasted so long, and was heard from or not.
-pub fn failures_after(failures: u32, lasted: Duration, heard: bool) -> u32 {
+/// The failure count after a connection that lasted `lasted` and `delivered` something or nothing.
+pub fn failures_after(failures: u32, lasted: Duration, delivered: bool) -> u32 {
     if lasted > STABLE_AFTER {
         0
-    } else if heard {
+    } else if delivered {
         failures.saturating_add(1).min(MAX_SHORT_FAILURES)
     } else {
         failures.saturating_add(1)

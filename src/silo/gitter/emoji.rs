@@ -1,4 +1,4 @@
-//! Emoji as Gitter's apps show them: by a list of their own, and by rules of their own about where a name counts.
+//! Emoji as Gitter's apps show them: from Gitter's own list, and by its own rules for where a shortcode counts.
 
 use std::sync::LazyLock;
 
@@ -7,19 +7,19 @@ use crate::shortcodes::ShortcodeTable;
 static NAMES: LazyLock<ShortcodeTable> =
     LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
 
-/// Whether Gitter shows this name as a picture, where it shows any.
+/// Whether Gitter shows a picture for this name.
 pub fn is_name(name: &str) -> bool {
     NAMES.has(name)
 }
 
-/// What a run of text shows in Gitter's apps (`emojify.run`, of one text node): a name counts at either end of it, behind a blank
-/// and behind another emoji. What Unicode does not have stays a name.
+/// What a text shows in Gitter's apps (`emojify.run`, of one text node): a shortcode counts at either end of the text,
+/// after a blank and after another emoji. Names that Unicode does not have stay text.
 pub fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut at, mut copied, mut last_end) = (0, 0, None);
     while let Some((start, name)) = next_name(text, at) {
         let end = start + name.len() + 2;
-        // Both colons are used up, whatever becomes of the name.
+        // Both colons are consumed, whether or not the name counts.
         at = end;
         let before = text.get(..start).unwrap_or_default();
         let counts = start == 0
@@ -40,7 +40,7 @@ pub fn shown(text: &str) -> String {
     out
 }
 
-/// The next name between colons, and where the first of them stands.
+/// The next name between colons, and the position of the first colon.
 fn next_name(text: &str, from: usize) -> Option<(usize, &str)> {
     let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let colons = text.get(from..)?.match_indices(':');
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::shortcodes::digest;
 
-    /// Of the names that Gitter's own file lists, in the order of their bytes, with commas between.
+    /// The digest of the names in Gitter's own file, sorted by bytes, joined with commas.
     const PUBLISHED: &str = "cf05e8e031dba92ae864fd533fe361709096ef5993cd61371993cc81739650e9";
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
             "bowtie feelsgood finnadie goberserk godmode hurtrealbad neckbeard octocat rage1 rage2 rage3 rage4 shipit squirrel \
              suspect trollface"
         );
-        // Here other lists mean something else, or have nothing.
+        // Other lists give these names another meaning, or none.
         for (name, emoji) in [
             ("satellite", "📡"),
             ("snowman", "⛄\u{fe0f}"),

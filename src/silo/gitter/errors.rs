@@ -1,5 +1,5 @@
-//! What Gitter's refusals mean: one table from status codes to faults, and from faults to the errors the house
-//! branches on. Gitter's error bodies say nothing beyond the reason phrase, so the status decides.
+//! The meaning of Gitter's error responses: one table from status codes to errors, and from those to the errors that
+//! the lanes and listeners handle. Gitter's error bodies contain only the reason phrase, so the status decides.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::SiloError;
 /// What a request was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Our account, or the list of rooms.
+    /// The account, or the list of rooms.
     Account,
-    /// A room: reading it, joining it, writing into it.
+    /// A room: reading it, joining it, posting in it.
     Room,
     /// One message that exists already.
     Message,
@@ -22,16 +22,16 @@ pub enum Subject {
 /// Whether repeating the request could do its work twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepeatSafety {
-    /// It makes something new each time.
+    /// Each request makes something new.
     Unsafe,
-    /// It reads, or sets something to what it is already.
+    /// It reads, or sets the same value again.
     Safe,
 }
 
-/// Why a request did not succeed.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The token is dead. Gitter also destroys all tokens of an account when it answers so: never retried.
+    /// Gitter refuses the token. With this response Gitter also destroys all tokens of an account: never retried.
     #[error("Gitter no longer accepts the account's token; put a new one in the configuration")]
     SignedOut,
     /// The room is closed to this account.
@@ -40,13 +40,13 @@ pub enum RequestError {
     /// The message does not exist (any more).
     #[error("The message does not exist on Gitter")]
     Gone,
-    /// The account may not change the message, or is banned from its room: only reading the room tells.
+    /// The account may not change the message, or is banned from its room: only reading the room tells which.
     #[error("Gitter does not let this account change that message")]
     Forbidden,
-    /// An answer that looks like never, but that says nothing of the reason.
+    /// A response that looks permanent and gives no reason.
     #[error("{0}")]
     Rejected(String),
-    /// Gitter will never take this.
+    /// Gitter will never accept this.
     #[error("{0}")]
     Refused(String),
     /// The ten minutes in which a message may be edited are over.
@@ -55,24 +55,24 @@ pub enum RequestError {
     /// The account's requests of this minute are used up.
     #[error("Gitter's request limit is reached")]
     RateLimited {
-        /// When it may be tried again.
+        /// How long to wait.
         after: Duration,
     },
-    /// The service is out, and somebody else finds out when it is back.
+    /// The service is out, and another request is the probe.
     #[error("Gitter is unavailable; retrying periodically")]
     CircuitOpen {
-        /// When it may be tried again.
+        /// How long to wait.
         after: Duration,
     },
-    /// The answer is longer than we are ready to read.
+    /// The response is longer than the bridge reads.
     #[error("Gitter's answer is too long")]
     TooLong,
-    /// Gitter cannot be reached, or does not answer as it should.
+    /// Gitter cannot be reached, or gives an unexpected response.
     #[error("{}", footbridge_core::error_chain::format(source.as_ref()))]
     Unavailable {
-        /// Whether the work may have been done all the same.
+        /// Whether the request may have been processed.
         outcome: Outcome,
-        /// What went wrong.
+        /// The cause.
         source: anyhow::Error,
     },
 }
@@ -84,7 +84,7 @@ fn outcome_of(repeat: RepeatSafety) -> Outcome {
     }
 }
 
-/// The meaning of a status other than success. `after` is what the rate headers ask us to wait.
+/// The meaning of a status other than success. `after` is the wait that the rate limit headers ask for.
 pub fn classify(
     subject: Subject,
     repeat: RepeatSafety,
@@ -102,7 +102,7 @@ pub fn classify(
         (404, Subject::Message) => RequestError::Gone,
         (403, Subject::Message) => RequestError::Forbidden,
         (429, _) => RequestError::RateLimited { after },
-        // It is not followed, because the token would go along.
+        // A redirect is not followed, because the request carries the token.
         (300..=399, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!(
@@ -118,20 +118,20 @@ pub fn classify(
     }
 }
 
-/// The fault behind a request that got no answer.
+/// The error of a request without a response.
 pub fn classify_no_response(repeat: RepeatSafety, error: reqwest::Error) -> RequestError {
     let outcome = match repeat {
         RepeatSafety::Safe => Outcome::NotDone,
         RepeatSafety::Unsafe if error.is_connect() || error.is_builder() => Outcome::NotDone,
         RepeatSafety::Unsafe => Outcome::Unknown,
     };
-    // The address names rooms and people's ids; the cause is enough.
+    // The URL contains ids of rooms and people, so it is left out.
     let source = anyhow::Error::new(error.without_url()).context("Gitter did not answer");
     RequestError::Unavailable { outcome, source }
 }
 
 impl RequestError {
-    /// How long we are asked to wait, if anybody said.
+    /// How long Gitter asks the bridge to wait, if it says so.
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { after } | Self::CircuitOpen { after } => Some(*after),
@@ -141,9 +141,9 @@ impl RequestError {
 }
 
 impl From<RequestError> for SendError {
-    fn from(fault: RequestError) -> Self {
-        let reason = fault.to_string();
-        match fault {
+    fn from(error: RequestError) -> Self {
+        let reason = error.to_string();
+        match error {
             RequestError::SignedOut => Self::SignedOut { reason },
             RequestError::Closed(_) => Self::Closed { reason },
             RequestError::Gone | RequestError::Forbidden | RequestError::Refused(_) => {
@@ -172,9 +172,9 @@ impl From<RequestError> for SendError {
 }
 
 impl From<RequestError> for SiloError {
-    fn from(fault: RequestError) -> Self {
-        match fault {
-            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::SignedOut => Self::SignedOut(error.to_string()),
             RequestError::Closed(reason) => Self::NoChannel(reason.to_owned()),
             RequestError::Unavailable { source, .. } => Self::Unavailable(source),
             other => Self::Unavailable(anyhow::Error::new(other)),
@@ -186,9 +186,9 @@ impl From<RequestError> for SiloError {
 mod tests {
     use super::*;
 
-    /// A fault in one word.
-    fn word(fault: &RequestError) -> &'static str {
-        match fault {
+    /// An error as one word.
+    fn word(error: &RequestError) -> &'static str {
+        match error {
             RequestError::SignedOut => "signed out",
             RequestError::Closed(_) => "closed",
             RequestError::Gone => "gone",
@@ -241,8 +241,8 @@ mod tests {
             (Account, Safe, 302, "not done"),
         ];
         for (subject, repeat, status, meaning) in table {
-            let fault = classify(subject, repeat, status, Duration::from_secs(3));
-            assert_eq!(word(&fault), meaning, "{subject:?} {repeat:?} {status}");
+            let error = classify(subject, repeat, status, Duration::from_secs(3));
+            assert_eq!(word(&error), meaning, "{subject:?} {repeat:?} {status}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Listening to a whole account: one connection (or one stream per channel), one listener per channel, and an
-//! auditor that re-reads what all of them should have heard.
+//! Listens with one account: one connection (or one stream per channel), one listener per channel, and an audit that
+//! re-reads the channels and finds missed messages.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -19,14 +19,14 @@ use super::{
 };
 use crate::{Channel, SiloError};
 
-/// How often each channel is re-read at least beside the stream, which says nothing of edits and deletions.
+/// How often, at least, each channel is re-read with the stream, which reports no edits and deletions.
 const REREAD_INTERVAL: Duration = Duration::from_mins(1);
-/// As long as Gitter allows edits.
+/// How long Gitter allows edits.
 const EDIT_WINDOW: Duration = Duration::from_mins(10);
 /// The most pages of one re-reading.
 const MAX_PAGES: usize = 5;
 
-/// How the feed reaches Gitter.
+/// The addresses and intervals of the feed.
 pub struct FeedEndpoint {
     /// Which feed.
     pub feed: Feed,
@@ -34,13 +34,13 @@ pub struct FeedEndpoint {
     pub realtime: realtime::Endpoint,
     /// For [`Feed::Stream`].
     pub stream: stream::Endpoint,
-    /// How far catch-up goes back behind the cursor.
+    /// How far before the cursor catch-up re-reads.
     pub overlap: Duration,
-    /// How often each channel is compared with what we know of it.
+    /// How often each channel is compared with the bridge's records.
     pub audit: Duration,
 }
 
-/// Listens until told to stop.
+/// Listens until stopped.
 pub async fn listen(
     hub: Dispatcher,
     ears: Vec<(Channel, EventReceiver)>,
@@ -50,11 +50,11 @@ pub async fn listen(
 ) -> Result<(), SiloError> {
     let hub = Arc::new(hub);
     let listeners = FuturesUnordered::new();
-    for seat in ears {
-        let listener = Listener::open(hub.clone(), inbox.clone(), seat, wire.overlap).await?;
+    for channel in ears {
+        let listener = Listener::open(hub.clone(), inbox.clone(), channel, wire.overlap).await?;
         listeners.push(listener.run());
     }
-    let followed = async {
+    let feed = async {
         match wire.feed {
             Feed::Realtime => match realtime::follow(&hub, &wire.realtime, &stop).await? {
                 Some(never) => match never {},
@@ -63,12 +63,12 @@ pub async fn listen(
             Feed::Stream => match stream::follow(&hub, &wire.stream).await? {},
         }
     };
-    tokio::pin!(followed, listeners);
+    tokio::pin!(feed, listeners);
     let audited = audit(&hub, wire);
     tokio::pin!(audited);
     loop {
         tokio::select! {
-            ended = &mut followed => return ended,
+            ended = &mut feed => return ended,
             ended = &mut audited => match ended? {},
             Some(ended) = listeners.next() => ended?,
             () = stop.cancelled(), if wire.feed == Feed::Stream => return Ok(()),
@@ -76,23 +76,23 @@ pub async fn listen(
     }
 }
 
-/// Finds out who we are, however long it takes; `None` when told to stop.
+/// Requests the bridge's own account until that succeeds; `None` when stopped.
 pub async fn identify_self(
     client: &Client,
     stop: &CancellationToken,
 ) -> Result<Option<String>, SiloError> {
     let mut failures = 0;
     loop {
-        let fault = tokio::select! {
+        let error = tokio::select! {
             user = client.user() => match user {
                 Ok(user) => return Ok(Some(user.id)),
                 Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
-                Err(fault) => fault,
+                Err(error) => error,
             },
             () = stop.cancelled() => return Ok(None),
         };
-        tracing::warn!(error = %fault, attempt = failures + 1, "Gitter does not say who we are yet");
-        let wait = fault.wait().unwrap_or_else(|| reconnect_delay(failures));
+        tracing::warn!(error = %error, attempt = failures + 1, "Failed to read the bridge's own account from Gitter; retrying");
+        let wait = error.wait().unwrap_or_else(|| reconnect_delay(failures));
         failures += 1;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -101,8 +101,8 @@ pub async fn identify_self(
     }
 }
 
-/// Re-reads the channels in turn, evenly spread, at the lowest priority: with many channels a round takes
-/// longer, and nothing else does.
+/// Re-reads the channels in turn, evenly spread, at the lowest priority: with many channels a round takes longer, and
+/// nothing else is slowed down.
 async fn audit(hub: &Dispatcher, wire: &FeedEndpoint) -> Result<Infallible, SiloError> {
     let feed = wire.feed;
     let every = match feed {
@@ -116,7 +116,7 @@ async fn audit(hub: &Dispatcher, wire: &FeedEndpoint) -> Result<Infallible, Silo
     let mut pages = 1;
     loop {
         for room in &rooms {
-            // Whoever was long to read is paid for by the next.
+            // A channel that needed several pages lengthens the pause before the next one.
             tokio::time::sleep(step * pages).await;
             pages = 1;
             if hub.health.is_closed(room) {
@@ -128,22 +128,22 @@ async fn audit(hub: &Dispatcher, wire: &FeedEndpoint) -> Result<Infallible, Silo
                     hub.dispatch(room, listing);
                 }
                 Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
-                Err(fault) => {
-                    tracing::debug!(silo.channel = %room, error = %fault, "Audit failed; it will be retried");
+                Err(error) => {
+                    tracing::debug!(silo.channel = %room, error = %error, "Audit failed; it will be retried");
                 }
             }
         }
     }
 }
 
-/// The pause between two channels of a round: so that each has its turn in time, but never so short that audits
-/// take more than their share of the requests.
+/// The pause between two channels of a round: short enough that each is read in time, but never so short that audits
+/// exceed their share of the requests.
 fn step_of_round(every: Duration, channels: usize, audits_per_minute: u32) -> Option<Duration> {
     let step = every.checked_div(u32::try_from(channels).ok()?)?;
     Some(step.max(Duration::from_mins(1) / audits_per_minute.max(1)))
 }
 
-/// A listing of what can still change, and how many requests it took.
+/// A listing of all messages that can still change, and how many requests it took.
 async fn reread(
     hub: &Dispatcher,
     room: &str,
@@ -163,7 +163,7 @@ async fn reread(
     );
     let oldest = messages.iter().map(ChatMessage::sent_at).min();
     if feed == Feed::Stream && full && oldest > Some(reach) {
-        // A busy channel: everything that may still be edited.
+        // A busy channel: read everything that may still be edited.
         messages.clear();
         let mut range = Range {
             after: Some(id_at_time(reach)),
@@ -180,7 +180,7 @@ async fn reread(
             }
         }
         if full {
-            // The end was not reached: nothing can be said of what comes after the last one.
+            // The end was not reached: the listing shows nothing after its last message.
             asked_at = messages
                 .iter()
                 .map(ChatMessage::sent_at)
@@ -224,7 +224,7 @@ mod tests {
 
     const ROOM: &str = "5f1e00000000000000000000";
 
-    /// What the channel holds, in the order of its listing.
+    /// The messages of the channel, in the order of its listing.
     type Shelf = Arc<Mutex<Vec<Value>>>;
 
     async fn list(
@@ -254,7 +254,7 @@ mod tests {
         found.cloned().map(Json).ok_or(StatusCode::NOT_FOUND)
     }
 
-    /// A channel whose feed says nothing at all.
+    /// A channel whose feed delivers nothing.
     struct Deaf {
         _home: tempfile::TempDir,
         shelf: Shelf,
@@ -348,7 +348,7 @@ mod tests {
             (inbox, lane)
         }
 
-        /// A message of a minute ago that nobody was told of; its id.
+        /// A message of a minute ago that the feed did not deliver; returns its id.
         fn say(&self, text: &str) -> String {
             let mut shelf = self.shelf.lock().unwrap();
             let sent = Millis(self.inbox.clock().now().0 - 60_000);

@@ -1,4 +1,4 @@
-//! Who has posted a code in a room, and whether Gitter counts them among its admins.
+//! Finds who posted a code in a room, and whether Gitter lists them as an admin.
 
 use super::{
     api::User,
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::Poster;
 
-/// How many pages of people are read to find out who is an admin.
+/// How many pages of users are read to find out who is an admin.
 const MAX_PAGES: usize = 10;
 
-/// The author of the message with exactly this text among the newest of a room. A message of our own account, `me`, proves
-/// nothing: it says what somebody in a Matrix room said. Nor does one that an app wrote for somebody else.
+/// The author of the message with exactly this text among the newest of a room. A message of the bridge's account `me`
+/// does not count, as its text comes from a Matrix room; nor does one that an app posted for a virtual user.
 pub async fn find(
     client: &Client,
     me: &str,
@@ -34,9 +34,9 @@ pub async fn find(
     let mut people = Vec::new();
     for _ in 0..MAX_PAGES {
         let page = client.people(room, people.len()).await?;
-        let whole = page.len() >= PEOPLE_PAGE;
+        let is_full = page.len() >= PEOPLE_PAGE;
         people.extend(page);
-        if !whole {
+        if !is_full {
             break;
         }
     }
@@ -49,7 +49,7 @@ pub async fn find(
     }))
 }
 
-/// Whether this is an admin of the room with these people; `None` where nobody is marked as one.
+/// Whether this is an admin among these users of the room; `None` where no user is marked as one.
 fn is_admin(people: &[User], id: &str) -> Option<bool> {
     let mut admins = people
         .iter()

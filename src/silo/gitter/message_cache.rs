@@ -1,5 +1,5 @@
-//! What a channel's messages last looked like, as long as the process lives and for the newest of them. Lets
-//! the feed tell an edit from a changed counter, and an old picture from a new one.
+//! The last version of each recent message of a channel, in memory. It tells an edit from a changed counter, and an
+//! outdated version from a new one.
 
 use std::{
     collections::HashMap,
@@ -13,43 +13,43 @@ use super::api::ChatMessage;
 /// Listings show the newest hundred, and edits end after ten minutes.
 const CAPACITY: usize = 400;
 
-/// The last look of each recent message of one channel.
+/// The last version of each recent message of one channel.
 #[derive(Default)]
 pub struct MessageCache {
     looks: HashMap<String, CachedMessage>,
     hashes: RandomState,
 }
 
-/// The last look of a message.
+/// The last version of a message.
 #[derive(Clone, Copy)]
 pub struct CachedMessage {
     sent_at: Millis,
     edited_at: Option<Millis>,
     version: Option<i64>,
     text: u64,
-    /// Whether we posted it.
+    /// Whether the bridge posted it.
     pub ours: bool,
     deleted: bool,
 }
 
-/// What a new look at a known message means.
+/// What a new version of a known message means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageChange {
-    /// It reads as before, or the look is older than the last one.
+    /// The text is the same, or the version is older than the last one.
     None,
     /// It has a new text.
     Edited,
-    /// Its text was taken away.
+    /// Its text was removed.
     Emptied,
 }
 
 impl MessageCache {
-    /// The last look at this message.
+    /// The last version of this message.
     pub fn get(&self, id: &str) -> Option<CachedMessage> {
         self.looks.get(id).copied()
     }
 
-    /// Compares a message with its last look.
+    /// Compares a message with its last version.
     pub fn compare(&self, last: CachedMessage, message: &ChatMessage) -> MessageChange {
         let older = matches!((message.v, last.version), (Some(now), Some(then)) if now < then);
         let Some(text) = message.text.as_deref().filter(|_| !older && !last.deleted) else {
@@ -68,7 +68,7 @@ impl MessageCache {
         }
     }
 
-    /// Keeps this look.
+    /// Stores this version.
     pub fn keep(&mut self, message: &ChatMessage, ours: bool) {
         let look = CachedMessage {
             sent_at: message.sent_at(),
@@ -90,7 +90,7 @@ impl MessageCache {
         }
     }
 
-    /// This message is gone.
+    /// This message was deleted.
     pub fn deleted(&mut self, id: &str, at: Millis) {
         let look = self.looks.entry(id.to_owned()).or_insert(CachedMessage {
             sent_at: at,
@@ -103,7 +103,7 @@ impl MessageCache {
         look.deleted = true;
     }
 
-    /// Whether this message is known to be gone.
+    /// Whether this message is known to be deleted.
     pub fn is_deleted(&self, id: &str) -> bool {
         self.looks.get(id).is_some_and(|look| look.deleted)
     }

@@ -68,10 +68,10 @@ use crate::{
     sign_out_log::SignOutLog,
 };
 
-/// A message that a listing shows this long after it was sent should have been heard; less where audits come in
-/// quick succession.
+/// A message that a listing shows this long after its time should have arrived by the feed; less where audits follow
+/// each other quickly.
 const MISSED_AFTER: Duration = Duration::from_secs(30);
-/// What Gitter takes. It allows edits for 600 s; a little less, for the way there.
+/// What Gitter accepts. It allows edits for 600 s; the limit is a little less, for the time of the request.
 const POST_RULES: PostRules = PostRules {
     flavour: Flavour::Gitter,
     longest: MAX_UNITS,
@@ -79,7 +79,7 @@ const POST_RULES: PostRules = PostRules {
     names: Attribution::Inline,
     files: false,
 };
-/// How long a list of our rooms is good for finding one.
+/// How long a list of the account's rooms is used to find one.
 const ROOMS_TTL: Duration = Duration::from_mins(1);
 
 /// A connection to Gitter.
@@ -93,22 +93,22 @@ pub struct Gitter {
     sign_out: SignOutLog,
     endpoint: FeedEndpoint,
     media: MediaFetcher,
-    /// Our account's id, once asked for.
+    /// The id of the bridge's account, once requested.
     me: tokio::sync::OnceCell<String>,
-    /// The account's rooms, for finding many with one request.
+    /// The account's rooms, to find many with one request.
     rooms: tokio::sync::Mutex<Option<(Instant, Vec<Room>)>>,
-    /// What rooms are called now, for links to messages.
+    /// The present names of rooms, for links to messages.
     names: Mutex<HashMap<String, String>>,
 }
 
 impl Gitter {
-    /// Prepares the connection; requests nothing.
+    /// Builds the silo; sends no request.
     pub fn new(
         config: GitterConfig,
         shared: reqwest::Client,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        // Neither a WebSocket nor an endless answer fits the common client's protocol and time limits.
+        // Neither a WebSocket nor an endless response fits the shared client's protocol and time limits.
         let lasting = http_client::streaming()?;
         let pacer = RateLimiter::new(config.requests_per_minute);
         let wire = FeedEndpoint {
@@ -142,7 +142,7 @@ impl Gitter {
         })
     }
 
-    /// The room with this name or id among those the account is in.
+    /// The room with this name or id among those of the account.
     async fn own_room(&self, channel: &str) -> Result<Option<Room>, RequestError> {
         let mut known = self.rooms.lock().await;
         if known
@@ -168,7 +168,7 @@ impl Gitter {
             None => self.client.find_room(channel).await?,
         };
         if room.member != Some(true) {
-            // Reading works without, but not hearing of mentions and of being removed.
+            // Reading works without joining, but mentions and the account's own removal are not reported.
             self.client.join(me, &room.id).await?;
         }
         let name = room.uri.or(room.name).unwrap_or_else(|| channel.to_owned());
@@ -181,7 +181,7 @@ impl Gitter {
         })
     }
 
-    /// The address under which people see a message.
+    /// The address of a message on the website.
     fn permalink(&self, room: &str, message: &RemoteId) -> String {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let name = names.get(room).map_or(room, String::as_str);
@@ -189,7 +189,7 @@ impl Gitter {
     }
 }
 
-/// The website that belongs to an API address: `https://api.gitter.im/v1` is `https://gitter.im`.
+/// The website of an API address: `https://api.gitter.im/v1` is `https://gitter.im`.
 fn website(api: &Url) -> String {
     let host = api.host_str().unwrap_or("gitter.im");
     let host = host.strip_prefix("api.").unwrap_or(host);
@@ -240,12 +240,12 @@ impl Outlet for Gitter {
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            // A dead token is not tried again by every lane.
+            // Not every lane retries a refused token.
             return Err(RequestError::SignedOut.into());
         }
         let done =
             delivery::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
-        done.inspect_err(|fault| self.note(fault))
+        done.inspect_err(|error| self.note(error))
             .map_err(SendError::from)
     }
 
@@ -270,11 +270,11 @@ impl Outlet for Gitter {
             return Err(RequestError::SignedOut.into());
         }
         let me = self.me().await?;
-        // Before the look: what appears after it is the first attempt, published later than we waited.
+        // Before the search: a message that appears later is the first attempt, published after the wait.
         self.echoes.note_search(to.address(), text);
         let copies = delivery::find_similar(&self.client, me, to.address(), text, since).await;
-        let copies = copies.inspect_err(|fault| self.note(fault))?;
-        // They are ours whether adopted or not: nobody else writes this text in this moment.
+        let copies = copies.inspect_err(|error| self.note(error))?;
+        // They are the bridge's whether adopted or not: nobody else writes this text at this time.
         for copy in &copies {
             self.echoes.made(copy.remote.as_str());
         }
@@ -293,7 +293,7 @@ impl Silo for Gitter {
             .client
             .user()
             .await
-            .inspect_err(|fault| self.note(fault))?;
+            .inspect_err(|error| self.note(error))?;
         Ok(user.username.unwrap_or(user.id))
     }
 
@@ -301,8 +301,8 @@ impl Silo for Gitter {
         let found = self
             .find(channel)
             .await
-            .inspect_err(|fault| self.note(fault));
-        found.map_err(|fault| match fault {
+            .inspect_err(|error| self.note(error));
+        found.map_err(|error| match error {
             RequestError::Refused(reason) | RequestError::Rejected(reason) => {
                 SiloError::NoChannel(reason)
             }
@@ -338,9 +338,9 @@ impl Silo for Gitter {
                 self.echoes.clone(),
                 self.health.clone(),
             );
-            let deaf_after = MISSED_AFTER.min(self.endpoint.audit / 2);
-            let (hub, ears) = Dispatcher::new(&self.name, me, shared, deaf_after, channels);
-            feed::listen(hub, ears, inbox, &self.endpoint, stop).await
+            let missed_after = MISSED_AFTER.min(self.endpoint.audit / 2);
+            let (hub, receivers) = Dispatcher::new(&self.name, me, shared, missed_after, channels);
+            feed::listen(hub, receivers, inbox, &self.endpoint, stop).await
         };
         let ended = listened.await;
         self.health.stopped();
@@ -361,7 +361,7 @@ impl Silo for Gitter {
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = self.me().await?;
         let found = find_code::find(&self.client, me, (channel.address(), code)).await;
-        Ok(found.inspect_err(|fault| self.note(fault))?)
+        Ok(found.inspect_err(|error| self.note(error))?)
     }
 
     async fn room_profile(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
@@ -371,10 +371,10 @@ impl Silo for Gitter {
     async fn set_profile_field(
         &self,
         channel: &Place,
-        fact: ProfileField,
+        field: ProfileField,
         value: &str,
     ) -> Result<(), SiloError> {
-        self.write_profile_field(channel.address(), fact, value)
+        self.write_profile_field(channel.address(), field, value)
             .await
     }
 

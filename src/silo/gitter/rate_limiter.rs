@@ -1,6 +1,6 @@
-//! One budget for all requests of the account. Gitter counts 100 a minute for all rooms together and says in
-//! every answer how many are left, so we keep our own count of the last minute and let its headers correct it.
-//! Whoever was refused, or comes back after an outage, begins slowly.
+//! One budget for all requests of the account. Gitter counts 100 per minute for all rooms together and reports the
+//! remaining number in every response, so the limiter counts the requests of the last minute and corrects itself by the
+//! headers. After a rate limit error or an outage it begins slowly.
 
 use std::{
     collections::VecDeque,
@@ -10,36 +10,35 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// Gitter's window is 60 s from the first request it sees; the extra second is for requests that travel
-/// unequally fast.
+/// Gitter's window is 60 s from the first request that it sees; the extra second allows for different travel times.
 const WINDOW: Duration = Duration::from_secs(61);
 
-/// The longest that a window can last, and so what is waited where Gitter's own word cannot be believed.
+/// The longest that a window can last, and so the wait where Gitter's own number is not plausible.
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
-/// How many requests may be under way at once at first; answers make it more.
+/// How many requests may be in flight at first; successful responses raise it.
 const INITIAL_CONCURRENCY: u32 = 4;
-/// How many while Gitter does not say what is left: so many may be refused together.
+/// The limit while Gitter does not report what is left: at most so many are rejected together.
 const UNKNOWN_LIMIT_CONCURRENCY: u32 = 3;
-/// When this many may be under way there is no need to count them.
+/// From this limit on, requests in flight are no longer counted.
 const UNLIMITED_CONCURRENCY: u32 = 32;
 
-/// How urgent a request is.
+/// The priority of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// It delivers something.
     Send,
     /// It reads something that is waited for.
     Read,
-    /// It checks that nothing was missed.
+    /// It checks that no message was missed.
     Audit,
 }
 
-/// Lets requests through at the pace Gitter allows, sends first; a fifth of the budget is kept for reads.
+/// Paces the requests to Gitter's limit, sends first; a fifth of the budget is reserved for reads.
 pub struct RateLimiter {
     limit: usize,
     state: Mutex<State>,
     changed: Notify,
-    // One queue per need, so that equals go in the order they came.
+    // One queue per priority, so that requests of the same priority keep their order.
     queues: [tokio::sync::Mutex<()>; 3],
 }
 
@@ -48,25 +47,25 @@ struct State {
     /// The requests of the last window, oldest first.
     recent: VecDeque<(Instant, Priority)>,
     sends: usize,
-    /// Requests let through whose answer is not there yet.
+    /// Requests in flight.
     in_flight: u32,
     sends_waiting: usize,
     reads_waiting: usize,
-    /// After a 429 nothing goes out before this.
+    /// After a 429 no request is sent before this.
     blocked_until: Option<Instant>,
-    /// Refusals since the last request that was let through, and when the last one came.
+    /// Rate limit errors since the last accepted request, and when the last one came.
     refusals: u32,
     refused_at: Option<Instant>,
-    /// Gitter refused a request when it had said that some are left.
+    /// Gitter rejected a request although it had reported that some were left.
     headers_lie: bool,
-    /// How many may be under way at once; `None` when all is well.
+    /// The limit of requests in flight; `None` when there is none.
     careful: Option<u32>,
-    /// What Gitter said is left, and until when that holds.
+    /// How many requests Gitter reported as left, and until when that is valid.
     server: Option<(u32, Instant)>,
 }
 
 impl RateLimiter {
-    /// A pace of this many requests a minute, at least 5.
+    /// A limit of this many requests per minute, at least 5.
     pub fn new(requests_per_minute: u32) -> Self {
         Self {
             limit: usize::try_from(requests_per_minute)
@@ -81,7 +80,7 @@ impl RateLimiter {
         }
     }
 
-    /// Waits for this request's turn. Keep the answer until Gitter answered.
+    /// Waits until this request may be sent. The caller keeps the slot until Gitter answered.
     pub async fn turn(&self, need: Priority) -> RequestSlot<'_> {
         let _waiting = QueuedRequest::new(self, need);
         let [sends, reads, audits] = &self.queues;
@@ -116,7 +115,7 @@ impl RateLimiter {
         self.state().careful = Some(1);
     }
 
-    /// How many requests a minute may be spent on audits: half of what is reserved for reads.
+    /// How many requests per minute audits may send: half of what is reserved for reads.
     pub fn audits_per_minute(&self) -> u32 {
         u32::try_from(reserve(self.limit) / 2)
             .unwrap_or(u32::MAX)
@@ -128,13 +127,13 @@ impl RateLimiter {
     }
 }
 
-/// What is kept for reads.
+/// How many requests are reserved for reads.
 fn reserve(limit: usize) -> usize {
     (limit / 5).max(1)
 }
 
 impl State {
-    /// When this request may go: `None` is now, and it is counted at once.
+    /// When this request may be sent: `None` is now, and the request is counted at once.
     fn earliest(&mut self, need: Priority, limit: usize, now: Instant) -> Option<Instant> {
         while let Some((at, kind)) = self.recent.front().copied() {
             if at + WINDOW > now {
@@ -180,27 +179,26 @@ impl State {
     }
 }
 
-/// A request on its way.
+/// A request in flight.
 pub struct RequestSlot<'a> {
     pacer: &'a RateLimiter,
     began: Instant,
 }
 
 impl RequestSlot<'_> {
-    /// Gitter refused for going too fast, and said to wait so long, if it said anything that can be true.
-    /// Answers for how long nothing goes out.
+    /// Gitter answered 429 and asked for this wait, if that is plausible. Returns for how long no request is sent.
     pub fn refused(&self, asked: Option<Duration>) -> Duration {
         let now = Instant::now();
         let mut state = self.pacer.state();
         state.headers_lie |= state
             .server
             .is_some_and(|(left, until)| left > 0 && until > now);
-        // Those that were under way together are refused together.
+        // Requests that were in flight together and rejected together count once.
         if state.refused_at.is_none_or(|last| self.began >= last) {
             state.refusals += 1;
             state.refused_at = Some(now);
         }
-        // Whoever is refused again after waiting as long as he was told does not believe it a second time.
+        // After a second rejection in a row the limiter ignores the wait that Gitter asks for.
         let wait = asked
             .filter(|wait| state.refusals < 2 && !wait.is_zero())
             .unwrap_or(MAX_WAIT);
@@ -210,15 +208,15 @@ impl RequestSlot<'_> {
         wait
     }
 
-    /// Gitter let it through; `told` is whether it said how many are left.
-    pub fn worked(&self, told: bool) {
+    /// Gitter accepted the request; `limits_known` is whether it reported how many are left.
+    pub fn worked(&self, limits_known: bool) {
         let mut state = self.pacer.state();
         state.refusals = 0;
         state.careful = state
             .careful
             .map(|most| most.saturating_mul(2))
             .filter(|most| *most < UNLIMITED_CONCURRENCY);
-        if !told || state.headers_lie {
+        if !limits_known || state.headers_lie {
             state.careful = Some(
                 state
                     .careful
@@ -228,15 +226,15 @@ impl RequestSlot<'_> {
         }
     }
 
-    /// What the answer's headers said: requests left, and when the count starts anew.
-    /// Answers whether that can be true.
+    /// The numbers of the response headers: requests left, and when the count restarts. Returns whether they are
+    /// plausible.
     pub fn learn(&self, remaining: u32, reset_in: Duration) -> bool {
         if reset_in.is_zero() {
             return false;
         }
         let until = Instant::now() + reset_in;
         let mut state = self.pacer.state();
-        // The others on their way are not in Gitter's count yet, and answers may overtake each other.
+        // Gitter has not counted the other requests in flight yet, and responses may arrive in another order.
         let mut left = remaining.saturating_sub(state.in_flight.saturating_sub(1));
         if let Some((known, known_until)) = state.server
             && until.duration_since(known_until) + known_until.duration_since(until)
@@ -258,7 +256,7 @@ impl Drop for RequestSlot<'_> {
     }
 }
 
-/// Counts who waits, also when the waiting is given up.
+/// Counts the waiting requests, also when a wait is cancelled.
 struct QueuedRequest<'a> {
     pacer: &'a RateLimiter,
     need: Priority,
@@ -413,7 +411,7 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(8), "and not for long");
     }
 
-    /// What a server says of what is left, given the truth.
+    /// The remaining number that a server reports, given the true one.
     type Header = fn(u32, Duration) -> Option<(u32, Duration)>;
 
     /// A server that counts as Gitter does.
@@ -421,7 +419,7 @@ mod tests {
         ends: Instant,
         used: u32,
         asked: u32,
-        /// Requests of somebody else on the same token in each window.
+        /// Requests of another client with the same token in each window.
         others: u32,
     }
 
@@ -442,7 +440,7 @@ mod tests {
         }
     }
 
-    /// Twelve people with much to say for half an hour; requests made per window, and how many were let through.
+    /// Twelve people send continuously for half an hour; returns the requests per window and how many were accepted.
     async fn half_an_hour(header: Header, others: u32) -> (f64, u32) {
         const MINUTES: u64 = 30;
         let pacer = RateLimiter::new(95);

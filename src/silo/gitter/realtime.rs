@@ -1,5 +1,5 @@
-//! The main feed: Bayeux over a WebSocket. Holds the socket and its deadlines; what the frames mean is in
-//! `bayeux`, what the events mean in `channel`.
+//! The main feed: Bayeux over a WebSocket. It owns the socket and its deadlines; `bayeux` interprets the frames,
+//! `channel` the events.
 
 mod socket;
 mod timers;
@@ -24,22 +24,22 @@ pub use socket::Endpoint;
 use socket::{RESPONSE_TIMEOUT, Socket, is_too_long, open, say, text_of};
 use timers::{ConnectionTimers, WakeReason};
 
-/// How long a sign of life may take.
+/// The time limit for the response to a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(29);
-/// What a connect may take beyond the time Gitter holds it.
+/// The time limit for a connect beyond the time that Gitter holds it.
 const CONNECT_GRACE: Duration = Duration::from_secs(30);
-/// A hole in the event count ends the session at most this often.
+/// The shortest interval at which a gap in the event count ends the session.
 const GAP_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Why a session ended.
 enum ConnectionEnd {
-    /// A new one, not before this.
+    /// A new session, not before this.
     Again(Duration),
-    /// A new one at once: events were lost.
+    /// A new session at once: events were lost.
     Gap,
-    /// The token is dead.
+    /// Gitter refuses the token.
     SignedOut,
-    /// We were told to stop.
+    /// The bridge stops.
     Stopped,
 }
 
@@ -92,9 +92,9 @@ pub async fn follow(
 struct Connection<'a> {
     hub: &'a Dispatcher,
     session: BayeuxSession,
-    /// Whether Gitter took us in.
+    /// Whether Gitter accepted the handshake.
     welcome: bool,
-    /// Whether subscriptions bring the newest messages.
+    /// Whether subscriptions request the newest messages.
     snapshots: bool,
     gaps_end_it: bool,
 }
@@ -105,8 +105,8 @@ impl Connection<'_> {
         endpoint: &Endpoint,
         stop: &CancellationToken,
     ) -> anyhow::Result<ConnectionEnd> {
-        let pass = match self.hub.breaker.acquire() {
-            Ok(pass) => pass,
+        let probe = match self.hub.breaker.acquire() {
+            Ok(probe) => probe,
             Err(wait) => return Ok(ConnectionEnd::Again(wait)),
         };
         let opened = tokio::time::timeout(RESPONSE_TIMEOUT, open(endpoint))
@@ -114,11 +114,11 @@ impl Connection<'_> {
             .context("Gitter's realtime service does not answer");
         let mut socket = match opened {
             Ok(Ok(socket)) => {
-                pass.answered();
+                probe.answered();
                 socket
             }
             Ok(Err(error)) | Err(error) => {
-                pass.silent();
+                probe.silent();
                 return Err(error);
             }
         };
@@ -127,7 +127,7 @@ impl Connection<'_> {
         let ending = self.listen(&mut socket, stop).await;
         if matches!(ending, Ok(ConnectionEnd::Stopped | ConnectionEnd::Gap)) {
             let goodbye = self.session.disconnect();
-            // Politeness only: the server forgets us by itself.
+            // Optional: the server ends the session by itself.
             let _sent = tokio::time::timeout(Duration::from_secs(1), async {
                 say(&mut socket, goodbye).await?;
                 socket.close(None).await.context("close")
@@ -142,20 +142,20 @@ impl Connection<'_> {
         socket: &mut Socket,
         stop: &CancellationToken,
     ) -> anyhow::Result<ConnectionEnd> {
-        let mut waits = ConnectionTimers::new(self.hub);
+        let mut timers = ConnectionTimers::new(self.hub);
         loop {
-            match waits.next(socket, stop).await {
+            match timers.next(socket, stop).await {
                 WakeReason::Stop => return Ok(ConnectionEnd::Stopped),
                 WakeReason::MissedEvents => return Ok(ConnectionEnd::Again(Duration::ZERO)),
-                WakeReason::Overdue(what) => bail!("Gitter owes us {what}"),
+                WakeReason::Overdue(what) => bail!("Gitter did not send {what} in time"),
                 WakeReason::Connect => {
-                    waits.connect = None;
-                    waits.answer = Instant::now() + self.session.hold() + CONNECT_GRACE;
+                    timers.connect = None;
+                    timers.answer = Instant::now() + self.session.hold() + CONNECT_GRACE;
                     let connect = self.session.connect();
                     say(socket, connect).await?;
                 }
                 WakeReason::Ping => {
-                    waits.pong.get_or_insert(Instant::now() + PONG_TIMEOUT);
+                    timers.pong.get_or_insert(Instant::now() + PONG_TIMEOUT);
                     let ping = self.session.ping();
                     say(socket, ping).await?;
                 }
@@ -168,8 +168,8 @@ impl Connection<'_> {
                 WakeReason::Frame(None) => bail!("Gitter closed the connection"),
                 WakeReason::Frame(Some(frame)) => {
                     let text = text_of(frame?)?.unwrap_or_default();
-                    for news in self.session.read(&text) {
-                        if let Some(ending) = self.hear(news, socket, &mut waits).await? {
+                    for message in self.session.read(&text) {
+                        if let Some(ending) = self.hear(message, socket, &mut timers).await? {
                             return Ok(ending);
                         }
                     }
@@ -178,21 +178,21 @@ impl Connection<'_> {
         }
     }
 
-    /// Takes one piece of news.
+    /// Handles one message of the feed.
     async fn hear(
         &mut self,
-        news: FeedMessage,
+        message: FeedMessage,
         socket: &mut Socket,
-        waits: &mut ConnectionTimers<'_>,
+        timers: &mut ConnectionTimers<'_>,
     ) -> anyhow::Result<Option<ConnectionEnd>> {
-        match news {
+        match message {
             FeedMessage::Welcome => {
                 self.welcome = true;
-                waits.connect = Some(Instant::now());
+                timers.connect = Some(Instant::now());
                 self.subscribe_all(socket).await?;
             }
-            FeedMessage::Heartbeat(wait) => waits.connect = Some(Instant::now() + wait),
-            FeedMessage::Pong => waits.pong = None,
+            FeedMessage::Heartbeat(wait) => timers.connect = Some(Instant::now() + wait),
+            FeedMessage::Pong => timers.pong = None,
             FeedMessage::Subscribed { topic, snapshot } => self.subscribed(topic, snapshot),
             FeedMessage::Denied { topic, status } => return Ok(self.denied(&topic, status)),
             FeedMessage::Event {
@@ -201,7 +201,7 @@ impl Connection<'_> {
                 model,
             } => {
                 if let Some(room) = self.event(topic, &operation, model) {
-                    waits.look_at(room);
+                    timers.look_at(room);
                 }
             }
             FeedMessage::Gap if self.gaps_end_it => return Ok(Some(ConnectionEnd::Gap)),
@@ -226,7 +226,7 @@ impl Connection<'_> {
             all.push(self.session.subscribe(&messages, self.snapshot()));
             all.push(self.session.subscribe(&members, None));
         }
-        // One frame each: answers to one frame come in one frame, and a hundred snapshots would be too long.
+        // One frame each: responses to one frame come in one frame, and a hundred snapshots would be too long.
         for frame in all {
             say(socket, frame).await?;
         }
@@ -243,7 +243,7 @@ impl Connection<'_> {
         };
         let messages = snapshot.and_then(|values| {
             let (messages, unreadable) = messages_from_values(values);
-            // An unreadable one may have been the oldest: then the length says nothing.
+            // An unreadable entry may have been the oldest: then the length of the snapshot says nothing.
             (unreadable == 0).then_some(messages)
         });
         self.hub.dispatch(&room, ChannelEvent::Connected(messages));
@@ -257,7 +257,7 @@ impl Connection<'_> {
                 None
             }
             (Subscription::Messages(_), _) => Some(ConnectionEnd::Again(Duration::ZERO)),
-            // Without these a kick is noticed by the next message we send.
+            // Without these, the bridge notices its removal with the next message that it sends.
             _ => {
                 tracing::debug!(silo.name = %self.hub.silo, status, "Gitter refuses a minor subscription");
                 None
@@ -265,7 +265,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Passes an event on. Answers a room whose door must be looked at.
+    /// Passes an event on. Returns a room that must be checked for whether it is still open.
     fn event(&self, topic: Subscription, operation: &str, model: Value) -> Option<String> {
         let id = model
             .get("id")
@@ -299,7 +299,7 @@ impl Connection<'_> {
 
     fn message_event(&self, room: &str, operation: &str, id: Option<String>, model: Value) {
         match (operation, id) {
-            // Somebody has read something.
+            // Somebody has read messages.
             ("patch", _) => {}
             ("remove", Some(id)) => self.hub.dispatch(room, ChannelEvent::Removed(id)),
             ("create" | "update", Some(_)) => match serde_json::from_value::<ChatMessage>(model) {

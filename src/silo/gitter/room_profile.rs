@@ -1,4 +1,4 @@
-//! What stands at the head of a room: its name, which follows from its address, its topic, and its group's picture.
+//! The profile of a room: its name, which follows from its address, its topic, and its group's avatar.
 
 use footbridge_core::room_profile::{ProfileField, RoomProfile, sanitize_without_mentions};
 
@@ -11,7 +11,7 @@ const MAX_TOPIC: usize = 1_000;
 impl Gitter {
     pub(super) async fn read_profile(&self, room: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.room(room).await;
-        let found = found.inspect_err(|fault| self.note(fault))?;
+        let found = found.inspect_err(|error| self.note(error))?;
         Ok(RoomProfile {
             name: Some(found.name.unwrap_or_default()),
             topic: Some(found.topic.unwrap_or_default()),
@@ -22,15 +22,15 @@ impl Gitter {
     pub(super) async fn write_profile_field(
         &self,
         room: &str,
-        fact: ProfileField,
+        field: ProfileField,
         value: &str,
     ) -> Result<(), SiloError> {
-        if fact != ProfileField::Topic {
-            let why = "Gitter lets nobody change that";
+        if field != ProfileField::Topic {
+            let why = "Gitter does not allow that change";
             return Err(SiloError::NoChannel(why.to_owned()));
         }
         let topic = sanitize_without_mentions(value, MAX_TOPIC);
         let set = self.client.set_topic(room, &topic).await;
-        Ok(set.inspect_err(|fault| self.note(fault))?)
+        Ok(set.inspect_err(|error| self.note(error))?)
     }
 }

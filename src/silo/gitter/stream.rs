@@ -1,5 +1,5 @@
-//! The second feed: Gitter's HTTP stream, one connection per channel. It brings new messages only; edits and
-//! deletions are found by the re-reading that goes on beside it.
+//! The second feed: Gitter's HTTP stream, one connection per channel. It delivers new messages only; the audit finds
+//! edits and deletions.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -20,21 +20,21 @@ use crate::{
     framing::{Line, LineFramer},
 };
 
-/// For the beginning of the answer.
+/// The time limit for the beginning of the response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest that keep-alives can be apart, until we have seen how far they are: two of those without any byte
-/// and the connection is dead.
+/// The longest assumed interval of keep-alives until it was measured: after two intervals without any byte the
+/// connection counts as dead.
 const MAX_KEEPALIVE_GAP: Duration = Duration::from_secs(40);
-/// Two keep-alives are never taken to be closer than this, so that a hiccup of the network is no silence.
+/// The shortest assumed interval of keep-alives, so that a short network delay does not end the connection.
 const MIN_KEEPALIVE_GAP: Duration = Duration::from_secs(1);
 /// How often a closed room is tried again.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Where and as whom to connect.
+/// The address and the token of the stream.
 pub struct Endpoint {
-    /// A client without a time limit on whole answers.
+    /// A client without a time limit for whole responses.
     pub http: reqwest::Client,
-    /// The base of the stream service.
+    /// The base URL of the stream service.
     pub url: Url,
     /// The account's token.
     pub token: Secret,
@@ -63,20 +63,20 @@ async fn follow_room(
     let mut failures = 0;
     loop {
         let began = Instant::now();
-        let mut heard = false;
-        let Err(fault) = read(hub, endpoint, room, &mut heard).await;
+        let mut delivered = false;
+        let Err(error) = read(hub, endpoint, room, &mut delivered).await;
         hub.health.behind(std::iter::once(room));
-        failures = failures_after(failures, began.elapsed(), heard);
-        let wait = match fault {
+        failures = failures_after(failures, began.elapsed(), delivered);
+        let wait = match error {
             RequestError::SignedOut => return Err(RequestError::SignedOut.into()),
             RequestError::Closed(reason) => {
                 hub.close(room, reason);
                 RECHECK_INTERVAL
             }
             RequestError::RateLimited { after } | RequestError::CircuitOpen { after } => after,
-            fault => {
-                tracing::warn!(silo.name = %hub.silo, silo.channel = %room, error = %fault, attempt = failures,
-                    "Lost a stream of Gitter's");
+            error => {
+                tracing::warn!(silo.name = %hub.silo, silo.channel = %room, error = %error, attempt = failures,
+                    "Lost one of Gitter's streams");
                 reconnect_delay(failures)
             }
         };
@@ -89,7 +89,7 @@ async fn read(
     hub: &Dispatcher,
     endpoint: &Endpoint,
     room: &str,
-    heard_from: &mut bool,
+    delivered: &mut bool,
 ) -> Result<Infallible, RequestError> {
     let url = address(&endpoint.url, &["rooms", room, "chatMessages"])?;
     let request = endpoint
@@ -97,7 +97,7 @@ async fn read(
         .get(url)
         .header(header::ACCEPT, "application/json")
         .bearer_auth(endpoint.token.expose());
-    let pass = hub
+    let probe = hub
         .breaker
         .acquire()
         .map_err(|after| RequestError::CircuitOpen { after })?;
@@ -107,16 +107,16 @@ async fn read(
         .and_then(|sent| sent.map_err(|error| classify_no_response(RepeatSafety::Safe, error)));
     let mut response = match answer {
         Ok(response) if !matches!(response.status().as_u16(), 502..=504) => {
-            pass.answered();
+            probe.answered();
             response
         }
         Ok(response) => {
-            pass.silent();
+            probe.silent();
             response
         }
-        Err(fault) => {
-            pass.silent();
-            return Err(fault);
+        Err(error) => {
+            probe.silent();
+            return Err(error);
         }
     };
     if !response.status().is_success() {
@@ -128,40 +128,40 @@ async fn read(
             wait,
         ));
     }
-    *heard_from = true;
+    *delivered = true;
     hub.dispatch(room, ChannelEvent::Connected(None));
     let mut lines = LineFramer::default();
-    let mut pulse = KeepaliveGap::default();
+    let mut gap = KeepaliveGap::default();
     loop {
         let chunk = tokio::select! {
-            chunk = tokio::time::timeout(pulse.silence_limit(), response.chunk()) => chunk,
-            () = hub.missed_events(room) => return Err(lost(anyhow!("Gitter's stream leaves messages out"))),
+            chunk = tokio::time::timeout(gap.silence_limit(), response.chunk()) => chunk,
+            () = hub.missed_events(room) => return Err(lost(anyhow!("Gitter's stream missed messages"))),
         };
         let chunk = chunk
             .context("Gitter's stream is silent")
             .map_err(lost)?
             .map_err(|error| classify_no_response(RepeatSafety::Safe, error))?
             .ok_or_else(|| lost(anyhow!("Gitter closed the stream")))?;
-        pulse.note_bytes(&chunk);
+        gap.note_bytes(&chunk);
         for line in lines.take(&chunk) {
             hub.dispatch(room, heard(hub, line));
         }
     }
 }
 
-/// How far a stream's keep-alives are apart, learnt by listening: Gitter never promised anything.
+/// The measured interval of a stream's keep-alives: Gitter does not document it.
 #[derive(Default)]
 struct KeepaliveGap {
-    /// The last keep-alive, if nothing but keep-alives came since.
+    /// The last keep-alive, if only keep-alives arrived since.
     last: Option<Instant>,
     longest: Option<Duration>,
 }
 
 impl KeepaliveGap {
-    /// Some bytes came.
+    /// Bytes arrived.
     fn note_bytes(&mut self, bytes: &[u8]) {
         if !bytes.iter().all(u8::is_ascii_whitespace) {
-            // A message may come between the keep-alives, or instead of one.
+            // A message may arrive between the keep-alives, or instead of one.
             self.last = None;
             return;
         }
@@ -171,7 +171,7 @@ impl KeepaliveGap {
         }
     }
 
-    /// How long nothing may come.
+    /// How long the stream may be silent.
     fn silence_limit(&self) -> Duration {
         let beat = self.longest.unwrap_or(MAX_KEEPALIVE_GAP);
         2 * beat.clamp(MIN_KEEPALIVE_GAP, MAX_KEEPALIVE_GAP)
@@ -212,7 +212,7 @@ mod tests {
             pulse.note_bytes(bytes.as_bytes());
         }
         assert_eq!(pulse.silence_limit(), Duration::from_secs(30));
-        // Messages in quick succession say nothing of the keep-alives.
+        // Messages in quick succession do not count as keep-alives.
         for bytes in ["{}\n", " \n", "{}\n", " \n"] {
             tokio::time::advance(Duration::from_secs(1)).await;
             pulse.note_bytes(bytes.as_bytes());

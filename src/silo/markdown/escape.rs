@@ -1,5 +1,5 @@
-//! Running text in Markdown. Backslashes work for some characters only; where they do not, a zero-width
-//! space parts what must not stand together, or an entity stands for what the grammar would misread.
+//! Inline text in Markdown. Backslashes work for some characters only; elsewhere a zero-width space separates
+//! characters, or an entity replaces a character that the grammar would misread.
 
 mod backslash;
 pub(super) mod rules;
@@ -19,10 +19,10 @@ use rules::{
 use super::{Flavour, Underscores};
 use crate::url_scanner::UrlScanner;
 
-/// Parts characters without being seen.
+/// Separates characters invisibly.
 const ZERO_WIDTH_SPACE: char = '\u{200b}';
 
-/// Where running text stands.
+/// Where inline text is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum InlineContext {
     /// In a paragraph.
@@ -47,20 +47,20 @@ impl InlineContext {
     }
 }
 
-/// Writes running text.
+/// Writes inline text.
 pub(super) struct InlineWriter {
     out: String,
     flavour: Flavour,
     underscores: Underscores,
-    /// Whether only spaces stand before this on its line.
+    /// Whether only spaces precede this on its line.
     line_start: bool,
-    /// Whether a bare URL was the last thing written: all up to the next space would belong to it.
+    /// Whether a bare URL was written last: everything up to the next space would belong to it.
     after_url: bool,
     /// The marks of the emphases that are open.
     open: Vec<&'static str>,
-    /// Where a backslash ends that was written twice.
+    /// The end of the last backslash that was doubled.
     twice_at: Option<usize>,
-    /// Whether what is written ends in an address that Mattermost's apps alone make a link of.
+    /// Whether the output ends in an address that only Mattermost's apps turn into a link.
     address: UrlScanner,
 }
 
@@ -129,7 +129,7 @@ impl InlineWriter {
         }
     }
 
-    /// Something written as it is. A bare URL before it is ended by a space.
+    /// Writes text without escapes. A space ends a bare URL before it.
     fn raw(&mut self, text: &str) {
         if self.after_url && !text.starts_with([' ', '\n']) {
             self.out.push(' ');
@@ -139,7 +139,7 @@ impl InlineWriter {
         self.out.push_str(text);
     }
 
-    /// Calls somebody. Nothing beside the call makes another name of it.
+    /// Mentions somebody. Separators keep adjacent text out of the name.
     fn write_mention(&mut self, account: &str) {
         if self
             .out
@@ -163,7 +163,7 @@ impl InlineWriter {
         if plain.starts_with(char::is_whitespace) && !self.out.is_empty() {
             self.raw(" ");
         }
-        // Two marks side by side would be read as one longer mark.
+        // Two adjacent marks would be read as one longer mark.
         if self.out.ends_with(['*', '~']) {
             self.raw("\u{200b}");
         }
@@ -204,7 +204,7 @@ impl InlineWriter {
         if self.out.ends_with('`') || self.extends_email(&code) {
             self.raw("\u{200b}");
         }
-        // What takes the word before for an address would take the opening mark along.
+        // A grammar that takes the word before for an address would include the opening mark.
         let word_at = self.out.rfind(rules::is_ascii_space);
         let word_at = word_at.map_or(0, |at| at + 1);
         if self.out.get(word_at..).is_some_and(rules::may_be_address) {
@@ -222,7 +222,7 @@ impl InlineWriter {
         self.out.push_str(&fence);
     }
 
-    /// Characters that mean themselves.
+    /// Writes characters literally.
     fn text(&mut self, text: &str, around: InlineContext) {
         let mut at = 0;
         if self.after_url && !text.starts_with(is_url_end) {
@@ -246,7 +246,7 @@ impl InlineWriter {
         }
     }
 
-    /// A URL or an address, which the grammar takes whole.
+    /// Writes a URL or an address, which the grammar takes whole.
     fn verbatim(&mut self, address: &str) {
         let url = address.contains("://");
         self.line_start = false;
@@ -295,11 +295,11 @@ impl InlineWriter {
             '`' | '*' | '[' => self.escaped(c),
             '(' if self.out.ends_with(']') => self.escaped(c),
             '|' if around == InlineContext::Cell => self.out.push_str("&vert;"),
-            // Names of channels and tags, which the renderer finds behind escapes, too.
+            // Names of channels and tags, which the renderer finds after escapes, too.
             '~' | '#'
                 if self.flavour == Flavour::Mattermost && next.is_some_and(char::is_alphabetic) =>
             {
-                // Three in a row would be the fence of a block of code.
+                // Three in a row would be the fence of a code block.
                 if c == '~' && self.out.ends_with('~') {
                     self.out.push('\\');
                 }
@@ -322,8 +322,8 @@ impl InlineWriter {
                 self.out.push(ZERO_WIDTH_SPACE);
                 self.out.push('$');
             }
-            // C01, C02: the only way to call somebody, and nothing but a space behind it is safe, which is lost at the end
-            // of a label.
+            // C01, C02: an `@` is the only way to mention somebody. Only a space after it is safe, and the end of a
+            // label would remove that space.
             '@' if next.is_none_or(|next| !next.is_whitespace()) || after.trim().is_empty() => {
                 self.out.push('@');
                 self.out.push(ZERO_WIDTH_SPACE);
@@ -366,14 +366,14 @@ impl InlineWriter {
             self.out.push('\n');
             self.line_start = true;
         } else if self.line_start {
-            // Spaces would make a block of code, or be taken away.
+            // Spaces would make a code block, or be removed.
             self.out.extend(std::iter::repeat_n('\u{2002}', wide));
         } else {
             self.out.push(' ');
         }
     }
 
-    /// Handles characters that mean something at the start of a line only. False if this one does not.
+    /// Escapes characters that have a meaning only at the start of a line. Returns false for any other character.
     fn at_line_start(&mut self, c: char, after: &str) -> bool {
         let next = after.chars().next();
         let word = next.is_some_and(char::is_alphanumeric);

@@ -1,4 +1,4 @@
-//! What Gitter's messages become, and that nothing we write there calls anybody.
+//! How Gitter's messages are converted, and that nothing that the bridge writes there mentions anybody.
 
 use footbridge_core::text::html::{Dialect, body_from_html};
 
@@ -17,7 +17,7 @@ fn from_matrix(html: &str) -> String {
     markdown_from_body(&body_from_html(html, Dialect::Matrix), FLAVOUR)
 }
 
-/// C01, C02: every way we know in which somebody tried to call everybody.
+/// C01, C02: all known attempts to mention everybody.
 const CALLS: [&str; 66] = [
     "@all",
     "@ALL",
@@ -119,13 +119,13 @@ fn an_address_of_any_scheme_still_leads_there_in_mattermost() {
         let written = markdown_from_body(&Body::plain(text), Flavour::Mattermost);
         assert_eq!(written, expected);
     }
-    // By far longer than a message may be: read once for each name in it, it would take minutes.
+    // Far longer than any message: scanning it once per name would take minutes.
     let long = format!("ftp://a/{}", ":x".repeat(60_000));
     let written = markdown_from_body(&Body::plain(&long), Flavour::Mattermost);
     assert_eq!(written.matches("%3A").count(), 59_999);
 }
 
-/// Each of these once called somebody, by the parser that Gitter's server used.
+/// Each of these once mentioned somebody, by the parser that Gitter's server used.
 #[test]
 fn c02_code_stays_code_in_gitter() {
     for (html, expected) in [
@@ -229,7 +229,7 @@ fn the_ping_check_itself_sees_pings() {
 
 #[test]
 fn c05_plain_text_shows_as_it_was_written() {
-    // C05: the right-hand sides were shown by Gitter's own renderer to read as the left-hand sides.
+    // C05: Gitter's own renderer shows the right-hand sides as the left-hand sides.
     let table = [
         ("hello", "hello"),
         ("a *b* _c_ `d`", "a \\*b\\* \\_c\\_ \\`d\\`"),
@@ -389,7 +389,7 @@ fn a_message_stands_behind_its_author() {
     );
 }
 
-/// Text made of what hurts.
+/// Text made of problematic pieces.
 fn hurtful() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(CALLS.to_vec()).prop_map(str::to_owned),

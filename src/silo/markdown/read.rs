@@ -1,5 +1,5 @@
-//! Markdown → neutral text, as Mattermost's apps show it. HTML in it is text, line ends are line ends, and shortcodes of
-//! emoji are emoji.
+//! Markdown → neutral text, as Mattermost's apps show it. HTML in it is text, line ends are kept, and shortcodes of
+//! emoji become emoji.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -15,14 +15,14 @@ use url::Url;
 
 use crate::mattermost;
 
-/// What is read besides the Markdown of `CommonMark`.
+/// The extensions of `CommonMark` that are read.
 const OPTIONS: Options = Options::ENABLE_STRIKETHROUGH.union(Options::ENABLE_TABLES);
 
-/// What a backslash escapes in Mattermost (its fork of marked, `inline.escape`); another backslash only before what is
-/// neither a letter nor a digit nor an underscore.
+/// What a backslash escapes in Mattermost (its fork of marked, `inline.escape`); it also escapes another backslash, but
+/// only before a character that is no letter, digit or underscore.
 const ESCAPABLE: &str = "`*{}[]()#+-.!_>|~";
 
-/// How far behind the beginning of a picture its size may stand, in bytes.
+/// How far after the beginning of an image its size may follow, in bytes.
 const MAX_SIZE_DISTANCE: usize = 2_048;
 
 /// Reads Markdown as Mattermost's apps show it.
@@ -31,7 +31,7 @@ pub fn body_from_markdown(markdown: &str) -> Body {
     body_from_markdown_of(markdown, None)
 }
 
-/// The same; addresses without a host are meant from this server on.
+/// The same; addresses without a host are relative to this server.
 #[must_use]
 pub fn body_from_markdown_of(written: &str, server: Option<&Url>) -> Body {
     let markdown = &*for_commonmark(written);
@@ -50,13 +50,13 @@ pub fn body_from_markdown_of(written: &str, server: Option<&Url>) -> Body {
     push_html(&mut html, events);
     let mut body = body_from_html(&html, Dialect::Matrix);
     for block in &mut body.0 {
-        // Apps that show formulas take them from blocks of code in these languages.
+        // Apps that show formulas read them from code blocks in these languages.
         if let Block::Code {
             language: Some(language),
             text,
         } = block
             && matches!(language.as_str(), "latex" | "tex")
-            // Of several lines each may end in a comment: they stay as they are.
+            // With several lines, each may end in a comment: they stay as they are.
             && !text.contains('\n')
         {
             *block = Block::Maths(std::mem::take(text));
@@ -69,24 +69,24 @@ pub fn body_from_markdown_of(written: &str, server: Option<&Url>) -> Body {
     }
 }
 
-/// What is open where the parser is.
+/// The state of the reader at the parser's position.
 struct Reader<'a> {
     markdown: &'a str,
     server: Option<&'a Url>,
     in_code: bool,
-    /// Of each strikethrough, whether it is one.
+    /// For each open strikethrough, whether Mattermost shows it as one.
     strikes: Vec<bool>,
-    /// Of each link and picture, whether it is shown as a link.
+    /// For each open link and image, whether it is shown as a link.
     links: Vec<bool>,
-    /// The addresses of the pictures in a link: they stand behind it.
+    /// The addresses of the images inside a link: they follow the link.
     pictures: Vec<CowStr<'a>>,
 }
 
 impl<'a> Reader<'a> {
-    /// What is made of an event.
+    /// Converts one event of the parser.
     fn read(&mut self, event: Event<'a>, range: Range<usize>) -> Vec<Event<'a>> {
         vec![match event {
-            // One tilde strikes nothing out there.
+            // In Mattermost one tilde strikes nothing out.
             Event::Start(Tag::Strikethrough) => {
                 let text = self.markdown.get(range);
                 let strikes_out = text.is_some_and(|text| text.starts_with("~~"));
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         }]
     }
 
-    /// A picture is a link to it. What stands in a link is none itself.
+    /// An image becomes a link to it. An image inside a link is no link of its own.
     fn link_starts(&mut self, address: CowStr<'a>, is_picture: bool) -> Vec<Event<'a>> {
         let address = resolved(&address, self.server).map_or(address, CowStr::from);
         let is_inner = !self.links.is_empty();
@@ -160,8 +160,8 @@ fn link(address: CowStr<'_>) -> Event<'_> {
     })
 }
 
-/// Where an address without a scheme leads: one with a path alone to a page of the server, others to a host of that name.
-/// `None` for what leads as it stands, or nowhere.
+/// Where an address without a scheme leads: a path leads to a page of the server, anything else to a host of that name.
+/// `None` if the address is a URL already, or leads nowhere.
 #[must_use]
 pub fn resolved(address: &str, server: Option<&Url>) -> Option<String> {
     let address = address.trim();
@@ -177,8 +177,8 @@ pub fn resolved(address: &str, server: Option<&Url>) -> Option<String> {
     url.map(String::from)
 }
 
-/// The same Markdown for a reader that follows `CommonMark`: there a backslash escapes more than it does in Mattermost, marks
-/// in an address are marks, and a picture has no size behind its address. Code and HTML are the same in both.
+/// The same Markdown for a reader that follows `CommonMark`, in which a backslash escapes more than in Mattermost,
+/// marks in an address are marks, and an image has no size after its address. Code and HTML are the same in both.
 fn for_commonmark(markdown: &str) -> Cow<'_, str> {
     if !["\\", "://", " ="]
         .iter()
@@ -189,7 +189,7 @@ fn for_commonmark(markdown: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(markdown.len() + 16);
     let mut at = 0;
     for range in verbatim(markdown) {
-        // One may contain another.
+        // A range may contain another.
         if range.start >= at {
             let before = markdown.get(at..range.start).unwrap_or_default();
             running_text(before, &mut out);
@@ -201,7 +201,7 @@ fn for_commonmark(markdown: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where nothing is escaped, in order.
+/// The ranges in which nothing is escaped, in order.
 fn verbatim(markdown: &str) -> impl Iterator<Item = Range<usize>> {
     let events = Parser::new_ext(markdown, OPTIONS).into_offset_iter();
     events.filter_map(|(event, range)| match event {
@@ -219,7 +219,7 @@ fn verbatim(markdown: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Running text in which each backslash that Mattermost shows is escaped where something would be escaped by it.
+/// Copies text and escapes each backslash that Mattermost shows and `CommonMark` would take for an escape.
 fn running_text(text: &str, out: &mut String) {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -238,7 +238,7 @@ fn running_text(text: &str, out: &mut String) {
     }
 }
 
-/// How much of the text this backslash takes.
+/// How many bytes of the text this backslash takes.
 fn backslash(rest: &str, out: &mut String) -> Option<usize> {
     let mut chars = rest.chars();
     chars.next()?;
@@ -254,7 +254,7 @@ fn backslash(rest: &str, out: &mut String) -> Option<usize> {
     Some(1)
 }
 
-/// An address that stands by itself: no mark in it is one, but where one ends what stands around the address.
+/// Copies a bare address: marks in it are escaped, but a mark at its end may close what surrounds the address.
 fn address(rest: &str, out: &mut String) -> Option<usize> {
     let scheme = ["https://", "http://"]
         .iter()
@@ -280,7 +280,7 @@ fn address(rest: &str, out: &mut String) -> Option<usize> {
     Some(end)
 }
 
-/// How long the size is that stands behind the address of a picture: `![](https://… =100x50)`.
+/// The length of the size after the address of an image: `![](https://… =100x50)`.
 fn size(before: &str, rest: &str) -> Option<usize> {
     let mut near = before.len().saturating_sub(MAX_SIZE_DISTANCE);
     while !before.is_char_boundary(near) {

@@ -1,5 +1,5 @@
-//! Cuts a text into parts that fit, at safe places. A part never gains meaning by the cut: open code is closed
-//! and opened again, and what a link kept from calling somebody is broken where the link was.
+//! Splits a text into parts that fit, at safe places. The split never gives a part another meaning: open code is closed
+//! and opened again, and an `@` that the link made harmless is made harmless where the link was cut.
 
 use std::ops::Range;
 
@@ -9,21 +9,21 @@ mod containers;
 
 use super::joined;
 
-/// The most parts one message is sent in.
+/// The most parts of one message.
 const MAX_PARTS: usize = 8;
 
-/// A longer fence does not count as one where a text is cut: it could not be closed and opened again within a part.
+/// A longer fence is not treated as one at a cut: it could not be closed and opened again within a part.
 const MAX_FENCE: usize = 64;
 
-/// What is longer is no link that is kept whole, in bytes; the same for bold text.
+/// A longer link may be cut, in bytes; the same for bold text.
 const MAX_LINK: usize = 4096;
 const MAX_BOLD: usize = 500;
 
 const TRUNCATED: &str = "\n\n*(the rest of this message was too long)*";
 
-/// The text in parts of at most `most` UTF-16 units, each beginning with `prefix`. A prefix that `text` begins with
-/// already is not doubled; one of more than half a part is left out. What does not fit into eight parts is
-/// cut off, and the eighth says so.
+/// The text in parts of at most `most` UTF-16 units, each beginning with `prefix`. A prefix that `text` already begins
+/// with is not doubled; one of more than half a part is left out. What does not fit into eight parts is cut off, and
+/// the eighth says so.
 #[must_use]
 pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
     let prefix = if units(prefix) > most / 2 { "" } else { prefix };
@@ -42,14 +42,14 @@ pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
         return vec![whole];
     }
     let fence = longest_fence(text);
-    let sanitize_without_mentions = parted(text);
-    // Code that is not known as such would call whom it names once it is torn.
+    let without_mentions = parted(text);
+    // Code with such a fence is not protected, so cutting it could mention whoever it names.
     let text = if fence > MAX_FENCE {
-        &sanitize_without_mentions
+        &without_mentions
     } else {
         text
     };
-    // Room for a line end behind the prefix, and for the end of open code, which may stand in lists and quotes.
+    // Space for a line end after the prefix, and for the end of open code, which may be in lists and quotes.
     let lead = containers::deepest(text);
     let room = most - units(prefix) - 2 - 2 * (fence.min(MAX_FENCE) + 8) - lead;
     let mut parts = Vec::new();
@@ -79,7 +79,7 @@ fn longest_fence(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// A stretch that should stay together, in bytes.
+/// A range that should stay together, in bytes.
 struct Span {
     start: usize,
     end: usize,
@@ -87,7 +87,7 @@ struct Span {
 }
 
 impl Span {
-    /// Only between the marks of a block of code.
+    /// Only between the fences of a code block.
     fn may_be_cut(&self, place: usize) -> bool {
         matches!(&self.kind, SpanKind::Fenced { inside, .. } if inside.contains(&place))
     }
@@ -95,21 +95,21 @@ impl Span {
 
 #[derive(Clone, PartialEq, Eq)]
 enum SpanKind {
-    /// Code in running text, with its fence.
+    /// Inline code, with its fence.
     Code(String),
-    /// A block of code: where its lines begin and end, in bytes from the start of the text, what stands in front of each of
-    /// them, what closes it and what opens it again.
+    /// A code block: the range of its lines, in bytes from the start of the text, what precedes each of them, what
+    /// closes the block and what opens it again.
     Fenced {
         inside: Range<usize>,
         lead: String,
         close: String,
         open: String,
     },
-    /// A link, a URL or something in bold.
+    /// A link, a URL or bold text.
     Whole,
 }
 
-/// The beginning of a text that is too long, and the rest.
+/// Splits a text that is too long into a part of at most `room` units and the rest.
 fn cut(text: &str, room: usize) -> (String, String) {
     let end = within(text, room);
     let spans = spans(text, end);
@@ -154,7 +154,7 @@ fn cut(text: &str, room: usize) -> (String, String) {
     divided(text, place, at(place))
 }
 
-/// The two parts of a text that is cut at this place, each whole by itself: in the middle of this span, or in none.
+/// Splits a text at this place, inside of `span` or outside of any, so that each part is complete by itself.
 fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
     let (head, tail) = text.split_at(place);
     let torn = !tail.starts_with(char::is_whitespace);
@@ -166,7 +166,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
             let tail = if head.ends_with('\n') || line.is_some() {
                 containers::left(line.unwrap_or(tail), &lead, true)
             } else {
-                // The rest of a line has its marks in the part before.
+                // The marks of the rest of a line are in the part before.
                 format!("{quotes}{}", containers::left(tail, &lead, false))
             };
             let head = head.trim_end_matches('\n');
@@ -176,7 +176,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
             )
         }
         Some(SpanKind::Code(fence)) => {
-            // A backtick beside the fence would make another of it.
+            // A backtick next to the fence would change the fence.
             let apart = |beside: bool| if beside { " " } else { "" };
             let (end, start) = (apart(head.ends_with('`')), apart(tail.starts_with('`')));
             let tail = containers::left(tail, &containers::around(head), false);
@@ -188,10 +188,10 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
         kind => {
             let mut head = head.trim_end().to_owned();
             let tail = match (kind, span) {
-                // A link that is torn is none, and what code in it kept from calling somebody is text.
+                // A link that is cut is none, and code in its label becomes text, which must mention nobody.
                 (Some(SpanKind::Whole), Some(span)) if torn => {
-                    let said = head.split_off(span.start.min(head.len()));
-                    head.push_str(&said.replace("@\u{200b}", "@").replace('@', "\u{ff20}"));
+                    let label = head.split_off(span.start.min(head.len()));
+                    head.push_str(&label.replace("@\u{200b}", "@").replace('@', "\u{ff20}"));
                     let (link, rest) = text
                         .get(place..)
                         .and_then(|tail| tail.split_at_checked(span.end - place))
@@ -226,8 +226,8 @@ fn within(text: &str, room: usize) -> usize {
         .map_or(text.len(), |(at, _)| at)
 }
 
-/// A cut where there is no good place: before a span that fits into the next part, else between characters and
-/// not within an escape or an entity.
+/// A cut where there is no good place: before a span that fits into the next part, else between characters and not
+/// within an escape or an entity.
 fn hard(head: &str, span_start: usize, least: usize) -> usize {
     if span_start > least {
         return span_start;
@@ -249,7 +249,7 @@ fn hard(head: &str, span_start: usize, least: usize) -> usize {
         .unwrap_or(head.len())
 }
 
-/// The rest of a torn word: whoever it would call now is not called.
+/// The rest of a word that was cut, so that it mentions nobody.
 fn sanitize_without_mentions(tail: &str) -> String {
     let end = tail.find(char::is_whitespace).unwrap_or(tail.len());
     let (word, rest) = tail.split_at(end);
@@ -260,10 +260,10 @@ fn parted(text: &str) -> String {
     text.replace("@\u{200b}", "@").replace('@', "@\u{200b}")
 }
 
-/// What should stay together and begins before this place, in order.
+/// The spans that begin before this place, in order.
 fn spans(text: &str, end: usize) -> Vec<Span> {
-    let mut found = Vec::new();
-    // Fences that nothing closes: looked for once, not from each of them (C14).
+    let mut spans = Vec::new();
+    // Lengths of fences that are never closed: searched for once, not from each of them (C14).
     let mut open = Vec::new();
     let mut at = 0;
     while let Some(rest) = text.get(at..).filter(|_| at < end) {
@@ -273,7 +273,7 @@ fn spans(text: &str, end: usize) -> Vec<Span> {
             if let SpanKind::Fenced { inside, .. } = &mut kind {
                 *inside = inside.start + at..inside.end + at;
             }
-            found.push(Span {
+            spans.push(Span {
                 start: at,
                 end: at + length,
                 kind,
@@ -284,16 +284,16 @@ fn spans(text: &str, end: usize) -> Vec<Span> {
         let mut chars = rest.chars();
         let Some(c) = chars.next() else { break };
         at += c.len_utf8();
-        // Before a letter or a digit it escapes nothing.
+        // A backslash before a letter or a digit escapes nothing.
         if c == '\\' {
             let escaped = chars.next().filter(|c| !c.is_ascii_alphanumeric());
             at += escaped.map_or(0, char::len_utf8);
         }
     }
-    found
+    spans
 }
 
-/// A block of code at the start of this line.
+/// A code block at the start of this line.
 fn fenced(rest: &str) -> Option<(usize, SpanKind)> {
     let first = rest.lines().next()?;
     let lead = first.find('`')?;
@@ -327,7 +327,7 @@ fn fenced(rest: &str) -> Option<(usize, SpanKind)> {
     ))
 }
 
-/// Code, a link, a URL or bold text that begins here. `open` are the lengths of fences that nothing closes.
+/// Code, a link, a URL or bold text that begins here. `open` are the lengths of fences that are never closed.
 fn inline(rest: &str, open: &mut Vec<usize>) -> Option<(usize, SpanKind)> {
     if rest.starts_with('`') {
         let fence: String = rest.chars().take_while(|c| *c == '`').collect();
@@ -359,7 +359,7 @@ fn inline(rest: &str, open: &mut Vec<usize>) -> Option<(usize, SpanKind)> {
     None
 }
 
-/// Where a fence of exactly this length stands.
+/// Where a fence of exactly this length is.
 fn closing(inner: &str, fence: &str) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -373,7 +373,7 @@ fn closing(inner: &str, fence: &str) -> Option<usize> {
     }
 }
 
-/// No more than the first so many bytes.
+/// The first bytes of a text, at most `most`.
 fn beginning(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {

@@ -1,4 +1,4 @@
-//! Where long texts are cut, and that the parts join again.
+//! Where long texts are split, and that the parts together are the text.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ fn split(text: &str, prefix: &str) -> Vec<String> {
     super::split(text, prefix, MAX_UNITS)
 }
 
-/// What the parts say together, white space and the marks of the cut aside.
+/// The text of all parts, without white space and the marks of the cuts.
 fn rejoined(parts: &[String], prefix: &str) -> String {
     parts
         .iter()
@@ -169,7 +169,7 @@ proptest! {
     }
 }
 
-/// C14: none of these may take longer than its length allows. Looked through anew from each mark they take minutes.
+/// C14: the time for each of these must be linear in its length. Searching anew from each mark takes minutes.
 #[test]
 fn c14_marks_that_nothing_closes_cost_no_time() {
     for mark in [
@@ -181,7 +181,7 @@ fn c14_marks_that_nothing_closes_cost_no_time() {
     }
 }
 
-/// Behind a cut there is no list: what stood in it moves to the left, or the end of code would be none.
+/// After a cut there is no list: its contents move to the left, or the end of the code would not be recognised.
 #[test]
 fn what_stood_in_a_list_moves_to_the_left_behind_a_cut() {
     let code = "          say @all\n".repeat(300);

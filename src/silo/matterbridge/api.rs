@@ -1,4 +1,4 @@
-//! What Matterbridge's API says and takes (facts of v1.26.1-dev and of the fork of 2026).
+//! The JSON of Matterbridge's API (as of v1.26.1-dev and of the fork of 2026).
 
 use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -6,84 +6,84 @@ use serde_json::Value;
 
 use crate::framing::CUT;
 
-/// An object of the WebSocket, of the stream, or of an answer.
+/// An object of the WebSocket, of the stream, or of a response.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Event {
-    /// What was written.
+    /// The text.
     pub text: String,
     /// The channel of origin.
     pub channel: String,
-    /// Who wrote it, formatted by `RemoteNickFormat`.
+    /// The author, formatted by `RemoteNickFormat`.
     pub username: String,
-    /// The network's own id of who wrote it.
+    /// The network's own id of the author.
     pub userid: String,
-    /// Where their picture is.
+    /// The address of their avatar.
     pub avatar: String,
     /// `protocol.name` of the origin.
     pub account: String,
-    /// What kind of event it is; empty for a message.
+    /// The kind of event; empty for a message.
     #[serde(rename = "event")]
     pub word: String,
     /// The network of origin.
     pub protocol: String,
     /// The gateway that it came through.
     pub gateway: String,
-    /// Not empty where it answers something. The ids in it never appear anywhere else.
+    /// Not empty for a reply. The ids in it never appear anywhere else.
     pub parent_id: String,
-    /// When Matterbridge took it: RFC 3339 with nanoseconds.
+    /// When Matterbridge accepted it: RFC 3339 with nanoseconds.
     pub timestamp: String,
-    /// What was attached.
+    /// The attachments.
     #[serde(rename = "Extra", alias = "extra", deserialize_with = "files")]
     pub files: Vec<File>,
-    /// What it is known by, as Matterbridge gives no ids: empty until it was named.
+    /// The id that the bridge gives it, as Matterbridge gives none; empty until `MessageIds::name` sets it.
     #[serde(skip)]
     pub identity: String,
 }
 
-/// Something attached.
+/// An attachment.
 #[derive(Clone, Default)]
 pub struct File {
     /// Its name.
     pub name: String,
-    /// What was written beside it; often the same as the text.
+    /// Its caption; often the same as the text.
     pub comment: String,
-    /// Its content in base64, if it came with it.
+    /// Its content in base64, if the message includes it.
     pub data: String,
-    /// Where it can be fetched, if Matterbridge has a media server.
+    /// Its address, if Matterbridge has a media server.
     pub url: String,
-    /// In bytes. Right only where it was too large.
+    /// In bytes. Correct only if the file was too large.
     pub size: u64,
     /// Whether Matterbridge left its content out.
     pub too_large: bool,
-    /// Whether we left its content out, as its message was too long.
+    /// Whether the bridge dropped its content, as the message was too long.
     pub too_long: bool,
 }
 
-/// What an event means to us.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// Somebody says something.
+    /// A text message.
     Message,
-    /// Somebody does something: `/me waves`.
+    /// An emote: `/me waves`.
     Action,
-    /// Somebody came or left, a topic changed.
+    /// A join, a leave or a new topic.
     System,
     /// The first object of a connection.
     Connected,
-    /// Something was deleted, nobody can tell what.
+    /// A message was deleted; Matterbridge does not say which.
     Deleted,
-    /// Nothing that we know.
+    /// An unknown kind.
     Unknown,
 }
 
 impl Event {
-    /// What it means.
+    /// Its kind.
     pub fn kind(&self) -> EventKind {
         match self.word.as_str() {
             "" | "file_failure_size" => EventKind::Message,
             "user_action" => EventKind::Action,
-            // The fork says `join` and `leave`.
+            // The fork writes `join` and `leave`.
             "join_leave" | "join" | "leave" | "topic_change" => EventKind::System,
             "api_connected" => EventKind::Connected,
             "msg_delete" => EventKind::Deleted,
@@ -91,32 +91,32 @@ impl Event {
         }
     }
 
-    /// When Matterbridge took it.
+    /// When Matterbridge accepted it.
     pub fn moment(&self) -> Option<jiff::Timestamp> {
         self.timestamp.parse().ok()
     }
 
-    /// The same for the house.
+    /// The same in milliseconds.
     pub fn sent_at(&self) -> Option<Millis> {
         Some(Millis(self.moment()?.as_millisecond()))
     }
 
-    /// What it is known by (see [`super::identity`]).
+    /// The id that the bridge gave it (see [`super::message_ids`]).
     pub fn event_id(&self) -> RemoteId {
         RemoteId(self.identity.clone())
     }
 }
 
-/// Reads an object.
+/// Parses an object.
 pub fn read(bytes: &[u8]) -> Option<Event> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// Reads an object that was too long with its long strings: the contents of files, of which each keeps its name, its address
-/// and what was written beside it.
+/// Parses an object whose long strings were cut out: the contents of files, each of which keeps its name, its address
+/// and its caption.
 pub fn read_shortened(bytes: &[u8]) -> Option<Event> {
     let mut event = read(bytes)?;
-    // Nothing stands for words that were left out.
+    // Nothing can replace the text of a message.
     if event.text == CUT {
         return None;
     }
@@ -127,7 +127,7 @@ pub fn read_shortened(bytes: &[u8]) -> Option<Event> {
     Some(event)
 }
 
-/// What is attached, whatever else stands there: an unexpected thing may not cost the message.
+/// Reads the attachments leniently: an unexpected value must not lose the message.
 fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Error> {
     let mut extra = Value::deserialize(deserializer)?;
     let mut of = |key: &str, too_large: bool| -> Vec<File> {
@@ -148,7 +148,7 @@ fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Err
     Ok(whole.into_iter().chain(large).collect())
 }
 
-/// Taken out, as a content is large.
+/// Moves the string out, as a content is large.
 fn word(value: &mut Value, key: &str) -> String {
     match value.get_mut(key).map(Value::take) {
         Some(Value::String(word)) => word,
@@ -156,24 +156,24 @@ fn word(value: &mut Value, key: &str) -> String {
     }
 }
 
-/// A message of ours. All else is set by Matterbridge, whatever is sent.
+/// A message of the bridge. Matterbridge sets all other fields, whatever is sent.
 #[derive(Serialize)]
 pub struct Post<'a> {
-    /// The gateway it goes into.
+    /// The gateway.
     pub gateway: &'a str,
-    /// Who says it.
+    /// The author's name.
     pub username: &'a str,
-    /// Their id.
+    /// The author's id.
     pub userid: &'a str,
-    /// Where their picture is.
+    /// The address of the author's avatar.
     pub avatar: &'a str,
-    /// What they say.
+    /// The text.
     pub text: &'a str,
     /// `user_action` or nothing.
     pub event: &'a str,
 }
 
-/// A message of ours that carries a file. Its JSON breaks off where the content stands.
+/// A message of the bridge with a file. Its JSON is cut off before the content.
 #[derive(Serialize)]
 pub struct FilePost<'a> {
     /// The message.
@@ -184,20 +184,20 @@ pub struct FilePost<'a> {
     pub extra: Extra<'a>,
 }
 
-/// What is attached to a message of ours.
+/// The attachments of a message of the bridge.
 #[derive(Serialize)]
 pub struct Extra<'a> {
     /// The files.
     pub file: [Attached<'a>; 1],
 }
 
-/// A file of ours.
+/// A file that the bridge sends.
 #[derive(Serialize)]
 pub struct Attached<'a> {
     /// Its name.
     #[serde(rename = "Name")]
     pub name: &'a str,
-    /// What is said with it.
+    /// Its caption.
     #[serde(rename = "Comment")]
     pub comment: &'a str,
     /// Its content in base64.
@@ -326,7 +326,7 @@ mod tests {
             assert_eq!(file.url, format!("http://m.example/{}", file.name));
             assert_eq!(file.comment, format!("of {}", file.name));
         }
-        // Where the text itself is cut, what is left would read as if it were whole.
+        // Where the text itself is cut out, the rest would look complete.
         assert!(found(&object(&"x".repeat(2_000))).is_none());
     }
 
@@ -336,7 +336,7 @@ mod tests {
             ("join", EventKind::System),
             ("api_connected", EventKind::Connected),
             ("user_typing", EventKind::Unknown),
-            // Goes from IRC to IRC only.
+            // Relayed between IRC channels only.
             ("notice_irc", EventKind::Unknown),
             ("something_new", EventKind::Unknown),
         ] {

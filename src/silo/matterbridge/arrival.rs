@@ -1,4 +1,4 @@
-//! Pure: what Matterbridge says → facts for the journal.
+//! Pure functions from Matterbridge's events to arrivals for the journal.
 
 use footbridge_core::message::{Action, Command, Message, Sender, Style};
 use footbridge_store::{Arrival, Millis, Payload, Place};
@@ -8,11 +8,11 @@ use super::{
     convert::{body_of, files_of},
 };
 
-/// Shown for authors that the network does not name.
+/// The name of authors that the network does not name.
 const UNKNOWN_AUTHOR: &str = "Someone";
 
-/// The fact behind an event; `None` where it is nobody's news. `now` stands in for a moment that cannot be read, and
-/// `may_fetch` says of an address whether we fetch from there.
+/// The arrival of an event; `None` if it is not relayed. `now` replaces a time that cannot be read, and `may_fetch`
+/// says whether the bridge may download from an address.
 pub fn arrival(
     place: &Place,
     event: &Event,
@@ -21,20 +21,20 @@ pub fn arrival(
 ) -> Option<Arrival> {
     let (files, rest) = files_of(event, may_fetch);
     let body = body_of(event, &rest);
-    let said = |style, body| Action::Post {
+    let post = |style, body| Action::Post {
         body,
         style,
         reply_to: None,
         thread: None,
     };
     let action = match event.kind() {
-        EventKind::Message => said(Style::Text, body),
-        EventKind::Action => said(Style::Emote, body),
+        EventKind::Message => post(Style::Text, body),
+        EventKind::Action => post(Style::Emote, body),
         EventKind::System => Action::System {
             summary: body.to_plain().lines().collect::<Vec<_>>().join(" "),
         },
         EventKind::Deleted => {
-            return Some(event_id(
+            return Some(build_arrival(
                 place,
                 event,
                 now,
@@ -60,10 +60,10 @@ pub fn arrival(
             action,
         })
     };
-    Some(event_id(place, event, now, payload))
+    Some(build_arrival(place, event, now, payload))
 }
 
-fn event_id(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arrival {
+fn build_arrival(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: event.event_id(),
@@ -80,14 +80,14 @@ fn message_payload(message: &Message) -> Payload {
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
 }
 
-/// Something asked of the bridge itself. What it is about cannot be told.
+/// A command for the bridge. Matterbridge does not say which message it is about.
 fn command_payload(event: &Event, words: &str) -> Payload {
     let command = Command {
         sender: sender(event),
         arguments: words.to_owned(),
         target: None,
         thread: None,
-        // Nobody says who may remove messages.
+        // Matterbridge does not say who may remove messages.
         moderator: false,
         by_reaction: false,
         encrypted: false,
@@ -97,7 +97,7 @@ fn command_payload(event: &Event, words: &str) -> Payload {
         .map_or(Payload::Skipped("unwritable"), Payload::Command)
 }
 
-/// Ids of several networks meet in one gateway, so each carries its account in front.
+/// One gateway joins several networks, so each id begins with its account.
 fn sender(event: &Event) -> Sender {
     let name = event.username.trim();
     let own = [event.userid.trim(), name];

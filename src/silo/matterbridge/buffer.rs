@@ -1,7 +1,7 @@
-//! Matterbridge's buffer, read through `/api/stream`: what was said while nobody listened. It holds the newest messages
-//! of the account (ten, unless `Buffer=` says otherwise), those that the WebSocket brought as well. Each message
-//! that is read is taken out, at ten a second, and what is taken for a reader that dies is lost: so it is read for
-//! as short a time as possible, and left right behind a message.
+//! Matterbridge's buffer, read through `/api/stream`: messages from while no client listened. It holds the newest
+//! messages of the account (ten, unless `Buffer=` says otherwise), also those that the WebSocket delivered. Reading
+//! removes each message, at ten per second, and what was removed for a reader that dies is lost: so the bridge reads it
+//! as briefly as possible, and stops right after a message.
 
 use std::time::Duration;
 
@@ -16,23 +16,23 @@ use super::{
 };
 use crate::framing::{Line, LineFramer};
 
-/// Matterbridge looks ten times a second: after this long without a message the buffer is empty.
+/// Matterbridge checks ten times per second: after this long without a message the buffer is empty.
 const EMPTY_AFTER: Duration = Duration::from_millis(1_500);
-/// The longest line and the longest message of the WebSocket, in bytes: files come with their content. A file of 50 MiB, which is
-/// what Synapse takes by default, in base64, with what stands around it.
+/// The longest line, and the longest message of the WebSocket, in bytes: files are included. A file of 50 MiB,
+/// Synapse's default limit, in base64, with the rest of its message.
 pub const MAX_FRAME: usize = 68 << 20;
 
-/// An open reading of the buffer.
+/// An open stream of the buffer.
 pub struct Buffer {
     response: reqwest::Response,
     lines: LineFramer,
-    /// Whether its first object came: before that, silence says nothing.
+    /// Whether its first object arrived: before that, silence does not mean that the buffer is empty.
     begun: bool,
     last: Instant,
 }
 
 impl Buffer {
-    /// Begins to read.
+    /// Starts reading.
     pub async fn open(wire: &FeedEndpoint) -> Result<Self, RequestError> {
         let request = wire.http.get(address(&wire.api, "stream"));
         let request = match &wire.token {
@@ -54,15 +54,15 @@ impl Buffer {
         })
     }
 
-    /// The next messages; `None` when there are no more. May be dropped and asked again.
+    /// The next messages; `None` when there are no more. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Vec<Event>>, RequestError> {
         loop {
-            let patience = if self.begun {
+            let timeout = if self.begun {
                 EMPTY_AFTER
             } else {
                 RESPONSE_TIMEOUT
             };
-            let chunk = tokio::time::timeout_at(self.last + patience, self.response.chunk()).await;
+            let chunk = tokio::time::timeout_at(self.last + timeout, self.response.chunk()).await;
             let chunk = match chunk {
                 Err(_) if self.begun => return Ok(None),
                 Err(_) => return Err(silent()),
@@ -95,15 +95,13 @@ fn read(line: Line) -> Option<Event> {
         Line::TooLong => None,
     };
     if event.is_none() {
-        tracing::warn!(
-            "Something in Matterbridge's buffer is too long or cannot be read; it is left out"
-        );
+        tracing::warn!("A message in Matterbridge's buffer is too long or unreadable; skipped");
     }
     event
 }
 
 fn silent() -> RequestError {
     RequestError::Unavailable(anyhow!(
-        "Matterbridge's stream does not begin; a proxy that holds answers back until they are whole does that"
+        "Matterbridge's stream sends no data; a proxy that buffers whole responses may cause this"
     ))
 }

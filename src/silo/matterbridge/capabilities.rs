@@ -1,4 +1,4 @@
-//! What crosses between a room and the networks behind a Matterbridge.
+//! What is relayed between a room and the networks of a Matterbridge.
 
 use super::config;
 use crate::capabilities::{

@@ -1,5 +1,5 @@
-//! Matterbridge's REST API: whether it is there, and sending. Bounded answers, one meaning per status. Its
-//! `GET /api/messages` is never called: it empties the buffer that the feed reads, and makes it a small one for good.
+//! Matterbridge's REST API: a health check, and sending. Bounded responses, one meaning per status. The bridge never
+//! calls `GET /api/messages`: it empties the buffer that the feed reads, and shrinks it permanently.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use super::{
     errors::{RequestError, RequestKind, classify, classify_no_response},
 };
 
-/// From the request to the last byte of the answer.
+/// The time limit of a request, up to the last byte of the response.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same for a message that carries a file.
+/// The same for a message with a file.
 const TRANSFER_TIMEOUT: Duration = Duration::from_mins(5);
-/// The longest answer we read, in bytes: our own message comes back in it.
+/// The longest response, in bytes: it contains the message that was sent.
 const MAX_RESPONSE: usize = 4 << 20;
 
-/// The REST side of one API account.
+/// The REST client of one API account.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
@@ -32,34 +32,35 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares requests; makes none.
+    /// Builds the client; sends no request.
     pub fn new(http: reqwest::Client, base: Url, token: Option<Secret>) -> Self {
         Self { http, base, token }
     }
 
-    /// Whether a Matterbridge that lets us in is there.
+    /// Whether Matterbridge responds and accepts the token.
     pub async fn ready(&self) -> Result<(), RequestError> {
         let request = self.request(Method::GET, "health");
         let response = answered(RequestKind::Read, request).await?;
         let body = read_bounded(response).await;
-        let body = body
-            .ok_or_else(|| RequestError::Unavailable(anyhow!("Matterbridge's answer broke off")))?;
+        let body = body.ok_or_else(|| {
+            RequestError::Unavailable(anyhow!("Matterbridge's response was cut off"))
+        })?;
         if body.trim_ascii() == b"OK" {
             Ok(())
         } else {
             Err(RequestError::Unavailable(anyhow!(
-                "what answers at the configured `api` is not Matterbridge's API"
+                "the server at the configured `api` is not Matterbridge's API"
             )))
         }
     }
 
-    /// Sends a message. Answers what Matterbridge made of it: taken, and no more than that.
+    /// Sends a message. Returns the message as Matterbridge accepted it, which does not prove that it was delivered.
     pub async fn send(&self, post: &Post<'_>) -> Result<Event, RequestError> {
         let request = self.request(Method::POST, "message").json(post);
         taken(answered(RequestKind::Send, request).await?).await
     }
 
-    /// Sends a message that is so long, in bytes, that it is never whole in memory.
+    /// Sends a message of `length` bytes as a stream, as it is too long for memory.
     pub async fn send_long(&self, length: u64, json: Blocks) -> Result<Event, RequestError> {
         let request = self
             .request(Method::POST, "message")
@@ -80,7 +81,7 @@ impl Client {
     }
 }
 
-/// The address of a call below the configured one, which may have the `/api` in it already.
+/// The address of an API call; the configured base may already end in `/api`.
 pub fn address(base: &Url, call: &str) -> Url {
     let path = base.path().trim_end_matches('/');
     let path = path.strip_suffix("/api").unwrap_or(path);
@@ -89,10 +90,10 @@ pub fn address(base: &Url, call: &str) -> Url {
     url
 }
 
-/// What Matterbridge made of a message.
+/// The message as Matterbridge accepted it.
 async fn taken(response: Response) -> Result<Event, RequestError> {
     match read_bounded(response).await {
-        // It was taken before the answer began.
+        // Matterbridge accepted it before it began the response.
         None => Ok(Event::default()),
         Some(body) => api::read(&body).ok_or(RequestError::OutcomeUnknown),
     }
@@ -107,12 +108,12 @@ async fn answered(request: RequestKind, builder: RequestBuilder) -> Result<Respo
         return Ok(response);
     }
     let body = read_bounded(response).await.unwrap_or_default();
-    let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let message = said.get("message").and_then(Value::as_str);
+    let error: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let message = error.get("message").and_then(Value::as_str);
     Err(classify(request, status, message.unwrap_or_default()))
 }
 
-/// The body of an answer; `None` where it broke off or is too long.
+/// The body of a response; `None` if it was cut off or is too long.
 async fn read_bounded(response: Response) -> Option<Vec<u8>> {
     bounded::body(response, MAX_RESPONSE).await.ok()
 }

@@ -30,22 +30,22 @@ pub static KEYS: &[&Key] = &[&API, &ACCOUNT, &AVATAR, &MEDIA_HOSTS, &PING];
 /// `[[silo]] kind = "matterbridge"`.
 #[derive(Clone, Debug)]
 pub struct MatterbridgeConfig {
-    /// The name that portals call it by.
+    /// The name that portals refer to it by.
     pub name: String,
-    /// What stands as `Token` in Matterbridge's API account (`token` or `token_file`); none where it has none.
+    /// The `Token` of Matterbridge's API account (`token` or `token_file`), if it has one.
     pub token: Option<Secret>,
-    /// What `/api/…` stands behind.
+    /// The base URL of `/api/…`.
     pub api: Url,
-    /// Our API account as Matterbridge calls it, such as `api.footbridge`. What comes from it is our own echo. Learnt
-    /// from the first answer where it is not given.
+    /// Matterbridge's name of the bridge's API account, such as `api.footbridge`: its messages are the bridge's own
+    /// echoes. If it is not configured, it is read from the first response.
     pub account: Option<String>,
-    /// A picture that every message of ours is shown with, where the network has such.
+    /// An avatar for every message of the bridge, where the network shows one.
     pub avatar: Option<Url>,
-    /// Where files are fetched from whose content Matterbridge does not pass on.
+    /// The hosts from which files are downloaded whose content Matterbridge leaves out.
     pub media_hosts: Vec<MediaHost>,
-    /// After how long a silence the connection is asked whether it lives; it has as long to answer.
+    /// How long the connection may be silent before a ping, and the time limit for the pong.
     pub ping: Duration,
-    /// How often Matterbridge's buffer is read for what the WebSocket left out.
+    /// How often Matterbridge's buffer is read for messages that the WebSocket missed.
     pub audit: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! One WebSocket to Matterbridge: opened, read a few events at a time, and asked for a sign of life.
+//! One WebSocket to Matterbridge: it is opened, read a few events at a time, and pinged.
 
 use std::time::Duration;
 
@@ -17,29 +17,29 @@ use super::{
 };
 use crate::websocket::{self, HandshakeError, Socket};
 
-/// Frames taken together when they come fast, and how many bytes are enough.
+/// The most frames in one batch when they arrive fast, and the most bytes.
 const BURST: usize = 64;
 const BURST_BYTES: usize = 1 << 20;
 
-/// Where and as whom to listen.
+/// The addresses and the token of the feed.
 pub struct FeedEndpoint {
-    /// A client of HTTP/1.1 without a time limit on whole answers.
+    /// An HTTP/1.1 client without a time limit for whole responses.
     pub http: reqwest::Client,
-    /// The REST side of the same account.
+    /// The REST client of the same account.
     pub rest: Client,
-    /// What `/api/…` stands behind.
+    /// The base URL of `/api/…`.
     pub api: Url,
     /// The account's token, if it has one.
     pub token: Option<Secret>,
-    /// How long a silence may be, and then how long its end may take.
+    /// How long the connection may be silent, and then the time limit for the pong.
     pub ping: Duration,
-    /// How often the buffer is read beside the WebSocket.
+    /// How often the buffer is read while the WebSocket is open.
     pub audit: Duration,
 }
 
 impl FeedEndpoint {
-    /// What it means that `what` was answered with this status. Those that Matterbridge has for a token that is wrong or missing
-    /// come from elsewhere, too: its library answers 400 where a proxy took away that a WebSocket is wanted.
+    /// The meaning of this status in response to `what`. The statuses of a wrong or missing token have other causes,
+    /// too: Matterbridge's library answers 400 if a proxy removed the upgrade headers.
     pub async fn refused(&self, what: &str, status: u16) -> RequestError {
         match classify(RequestKind::Read, status, "") {
             RequestError::SignedOut => {}
@@ -47,29 +47,29 @@ impl FeedEndpoint {
         }
         match self.rest.ready().await {
             Ok(()) => RequestError::Unavailable(anyhow!(
-                "{what} is answered with status {status} although Matterbridge accepts the token; a proxy in between has to \
-                 pass it on, for WebSockets with the headers `Upgrade` and `Connection`"
+                "{what} responds with status {status} although Matterbridge accepts the token; a proxy in between must forward \
+                 the request, for WebSockets with the headers `Upgrade` and `Connection`"
             )),
-            Err(fault) => fault,
+            Err(error) => error,
         }
     }
 }
 
 /// Why a connection ended.
 pub enum ConnectionEnd {
-    /// We were told to stop.
+    /// The bridge stops.
     Stopped,
-    /// Our token is not accepted.
+    /// Matterbridge refuses the token.
     SignedOut,
-    /// Something went wrong on the way or over there.
+    /// An error of the network or of Matterbridge.
     Lost(anyhow::Error),
-    /// Our own store failed.
+    /// The bridge's own store failed.
     Store(footbridge_store::Error),
 }
 
 impl From<RequestError> for ConnectionEnd {
-    fn from(fault: RequestError) -> Self {
-        match fault {
+    fn from(error: RequestError) -> Self {
+        match error {
             RequestError::SignedOut => Self::SignedOut,
             RequestError::Unavailable(source) => Self::Lost(source),
             other => Self::Lost(anyhow!(other)),
@@ -104,12 +104,12 @@ pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
             ConnectionEnd::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
         }
         HandshakeError::NotWebSocket => ConnectionEnd::Lost(anyhow!(
-            "what answers at the configured `api` is not Matterbridge's API"
+            "the server at the configured `api` is not Matterbridge's API"
         )),
     })
 }
 
-/// The first object of a connection tells the moment of Matterbridge's clock.
+/// Waits for the first object of a connection and returns its time, by Matterbridge's clock.
 pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, ConnectionEnd> {
     let hello = async {
         loop {
@@ -121,7 +121,7 @@ pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, ConnectionEnd>
                 Some(event) if event.kind() == EventKind::Connected => return Ok(event.sent_at()),
                 Some(_) => {
                     return Err(ConnectionEnd::Lost(anyhow!(
-                        "Matterbridge begins with something else"
+                        "Matterbridge's first message is not a greeting"
                     )));
                 }
                 None => {}
@@ -132,7 +132,7 @@ pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, ConnectionEnd>
     hello.map_err(|_| ConnectionEnd::Lost(anyhow!("Matterbridge sent no greeting")))?
 }
 
-/// This frame's event and those of the frames that are here already.
+/// The event of this frame and those of the frames that have already arrived.
 pub fn burst(
     first: Option<Result<Frame, WireError>>,
     socket: &mut Socket,
@@ -148,7 +148,7 @@ pub fn burst(
             frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Matterbridge closed the connection")));
         match taken.and_then(event_of) {
             Ok(event) => events.extend(event),
-            // It comes again; what was read before it must not be lost.
+            // The error will occur again; the events read before it must not be lost.
             Err(_) if !events.is_empty() => return Ok(events),
             Err(ending) => return Err(ending),
         }
@@ -162,11 +162,11 @@ pub fn burst(
     }
 }
 
-/// What a frame tells, if anything.
+/// The event of a frame, if it has one.
 fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, ConnectionEnd> {
     if let Err(WireError::Capacity(_)) = frame {
         return Err(ConnectionEnd::Lost(anyhow!(
-            "Matterbridge sends a message of more than {} MiB; what stands around its files is read from its buffer",
+            "Matterbridge sent a message of more than {} MiB; the bridge reads it from the buffer, without its files",
             MAX_FRAME >> 20
         )));
     }
@@ -187,11 +187,11 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Connection
     Ok(event)
 }
 
-/// Asks for a sign of life.
+/// Sends a ping.
 pub async fn ping(socket: &mut Socket) -> Result<(), ConnectionEnd> {
-    let asked = socket.send(Frame::Ping(Vec::new().into()));
-    let asked = tokio::time::timeout(RESPONSE_TIMEOUT, asked).await;
-    match asked {
+    let sent = socket.send(Frame::Ping(Vec::new().into()));
+    let sent = tokio::time::timeout(RESPONSE_TIMEOUT, sent).await;
+    match sent {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
         Err(_) => Err(ConnectionEnd::Lost(anyhow!(

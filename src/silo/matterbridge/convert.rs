@@ -1,6 +1,7 @@
-//! Pure: Matterbridge messages ⇄ neutral messages. Matterbridge passes a text on as it is, to networks of every dialect at once
-//! and to some that know none, so what we send is plain, and nobody is called by it. Marks in it are not escaped: no escape
-//! exists that IRC, Slack, Zulip and those that read Markdown would all hide.
+//! Pure conversion between Matterbridge's messages and neutral messages. Matterbridge forwards a text unchanged to
+//! networks of every dialect, and to some without markup, so the bridge sends plain text that mentions nobody. Markup
+//! characters in it are not escaped: no escape is hidden by all of IRC, Slack, Zulip and the networks that read
+//! Markdown.
 
 use footbridge_core::{
     file::{File as Carried, Kind},
@@ -13,14 +14,15 @@ use super::{emoji::without_emoji, mentions::escape_name};
 
 use super::api::{Event, File};
 
-/// Stands before what answers something: which message that is cannot be told in either direction.
+/// The prefix of a reply: which message it answers is unknown in both directions.
 const REPLY_MARK: &str = "↪ ";
-/// Stands before what is attached.
+/// The prefix of an attachment.
 const FILE_MARK: &str = "📎 ";
-/// What stands before content that came with its message.
+/// The prefix of a source that contains the content itself.
 const DATA_SCHEME: &str = "data:";
 
-/// The files of an event that can be carried over, and the rest; `may_fetch` says of an address whether we fetch from there.
+/// The files of an event that the bridge can relay, and the others; `may_fetch` says whether the bridge may download
+/// from an address.
 #[must_use]
 pub fn files_of(event: &Event, may_fetch: impl Fn(&str) -> bool) -> (Vec<Carried>, Vec<&File>) {
     let mut carried = Vec::new();
@@ -58,21 +60,21 @@ pub fn files_of(event: &Event, may_fetch: impl Fn(&str) -> bool) -> (Vec<Carried
     (carried, rest)
 }
 
-/// The content that came with its message; `None` where it lies elsewhere.
+/// The content inside of a source; `None` for an address.
 #[must_use]
 pub fn content_of(source: &str) -> Option<&str> {
     source.strip_prefix(DATA_SCHEME)
 }
 
-/// What an event says: its text, the mark of a reply, and what is attached to it but not carried over.
+/// The body of an event: its text, the mark of a reply, and the attachments that are not relayed as files.
 #[must_use]
 pub fn body_of(event: &Event, attached: &[&File]) -> Body {
     let mut text = event.text.trim_end().to_owned();
     if text.is_empty() {
-        // Some networks write beside the file what others write as the text.
+        // Some networks put into the caption what others put into the text.
         let comments = event.files.iter().map(|file| file.comment.trim());
-        let beside: Vec<&str> = comments.filter(|comment| !comment.is_empty()).collect();
-        text = beside.join("\n");
+        let captions: Vec<&str> = comments.filter(|comment| !comment.is_empty()).collect();
+        text = captions.join("\n");
     }
     let mut body = Body::plain(&text::with_emoji(&text, emoji_of));
     let attached = attached
@@ -85,7 +87,7 @@ pub fn body_of(event: &Event, attached: &[&File]) -> Body {
     body
 }
 
-/// Networks of every kind come this way: the names that most of them use.
+/// Shortcodes of all networks: the table has the names that most of them use.
 fn emoji_of(name: &str) -> Option<String> {
     emojis::get_by_shortcode(name).map(|emoji| emoji.as_str().to_owned())
 }
@@ -98,7 +100,7 @@ fn mark_reply(body: &mut Body) {
     }
 }
 
-/// Something attached: a link where there is one, else what it was.
+/// An attachment: a link where there is one, else its description.
 fn attachment(file: &File) -> Vec<Inline> {
     let name = names::display_name(&file.name, "a file");
     let mark = Inline::Text(FILE_MARK.to_owned());
@@ -106,48 +108,47 @@ fn attachment(file: &File) -> Vec<Inline> {
         url::Url::parse(&file.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if file.too_large {
         let size = megabytes(file.size);
-        let told = format!("{FILE_MARK}{name} ({size}: too large for Matterbridge to pass on)");
-        vec![Inline::Text(told)]
+        let description =
+            format!("{FILE_MARK}{name} ({size}: too large for Matterbridge to pass on)");
+        vec![Inline::Text(description)]
     } else if is_link {
         let label = vec![Inline::Text(name)];
         let href = file.url.clone();
         vec![mark, Inline::Link { href, label }]
     } else if file.too_long {
         vec![Inline::Text(format!(
-            "{FILE_MARK}{name} (too large for the bridge to take from Matterbridge)"
+            "{FILE_MARK}{name} (too large for the bridge)"
         ))]
     } else {
-        vec![Inline::Text(format!(
-            "{FILE_MARK}{name} (not carried over)"
-        ))]
+        vec![Inline::Text(format!("{FILE_MARK}{name} (not relayed)"))]
     }
 }
 
-/// A size in words.
+/// A size as text.
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes.saturating_add(50_000) / 100_000;
     format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
-/// The tree as plain text that calls nobody, and of which Matterbridge makes no emoji.
+/// The tree as plain text that mentions nobody, and in which Matterbridge finds no shortcode.
 #[must_use]
 pub fn text_from_body(body: &Body) -> String {
     without_emoji(&escape_mentions(&body.to_plain()))
 }
 
-/// A text as an answer to something.
+/// A text marked as a reply.
 #[must_use]
 pub fn as_reply(text: &str) -> String {
     format!("{REPLY_MARK}{text}")
 }
 
-/// A name that calls nobody.
+/// A name that mentions nobody.
 #[must_use]
 pub fn name_of(name: &str, id: &str) -> String {
     escape_name(&names::bidi_isolate(&names::display_name(name, id)))
 }
 
-/// A name of a file that calls nobody: networks show it among the words, or as the end of an address.
+/// A file name that mentions nobody: networks show it in the text, or at the end of an address.
 #[must_use]
 pub fn file_name(file: &Carried) -> String {
     file.safe_name().replace('@', "_")
@@ -257,7 +258,7 @@ mod tests {
             ("Ann [de] (she)", "Ann [de] (she)"),
             ("@everyone", "@\u{200b}e\u{200b}veryone"),
             (" ", "@\u{200b}a:b"),
-            // Between the marks that Matterbridge puts around a name they would call: `<!channel>`, `[id1|Ann]`.
+            // Within the marks that Matterbridge may put around a name: `<!channel>`, `[id1|Ann]`.
             ("!channel", "\u{200b}!channel"),
             ("all", "\u{200b}all"),
             ("Allan", "Allan"),

@@ -1,6 +1,6 @@
-//! Emoji that Matterbridge itself makes, whatever network a text goes to: of every `:name:` that its package kyokomi/emoji knows,
-//! within words and addresses, too (`10:100:30`, `https://x.example/a:x:b`). Who wanted an emoji has sent one, so what
-//! would become another thing is parted.
+//! Prevents Matterbridge from making emoji of text: for every network it replaces each `:name:` that its package
+//! kyokomi/emoji knows, also within words and addresses (`10:100:30`, `https://x.example/a:x:b`). An author who wanted
+//! an emoji has sent one, so every shortcode is broken.
 
 use std::{collections::HashSet, sync::LazyLock};
 
@@ -21,8 +21,8 @@ pub fn is_known(name: &str) -> bool {
     is_flag || NAMES.contains(name)
 }
 
-/// The same text, of which Matterbridge makes no emoji. It pairs colons from the left: a pair around an unknown name is used up,
-/// and white space ends one.
+/// The same text without shortcodes for Matterbridge. Matterbridge pairs colons from the left: a pair around an unknown
+/// name is consumed, and white space ends one.
 #[must_use]
 pub fn without_emoji(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -34,7 +34,7 @@ pub fn without_emoji(text: &str) -> String {
         let end = after.find(ends).unwrap_or(after.len());
         let (name, behind) = after.split_at(end);
         if name.is_empty() || !behind.starts_with(':') {
-            // Another colon begins anew.
+            // Another colon begins a new pair.
             out.push(':');
             rest = after;
             if !name.is_empty() {
@@ -47,7 +47,7 @@ pub fn without_emoji(text: &str) -> String {
             out.push(':');
             rest = behind.get(1..).unwrap_or_default();
         } else if address.ends_in_url(&out) {
-            // Leads to the same place. The other colon begins anew.
+            // `%3A` leads to the same address. The other colon begins a new pair.
             out.push_str("%3A");
             out.push_str(name);
             rest = behind;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::shortcodes::digest;
 
-    /// Of the names in the package's own file but for those of flags, in the order of their bytes, with commas between.
+    /// The digest of the names in the package's own file except those of flags, sorted by bytes, joined with commas.
     const PUBLISHED: &str = "c2d682bafb8b7b8421175fb082b390f99d10a9d49312d1601b0d6f2037a16258";
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
             ("10:100:30", "10:\u{200b}100:30"),
             (":flag-de: :flag-D:", ":\u{200b}flag-de: :flag-D:"),
             ("::x:y", "::\u{200b}x:y"),
-            // The first pair uses up its colons.
+            // The first pair consumes its colons.
             ("at:no:x:y", "at:no:x:y"),
             (
                 "see: https://x.example/a:x:b:o: :x:",
@@ -107,12 +107,12 @@ mod tests {
         }
     }
 
-    /// By far longer than an event may be: read once for each name in it, it would take minutes.
+    /// Far longer than an event may be: scanning it once per name would take minutes.
     #[test]
     fn a_long_address_with_many_names_is_read_once() {
         let names = ":x".repeat(60_000);
         let sent = without_emoji(&format!("https://a/{names}"));
-        // The first colon of a name makes a pair with that of the scheme.
+        // The first colon of a name forms a pair with that of the scheme.
         let expected = format!("https://a/:x{}:x", "%3Ax".repeat(59_998));
         assert!(sent == expected);
     }

@@ -1,5 +1,5 @@
-//! What Matterbridge's refusals mean: one table from status codes to faults, and from faults to the errors the house
-//! branches on. Behind a reverse proxy some of the answers are the proxy's.
+//! The meaning of Matterbridge's error responses: one table from status codes to errors, and from those to the errors
+//! that the lanes and listeners handle. Behind a reverse proxy some of the responses are the proxy's.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use footbridge_core::outlet::{Outcome, SendError};
 
 use crate::SiloError;
 
-/// How long a proxy that says 429 is left alone.
+/// How long to wait after a 429 of a proxy.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Nothing can be looked up there, so what became of a message without an answer nobody will ever know.
-pub const OUTCOME_UNKNOWN: &str = "Matterbridge's answer was lost, so it may or may not have arrived: look there before it is sent again";
+/// The API has no look-up, so the outcome of a message without a response stays unknown.
+pub const OUTCOME_UNKNOWN: &str = "Matterbridge's response was lost, so the message may or may not have arrived: check there before you retry it";
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// To read, or to see whether anybody is there.
+    /// To read, or to check that the server responds.
     Read,
     /// To send a message.
     Send,
 }
 
-/// Why a request did not succeed.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The token is wrong or missing.
@@ -31,31 +31,31 @@ pub enum RequestError {
         "Matterbridge does not accept the token; write the `Token` of its API account into the configuration"
     )]
     SignedOut,
-    /// Matterbridge will never take this.
+    /// Matterbridge will never accept this.
     #[error("{0}")]
     Refused(String),
-    /// An answer that looks like never, but that a proxy gives as well.
+    /// A response that looks permanent, but may be a proxy's.
     #[error("{0}")]
     Rejected(String),
-    /// Too fast for a proxy in between.
+    /// A proxy in between limits the rate.
     #[error("the proxy in front of Matterbridge is rate-limiting us")]
     RateLimited,
-    /// A message was on its way and no answer came.
+    /// A message was sent and no response came.
     #[error("{OUTCOME_UNKNOWN}")]
     OutcomeUnknown,
-    /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
+    /// Matterbridge cannot be reached or gives an unexpected response; the message was not sent.
     #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),
 }
 
-/// The meaning of a status other than success, and of the message that came with it.
+/// The meaning of a status other than success and of the message in its body.
 pub fn classify(request: RequestKind, status: u16, message: &str) -> RequestError {
     match (status, request) {
-        // Without a header the API answers 400; a request that only reads can have nothing else wrong with it.
+        // Without an authorization header the API answers 400; a reading request can have no other error.
         (401, _) | (400, RequestKind::Read) => RequestError::SignedOut,
         (400, _) if message.contains("missing key") => RequestError::SignedOut,
         (500, _) if message.contains("invalid format") => {
-            RequestError::Refused("Matterbridge does not take the file".to_owned())
+            RequestError::Refused("Matterbridge does not accept the file".to_owned())
         }
         (413, _) => RequestError::Refused(
             "The message is too large for the proxy in front of Matterbridge".to_owned(),
@@ -64,15 +64,15 @@ pub fn classify(request: RequestKind, status: u16, message: &str) -> RequestErro
             "Matterbridge does not understand the message (status {status})"
         )),
         (429, _) => RequestError::RateLimited,
-        // It is not followed, because the token would go along.
+        // A redirect is not followed, because the request carries the token.
         (300..=399, _) => RequestError::Unavailable(anyhow!(
             "Matterbridge answered with a redirect (status {status}); write the address that it leads to into `api`"
         )),
-        // A proxy that has nobody to pass it on to.
+        // A proxy that cannot reach Matterbridge.
         (503 | ..=299, _) | (_, RequestKind::Read) => unavailable(status),
         (408 | 500.., RequestKind::Send) => RequestError::OutcomeUnknown,
         (_, RequestKind::Send) => RequestError::Rejected(format!(
-            "what answers at the configured `api` is not Matterbridge's API (status {status})"
+            "the server at the configured `api` is not Matterbridge's API (status {status})"
         )),
     }
 }
@@ -81,7 +81,7 @@ fn unavailable(status: u16) -> RequestError {
     RequestError::Unavailable(anyhow!("Matterbridge answered with status {status}"))
 }
 
-/// The fault behind a request that got no answer.
+/// The error of a request without a response.
 pub fn classify_no_response(request: RequestKind, error: reqwest::Error) -> RequestError {
     if request == RequestKind::Send && !error.is_connect() && !error.is_builder() {
         return RequestError::OutcomeUnknown;
@@ -92,9 +92,9 @@ pub fn classify_no_response(request: RequestKind, error: reqwest::Error) -> Requ
 }
 
 impl From<RequestError> for SendError {
-    fn from(fault: RequestError) -> Self {
-        let reason = fault.to_string();
-        match fault {
+    fn from(error: RequestError) -> Self {
+        let reason = error.to_string();
+        match error {
             RequestError::SignedOut => Self::SignedOut { reason },
             RequestError::Refused(_) => Self::Refused { reason },
             RequestError::Rejected(_) => Self::Rejected { reason },
@@ -116,9 +116,9 @@ impl From<RequestError> for SendError {
 }
 
 impl From<RequestError> for SiloError {
-    fn from(fault: RequestError) -> Self {
-        match fault {
-            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::SignedOut => Self::SignedOut(error.to_string()),
             RequestError::Unavailable(source) => Self::Unavailable(source),
             other => Self::Unavailable(anyhow::Error::new(other)),
         }
@@ -129,8 +129,8 @@ impl From<RequestError> for SiloError {
 mod tests {
     use super::*;
 
-    fn word(fault: &RequestError) -> &'static str {
-        match fault {
+    fn word(error: &RequestError) -> &'static str {
+        match error {
             RequestError::SignedOut => "signed out",
             RequestError::Refused(_) => "refused",
             RequestError::Rejected(_) => "rejected",
@@ -165,8 +165,8 @@ mod tests {
             (Read, 500, "", "not done"),
         ];
         for (request, status, message, meaning) in table {
-            let fault = classify(request, status, message);
-            assert_eq!(word(&fault), meaning, "{request:?} {status} {message}");
+            let error = classify(request, status, message);
+            assert_eq!(word(&error), meaning, "{request:?} {status} {message}");
         }
     }
 

@@ -1,6 +1,6 @@
-//! The feed: the WebSocket, which brings everything as it is written and nothing twice, and behind every new connection
-//! Matterbridge's buffer, which holds what was said meanwhile. The WebSocket is opened first, so that nothing falls
-//! between the two; what it brings is held until the buffer is empty, so that nothing overtakes.
+//! The feed: the WebSocket, which delivers each message once as it is written, and after every new connection
+//! Matterbridge's buffer with the messages in between. The WebSocket is opened first, so that no message is lost
+//! between the two; its messages are held until the buffer is empty, which keeps the order.
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
@@ -21,18 +21,18 @@ use super::{
 };
 use crate::{SiloError, websocket::Socket};
 
-/// A connection that lasted this long was a good one.
+/// A connection that lasted this long resets the failure count.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// After connections that brought something the wait grows no longer than after this many failures.
+/// The most failures that count after a connection that delivered something.
 const MAX_SHORT_FAILURES: u32 = 3;
-/// The same after connections that brought nothing: a minute at most.
+/// The same after connections that delivered nothing: a minute at most.
 const MAX_FAILURES: u32 = 7;
-/// What is held while the buffer is read, in messages and in bytes; beyond that it goes on out of order rather
-/// than into memory.
+/// The limits of what is held while the buffer is read, in messages and in bytes; beyond them messages are written out
+/// of order, to bound memory.
 const MAX_HELD: usize = 5_000;
 const MAX_HELD_BYTES: usize = 16 << 20;
 
-/// How long the last of the buffer is waited for when the connection is lost.
+/// How long to wait for the rest of the buffer when the connection was lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
@@ -59,8 +59,8 @@ pub async fn follow(
         let Err(mut ending) = connection.run(stop).await;
         let begun = connection.begun;
         held = std::mem::take(&mut connection.held);
-        // A connection that broke while the buffer was read is followed by another one that reads on: what was heard
-        // stands behind that, as long as it does not take long. Otherwise it is written down, order or not.
+        // After a connection that broke while the buffer was read, the next one reads on: the held messages come after
+        // the buffer, if reconnecting is quick. Otherwise they are written out of order.
         if !(begun && matches!(ending, ConnectionEnd::Lost(_)))
             && let Err(error) = listener
                 .take(&std::mem::take(&mut held), EventSource::Live)
@@ -110,18 +110,19 @@ struct Connection<'a> {
     listener: &'a mut Listener,
     endpoint: &'a FeedEndpoint,
     health: &'a FeedHealth,
-    /// Whether Matterbridge let us in.
+    /// Whether Matterbridge accepted the connection.
     begun: bool,
-    /// The reading of Matterbridge's buffer, while it goes on.
+    /// The stream of Matterbridge's buffer, while it is read.
     buffer: Option<Buffer>,
-    /// What the WebSocket brought while the buffer is read behind a new connection, also that of the connection before.
+    /// Messages of the WebSocket that wait for the buffer, also those of the previous connection.
     held: Vec<Event>,
     held_bytes: usize,
-    /// What it brought while the buffer is read: where the buffer has come to that, it holds nothing else.
+    /// Ids of the messages that the WebSocket delivered while the buffer is read: once the buffer returns one of them,
+    /// the rest of it was delivered too.
     event_ids: HashSet<RemoteId>,
 }
 
-/// How long the connection has been silent, and whether it was asked.
+/// When the last frame arrived, and whether a ping was sent since.
 struct Keepalive {
     last: Instant,
     asked: bool,
@@ -131,21 +132,21 @@ impl Connection<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, ConnectionEnd> {
         let opening = async {
             let mut socket = open(self.endpoint).await?;
-            let theirs = first(&mut socket).await?;
-            // Only now: from here on nothing falls between the two.
+            let server_time = first(&mut socket).await?;
+            // Only now: from here on no message is lost between the two.
             let buffer = Buffer::open(self.endpoint).await?;
-            Ok::<_, ConnectionEnd>((socket, buffer, theirs))
+            Ok::<_, ConnectionEnd>((socket, buffer, server_time))
         };
-        let (mut socket, buffer, theirs) = tokio::select! {
+        let (mut socket, buffer, server_time) = tokio::select! {
             () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
             opened = opening => opened?,
         };
         self.begun = true;
         self.buffer = Some(buffer);
-        self.listener.begin(theirs).await?;
+        self.listener.begin(server_time).await?;
         let Err(ending) = self.listen(&mut socket, stop).await;
         self.leave(&ending).await?;
-        // Politeness only: Matterbridge forgets us by itself.
+        // Optional: Matterbridge drops the connection by itself.
         let _sent = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
         Err(ending)
     }
@@ -157,17 +158,17 @@ impl Connection<'_> {
     ) -> Result<Infallible, ConnectionEnd> {
         let mut behind = true;
         let mut audit = Instant::now() + self.endpoint.audit;
-        let mut pulse = Keepalive {
+        let mut keepalive = Keepalive {
             last: Instant::now(),
             asked: false,
         };
         loop {
-            let silent = pulse.last + self.endpoint.ping * if pulse.asked { 2 } else { 1 };
+            let silent = keepalive.last + self.endpoint.ping * if keepalive.asked { 2 } else { 1 };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                 frame = socket.next() => {
-                    pulse = Keepalive { last: Instant::now(), asked: false };
+                    keepalive = Keepalive { last: Instant::now(), asked: false };
                     let mut events = burst(frame, socket)?;
                     self.listener.name(&mut events, EventSource::Live);
                     if self.buffer.is_some() {
@@ -195,10 +196,10 @@ impl Connection<'_> {
                     }
                 }
                 () = tokio::time::sleep_until(silent) => {
-                    if pulse.asked {
-                        return Err(ConnectionEnd::Lost(anyhow!("Matterbridge does not answer any more")));
+                    if keepalive.asked {
+                        return Err(ConnectionEnd::Lost(anyhow!("Matterbridge stopped responding")));
                     }
-                    pulse.asked = true;
+                    keepalive.asked = true;
                     ping(socket).await?;
                 }
                 () = tokio::time::sleep_until(audit), if self.buffer.is_none() => {
@@ -208,7 +209,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Takes what the WebSocket brought.
+    /// Handles events of the WebSocket.
     async fn heard(&mut self, events: Vec<Event>, behind: bool) -> Result<(), ConnectionEnd> {
         if !behind {
             return self.write(&events, EventSource::Live).await;
@@ -221,10 +222,10 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Takes what the buffer brought. Answers whether it holds nothing more that the WebSocket does not bring.
+    /// Handles events of the buffer. Returns whether the WebSocket delivered all that the buffer still holds.
     async fn buffered(&mut self, events: &[Event]) -> Result<bool, ConnectionEnd> {
-        // The buffer is read from its oldest end, so what was heard before this stands before it: a connection that
-        // broke may have brought what the buffer has dropped since.
+        // The buffer returns its oldest message first, so held messages that are older come first: a broken connection
+        // may have delivered what the buffer has dropped since.
         if let Some(reached) = events.iter().filter_map(Event::moment).min() {
             let held = std::mem::take(&mut self.held).into_iter();
             let is_earlier = |event: &Event| event.moment().is_some_and(|moment| moment < reached);
@@ -237,15 +238,15 @@ impl Connection<'_> {
         Ok(events.any(|event| self.event_ids.contains(&event.event_id())))
     }
 
-    /// Writes down what was held.
+    /// Writes the held messages.
     async fn release(&mut self) -> Result<(), ConnectionEnd> {
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
         self.write(&held, EventSource::Live).await
     }
 
-    async fn write(&mut self, events: &[Event], heard: EventSource) -> Result<(), ConnectionEnd> {
-        match self.listener.take(events, heard).await? {
+    async fn write(&mut self, events: &[Event], source: EventSource) -> Result<(), ConnectionEnd> {
+        match self.listener.take(events, source).await? {
             WriteSpeed::Good => Ok(()),
             WriteSpeed::Slow => Err(ConnectionEnd::Lost(anyhow!(
                 "Writing to the store was slow, so Matterbridge may have dropped messages; reading its buffer"
@@ -253,8 +254,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Leaves the buffer, if it is being read: what came out of it already exists nowhere else. When told to stop, right
-    /// behind a message, when Matterbridge does not look for the next one yet.
+    /// Stops reading the buffer: what was read exists nowhere else. When the bridge stops, it ends right after a
+    /// message, before Matterbridge removes the next one.
     async fn leave(&mut self, ending: &ConnectionEnd) -> Result<(), ConnectionEnd> {
         let Some(mut buffer) = self.buffer.take() else {
             return Ok(());

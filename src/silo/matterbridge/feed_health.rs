@@ -1,4 +1,4 @@
-//! How the connection to Matterbridge is doing.
+//! The state of the connection to Matterbridge.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,32 +15,32 @@ struct Inner {
 }
 
 impl FeedHealth {
-    /// What is said from now on may have to be caught up with.
+    /// Messages from now on may have to be caught up.
     pub fn behind(&self) {
         self.inner().live = false;
     }
 
-    /// Everything was caught up with, and messages arrive as they are written.
+    /// All messages are caught up, and new ones arrive as they are written.
     pub fn live(&self) {
         self.inner().live = true;
     }
 
-    /// The token is not accepted.
+    /// Matterbridge refuses the token.
     pub fn signed_out(&self) {
         self.inner().signed_out = true;
     }
 
-    /// The token is accepted again.
+    /// Matterbridge accepts the token again.
     pub fn note_signed_in(&self) {
         self.inner().signed_out = false;
     }
 
-    /// Whether the token is not accepted.
+    /// Whether Matterbridge refuses the token.
     pub fn is_signed_out(&self) -> bool {
         self.inner().signed_out
     }
 
-    /// All in one word.
+    /// The overall state.
     pub fn state(&self) -> FeedState {
         let inner = self.inner();
         if inner.signed_out {

@@ -1,4 +1,4 @@
-//! Files on their way to and from a Matterbridge: inside its messages, in base64, by stream.
+//! Files from and to a Matterbridge: in base64 inside of its messages, as a stream.
 
 use std::io;
 
@@ -18,23 +18,23 @@ use super::{
     errors::RequestError,
 };
 
-/// How much base64 is read at once: a multiple of four.
+/// How much base64 is decoded at once: a multiple of four bytes.
 const BLOCK_BYTES: usize = 64 << 10;
-/// Ends the JSON of a message that carries a file.
+/// The end of the JSON of a message with a file.
 const JSON_TAIL: &str = "\"}]}}";
 
 impl Matterbridge {
-    /// A file of a message, whole.
+    /// The complete file of a message.
     pub(super) async fn download(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
         if let Some(content) = content_of(&file.source) {
             return Ok(spool.seal(decoded(content)?).await?);
         }
-        let answer = self.media.get(&file.source).await?;
-        Ok(spool.seal(answer.bytes_stream()).await?)
+        let response = self.media.get(&file.source).await?;
+        Ok(spool.seal(response.bytes_stream()).await?)
     }
 }
 
-/// What base64 means, block by block.
+/// Decodes base64 block by block.
 fn decoded(
     content: &str,
 ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, SendError> {
@@ -48,7 +48,7 @@ fn decoded(
     ))
 }
 
-/// The JSON of a message that carries a file: how long it is, in bytes, and the bytes.
+/// The JSON of a message with a file: its length in bytes, and the bytes.
 pub(super) fn message_with(
     post: Post<'_>,
     (name, comment): (&str, &str),
@@ -64,7 +64,7 @@ pub(super) fn message_with(
     };
     let mut head = serde_json::to_string(&FilePost { post, extra }).map_err(|why| refused(&why))?;
     if !head.ends_with(JSON_TAIL) {
-        return Err(refused(&"the message cannot be written"));
+        return Err(refused(&"the message cannot be serialized"));
     }
     head.truncate(head.len() - JSON_TAIL.len());
     let blocks = file.decrypted().map_err(|why| refused(&why))?;

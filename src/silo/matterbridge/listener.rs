@@ -1,4 +1,5 @@
-//! What is heard of all gateways: sorted to its portals, made facts, written down. Knows no connection.
+//! The listener of all gateways: it assigns events to portals, converts them to arrivals and writes them to the
+//! journal. It knows no connection.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,25 +10,25 @@ use tokio::time::Instant;
 use super::{api::Event, arrival::arrival, message_cache::Observed, message_ids::MessageIds};
 use crate::{Channel, server_clock::is_ahead};
 
-/// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
-/// read, and then drops without a word.
+/// A write that takes longer may have cost messages: Matterbridge queues 256 for a client that does not read, and then
+/// drops more silently.
 const SLOW_WRITE: Duration = Duration::from_secs(5);
 
-/// Where an event was heard.
+/// Where an event came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSource {
-    /// On the WebSocket, as it was written.
+    /// The WebSocket, as it was written.
     Live,
-    /// In Matterbridge's buffer, where it may have been for long.
+    /// Matterbridge's buffer, where it may have been for long.
     Buffered,
 }
 
-/// How the writing down went.
+/// How fast the write was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteSpeed {
     /// Fast enough.
     Good,
-    /// So slowly that something may have been left out meanwhile.
+    /// So slow that messages may have been lost.
     Slow,
 }
 
@@ -40,13 +41,13 @@ pub struct Listener {
     media: MediaFetcher,
     identities: MessageIds,
     gateways: HashMap<String, GatewayState>,
-    /// The newest link before which something may have been said that is still to be read.
+    /// The newest link barrier: messages before that link may still be unread.
     link: Option<LinkBarrier>,
 }
 
 struct GatewayState {
     place: Place,
-    /// What was taken before this is history, by Matterbridge's clock; `None` until it was first connected to.
+    /// Messages from before this are not relayed, by Matterbridge's clock; `None` until the first connection.
     since: Option<Millis>,
 }
 
@@ -82,7 +83,7 @@ impl Listener {
         })
     }
 
-    /// The buffer has been read to its end. What the WebSocket brings was said while it was open.
+    /// The buffer was read to its end. Messages of the WebSocket were written while it was open.
     pub async fn caught_up(&mut self) -> Result<(), Error> {
         if let Some(link) = self.link.take() {
             let places = self.gateways.values().map(|gateway| gateway.place.clone());
@@ -92,19 +93,20 @@ impl Listener {
         Ok(())
     }
 
-    /// A connection began at this moment of Matterbridge's clock. Gateways that never had one start there: what was
-    /// said before they were linked is not relayed.
-    pub async fn begin(&mut self, theirs: Option<Millis>) -> Result<(), Error> {
+    /// A connection began at this time of Matterbridge's clock. Gateways without a start begin there: messages from
+    /// before they were linked are not relayed.
+    pub async fn begin(&mut self, server_time: Option<Millis>) -> Result<(), Error> {
         self.identities.begin();
-        let now = theirs.unwrap_or_else(|| self.inbox.clock().now());
+        let now = server_time.unwrap_or_else(|| self.inbox.clock().now());
         let mut batch = Batch::default();
         for gateway in self.gateways.values_mut() {
             gateway.since = match gateway.since {
                 None => Some(now),
-                // Its clock was put back. The buffer was emptied at the first connection, so it holds no history.
+                // Its clock was put back. The buffer was emptied at the first connection, so it holds no messages from
+                // before the link.
                 Some(since) if is_ahead(since, now) => {
                     tracing::warn!(silo.name = %self.silo, silo.channel = %gateway.place.address(),
-                        "A gateway was linked at a moment that Matterbridge has not reached; all that it holds is read");
+                        "A gateway was linked at a time in Matterbridge's future; relaying everything in its buffer");
                     Some(Millis(0))
                 }
                 Some(_) => continue,
@@ -120,21 +122,21 @@ impl Listener {
         Ok(())
     }
 
-    /// Gives events that have just come in what they are known by.
-    pub fn name(&mut self, events: &mut [Event], heard: EventSource) {
-        self.identities.name(events, heard);
+    /// Sets the ids of events that have just arrived.
+    pub fn name(&mut self, events: &mut [Event], source: EventSource) {
+        self.identities.name(events, source);
     }
 
-    /// Writes down what is news. What was heard twice is recognised by the journal.
+    /// Writes new events. The journal recognises duplicates.
     pub async fn take(
         &mut self,
         events: &[Event],
-        heard: EventSource,
+        source: EventSource,
     ) -> Result<WriteSpeed, Error> {
         let now = self.inbox.clock().now();
         let arrivals = events.iter();
         let arrivals: Vec<Arrival> = arrivals
-            .filter_map(|event| self.sorted(event, heard, now))
+            .filter_map(|event| self.sorted(event, source, now))
             .collect();
         if arrivals.is_empty() {
             return Ok(WriteSpeed::Good);
@@ -153,7 +155,7 @@ impl Listener {
         })
     }
 
-    fn sorted(&self, event: &Event, heard: EventSource, now: Millis) -> Option<Arrival> {
+    fn sorted(&self, event: &Event, source: EventSource, now: Millis) -> Option<Arrival> {
         if event.gateway.is_empty() || self.known.is_echo(event) {
             return None;
         }
@@ -162,13 +164,13 @@ impl Listener {
         let Some(gateway) = self.gateways.get(&event.gateway) else {
             if is_news {
                 tracing::warn!(silo.name = %self.silo, silo.channel = %event.gateway,
-                    "Matterbridge has messages of a gateway that no portal names; they are not relayed");
+                    "Matterbridge sends messages of a gateway without a portal; they are not relayed");
             }
             return None;
         };
-        let is_history = event.sent_at() < gateway.since && event.sent_at().is_some();
-        // Only the buffer holds history. A clock that was put back must cost nothing that is heard live.
-        if heard == EventSource::Buffered && is_history {
+        let is_before_link = event.sent_at() < gateway.since && event.sent_at().is_some();
+        // Only the buffer holds messages from before the link. A clock that was put back must not cost a live message.
+        if source == EventSource::Buffered && is_before_link {
             return None;
         }
         arrival(&gateway.place, event, now, |url| self.media.allows_url(url))

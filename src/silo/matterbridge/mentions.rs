@@ -1,35 +1,36 @@
-//! Text in which nobody is called, whatever network Matterbridge passes it on to. Which that is nobody tells, so what calls
-//! somebody in any of those that it knows is parted by a zero-width space, in code too: most of them know no code.
+//! Text that mentions nobody in any network that Matterbridge may forward it to. The target network is unknown, so
+//! everything that mentions somebody in any of them is broken by a zero-width space, in code too: most of them know no
+//! code.
 
 use footbridge_core::text::{char_reference, is_at_reference};
 
 use crate::markdown::{email, has_at_in_authority};
 
-/// Ends a word without being seen.
+/// Ends a word invisibly.
 pub(super) const ZERO_WIDTH_SPACE: char = '\u{200b}';
-/// Calls of everybody, behind an `@` or, on VK, an asterisk.
+/// Group mentions, after an `@` or, on VK, an asterisk.
 const GROUP_MENTIONS: [&str; 7] = [
     "everyone", "here", "channel", "all", "room", "group", "online",
 ];
-/// Where VK's calls of an account or a group begin: `[id1|Ann]`.
+/// How VK's mentions of an account or a group begin: `[id1|Ann]`.
 const VK_PREFIXES: [&str; 4] = ["id", "club", "public", "event"];
 
-/// The same text, in which nobody is called.
+/// The same text, mentioning nobody.
 ///
-/// - An `@` before anything (Mattermost, Telegram, Rocket.Chat, Zulip's `@**all**`, `@_**ann**` and `@*group*`, Discord's
-///   `@everyone`): parted from it, unless it stands in a plain mail address. The name behind it is parted as well: IRC, and
-///   whoever has their name among the words that call them on Mattermost, are called by a name without a mark.
-/// - An `@` in a web address: written `%40`, which leads to the same place. The other marks are parted there as well.
-/// - `<@1>`, `<@&1>`, `<#1>` of Discord, `<!channel>`, `<!subteam^1>` of Slack: parted behind the `<`.
-/// - `tg://user?id=1` of Telegram, which knows it as `tg:user?id=1` and with backslashes in it as well: parted behind the colon.
-/// - `[id1|Ann]`, `*id1` and `*all` of VK: parted behind their first mark.
-/// - `&commat;` and `&#64;`: an `@` in the Markdown and HTML of several; letters of `tg:user` written like that. Parted behind their
-///   ampersand.
+/// - An `@` before anything (Mattermost, Telegram, Rocket.Chat, Zulip's `@**all**`, `@_**ann**` and `@*group*`,
+///   Discord's `@everyone`): separated from it, unless it is in a plain mail address. The name after it is broken as
+///   well: IRC, and Mattermost for users who chose their name as a keyword, notify by the name alone.
+/// - An `@` in a web address: written `%40`, which leads to the same place. The other marks are broken there as well.
+/// - `<@1>`, `<@&1>`, `<#1>` of Discord, `<!channel>`, `<!subteam^1>` of Slack: broken after the `<`.
+/// - `tg://user?id=1` of Telegram, which also accepts `tg:user?id=1` and backslashes in it: broken after the colon.
+/// - `[id1|Ann]`, `*id1` and `*all` of VK: broken after their first mark.
+/// - `&commat;` and `&#64;`, which are an `@` in the Markdown and HTML of several, and letters of `tg:user` written as
+///   references: broken after their ampersand.
 #[must_use]
 pub fn escape_mentions(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
-    // Where the web address ends that this stands in, and what an `@` in it becomes.
+    // The end of the present web address, and the replacement for an `@` in it.
     let mut address = (0, "");
     let mut name = MentionName::None;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -40,7 +41,7 @@ pub fn escape_mentions(text: &str) -> String {
         if at >= address.0
             && let Some(url) = web_address(rest)
         {
-            // Before the host it cannot be written in another way: that is no address then.
+            // In the authority an `@` cannot be encoded: the text is no address then.
             let instead = if has_at_in_authority(url) {
                 "@\u{200b}"
             } else {
@@ -67,9 +68,9 @@ pub fn escape_mentions(text: &str) -> String {
         out.push(c);
         let calls = match c {
             '@' => {
-                // At the end of a text, too: some networks wrap it in marks.
+                // Also at the end of a text: some networks wrap it in marks.
                 let calls = !after.starts_with(char::is_whitespace);
-                // An address stays one.
+                // A web address after an `@` stays one.
                 if calls && web_address(after).is_none() {
                     name = MentionName::Awaited;
                 }
@@ -89,25 +90,25 @@ pub fn escape_mentions(text: &str) -> String {
     out
 }
 
-/// The name behind an `@`.
+/// The state of the name after an `@`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MentionName {
-    /// There is none.
+    /// There is no name.
     None,
-    /// Marks stand before it: `@**Ann**`.
+    /// Only marks were read: `@**Ann**`.
     Awaited,
     /// Its first letter was read.
     Begun,
 }
 
 impl MentionName {
-    /// Takes the next character. Answers whether it is the second letter of the name.
+    /// Takes the next character. Returns whether it is the second letter of the name.
     fn ends_before(&mut self, c: char) -> bool {
         let is_letter = c.is_alphanumeric();
         let next = match self {
             Self::Awaited if is_letter => Self::Begun,
             Self::Awaited if !c.is_whitespace() && c != '@' => Self::Awaited,
-            // What stands above a letter belongs to it.
+            // A combining mark belongs to its letter.
             Self::Begun if !is_letter && !c.is_ascii() && !c.is_whitespace() => Self::Begun,
             _ => Self::None,
         };
@@ -117,8 +118,8 @@ impl MentionName {
     }
 }
 
-/// The same for a name, which stands between whatever marks the configuration of Matterbridge puts around it: `<` and `>`,
-/// asterisks or brackets.
+/// The same for a name, which Matterbridge's configuration may put between any marks: `<` and `>`, asterisks or
+/// brackets.
 #[must_use]
 pub fn escape_name(name: &str) -> String {
     let name = escape_mentions(name);
@@ -141,7 +142,7 @@ fn web_address(text: &str) -> Option<&str> {
     is_web.then_some(text.get(..end.unwrap_or(text.len()))?)
 }
 
-/// The mail address that this begins with, if nobody takes a part of it for a call.
+/// The mail address that this begins with, if no network takes a part of it for a mention.
 fn mail_address(text: &str) -> Option<&str> {
     let address = text.get(..email(text)?)?;
     let (_, host) = address.split_once('@')?;
@@ -161,8 +162,8 @@ fn begins_with(text: &str, word: &str) -> bool {
     head.is_some_and(|head| head.eq_ignore_ascii_case(word))
 }
 
-/// Whether a colon between these is that of a link by which Telegram calls an account (`get_link_user_id` of `TDLib`). It finds
-/// such links in every letter case, and what reads the text before it takes away backslashes.
+/// Whether a colon between these belongs to a link by which Telegram mentions an account (`get_link_user_id` of
+/// `TDLib`). Telegram finds such links in any letter case, and its parser removes backslashes before.
 fn is_telegram(before: &str, after: &str) -> bool {
     let mut before = before.chars().rev().filter(|c| *c != '\\').skip(1);
     let mut scheme = || before.next().map(|c| c.to_ascii_lowercase());
@@ -176,7 +177,8 @@ fn is_telegram(before: &str, after: &str) -> bool {
     host.take(4).eq("user".chars())
 }
 
-/// Whether a reference to a character begins behind this ampersand, and it is one of such a link: Telegram reads them in addresses.
+/// Whether the character reference after this ampersand is a character of such a link: Telegram decodes them in
+/// addresses.
 fn is_telegram_reference(after: &str) -> bool {
     let c = char_reference(after).and_then(char::from_u32);
     c.is_some_and(|c| "tg:/user".contains(c.to_ascii_lowercase()))
@@ -188,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a mark stands here that calls somebody without an `@`.
+    /// Whether the text contains a mark that mentions somebody without an `@`.
     fn has_mark(sent: &str) -> bool {
         let sent = sent.to_lowercase();
         let mention = |(at, mark): (usize, &str)| {
@@ -211,7 +213,7 @@ mod tests {
             || ids.into_iter().any(id)
     }
 
-    /// What somebody writes, and what is sent.
+    /// Texts of people, and what is sent.
     const SENT: &[(&str, &str)] = &[
         ("@everyone hi", "@\u{200b}e\u{200b}veryone hi"),
         ("hi @Here!", "hi @\u{200b}H\u{200b}ere!"),
@@ -301,7 +303,7 @@ mod tests {
     }
 
     proptest! {
-        /// An `@` that is left stands before nothing, or in a mail address between a name and a host.
+        /// Any remaining `@` precedes nothing, or is in a mail address between a name and a host.
         #[test]
         fn b12_no_text_calls_anybody(pieces in prop::collection::vec(prop_oneof![
             prop::sample::select(vec!["@", "@all", "**", "http://", "https://x.example/", "a@b.example", "<", "!", "#", "/",
@@ -323,7 +325,7 @@ mod tests {
             prop_assert!(!has_mark(&sent), "{sent:?}");
         }
 
-        /// A name neither, whatever marks stand around it.
+        /// No name mentions anybody either, whatever marks surround it.
         #[test]
         fn b12_no_name_calls_anybody_between_marks(pieces in prop::collection::vec(prop_oneof![
             prop::sample::select(vec!["!", "#", "&", "@", "<", "[", "*", "channel", "subteam^S1", "id1|Ann", "club1", "all",

@@ -1,5 +1,5 @@
-//! What is known of the other side only by listening: our own account's name, gateways that exist, and the newest
-//! messages, for somebody who shows that they may decide about a gateway.
+//! What the bridge learns about Matterbridge only by listening: its own account's name, the gateways that exist, and
+//! the newest messages, in which it finds codes.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -9,14 +9,14 @@ use std::{
 use super::api::Event;
 use crate::Poster;
 
-/// How many messages of all gateways are kept, as long as the process lives.
+/// How many messages of all gateways are kept, in memory.
 const CAPACITY: usize = 200;
 /// The longest text that is kept, in bytes: codes are short.
 const MAX_TEXT: usize = 200;
 /// How many names of gateways are kept.
 const MAX_GATEWAYS: usize = 1_000;
 
-/// What was learnt.
+/// What the bridge has learnt.
 #[derive(Default)]
 pub struct Observed(Mutex<Inner>);
 
@@ -28,17 +28,17 @@ struct Inner {
     newest: VecDeque<(String, String, String)>,
 }
 
-/// What the answer to a message tells of our account.
+/// How the account in a response compares with the known one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountCheck {
-    /// It is the one that we know, or the answer does not say.
+    /// It is the known one, or the response does not name it.
     AsKnown,
-    /// It is another one than we were told, and this is new.
+    /// It differs from the configured one, and this is new.
     Differs,
 }
 
 impl Observed {
-    /// With our account's name, if it was configured.
+    /// With the account's name, if it was configured.
     pub fn of(account: Option<String>) -> Self {
         Self(Mutex::new(Inner {
             account,
@@ -46,12 +46,12 @@ impl Observed {
         }))
     }
 
-    /// Our account's name, as far as it is known.
+    /// The account's name, if it is known.
     pub fn account(&self) -> Option<String> {
         self.inner().account.clone()
     }
 
-    /// An answer named our account.
+    /// A response named the account.
     pub fn learn(&self, account: &str) -> AccountCheck {
         let mut inner = self.inner();
         if account.is_empty() || inner.account.as_deref() == Some(account) {
@@ -66,25 +66,25 @@ impl Observed {
         }
     }
 
-    /// Whether this is something that we sent ourselves.
+    /// Whether the bridge sent this itself.
     pub fn is_echo(&self, event: &Event) -> bool {
         event.protocol == "api" && self.inner().account.as_deref() == Some(&event.account)
     }
 
-    /// A gateway was heard from. Answers whether that is news.
+    /// A message of this gateway arrived. Returns whether it is the first one.
     pub fn heard(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
         inner.heard.len() < MAX_GATEWAYS && inner.heard.insert(gateway.to_owned())
     }
 
-    /// A message was taken for this gateway. Answers, once, whether it was never heard from: Matterbridge takes messages
-    /// for gateways that do not exist, too.
+    /// Matterbridge accepted a message for this gateway. Returns, once, whether none ever arrived from it: Matterbridge
+    /// also accepts messages for gateways that do not exist.
     pub fn is_unconfirmed(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
         !inner.heard.contains(gateway) && inner.doubted.insert(gateway.to_owned())
     }
 
-    /// Keeps a message for [`Known::find`].
+    /// Keeps a message for [`Observed::find`].
     pub fn keep(&self, event: &Event) {
         let text = event.text.trim();
         if text.is_empty() || text.len() > MAX_TEXT {
@@ -102,11 +102,11 @@ impl Observed {
         inner.newest.push_back(kept);
     }
 
-    /// Who has written exactly this into the gateway, not long ago.
+    /// Who recently wrote exactly this text in the gateway.
     pub fn find(&self, gateway: &str, text: &str) -> Option<Poster> {
         let inner = self.inner();
         let mut newest = inner.newest.iter().rev();
-        let (.., name) = newest.find(|(place, said, _)| place == gateway && said == text)?;
+        let (.., name) = newest.find(|(place, kept, _)| place == gateway && kept == text)?;
         Some(Poster {
             name: name.trim().to_owned(),
             // Matterbridge does not tell.

@@ -1,8 +1,8 @@
-//! What messages of Matterbridge are known by. Its API gives no ids, but each object keeps the moment, to the nanosecond, at
-//! which Matterbridge took it, on the WebSocket and in the buffer alike. Where clocks are coarse, several have the same moment:
-//! those are told apart by who wrote what. The text goes into a keyed hash, so that nothing can be guessed from what the store
-//! keeps. What is the same in everything is counted: neither the WebSocket nor the buffer brings anything twice, and
-//! both bring it in the same order.
+//! Ids for Matterbridge's messages. Its API gives none, but each object has the time, in nanoseconds, at which
+//! Matterbridge accepted it, on the WebSocket and in the buffer alike. With coarse clocks several have the same time:
+//! author and text distinguish them. The text goes into a keyed hash, so that the stored ids do not reveal it. Messages
+//! that are equal in everything are numbered: neither the WebSocket nor the buffer repeats a message, and both keep the
+//! order.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ use sha2::Sha256;
 
 use super::{api::Event, listener::EventSource};
 
-/// Names what is heard.
+/// Makes the ids of events.
 pub struct MessageIds {
     key: String,
     live: MomentRun,
     buffered: MomentRun,
 }
 
-/// Messages of one moment, which come one after another.
+/// Successive messages of the same time.
 #[derive(Default)]
 struct MomentRun {
     moment: String,
@@ -26,7 +26,7 @@ struct MomentRun {
 }
 
 impl MessageIds {
-    /// With the key of the store.
+    /// With the naming key of the store.
     pub fn new(key: String) -> Self {
         Self {
             key,
@@ -35,14 +35,14 @@ impl MessageIds {
         }
     }
 
-    /// A connection begins. What it brings may have been brought by the one before; the buffer repeats nothing.
+    /// A connection begins. It may repeat messages of the previous one; the buffer repeats nothing.
     pub fn begin(&mut self) {
         self.live = MomentRun::default();
     }
 
-    /// Names events, in the order in which they came.
-    pub fn name(&mut self, events: &mut [Event], heard: EventSource) {
-        let run = match heard {
+    /// Sets the ids of events, in the order in which they arrived.
+    pub fn name(&mut self, events: &mut [Event], source: EventSource) {
+        let run = match source {
             EventSource::Live => &mut self.live,
             EventSource::Buffered => &mut self.buffered,
         };
@@ -56,7 +56,7 @@ impl MessageIds {
                 run.moment.clone_from(&moment);
                 run.counts.clear();
             }
-            // What cannot be read as a moment may be anything, so it only goes into the hash.
+            // A time that cannot be parsed may contain anything, so it only goes into the hash.
             let moment = event.moment().map_or("0", |_| moment.as_str());
             let count = run.counts.entry(digest.clone()).or_default();
             event.identity = match *count {
@@ -68,9 +68,9 @@ impl MessageIds {
     }
 }
 
-/// A keyed hash of who wrote what, and where: 16 hex digits.
+/// A keyed hash of author, text and place: 16 hex digits.
 fn digest(key: &str, event: &Event) -> String {
-    // HMAC takes keys of any length, so there is always one.
+    // HMAC accepts keys of any length, so this never fails.
     let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(key.as_bytes()) else {
         return String::new();
     };
@@ -154,13 +154,13 @@ mod tests {
         let twins = || vec![event("u", "hi", MOMENT), event("u", "hi", MOMENT)];
         let live = named(&mut identities, EventSource::Live, twins());
         assert_ne!(live[0], live[1]);
-        // The buffer brings them one by one, and over two readings.
+        // The buffer returns them one by one, and over two readings.
         let mut buffered = Vec::new();
         for twin in twins() {
             buffered.extend(named(&mut identities, EventSource::Buffered, vec![twin]));
         }
         assert_eq!(live, buffered);
-        // What another connection repeats is no third one.
+        // A repetition by another connection is no third one.
         identities.begin();
         assert_eq!(named(&mut identities, EventSource::Live, twins()), live);
     }

@@ -1,5 +1,5 @@
-//! Matterbridge's HTTP API as a silo: one account of it, a gateway per portal, and behind each whatever networks
-//! Matterbridge joins there.
+//! Matterbridge's HTTP API as a silo: one API account, a gateway per portal, and behind each gateway the networks that
+//! Matterbridge joins.
 
 mod capabilities;
 mod config;
@@ -53,7 +53,7 @@ use self::{
 };
 use crate::{Audience, Channel, FeedState, Poster, Silo, SiloError, sign_out_log::SignOutLog};
 
-/// Who speaks when the bridge itself does: a message without a name would be shown with an empty one.
+/// The author of the bridge's own messages: a message without a name would be shown with an empty one.
 const BRIDGE_NAME: &str = "Footbridge";
 
 /// A connection to a Matterbridge.
@@ -71,7 +71,7 @@ pub struct Matterbridge {
 }
 
 impl Matterbridge {
-    /// Prepares the connection; requests nothing.
+    /// Builds the silo; sends no request.
     pub fn new(config: MatterbridgeConfig, clock: Clock) -> anyhow::Result<Self> {
         let http = http_client::unpooled()?;
         let wire = FeedEndpoint {
@@ -96,11 +96,11 @@ impl Matterbridge {
         })
     }
 
-    /// Keeps what a fault says of the whole account, and says it once.
-    fn note(&self, fault: &RequestError) {
-        if matches!(fault, RequestError::SignedOut) {
+    /// Records an error that concerns the whole account, and logs it once.
+    fn note(&self, error: &RequestError) {
+        if matches!(error, RequestError::SignedOut) {
             self.health.signed_out();
-            self.sign_out.say(&self.name, fault);
+            self.sign_out.say(&self.name, error);
         }
     }
 
@@ -108,7 +108,7 @@ impl Matterbridge {
         self.client
             .ready()
             .await
-            .inspect_err(|fault| self.note(fault))
+            .inspect_err(|error| self.note(error))
     }
 
     async fn send(
@@ -119,7 +119,7 @@ impl Matterbridge {
         carried: Option<(&File, &Spooled)>,
     ) -> Result<Done, RequestError> {
         if self.health.state() != FeedState::Live {
-            // Where nobody is, a proxy may say so in a way that leaves open whether the message arrived.
+            // If Matterbridge is down, a proxy's response may leave the outcome of a message unknown.
             self.client.ready().await?;
         }
         let author = content.author.as_ref();
@@ -139,13 +139,13 @@ impl Matterbridge {
                 ""
             },
         };
-        let taken = match carried {
+        let accepted = match carried {
             None => self.client.send(&post).await?,
             Some((file, spooled)) => {
-                // Networks show the one or the other; where there are no words, its own stand in.
-                let told = escape_mentions(&file.in_words());
+                // Networks show the text or the caption; without a text, the description of the file replaces it.
+                let description = escape_mentions(&file.in_words());
                 let comment = if post.text.is_empty() {
-                    &told
+                    &description
                 } else {
                     post.text
                 };
@@ -154,20 +154,20 @@ impl Matterbridge {
                 self.client.send_long(length, json).await?
             }
         };
-        if self.known.learn(&taken.account) == AccountCheck::Differs {
+        if self.known.learn(&accepted.account) == AccountCheck::Differs {
             tracing::warn!(silo.name = %self.name,
-                "Matterbridge calls our account otherwise than `account` in the configuration; its own name is used");
+                "Matterbridge uses another account name than `account` in the configuration; using Matterbridge's");
         }
         if self.known.is_unconfirmed(gateway) {
             tracing::info!(silo.name = %self.name, silo.channel = %gateway,
-                "Matterbridge took a message for a gateway that was not heard from yet; it does so for gateways that do \
-                 not exist, too: if nothing arrives there, check the name");
+                "Matterbridge accepted a message for a gateway that has sent none yet; it also does so for gateways that do \
+                 not exist: if nothing arrives there, check the name");
         }
         Ok(Done::Created(Copy {
-            // Matterbridge gives no id, and never speaks of the message again.
+            // Matterbridge gives no id, and reports nothing about the message later.
             remote: RemoteId(format!("sent/{key}")),
             thread: None,
-            sent_at: taken.sent_at().unwrap_or_else(|| self.clock.now()),
+            sent_at: accepted.sent_at().unwrap_or_else(|| self.clock.now()),
             file: None,
         }))
     }
@@ -193,17 +193,17 @@ impl Outlet for Matterbridge {
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            // A token that is not accepted is not tried again by every lane.
+            // Not every lane retries a refused token.
             return Err(RequestError::SignedOut.into());
         }
         let Step::Post { content, .. } = step else {
-            // Never planned for this side.
+            // Never planned for this silo.
             return Err(
-                RequestError::Refused("Matterbridge takes new messages only".to_owned()).into(),
+                RequestError::Refused("Matterbridge accepts new messages only".to_owned()).into(),
             );
         };
         let done = self.send(to.address(), key, content, None).await;
-        done.inspect_err(|fault| self.note(fault))
+        done.inspect_err(|error| self.note(error))
             .map_err(SendError::from)
     }
 
@@ -230,12 +230,12 @@ impl Outlet for Matterbridge {
             return Err(no_files_error());
         };
         if spooled.length() > plan::MAX_FILE {
-            // Its message did not say so.
+            // The message did not state its size.
             return Err(SpoolError::TooLarge(plan::MAX_FILE).into());
         }
         let carried = Some((file, spooled));
         let done = self.send(to.address(), key, content, carried).await;
-        done.inspect_err(|fault| self.note(fault))
+        done.inspect_err(|error| self.note(error))
             .map_err(SendError::from)
     }
 
@@ -248,7 +248,7 @@ impl Outlet for Matterbridge {
     }
 
     fn unknowable_reason(&self) -> Option<&'static str> {
-        // An account never hears its own messages, and nothing can be asked for.
+        // An account does not receive its own messages, and the API has no look-up.
         Some(OUTCOME_UNKNOWN)
     }
 
@@ -271,7 +271,7 @@ impl Silo for Matterbridge {
     }
 
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
-        // There is no list of gateways, and no answer tells one that exists from one that does not.
+        // The API has no list of gateways, and no response tells whether a gateway exists.
         self.ready().await?;
         Ok(Channel {
             place: Place::new(&self.name, channel),
@@ -316,7 +316,7 @@ impl Silo for Matterbridge {
 
     async fn audience(&self, _channel: &str) -> Audience {
         Audience {
-            // Whoever is in any of the networks that the gateway joins.
+            // Anybody in any of the networks that the gateway joins.
             public: None,
             operator: self.host.clone(),
         }

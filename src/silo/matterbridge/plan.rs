@@ -1,5 +1,5 @@
-//! Pure: a delivery → the messages that it takes. The API can only post, so an edit becomes a new message with the new
-//! text, and a deletion a line that tells of it.
+//! A pure function from a delivery to its messages. The API can only post, so an edit becomes a new message with the
+//! new text, and a deletion becomes a line that reports it.
 
 use footbridge_core::{
     file::File,
@@ -12,9 +12,9 @@ use footbridge_store::{Copy, Millis};
 use super::convert::{as_reply, text_from_body};
 use crate::plan::named;
 
-/// Matterbridge's own networks mark an edit so by default.
+/// How Matterbridge's own networks mark an edit by default.
 const EDITED: &str = " (edited)";
-/// The largest file that goes there, in bytes: Matterbridge and its networks hold it whole, in base64.
+/// The largest file that is sent there, in bytes: Matterbridge and its networks keep it in memory, in base64.
 pub(super) const MAX_FILE: u64 = 20 << 20;
 
 /// The steps of a delivery.
@@ -39,20 +39,20 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 let text = if answers { as_reply(&text) } else { text };
                 format!("{mark}{text}")
             };
-            let told = |body: &Body, files: &[File]| {
-                let (told, style) = named(body, *style, files);
-                said(words(&told), style, author)
+            let named_post = |body: &Body, files: &[File]| {
+                let (body, style) = named(body, *style, files);
+                said(words(&body), style, author)
             };
             if files.is_empty() {
-                return Plan::Steps(vec![told(body, files)]);
+                return Plan::Steps(vec![named_post(body, files)]);
             }
-            // The words stand with the first.
+            // The text goes with the first file.
             let nothing = Body::default();
             let bodies = std::iter::once(body).chain(std::iter::repeat(&nothing));
             let steps = files.iter().zip(bodies).map(|(file, body)| {
-                let told = told(body, std::slice::from_ref(file));
+                let fallback = named_post(body, std::slice::from_ref(file));
                 if file.size.is_some_and(|size| size > MAX_FILE) {
-                    return told;
+                    return fallback;
                 }
                 let caption = if body.is_empty() {
                     String::new()
@@ -64,7 +64,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                     content: content(caption, *style, author),
                     thread: None,
                     reply_to: None,
-                    fallback: Some(Box::new(told)),
+                    fallback: Some(Box::new(fallback)),
                 }
             });
             Plan::Steps(steps.collect())
@@ -96,7 +96,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     }
 }
 
-/// Tells that a message was taken back where it was written. What it said is known to nobody any more.
+/// Reports a deletion by the time of the message: its text is no longer stored.
 fn gone(copies: &[Copy]) -> String {
     let sent_at = copies.first().map_or(Millis(0), |copy| copy.sent_at);
     let moment = jiff::Timestamp::from_millisecond(sent_at.0).unwrap_or_default();

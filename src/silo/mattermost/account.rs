@@ -1,23 +1,23 @@
-//! Our account: who it is, what it may, and whether it is still let in.
+//! The bridge's Mattermost account: its id, its rights, and whether Mattermost still accepts it.
 
 use super::{Mattermost, api::User, errors::RequestError};
 
 impl Mattermost {
-    /// Our account. The first time it also finds out whether names may stand beside the text.
+    /// The account. The first call also checks whether the account may override usernames.
     pub(super) async fn me(&self) -> Result<&User, RequestError> {
         let asked = self.me.get_or_try_init(async || {
             let me = self.client.me().await?;
             self.attribution.begin(&self.client, me.is_bot).await?;
             Ok(me)
         });
-        asked.await.inspect_err(|fault| self.note(fault))
+        asked.await.inspect_err(|error| self.note(error))
     }
 
-    /// Keeps what a fault says of the whole account, and says it once.
-    pub(super) fn note(&self, fault: &RequestError) {
-        if matches!(fault, RequestError::SignedOut) {
+    /// Records an error that concerns the whole account, and logs it once.
+    pub(super) fn note(&self, error: &RequestError) {
+        if matches!(error, RequestError::SignedOut) {
             self.health.signed_out();
-            self.sign_out.say(&self.name, fault);
+            self.sign_out.say(&self.name, error);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What Mattermost's API says, as far as we read it (API reference v4). Nothing is trusted to be there.
+//! The parts of Mattermost's JSON that the bridge reads (API reference v4). Any field may be missing.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,8 @@ use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-/// Marks the posts that we made; its value is the key of the step that made it. Mattermost keeps it with the post.
+/// The property that marks the bridge's posts; its value is the key of the step that made the post. Mattermost stores
+/// it with the post.
 pub const STEP_KEY_PROP: &str = "footbridge";
 
 /// A post. Times are milliseconds since the epoch, 0 for never.
@@ -23,66 +24,66 @@ pub struct Post {
     pub edit_at: i64,
     /// When it was deleted.
     pub delete_at: i64,
-    /// Who wrote it.
+    /// The author.
     pub user_id: String,
-    /// Where.
+    /// The channel.
     pub channel_id: String,
     /// The first post of its thread.
     pub root_id: String,
-    /// How many answers its thread has.
+    /// The number of replies in its thread.
     #[serde(deserialize_with = "lenient")]
     pub reply_count: u64,
-    /// Not empty where this is the old text of another post.
+    /// Not empty if this is the old text of another post.
     pub original_id: String,
     /// Markdown.
     pub message: String,
-    /// Empty for a message, `me` for an action, `system_…` for what the server tells.
+    /// Empty for a message, `me` for an emote, `system_…` for a message of the server.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Free fields.
+    /// Free properties.
     #[serde(deserialize_with = "lenient")]
     pub props: Props,
-    /// What hangs on it.
+    /// Files and reactions.
     #[serde(deserialize_with = "lenient")]
     pub metadata: Metadata,
-    /// The files that hang on it. [`Metadata::files`] describes them, but not in every answer.
+    /// The ids of its files. [`Metadata::files`] describes them, but not in every response.
     #[serde(deserialize_with = "lenient")]
     pub file_ids: Option<Vec<String>>,
 }
 
-/// The free fields that mean something to us.
+/// The free properties that the bridge reads.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Props {
-    /// See [`MARK`].
+    /// See [`STEP_KEY_PROP`].
     #[serde(rename = "footbridge", deserialize_with = "lenient")]
     pub mark: Option<String>,
     /// The name shown instead of the account's.
     #[serde(deserialize_with = "lenient")]
     pub override_username: Option<String>,
-    /// Whether it says that an integration wrote it: on a webhook's post it does, and its author is whoever made the
-    /// webhook. Everybody may write these outside of the server's hardened mode.
+    /// Whether the post claims to be from an integration: a webhook's post does, and its author is whoever created the
+    /// webhook. Anybody may set these properties outside of the server's hardened mode.
     #[serde(deserialize_with = "lenient")]
     pub from_webhook: Value,
-    /// The same of a plugin.
+    /// The same for a plugin.
     #[serde(deserialize_with = "lenient")]
     pub from_plugin: Value,
-    /// What an action says, without the marks around it.
+    /// The text of an emote, without the marks around it.
     #[serde(deserialize_with = "lenient")]
     pub message: Option<String>,
-    /// What an integration attached.
+    /// Attachments of an integration.
     #[serde(deserialize_with = "lenient")]
     pub attachments: Vec<Attachment>,
 }
 
 impl Props {
-    /// The name that it claims instead of the account's.
+    /// The name that the post claims instead of the account's.
     pub fn claimed_name(&self) -> Option<&str> {
         let claimed = self.override_username.as_deref().map(str::trim);
         claimed.filter(|claimed| !claimed.is_empty())
     }
 
-    /// Whether somebody else may have written it than the person whose account it is.
+    /// Whether somebody other than the account's owner may have written it.
     pub fn speaks_for_another(&self) -> bool {
         let says =
             |value: &Value| matches!(value.as_str(), Some("true")) || value.as_bool() == Some(true);
@@ -90,23 +91,23 @@ impl Props {
     }
 }
 
-/// What an integration attached to a post.
+/// An attachment of an integration.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Attachment {
-    /// Stands before it.
+    /// The text above it.
     #[serde(deserialize_with = "lenient")]
     pub pretext: String,
-    /// Who speaks, by the integration.
+    /// The author, as the integration names them.
     #[serde(deserialize_with = "lenient")]
     pub author_name: String,
-    /// Where that name leads.
+    /// The link of that name.
     #[serde(deserialize_with = "lenient")]
     pub author_link: String,
     /// Its heading.
     #[serde(deserialize_with = "lenient")]
     pub title: String,
-    /// Where the heading leads.
+    /// The link of the heading.
     #[serde(deserialize_with = "lenient")]
     pub title_link: String,
     /// Its text.
@@ -115,16 +116,16 @@ pub struct Attachment {
     /// Names and values.
     #[serde(deserialize_with = "lenient")]
     pub fields: Vec<Field>,
-    /// Where a picture below it lies.
+    /// The address of an image below it.
     #[serde(deserialize_with = "lenient")]
     pub image_url: String,
-    /// Where a small picture beside it lies.
+    /// The address of a small image next to it.
     #[serde(deserialize_with = "lenient")]
     pub thumb_url: String,
-    /// Stands below it.
+    /// The text below it.
     #[serde(deserialize_with = "lenient")]
     pub footer: String,
-    /// What can be pressed or chosen.
+    /// Buttons and menus.
     #[serde(deserialize_with = "lenient")]
     pub actions: Vec<Button>,
     /// All of it in one line of plain text.
@@ -132,11 +133,11 @@ pub struct Attachment {
     pub fallback: String,
 }
 
-/// Something that can be pressed or chosen below an attachment.
+/// A button or menu below an attachment.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Button {
-    /// What stands on it.
+    /// Its label.
     #[serde(deserialize_with = "lenient")]
     pub name: String,
 }
@@ -152,29 +153,29 @@ pub struct Field {
     pub value: Value,
 }
 
-/// What hangs on a post.
+/// The files and reactions of a post.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
     /// Files.
     #[serde(deserialize_with = "lenient")]
     pub files: Vec<File>,
-    /// What people think of it.
+    /// Its reactions.
     #[serde(deserialize_with = "lenient")]
     pub reactions: Vec<Reaction>,
 }
 
-/// What somebody thinks of a post.
+/// A reaction to a post.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Reaction {
-    /// Who.
+    /// Who reacted.
     pub user_id: String,
     /// The post.
     pub post_id: String,
     /// Without the colons.
     pub emoji_name: String,
-    /// When.
+    /// When it was added.
     #[serde(deserialize_with = "lenient")]
     pub create_at: i64,
 }
@@ -189,13 +190,13 @@ pub struct File {
     pub name: String,
     /// In bytes.
     pub size: u64,
-    /// Its type.
+    /// Its MIME type.
     pub mime_type: String,
-    /// Whether there is a smaller picture of it.
+    /// Whether the server has a smaller image of it.
     pub has_preview_image: bool,
-    /// Of a picture, in pixels; 0 for anything else.
+    /// The width of an image in pixels; 0 for anything else.
     pub width: u32,
-    /// Of a picture, in pixels; 0 for anything else.
+    /// The height of an image in pixels; 0 for anything else.
     pub height: u32,
 }
 
@@ -210,15 +211,15 @@ pub struct Listing {
     pub posts: HashMap<String, Value>,
 }
 
-/// Somebody.
+/// A user.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct User {
     /// 26 characters.
     pub id: String,
-    /// What stands behind an @.
+    /// The name after an `@`.
     pub username: String,
-    /// What they want to be called.
+    /// Their preferred name.
     pub nickname: String,
     /// First name.
     pub first_name: String,
@@ -228,7 +229,7 @@ pub struct User {
     pub roles: String,
     /// Whether it is a bot account.
     pub is_bot: bool,
-    /// When they chose a picture, in milliseconds; 0 for those who have the one that everybody has.
+    /// When they chose an avatar, in milliseconds; 0 with the default avatar.
     pub last_picture_update: i64,
 }
 
@@ -244,13 +245,13 @@ pub struct Channel {
     /// When it was archived, in milliseconds; 0 while it is not.
     #[serde(deserialize_with = "lenient")]
     pub delete_at: i64,
-    /// The name shown.
+    /// The display name.
     pub display_name: String,
-    /// What it is about, in Markdown, beside its name.
+    /// The topic, in Markdown, shown next to its name.
     pub header: String,
 }
 
-/// Somebody's place in a channel.
+/// The membership of a user in a channel.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Member {
@@ -260,33 +261,33 @@ pub struct Member {
     pub scheme_admin: bool,
 }
 
-/// What the server lets its clients know of its settings.
+/// The settings that the server shows its clients.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// `"true"` where integrations may set the name of an author.
+    /// `"true"` if integrations may override the username of an author.
     #[serde(rename = "EnablePostUsernameOverride")]
     pub names: String,
 }
 
-/// Something that the WebSocket brings.
+/// An event of the WebSocket.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Event {
-    /// What happened; empty in answers.
+    /// Its kind; empty in responses.
     #[serde(rename = "event")]
     pub word: String,
-    /// What is told of it.
+    /// Its contents.
     pub data: Data,
-    /// Whom it was told.
+    /// Its recipients.
     pub broadcast: Broadcast,
-    /// Counts the events of a connection from 0.
+    /// The number of the event, counted per connection from 0.
     pub seq: Option<u64>,
-    /// In answers: the number of the request.
+    /// In responses: the number of the request.
     pub seq_reply: Option<u64>,
 }
 
-/// What is told of an event.
+/// The contents of an event.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Data {
@@ -296,18 +297,18 @@ pub struct Data {
     /// A reaction as JSON inside JSON.
     #[serde(deserialize_with = "lenient")]
     pub reaction: String,
-    /// Who is shown as its author.
+    /// The author as the apps show it.
     #[serde(deserialize_with = "lenient")]
     pub sender_name: String,
-    /// Whom it is about.
+    /// The user that it is about.
     #[serde(deserialize_with = "lenient")]
     pub user_id: String,
-    /// Where, if the broadcast does not say.
+    /// The channel, if the broadcast does not name it.
     #[serde(deserialize_with = "lenient")]
     pub channel_id: String,
 }
 
-/// Whom an event was told.
+/// The recipients of an event.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Broadcast {
@@ -316,7 +317,7 @@ pub struct Broadcast {
     pub channel_id: String,
 }
 
-/// A field that is of no use in an unexpected form, and may not cost the rest.
+/// Reads a field leniently: an unexpected value must not lose the rest.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -325,7 +326,7 @@ fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 }
 
 impl Post {
-    /// Its id as a name of a message.
+    /// Its id as the id of a message.
     pub fn remote(&self) -> RemoteId {
         RemoteId::from(self.id.as_str())
     }
@@ -340,30 +341,30 @@ impl Post {
         Millis(self.create_at)
     }
 
-    /// Whether a person says something in it, as far as it still stands.
+    /// Whether it is a message of a person that still exists.
     pub fn is_said(&self) -> bool {
         !self.is_deleted() && !self.is_old_text() && !self.kind.starts_with("system_")
     }
 
-    /// Whether files hang on it.
+    /// Whether it has files.
     pub fn has_files(&self) -> bool {
         let listed = self.file_ids.as_ref();
         !self.metadata.files.is_empty() || listed.is_some_and(|files| !files.is_empty())
     }
 
-    /// Whether it is gone.
+    /// Whether it was deleted.
     pub fn is_deleted(&self) -> bool {
         self.delete_at != 0
     }
 
-    /// Whether it is the old text of another one.
+    /// Whether it is the old text of another post.
     pub fn is_old_text(&self) -> bool {
         !self.original_id.is_empty()
     }
 }
 
 impl User {
-    /// What people call them.
+    /// Their display name.
     pub fn name(&self) -> String {
         let whole = format!("{} {}", self.first_name.trim(), self.last_name.trim());
         let names = [self.nickname.trim(), whole.trim(), self.username.trim()];
@@ -373,7 +374,7 @@ impl User {
 }
 
 impl Listing {
-    /// The posts in the order of their moments, oldest first, and how many could not be read.
+    /// The posts in the order of their time, oldest first, and how many could not be read.
     pub fn oldest_first(mut self) -> (Vec<Post>, usize) {
         let (mut posts, mut unreadable) = (Vec::new(), 0);
         for id in self.order.iter().rev() {
@@ -382,7 +383,7 @@ impl Listing {
                 _ => unreadable += 1,
             }
         }
-        // Stable: what was written in the same millisecond stays as it is listed.
+        // A stable sort: posts of the same millisecond stay in the server's order.
         posts.sort_by_key(|post| post.create_at);
         (posts, unreadable)
     }

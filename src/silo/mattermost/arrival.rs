@@ -1,4 +1,4 @@
-//! Pure: what happened in a Mattermost channel → facts for the journal.
+//! Pure functions from events of a Mattermost channel to arrivals for the journal.
 
 use footbridge_core::{
     file::{File, Kind},
@@ -16,19 +16,19 @@ use super::{
 };
 use crate::markdown::body_from_markdown_of;
 
-/// Shown where Mattermost does not say who.
+/// The name of authors that Mattermost does not name.
 pub const UNKNOWN_AUTHOR: &str = "Someone on Mattermost";
 
-/// The author of a post, by what is known of them.
+/// What is known of the author of a post.
 #[derive(Clone, Copy)]
 pub struct PostAuthor<'a> {
-    /// What they are called.
+    /// Their name.
     pub name: &'a str,
-    /// Their picture.
+    /// Their avatar.
     pub picture: Option<&'a str>,
-    /// Whether it is a bot's account, which may speak for others.
+    /// Whether it is a bot account, which may post for others.
     pub is_bot: bool,
-    /// The address of their server: where addresses without a host lead.
+    /// The address of their server: addresses without a host are relative to it.
     pub server: Option<&'a Url>,
 }
 
@@ -43,10 +43,10 @@ impl<'a> From<&'a str> for PostAuthor<'a> {
     }
 }
 
-/// A new post by somebody of this name.
+/// A new post by this author.
 pub fn post<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> Arrival {
     let who = who.into();
-    // What came through a webhook was not written by the person who made it.
+    // A post of a webhook was not written by the account's owner.
     let words = Command::parse_call(&post.message).filter(|_| !post.props.speaks_for_another());
     let payload = if let Some(words) = words {
         command_payload(post, who, words)
@@ -119,13 +119,13 @@ pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
     )
 }
 
-/// The edit whose text a post already had when we first saw it: written down, so that it is no news later.
+/// The edit whose text a post already had when the bridge first saw it: recorded, so that it is not new later.
 pub fn edit_included(place: &Place, post: &Post) -> Arrival {
     let payload = Payload::Skipped("edit-included");
     build_arrival(place, edit_event_id(post), Millis(post.edit_at), payload)
 }
 
-/// A post that is only noted, by this rule.
+/// A post that is recorded and skipped by this rule.
 pub fn note_only(place: &Place, post: &Post, rule: &'static str) -> Arrival {
     Arrival {
         place: place.clone(),
@@ -137,7 +137,7 @@ pub fn note_only(place: &Place, post: &Post, rule: &'static str) -> Arrival {
     }
 }
 
-/// A post was deleted, nobody says by whom.
+/// A post was deleted; Mattermost does not say by whom.
 pub fn deletion(place: &Place, post: &Post) -> Arrival {
     let seen_at = Millis(post.delete_at.max(post.update_at));
     let change = Message {
@@ -160,12 +160,12 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
     )
 }
 
-/// The name of the fact that a post was deleted.
+/// The event id of a post's deletion.
 pub fn deletion_event_id(post: &str) -> RemoteId {
     RemoteId(format!("{post}/delete"))
 }
 
-/// Somebody reacted to a post; `None` with what is no emoji.
+/// Somebody reacted to a post; `None` for what is no emoji.
 pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arrival> {
     let (post, user, emoji) = (&reaction.post_id, &reaction.user_id, &reaction.emoji_name);
     let action = Action::React {
@@ -177,7 +177,7 @@ pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arriva
     Some(about(place, event_id.0, at, (user, name), action))
 }
 
-/// Somebody with this id no longer is of the mind that `key` stands for. `at` is when that was noticed.
+/// The user with this id removed the reaction `key`. `at` is when the bridge noticed.
 pub fn reaction_removed(place: &Place, post: &str, (user, key): (&str, &str), at: i64) -> Arrival {
     let action = Action::Unreact {
         target: RemoteId::from(post),
@@ -228,14 +228,14 @@ fn message_payload(message: &Message) -> Payload {
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
 }
 
-/// Something asked of the bridge itself: about the message whose thread it stands in.
+/// A command for the bridge, about the message whose thread it is in.
 fn command_payload(post: &Post, who: PostAuthor<'_>, words: &str) -> Payload {
     let command = Command {
         sender: account(post, who),
         arguments: words.to_owned(),
         target: post.thread(),
         thread: post.thread(),
-        // Who may remove messages is not asked for every command.
+        // A look-up of who may remove messages for every command would be too slow.
         moderator: false,
         by_reaction: false,
         encrypted: false,
@@ -245,9 +245,9 @@ fn command_payload(post: &Post, who: PostAuthor<'_>, words: &str) -> Payload {
         .map_or(Payload::Skipped("unwritable"), Payload::Command)
 }
 
-/// Who wrote a post, as far as people are shown it. A bot's account may speak for many: each name of its own is somebody of
-/// its own. Of anybody else a name of its own is a claim, because everybody may write one beside their post: it stands
-/// behind the name of the account, and whose the post is does not depend on it.
+/// The author of a post, as people see it. A bot account may post for many: each overridden name is a sender of its
+/// own. For anybody else an overridden name is a mere claim, because everybody may set one: it follows the account's
+/// name, and does not change who the sender is.
 fn sender(post: &Post, who: PostAuthor<'_>) -> Sender {
     let account = account(post, who);
     match post.props.claimed_name() {
@@ -265,7 +265,7 @@ fn sender(post: &Post, who: PostAuthor<'_>) -> Sender {
     }
 }
 
-/// Whose account a post is from.
+/// The account of a post.
 fn account(post: &Post, who: PostAuthor<'_>) -> Sender {
     Sender {
         id: post.user_id.clone(),
@@ -274,7 +274,7 @@ fn account(post: &Post, who: PostAuthor<'_>) -> Sender {
     }
 }
 
-/// Whether it is from a bridge like us.
+/// The id prefix of posts that another Footbridge made.
 fn ours(post: &Post) -> &'static str {
     if post.props.mark.is_some() {
         ACCOUNT_PREFIX
@@ -286,7 +286,7 @@ fn ours(post: &Post) -> &'static str {
 fn content(post: &Post, server: Option<&Url>) -> (Body, Style) {
     let is_action = post.kind == "me";
     let text = match &post.props.message {
-        // An edit changes the message and nothing else.
+        // An edit changes the message, but not this property.
         Some(text) if is_action && post.edit_at == 0 => text.as_str(),
         _ if is_action => without_marks(&post.message),
         _ => post.message.as_str(),
@@ -300,7 +300,7 @@ fn content(post: &Post, server: Option<&Url>) -> (Body, Style) {
     (body, style)
 }
 
-/// What an action says, without the pair of marks that the server puts around it.
+/// The text of an emote, without the pair of marks that the server puts around it.
 fn without_marks(message: &str) -> &str {
     let message = message.trim();
     let inner = message.strip_prefix('*');
@@ -309,7 +309,7 @@ fn without_marks(message: &str) -> &str {
         .unwrap_or(message)
 }
 
-/// Text in which people are called by their usernames, which are ids on Mattermost.
+/// Text with its `@username` mentions, which are ids on Mattermost.
 fn called(line: Vec<Inline>) -> Vec<Inline> {
     let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let mut out = Vec::new();
@@ -323,7 +323,7 @@ fn called(line: Vec<Inline>) -> Vec<Inline> {
             plain.push_str(before);
             let end = after.find(|c| !in_name(c)).unwrap_or(after.len());
             let (name, behind) = after.split_at(end);
-            // A full stop behind a name ends the sentence.
+            // A full stop after a name ends the sentence.
             let name = name.trim_end_matches(['.', '-', '_']);
             let behind = after.get(name.len()..).unwrap_or(behind);
             if name.is_empty() || plain.ends_with(in_name) {
@@ -348,10 +348,10 @@ pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A picture of no more bytes than this needs no smaller one beside it.
+/// An image of at most this many bytes needs no thumbnail.
 const NO_PREVIEW_BELOW: u64 = 100_000;
 
-/// What hangs on a post. Of a file that is named without more, nothing is known but where it lies.
+/// The files of a post. Of a file that only its id names, nothing else is known.
 fn files(post: &Post) -> Vec<File> {
     let listed = &post.metadata.files;
     let bare = post.file_ids.iter().flatten();
@@ -369,7 +369,7 @@ fn files(post: &Post) -> Vec<File> {
             size: Some(file.size),
             dimensions: (file.width > 0 && file.height > 0).then_some((file.width, file.height)),
             duration: None,
-            // A small one is its own.
+            // A small image is its own thumbnail.
             has_thumbnail: file.has_preview_image && file.size > NO_PREVIEW_BELOW,
             source: file.id.clone(),
             link: None,
@@ -424,7 +424,7 @@ mod tests {
         for message in ["*waves again*", "waves again"] {
             let edited = json!({"id": "a", "type": "me", "message": message, "edit_at": 2,
                 "props": {"message": "waves"}});
-            // Where the edit is all that we ever see of it, too.
+            // Also where the edit is all that the bridge ever sees of it.
             assert_eq!(
                 html(edited.clone()),
                 ("waves again".to_owned(), Style::Emote)

@@ -1,4 +1,4 @@
-//! Pure: what an integration attached to a post → text.
+//! Pure conversion of an integration's attachments into text.
 
 use footbridge_core::text::{Block, Body, Inline};
 use url::Url;
@@ -6,7 +6,7 @@ use url::Url;
 use super::{api::Attachment, arrival::one_line};
 use crate::markdown::{body_from_markdown_of, resolved};
 
-/// What an integration attached, as text: all that people see of it, in the order in which they see it.
+/// An attachment as text: all that people see of it, in the same order.
 pub(super) fn attached(attachment: &Attachment, server: Option<&Url>) -> Vec<Block> {
     let read = |markdown: &str| body_from_markdown_of(markdown, server);
     let leading = |address: &str, label| leading(address, label, server);
@@ -58,7 +58,7 @@ pub(super) fn attached(attachment: &Attachment, server: Option<&Url>) -> Vec<Blo
     blocks
 }
 
-/// A line that leads to an address, if that is one for the web.
+/// A line with a link to an address, if that is one of the web.
 fn leading(address: &str, label: Vec<Inline>, server: Option<&Url>) -> Block {
     let href = resolved(address, server).unwrap_or_else(|| address.trim().to_owned());
     let leads = Url::parse(&href).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));

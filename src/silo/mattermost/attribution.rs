@@ -1,23 +1,23 @@
-//! Where the names of authors stand: beside the text while the server shows the names that integrations choose, in the text
-//! otherwise. The server keeps such a name with the post in either case and does not say which it is; it tells everybody when
-//! its settings change.
+//! Where the names of authors go: outside of the text while the server shows overridden usernames, in the text
+//! otherwise. The server stores such a name with the post in either case and does not say whether it shows it; it sends
+//! an event when its settings change.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{client::Client, errors::RequestError};
 use crate::plan::Attribution;
 
-/// Of one account.
+/// The attribution of one account.
 pub struct AttributionState {
     silo: String,
-    /// Whether the operator wants names beside the text.
+    /// Whether the operator wants overridden usernames.
     wanted: bool,
     is_bot: AtomicBool,
     is_permitted: AtomicBool,
 }
 
 impl AttributionState {
-    /// Nothing is known yet: names stand in the text.
+    /// Nothing is known yet: names go into the text.
     pub fn new(silo: &str, wanted: bool) -> Self {
         Self {
             silo: silo.to_owned(),
@@ -27,18 +27,18 @@ impl AttributionState {
         }
     }
 
-    /// Finds out for the first time what this account may.
+    /// Checks for the first time whether the account may override usernames.
     pub async fn begin(&self, client: &Client, is_bot: bool) -> Result<(), RequestError> {
         self.is_bot.store(is_bot, Ordering::Relaxed);
         if self.wanted && !self.ask(client).await? {
             tracing::warn!(silo.name = %self.silo,
                 "`names = \"override\"` needs a bot account and a server that lets integrations override \
-                 usernames; names stand in the text instead");
+                 usernames; the bridge puts names into the text instead");
         }
         Ok(())
     }
 
-    /// Finds out again. Where the server does not answer, names stay where they are until it is asked again.
+    /// Checks again. If the server does not answer, nothing changes until the next check.
     pub async fn renew(&self, client: &Client) {
         if !self.wanted {
             return;
@@ -46,18 +46,18 @@ impl AttributionState {
         let before = self.names();
         match self.ask(client).await {
             Ok(permits) if permits != (before == Attribution::Override) => {
-                let place = if permits {
-                    "names stand beside the text from now on"
+                let effect = if permits {
+                    "the bridge overrides usernames from now on"
                 } else {
-                    "names stand in the text from now on"
+                    "the bridge puts names into the text from now on"
                 };
                 tracing::warn!(silo.name = %self.silo,
-                    "Mattermost changed whether integrations may override usernames; {place}");
+                    "Mattermost changed whether integrations may override usernames; {effect}");
             }
             Ok(_) => {}
-            Err(fault) => {
-                tracing::warn!(silo.name = %self.silo, error = %fault,
-                    "Mattermost does not tell its settings; names stay where they are");
+            Err(error) => {
+                tracing::warn!(silo.name = %self.silo, error = %error,
+                    "Failed to read Mattermost's settings; names stay where they are");
             }
         }
     }
@@ -69,7 +69,7 @@ impl AttributionState {
         Ok(permits)
     }
 
-    /// Where they stand at the moment.
+    /// Where names go at present.
     pub fn names(&self) -> Attribution {
         if self.is_permitted.load(Ordering::Relaxed) {
             Attribution::Override
@@ -78,11 +78,11 @@ impl AttributionState {
         }
     }
 
-    /// An answer shows that the server does not keep such a name.
+    /// A response shows that the server does not store such a name.
     pub fn refused(&self) {
         if self.is_permitted.swap(false, Ordering::Relaxed) {
             tracing::warn!(silo.name = %self.silo,
-                "Mattermost does not let this account show other names; they stand in the text from now on");
+                "Mattermost does not let this account override usernames; the bridge puts names into the text from now on");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What crosses between a room and Mattermost.
+//! What is relayed between a room and Mattermost.
 
 use super::config;
 use crate::capabilities::{

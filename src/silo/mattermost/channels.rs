@@ -1,4 +1,4 @@
-//! Channels by what people call them, and the addresses of their messages.
+//! Channels by their name in the configuration, and links to their messages.
 
 use std::sync::PoisonError;
 
@@ -8,11 +8,11 @@ use super::{Mattermost, errors::RequestError};
 use crate::Channel;
 
 impl Mattermost {
-    /// The channel `team/channel`, which we join if everybody may.
+    /// The channel `team/channel`; the account joins it if it is open.
     pub(super) async fn find(&self, name: &str) -> Result<Channel, RequestError> {
         let Some((team, channel)) = name.split_once('/') else {
             return Err(RequestError::Refused(
-                "A channel of Mattermost is written team/channel, as in its address".to_owned(),
+                "Write a channel of Mattermost as team/channel, as in its address".to_owned(),
             ));
         };
         let me = self.me().await?;
@@ -22,7 +22,7 @@ impl Mattermost {
         match self.client.member(&found.id, &me.id).await {
             Ok(_) => {}
             Err(RequestError::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
-            Err(fault) => return Err(fault),
+            Err(error) => return Err(error),
         }
         let name = format!("{team}/{channel}");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +34,7 @@ impl Mattermost {
         })
     }
 
-    /// The address under which people see a message.
+    /// The address of a message on the website.
     pub(super) fn permalink(&self, channel: &str, message: &RemoteId) -> String {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let team = known

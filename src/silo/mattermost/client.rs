@@ -1,4 +1,4 @@
-//! Mattermost's REST API: bounded answers, one meaning per refusal, and no more requests than the server wants.
+//! Mattermost's REST API: bounded responses, one meaning per error, and no more requests than the server allows.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -28,23 +28,23 @@ use super::{
 };
 use crate::{circuit_breaker::CircuitBreaker, server_clock::ServerClock};
 
-/// From the request to the last byte of the answer.
+/// The time limit of a request, up to the last byte of the response.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most posts of one page.
 pub const PAGE: usize = 200;
-/// The longest answer we read, in bytes: a full page of long posts, several times over.
+/// The longest response, in bytes: several times a full page of long posts.
 const MAX_RESPONSE: usize = 64 << 20;
-/// The longest that we let ourselves be asked to wait.
+/// The longest wait that the client accepts from the server.
 const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// The REST side of one account.
+/// The REST client of one account.
 pub struct Client {
     pub(super) http: reqwest::Client,
     pub(super) base: Url,
     pub(super) token: Secret,
     breaker: CircuitBreaker,
     clock: ServerClock,
-    /// Before this moment the server wants no request.
+    /// The server accepts no request before this.
     quiet_until: Mutex<Option<Instant>>,
 }
 
@@ -75,28 +75,28 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Mattermost's own word for what went wrong.
+/// The error id in Mattermost's error responses.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ErrorBody {
     pub(super) id: String,
 }
 
-/// What to list of a channel.
+/// Which posts of a channel to list.
 #[derive(Clone, Debug)]
 pub enum Range {
-    /// A page of its newest posts, the newest page first.
+    /// A page of its newest posts; page 0 is the newest.
     Newest(usize),
-    /// The posts behind this one, oldest page first.
+    /// The posts after this one, oldest page first.
     After(String),
     /// The newest posts before this one.
     Before(String),
-    /// All that changed after this moment, in milliseconds: also deleted posts and old texts. No more than a thousand.
+    /// All posts that changed after this time, in milliseconds: also deleted posts and old texts. At most a thousand.
     Since(i64),
 }
 
 impl Client {
-    /// Prepares requests; makes none.
+    /// Builds the client; sends no request.
     pub fn new(http: reqwest::Client, base: Url, token: Secret) -> Self {
         Self {
             http,
@@ -108,37 +108,37 @@ impl Client {
         }
     }
 
-    /// The time by the server's clock, up to a second early; `None` where no answer has told.
+    /// The server's time, up to a second early; `None` until a response had one.
     pub fn now(&self) -> Option<Millis> {
         self.clock.now()
     }
 
-    /// The account behind the token.
+    /// The account of the token.
     pub async fn me(&self) -> Result<User, RequestError> {
         self.ask(Call::get(Subject::Account, &["users", "me"]))
             .await
     }
 
-    /// Somebody.
+    /// A user.
     pub async fn user(&self, id: &str) -> Result<User, RequestError> {
         self.ask(Call::get(Subject::Account, &["users", id])).await
     }
 
-    /// Several people at once.
+    /// Several users at once.
     pub async fn users(&self, ids: &[String]) -> Result<Vec<User>, RequestError> {
         let mut call = Call::new(Method::POST, Subject::Account, &["users", "ids"]);
         call.body = Some(json!(ids));
         self.ask(call).await
     }
 
-    /// The server's settings, as far as clients may know them.
+    /// The server's settings that it shows its clients.
     pub async fn settings(&self) -> Result<Settings, RequestError> {
         let mut call = Call::get(Subject::Account, &["config", "client"]);
         call.query.push(("format", "old".to_owned()));
         self.ask(call).await
     }
 
-    /// Finds a channel by its name and its team's.
+    /// Finds a channel by its name and its team's name.
     pub async fn find_channel(&self, team: &str, channel: &str) -> Result<Channel, RequestError> {
         let path = ["teams", "name", team, "channels", "name", channel];
         match self.ask(Call::get(Subject::Channel, &path)).await {
@@ -150,7 +150,7 @@ impl Client {
         match self.ask::<Channel>(call).await {
             Ok(_) => Err(RequestError::Closed(ARCHIVED_CHANNEL)),
             Err(RequestError::Closed(NO_CHANNEL)) => Err(RequestError::Closed(HIDDEN_CHANNEL)),
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         }
     }
 
@@ -160,7 +160,7 @@ impl Client {
             .await
     }
 
-    /// Changes something of a channel: `display_name` or `header`.
+    /// Changes a field of a channel: `display_name` or `header`.
     pub async fn patch_channel(
         &self,
         id: &str,
@@ -173,13 +173,13 @@ impl Client {
         self.ask::<Channel>(call).await.map(drop)
     }
 
-    /// Somebody's place in a channel.
+    /// A user's membership in a channel.
     pub async fn member(&self, channel: &str, user: &str) -> Result<Member, RequestError> {
         let path = ["channels", channel, "members", user];
         self.ask(Call::get(Subject::Channel, &path)).await
     }
 
-    /// Takes a place in a channel.
+    /// Joins a channel.
     pub async fn join(&self, channel: &str, user: &str) -> Result<(), RequestError> {
         let path = ["channels", channel, "members"];
         let mut call = Call::new(Method::POST, Subject::Channel, &path);
@@ -205,13 +205,13 @@ impl Client {
         if unreadable > 0 {
             tracing::warn!(
                 count = unreadable,
-                "Unreadable posts in a listing of Mattermost's; they are left out"
+                "Unreadable posts in a listing of Mattermost's; skipped"
             );
         }
         Ok(posts)
     }
 
-    /// Writes a post. The same key twice makes one, for as long as the server remembers it.
+    /// Creates a post. The same key twice makes one, for as long as the server remembers it.
     pub async fn create(
         &self,
         channel: &str,
@@ -239,7 +239,7 @@ impl Client {
         serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
     }
 
-    /// Sends a request when the server wants one, and reads the answer.
+    /// Sends a request when the server allows it, and reads the response.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, RequestError> {
         let (subject, repeat) = (call.subject, call.repeat);
         let mut url = address(&self.base, call.path)?;
@@ -255,7 +255,7 @@ impl Client {
             request = request.json(body);
         }
         self.turn().await;
-        let pass = self
+        let probe = self
             .breaker
             .acquire()
             .map_err(|after| RequestError::CircuitOpen { after })?;
@@ -265,16 +265,16 @@ impl Client {
             && !error.is_connect()
             && !error.is_timeout()
         {
-            // A connection that was kept may have died meanwhile.
+            // The server may have closed a reused connection.
             sent = again.send().await;
         }
         let status = sent.as_ref().map(|response| response.status().as_u16());
-        // A gateway that answers for a service which does not is no answer.
+        // A proxy's error status for a service that does not answer counts as no answer.
         if matches!(status, Err(_) | Ok(502..=504)) {
-            if pass.silent() {
+            if probe.silent() {
                 tracing::error!("Mattermost is unavailable; retrying periodically");
             }
-        } else if pass.answered() {
+        } else if probe.answered() {
             tracing::info!("Mattermost answers again");
         }
         let response = sent.map_err(|error| classify_no_response(repeat, error))?;
@@ -294,7 +294,7 @@ impl Client {
         ))
     }
 
-    /// Waits while the server wants no requests.
+    /// Waits while the server accepts no requests.
     pub(super) async fn turn(&self) {
         loop {
             let until = *self.quiet();
@@ -305,7 +305,7 @@ impl Client {
         }
     }
 
-    /// Learns from an answer what time it is there, and how long to be quiet.
+    /// Reads the server's time from a response, and how long to wait before the next request.
     pub(super) fn learn(&self, status: u16, headers: &HeaderMap) -> Duration {
         self.clock.learn(headers);
         let number =
@@ -334,14 +334,14 @@ impl Client {
     }
 }
 
-/// What Mattermost says of the reason, if it was Mattermost that answered.
+/// Mattermost's error body; empty if a proxy answered.
 pub(super) fn refusal_in(body: Result<Vec<u8>, RequestError>) -> ErrorBody {
     let body = body.ok();
     body.and_then(|body| serde_json::from_slice(&body).ok())
         .unwrap_or_default()
 }
 
-/// The body of an answer, if it is not too long.
+/// The body of a response, if it is not too long.
 pub(super) async fn read_bounded(
     response: Response,
     repeat: RepeatSafety,

@@ -22,22 +22,22 @@ static PING: Key = Key::duration("ping", (1, 300), 30);
 /// The keys of a Mattermost.
 pub static KEYS: &[&Key] = &[&URL, &NAMES, &ICON, &PING];
 
-/// How to reach a Mattermost.
+/// The address, the account and the intervals of a Mattermost.
 #[derive(Clone, Debug)]
 pub struct MattermostConfig {
-    /// The name that portals call it by.
+    /// The name that portals refer to it by.
     pub name: String,
     /// A personal access token, or a bot's.
     pub token: Secret,
-    /// What `/api/v4` stands behind.
+    /// The base URL of `/api/v4`.
     pub url: Url,
-    /// Where the name of an author stands. Beside the text only where the server permits it.
+    /// Where the name of the author goes. [`Attribution::Override`] needs the server's permission.
     pub names: Attribution,
-    /// A picture for messages whose author's name stands beside them.
+    /// The avatar of messages with an overridden username.
     pub icon: Option<Url>,
-    /// After how long a silence the connection is asked whether it is alive.
+    /// How long the connection may be silent before a ping.
     pub ping: Duration,
-    /// How often each channel is read beside the WebSocket.
+    /// How often each channel is read while the WebSocket is open.
     pub audit: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! One WebSocket to Mattermost: opened, read event by event, and asked for a sign of life when it is silent.
+//! One WebSocket to Mattermost: it is opened, read event by event, and pinged when it is silent.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ use crate::websocket::{self, HandshakeError, Socket};
 /// The longest frame, in bytes.
 const MAX_FRAME: usize = 8 << 20;
 
-/// Where and as whom to listen.
+/// The address and the token of the feed.
 pub struct FeedEndpoint {
-    /// A client of HTTP/1.1 without a time limit on whole answers.
+    /// An HTTP/1.1 client without a time limit for whole responses.
     pub http: reqwest::Client,
-    /// What `/api/v4` stands behind.
+    /// The base URL of `/api/v4`.
     pub url: Url,
     /// The account's token.
     pub token: Secret,
-    /// How long a silence may be, and then how long its end may take.
+    /// How long the connection may be silent, and then the time limit for the response to the ping.
     pub ping: Duration,
     /// How often each channel is read.
     pub audit: Duration,
@@ -37,13 +37,13 @@ pub struct FeedEndpoint {
 
 /// Why a connection ended.
 pub enum ConnectionEnd {
-    /// We were told to stop.
+    /// The bridge stops.
     Stopped,
-    /// Our token is not accepted.
+    /// Mattermost refuses the token.
     SignedOut,
-    /// Something went wrong on the way or over there.
+    /// An error of the network or of Mattermost.
     Lost(anyhow::Error),
-    /// Our own store failed.
+    /// The bridge's own store failed.
     Store(footbridge_store::Error),
 }
 
@@ -58,7 +58,7 @@ impl From<ListenError> for ConnectionEnd {
     }
 }
 
-/// How long the connection has been silent, and whether it was asked.
+/// When the last frame arrived, and whether a ping was sent since.
 pub struct Keepalive {
     ping: Duration,
     last: Instant,
@@ -67,7 +67,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// Of a connection that has just begun.
+    /// For a connection that has just begun.
     pub fn new(ping: Duration) -> Self {
         Self {
             ping,
@@ -82,26 +82,26 @@ impl Keepalive {
     }
 }
 
-/// The next event; `None` for what is none. Asks for a sign of life where there is none.
+/// The next event; `None` for any other frame. Sends a ping when the connection is silent.
 pub async fn next(
     socket: &mut Socket,
-    pulse: &mut Keepalive,
+    keepalive: &mut Keepalive,
 ) -> Result<Option<Event>, ConnectionEnd> {
     tokio::select! {
         frame = socket.next() => {
-            (pulse.last, pulse.asked) = (Instant::now(), false);
+            (keepalive.last, keepalive.asked) = (Instant::now(), false);
             let frame = frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Mattermost closed the connection")))?;
             event_of(frame)
         }
-        () = tokio::time::sleep_until(pulse.silent_until()) => {
-            if pulse.asked {
-                return Err(ConnectionEnd::Lost(anyhow!("Mattermost does not answer any more")));
+        () = tokio::time::sleep_until(keepalive.silent_until()) => {
+            if keepalive.asked {
+                return Err(ConnectionEnd::Lost(anyhow!("Mattermost stopped responding")));
             }
-            pulse.asked = true;
-            pulse.number += 1;
-            let ping = json!({ "seq": pulse.number, "action": "ping" }).to_string();
-            let asked = tokio::time::timeout(RESPONSE_TIMEOUT, socket.send(Frame::text(ping))).await;
-            match asked {
+            keepalive.asked = true;
+            keepalive.number += 1;
+            let ping = json!({ "seq": keepalive.number, "action": "ping" }).to_string();
+            let sent = tokio::time::timeout(RESPONSE_TIMEOUT, socket.send(Frame::text(ping))).await;
+            match sent {
                 Ok(Ok(())) => Ok(None),
                 Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
                 Err(_) => Err(ConnectionEnd::Lost(anyhow!("Failed to send to Mattermost"))),
@@ -110,7 +110,7 @@ pub async fn next(
     }
 }
 
-/// What a frame tells, if anything.
+/// The event of a frame, if it has one.
 fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, ConnectionEnd> {
     let frame = frame.context("The connection to Mattermost broke");
     let event = match frame.map_err(ConnectionEnd::Lost)? {
@@ -124,16 +124,16 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Connection
         Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
     };
     if event.is_err() {
-        // It had a number: that it is missing shows in the next one, and the channels are read then.
+        // It had a number: the next event reveals that it is missing, and then the channels are read.
         tracing::warn!("Unreadable frame from Mattermost; skipped");
     }
     Ok(event.ok())
 }
 
-/// Opens a connection and says who we are.
+/// Opens a connection and authenticates.
 pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
     let url =
-        address(&wire.url, &["websocket"]).map_err(|fault| ConnectionEnd::Lost(anyhow!(fault)))?;
+        address(&wire.url, &["websocket"]).map_err(|error| ConnectionEnd::Lost(anyhow!(error)))?;
     let opening = async {
         let opened = websocket::open(&wire.http, &url, Some(&wire.token), MAX_FRAME).await;
         let mut socket = opened.map_err(|failure| match failure {
@@ -148,14 +148,14 @@ pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
                 ConnectionEnd::Lost(anyhow!(error).context("Cannot reach Mattermost"))
             }
             HandshakeError::NotWebSocket => ConnectionEnd::Lost(anyhow!(
-                "what answers at the configured `url` is not Mattermost's API"
+                "the server at the configured `url` is not Mattermost's API"
             )),
         })?;
-        // Some proxies take the header away; saying it again does no harm.
+        // Some proxies remove the authorization header; repeating the token does no harm.
         let token = json!({ "token": wire.token.expose() });
         let who = json!({ "seq": 1, "action": "authentication_challenge", "data": token });
-        let said = socket.send(Frame::text(who.to_string())).await;
-        said.map_err(|error| ConnectionEnd::Lost(anyhow!(error)))?;
+        let sent = socket.send(Frame::text(who.to_string())).await;
+        sent.map_err(|error| ConnectionEnd::Lost(anyhow!(error)))?;
         Ok(socket)
     };
     tokio::time::timeout(RESPONSE_TIMEOUT, opening)

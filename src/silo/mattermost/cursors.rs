@@ -1,4 +1,4 @@
-//! Where a channel is read from: the names of its cursors, and its first look.
+//! The cursors of a channel: their names, their start and their repair.
 
 use footbridge_store::{Batch, Error, Millis, Place};
 
@@ -11,7 +11,7 @@ use super::{
 use crate::server_clock::is_ahead;
 
 impl Listener {
-    /// The first look at a channel.
+    /// Sets the cursors when a channel is read for the first time.
     pub(super) async fn begin(&mut self, channel: &str) -> Result<(), ListenError> {
         let now = self.now().0;
         let newest = self.read(channel, &Range::Newest(0)).await?;
@@ -22,28 +22,29 @@ impl Listener {
             .map(|post| post.create_at.max(post.update_at))
             .max();
         let mut moment = moment.unwrap_or(0).clamp(0, now.max(0));
-        let Some(seat) = self.channel_states.get_mut(channel) else {
+        let Some(state) = self.channel_states.get_mut(channel) else {
             return Ok(());
         };
-        seat.anchor = newest
+        state.anchor = newest
             .last()
             .map(|post| post.id.clone())
             .unwrap_or_default();
-        let names = CursorNames::of(&seat.place);
+        let names = CursorNames::of(&state.place);
         let mut linked = None;
-        if seat.history.wanted > 0 {
-            let said = newest.iter().filter(|post| post.is_said());
-            let said = said.map(|post| Millis(post.create_at));
-            let (begin, cursor) = seat.history.begin(&seat.place, said, Millis(moment));
+        if state.history.wanted > 0 {
+            let written = newest.iter().filter(|post| post.is_said());
+            let written = written.map(|post| Millis(post.create_at));
+            let (begin, cursor) = state.history.begin(&state.place, written, Millis(moment));
             (moment, linked) = (begin.0, Some(cursor));
-            // Pages would begin behind what is still to be read.
-            seat.anchor.clear();
+            // Pages would begin after the backfill.
+            state.anchor.clear();
         }
-        (seat.cursor, seat.since) = (moment, moment);
-        // These are history, too, although their dates say otherwise: they are noted, so that they are no news later.
+        (state.cursor, state.since) = (moment, moment);
+        // These posts are from before the link as well, although they are dated later: they are recorded, so that they
+        // are not new later.
         let future = future
             .iter()
-            .map(|post| arrival::note_only(&seat.place, post, "before-link"));
+            .map(|post| arrival::note_only(&state.place, post, "before-link"));
         let batch = Batch {
             arrivals: future.collect(),
             cursors: linked
@@ -51,7 +52,7 @@ impl Listener {
                 .chain([
                     (names.cursor, moment.to_string()),
                     (names.since, moment.to_string()),
-                    (names.anchor, seat.anchor.clone()),
+                    (names.anchor, state.anchor.clone()),
                 ])
                 .collect(),
             ..Batch::default()
@@ -62,24 +63,24 @@ impl Listener {
 }
 
 impl Listener {
-    /// A cursor from the server's future, as earlier versions kept it when they read a post that was dated there, hides
-    /// everything that is written until then: what was written since the channel was linked is read again. What is known
-    /// already the journal recognises.
+    /// Earlier versions stored a cursor in the server's future when they read a post that was dated there, and such a
+    /// cursor hides everything written until then: the posts since the link are read again. The journal recognises the
+    /// known ones.
     pub(super) async fn repair_cursors(&mut self) -> Result<(), Error> {
         let now = self.now();
         let mut cursors = Vec::new();
-        for seat in self.channel_states.values_mut() {
-            if !is_ahead(Millis(seat.cursor), now) {
+        for state in self.channel_states.values_mut() {
+            if !is_ahead(Millis(state.cursor), now) {
                 continue;
             }
-            tracing::warn!(silo.name = %self.silo, silo.channel = %seat.place.address(),
-                "A channel was read up to a moment that the server has not reached; reading it again since it was linked");
-            let names = CursorNames::of(&seat.place);
-            seat.since = seat.since.min(now.0);
-            seat.cursor = seat.since.max(0);
-            seat.anchor.clear();
-            cursors.push((names.cursor, seat.cursor.to_string()));
-            cursors.push((names.since, seat.since.to_string()));
+            tracing::warn!(silo.name = %self.silo, silo.channel = %state.place.address(),
+                "The cursor of a channel is in the server's future; reading the channel again from when it was linked");
+            let names = CursorNames::of(&state.place);
+            state.since = state.since.min(now.0);
+            state.cursor = state.since.max(0);
+            state.anchor.clear();
+            cursors.push((names.cursor, state.cursor.to_string()));
+            cursors.push((names.since, state.since.to_string()));
             cursors.push((names.anchor, String::new()));
         }
         if !cursors.is_empty() {
@@ -95,16 +96,16 @@ impl Listener {
 
 /// The names of a channel's cursors.
 pub(super) struct CursorNames {
-    /// Up to which everything was read.
+    /// The time up to which everything was read.
     pub cursor: String,
-    /// Before which everything is history.
+    /// The time of the link: earlier posts are not relayed.
     pub since: String,
-    /// Behind which reading can go on page by page.
+    /// The post after which reading page by page can continue.
     pub anchor: String,
 }
 
 impl CursorNames {
-    /// Those of this channel.
+    /// The names for this channel.
     pub fn of(place: &Place) -> Self {
         Self {
             cursor: place.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! Performs the steps of a plan, and finds out later whether a step whose answer was lost happened.
+//! Performs the steps of a plan, and finds out later whether a step whose response was lost happened.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -23,9 +23,9 @@ use crate::{
     plan::{ACTION_PREFIX, Attribution},
 };
 
-/// How far Mattermost's clock may stand behind ours.
+/// How far Mattermost's clock may be behind the bridge's.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);
-/// The most pages that are searched for a post of ours.
+/// The most pages of a search for a post of the bridge.
 const MAX_PAGES: usize = 50;
 
 impl Mattermost {
@@ -43,22 +43,22 @@ impl Mattermost {
                 let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
                 self.say(channel, (content, root), key, None).await
             }
-            Step::SendFile { .. } => {
-                Err(RequestError::Refused("A file was not fetched".to_owned()))
-            }
+            Step::SendFile { .. } => Err(RequestError::Refused(
+                "The file was not downloaded".to_owned(),
+            )),
             Step::Edit {
                 target,
                 content,
                 fallback,
                 ..
             } => match self.replace(target.as_str(), content).await {
-                // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
+                // Gone: somebody deleted it, and an edit does not restore it. The feed reports the deletion.
                 Ok(()) | Err(RequestError::Gone) => Ok(Done::Edited(target.clone())),
-                // What is done instead makes a message, and the lane must note that before it happens.
+                // The fallback makes a post, and the lane must record that before it happens.
                 Err(
                     RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_),
                 ) if fallback.is_some() => Err(RequestError::TooLate),
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             },
             Step::Delete { target, by_edit } => self.remove(target, *by_edit).await,
             Step::React { target, key, .. } => {
@@ -69,7 +69,8 @@ impl Mattermost {
                 };
                 let reacted = self.client.react(target.as_str(), &name).await;
                 if matches!(reacted, Err(RequestError::NoEmoji)) {
-                    // Planned anew it is told, also where another lane found out meanwhile.
+                    // The next plan then puts the reaction into the text line, also if another lane has noted the name
+                    // before.
                     self.lacking.note(&name);
                 }
                 reacted?;
@@ -86,14 +87,14 @@ impl Mattermost {
                 }
                 Ok(Done::ReactionRemoved(shown.clone()))
             }
-            // Never planned for this side.
+            // Never planned for this silo.
             Step::Bundle { .. } | Step::EditPart { .. } => Err(RequestError::Refused(
                 "Mattermost takes one message at a time".to_owned(),
             )),
         }
     }
 
-    /// Uploads a file and writes the post that carries it.
+    /// Uploads a file and posts it.
     pub(super) async fn send_with(
         &self,
         channel: &str,
@@ -124,7 +125,7 @@ impl Mattermost {
         file: Option<&str>,
     ) -> Result<Done, RequestError> {
         let post = match self.create(channel, (content, root), key, file).await {
-            // Its thread was deleted meanwhile: what was said in it stands by itself.
+            // The thread was deleted: the reply becomes a post of its own.
             Err(RequestError::NoThread) => self.create(channel, (content, None), key, file).await?,
             made => made?,
         };
@@ -139,9 +140,9 @@ impl Mattermost {
         file: Option<&str>,
     ) -> Result<Post, RequestError> {
         let mut props = Map::new();
-        let beside = self.attribution.names() == Attribution::Override;
-        if let Some(author) = content.author.as_ref().filter(|_| beside) {
-            // It stands beside the text, and in the notices that apps make of it.
+        let overrides = self.attribution.names() == Attribution::Override;
+        if let Some(author) = content.author.as_ref().filter(|_| overrides) {
+            // Apps show it as the author, also in their notifications.
             let name = names::bidi_isolate(&names::display_name(&author.name, &author.id));
             let name = name.replace('@', "@\u{200b}");
             props.insert("from_webhook".to_owned(), json!("true"));
@@ -155,8 +156,8 @@ impl Mattermost {
             .create(channel, (&self.text_of(content), root, file), key, props)
             .await?;
         let named = self.inline_attribution(&made, content).await;
-        named.map_err(|fault| match fault {
-            // The message exists, whatever became of its name.
+        named.map_err(|error| match error {
+            // The message exists, even if its name could not be added.
             RequestError::Unavailable { source, .. } => RequestError::Unavailable {
                 outcome: Outcome::Unknown,
                 source,
@@ -171,7 +172,8 @@ impl Mattermost {
         self.inline_attribution(&changed, content).await
     }
 
-    /// The text as it is sent: with its author's name in front if that was to stand beside it, but no longer may.
+    /// The text as it is sent: with its author's name in front if the name was planned as an override that is no longer
+    /// permitted.
     fn text_of<'a>(&self, content: &'a Content) -> Cow<'a, str> {
         match &content.author {
             Some(author) if self.attribution.names() == Attribution::Inline => {
@@ -181,7 +183,7 @@ impl Mattermost {
         }
     }
 
-    /// A name that should stand beside the text and does not is put in front of it.
+    /// Puts the author's name in front of the text if the server did not accept it as an override.
     async fn inline_attribution(&self, post: &Post, content: &Content) -> Result<(), RequestError> {
         let Some(author) = &content.author else {
             return Ok(());
@@ -195,8 +197,8 @@ impl Mattermost {
         self.client.patch(&post.id, &text).await.map(drop)
     }
 
-    /// The post that a step made whose answer was lost, if it did. Mattermost keeps the key with the post, but makes one
-    /// post of the same key for half a minute only.
+    /// The post of a step whose response was lost, if it exists. Mattermost stores the key with the post, but
+    /// deduplicates by it for half a minute only.
     pub(super) async fn find_made_post(
         &self,
         channel: &str,
@@ -205,7 +207,7 @@ impl Mattermost {
     ) -> Result<Option<Post>, RequestError> {
         let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
         let since = since.0.saturating_sub(skew);
-        // Whoever reads the channel can read a key there, and write it below a post of their own.
+        // Anybody in the channel can read a key and set it on a post of their own.
         let me = &self.me().await?.id;
         for page in 0..MAX_PAGES {
             let posts = self.client.posts(channel, &Range::Newest(page)).await?;
@@ -222,17 +224,17 @@ impl Mattermost {
     }
 }
 
-/// Whether a step may make a post. Whatever else we do twice changes nothing the second time.
+/// Whether a step may make a post. Repeating any other step changes nothing.
 pub(super) fn may_post(step: &Step) -> bool {
     match step {
         Step::Post { .. } | Step::SendFile { .. } => true,
-        // What is posted instead has the same key.
+        // The fallback post has the same key.
         Step::Edit { fallback, .. } => fallback.is_some(),
         _ => false,
     }
 }
 
-/// With the name in front, as far as there is room for it.
+/// Puts the name in front, if there is space.
 fn prefix_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
     let name = names::display_name(&author.name, &author.id);
     let action = content.text.strip_prefix(ACTION_PREFIX);
@@ -248,7 +250,7 @@ fn prefix_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
     }
 }
 
-/// A post of ours as a copy.
+/// A post of the bridge as a copy.
 pub(super) fn copy(post: &Post) -> Copy {
     Copy {
         remote: post.remote(),

@@ -1,5 +1,5 @@
-//! Emoji as Mattermost names them: by a list of its own, which it publishes, and by the names that teams give to what they have
-//! made themselves. Some servers refuse names that nobody has given: those are told in words.
+//! Names of emoji in Mattermost: its own published list, and the names of a team's custom emoji. Some servers refuse
+//! unknown names: those reactions go into a text line.
 
 use std::{
     collections::HashMap,
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::shortcodes::{ShortcodeTable, bare};
 
-/// How a name ends that says a colour of skin.
+/// The end of a name with a skin tone.
 const SKIN_TONE_SUFFIX: &str = "_skin_tone";
-/// The colours, as they stand before that. Of those of which one ends like another, the longer first.
+/// The skin tones, which precede that end. If one ends like another, the longer comes first.
 const TONES: [&str; 5] = [
     "_medium_light",
     "_medium_dark",
@@ -22,16 +22,16 @@ const TONES: [&str; 5] = [
     "_medium",
     "_dark",
 ];
-/// How long a name counts as one that the server does not have.
+/// How long a name counts as missing on the server.
 const MISSING_TTL: Duration = Duration::from_hours(1);
-/// The most such names that are remembered.
+/// The most missing names that are remembered.
 const MAX_MISSING: usize = 500;
 
-/// Mattermost's own list, both ways.
+/// Mattermost's own list, in both directions.
 static NAMES: LazyLock<ShortcodeTable> =
     LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
 
-/// The name of an emoji; `None` where Mattermost has none for it.
+/// The name of an emoji; `None` if Mattermost has none for it.
 pub fn name_of(key: &str) -> Option<String> {
     if let Some(emoji) = emojis::get(key) {
         let plain = emoji.with_skin_tone(emojis::SkinTone::Default);
@@ -43,7 +43,7 @@ pub fn name_of(key: &str) -> Option<String> {
     (!own.is_empty() && own.chars().all(known)).then(|| own.to_owned())
 }
 
-/// What people mean by a name: the emoji, or for one that a team has made itself its shortcode.
+/// The emoji of a name; for a team's custom emoji its shortcode.
 pub fn key_of(name: &str) -> Option<String> {
     let mut plain = name;
     while let Some(colourless) = without_skin(plain) {
@@ -55,14 +55,14 @@ pub fn key_of(name: &str) -> Option<String> {
     }
 }
 
-/// Newer servers have more than the list; they go by the names that everybody uses.
+/// Newer servers have more emoji than the list, under their common names.
 fn emoji_of(name: &str) -> Option<&'static str> {
     let newer = || emojis::get_by_shortcode(name).map(emojis::Emoji::as_str);
     NAMES.emoji_of(name).or_else(newer)
 }
 
-/// What Mattermost's apps show for a name in a text, in its colour of skin; `None` for what they have no emoji for, and for
-/// what a team has made itself. They take no notice of capitals.
+/// The emoji that Mattermost's apps show for a name in a text, with its skin tone; `None` for unknown names and for
+/// custom emoji. Case does not matter.
 pub fn shown(name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase();
     let name = name.as_str();
@@ -78,7 +78,7 @@ pub fn shown(name: &str) -> Option<String> {
                 .map_or(emoji, emojis::Emoji::as_str)
                 .to_owned(),
         ),
-        // Two people of two colours: without them.
+        // Two people with two skin tones: shown without them.
         None => Some(emoji_of(without_skin(plain)?)?.to_owned()),
     }
 }
@@ -99,12 +99,12 @@ fn without_skin(name: &str) -> Option<&str> {
     TONES.iter().find_map(|tone| name.strip_suffix(tone))
 }
 
-/// The names that the server did not have when it was asked.
+/// The names that the server did not have.
 #[derive(Default)]
 pub struct MissingEmoji(Mutex<HashMap<String, Instant>>);
 
 impl MissingEmoji {
-    /// The server does not have this.
+    /// The server does not have this name.
     pub fn note(&self, name: &str) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names.retain(|_, since| since.elapsed() < MISSING_TTL);
@@ -117,7 +117,7 @@ impl MissingEmoji {
         names.insert(name.to_owned(), Instant::now());
     }
 
-    /// Whether the server does not have this, as far as is known.
+    /// Whether the server is known not to have this name.
     pub fn has(&self, name: &str) -> bool {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names
@@ -126,16 +126,16 @@ impl MissingEmoji {
     }
 }
 
-/// Which reactions to a message are told in words. What was told once is told as long as anybody means it, whatever is
-/// remembered of the server: a line names who does.
+/// Which reactions to a message go into its text line. A reaction in the line stays there as long as somebody has it,
+/// whatever is known of the server by then: the line names its people.
 pub struct WordedReactions<'a> {
     lacking: &'a MissingEmoji,
-    /// By name: whether a reaction of ours shows it, and whether the line tells it.
+    /// By name: whether a reaction of the bridge shows it, and whether it is in the line.
     known: HashMap<String, (bool, bool)>,
 }
 
 impl<'a> WordedReactions<'a> {
-    /// `reacted` is all that is known of the message.
+    /// `reacted` are all known reactions to the message.
     pub fn of(lacking: &'a MissingEmoji, reacted: &[ReactionState]) -> Self {
         let mut known: HashMap<String, (bool, bool)> = HashMap::new();
         for one in reacted {
@@ -148,7 +148,7 @@ impl<'a> WordedReactions<'a> {
         Self { lacking, known }
     }
 
-    /// The name of the emoji that shows it; `None` for what is told.
+    /// The name of the emoji that shows it; `None` for one of the line.
     pub fn emoji_for(&self, key: &str) -> Option<String> {
         name_of(key).filter(|name| match self.known.get(name) {
             Some((true, _)) => true,
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::shortcodes::digest;
 
-    /// Of the lines `name code-points`, in the order of the names, that Mattermost's published list consists of.
+    /// The digest of Mattermost's published list as lines `name code-points`, sorted by name.
     const PUBLISHED: &str = "7654905cb42d9796cd429039f354b519ca25e1c2c8e6ec28f725e5647a7ec657";
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
             let key = key_of(name).unwrap();
             assert_eq!(bare(&key), bare(emoji), "{name}");
             assert_eq!(shown(name).as_deref(), Some(emoji), "{name}");
-            // An emoji of a colour of skin alone is that of no colour.
+            // An emoji of a skin tone alone counts as one without a tone.
             if !name.starts_with("skin-tone-") {
                 let sent = name_of(&key).unwrap();
                 assert_eq!(NAMES.emoji_of(&sent), Some(emoji), "{name}");
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(key_of("+1_medium_skin_tone").as_deref(), Some("👍"));
         let couple = "people_holding_hands_medium_dark_skin_tone_light_skin_tone";
         assert_eq!(key_of(couple), key_of("people_holding_hands"));
-        // Newer than the list: such a name is understood, and not sent.
+        // Newer than the list: the bridge reads such a name, and does not send it.
         assert_eq!(key_of("melting_face").as_deref(), Some("🫠"));
         assert_eq!(name_of("🫠"), None);
         assert_eq!(name_of("yes"), None);

@@ -1,5 +1,5 @@
-//! What Mattermost's refusals mean: one table from status and error id to faults, and from faults to the errors the house
-//! branches on.
+//! The meaning of Mattermost's error responses: one table from status and error id to errors, and from those to the
+//! errors that the lanes and listeners handle.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use footbridge_core::outlet::{Outcome, SendError};
 
 use crate::SiloError;
 
-/// Why a channel is closed that exists.
+/// Why an existing channel is closed.
 pub const FORBIDDEN_CHANNEL: &str =
     "Mattermost does not let this account into the channel (removed, or it is private)";
 
-/// Why a channel is closed that is not there.
+/// Why a channel is closed that does not exist.
 pub const NO_CHANNEL: &str = "The channel does not exist on Mattermost";
 
-/// What it may be that a channel is not found by its name. Mattermost answers the same to all of these.
+/// The possible reasons why a channel is not found by its name. Mattermost's response is the same for all.
 pub const HIDDEN_CHANNEL: &str = "Mattermost shows this account no channel of that name: it may be private (then say \
      `/invite @<the bridge's account>` in it), renamed (then its address shows the new name), or there is none";
 
-/// Why a channel is closed that can still be read.
+/// Why a readable channel is closed.
 pub const ARCHIVED_CHANNEL: &str =
     "The channel is archived on Mattermost; unarchive it, or remove its portal";
 
-/// What Mattermost answers to changes in an archived channel.
+/// The error ids of changes in an archived channel.
 const ARCHIVED: [&str; 6] = [
     "api.post.create_post.can_not_post_to_deleted.error",
     "api.post.update_post.can_not_update_post_in_deleted.error",
@@ -36,31 +36,31 @@ const ARCHIVED: [&str; 6] = [
 /// What a request was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Our account, people, settings.
+    /// The account, users, settings.
     Account,
-    /// A channel: reading it, writing into it.
+    /// A channel: reading it, posting in it.
     Channel,
     /// One post that exists already.
     Post,
-    /// The same, on which a reaction is put.
+    /// The same, for adding a reaction.
     Reaction,
     /// A file.
     File,
 }
 
-/// Whether the work may have been done where there is no answer.
+/// Whether a request without a response may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepeatSafety {
     /// It makes something new.
     Unsafe,
-    /// It reads, or sets something to what it is already.
+    /// It reads, or sets the same value again.
     Safe,
 }
 
-/// Why a request did not succeed.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The token is not accepted.
+    /// Mattermost refuses the token.
     #[error("Mattermost no longer accepts the account's token; put a new one in the configuration")]
     SignedOut,
     /// The channel is closed to this account.
@@ -69,19 +69,19 @@ pub enum RequestError {
     /// The post does not exist (any more).
     #[error("the message does not exist on Mattermost")]
     Gone,
-    /// The account may not change the post, or it does not exist: only reading it tells.
+    /// The account may not change the post, or it does not exist: only reading it tells which.
     #[error("Mattermost does not let this account change that message")]
     Forbidden,
     /// The server has no emoji of that name.
     #[error("Mattermost has no emoji of that name")]
     NoEmoji,
-    /// The thread that a post was meant for does not exist (any more).
+    /// The thread of a post does not exist (any more).
     #[error("the thread does not exist on Mattermost")]
     NoThread,
-    /// An answer that looks like never, but that says nothing of the reason.
+    /// A response that looks permanent and gives no reason.
     #[error("{0}")]
     Rejected(String),
-    /// Mattermost will never take this.
+    /// Mattermost will never accept this.
     #[error("{0}")]
     Refused(String),
     /// The time in which a post may be edited is over.
@@ -90,21 +90,21 @@ pub enum RequestError {
     /// Too many requests.
     #[error("Mattermost's request limit is reached")]
     RateLimited {
-        /// When it may be tried again.
+        /// How long to wait.
         after: Duration,
     },
-    /// The service is out, and somebody else finds out when it is back.
+    /// The service is out, and another request is the probe.
     #[error("Mattermost is unavailable; retrying periodically")]
     CircuitOpen {
-        /// When it may be tried again.
+        /// How long to wait.
         after: Duration,
     },
-    /// Mattermost cannot be reached, or does not answer as it should.
+    /// Mattermost cannot be reached, or gives an unexpected response.
     #[error("{}", footbridge_core::error_chain::format(source.as_ref()))]
     Unavailable {
-        /// Whether the work may have been done all the same.
+        /// Whether the request may have been processed.
         outcome: Outcome,
-        /// What went wrong.
+        /// The cause.
         source: anyhow::Error,
     },
 }
@@ -116,8 +116,8 @@ fn outcome_of(repeat: RepeatSafety) -> Outcome {
     }
 }
 
-/// The meaning of a status other than success. `id` is that of Mattermost's own error, empty where somebody else answered;
-/// `after` is what the headers ask us to wait.
+/// The meaning of a status other than success. `id` is that of Mattermost's error, empty if a proxy answered; `after`
+/// is the wait that the headers ask for.
 pub fn classify(
     (subject, repeat): (Subject, RepeatSafety),
     status: u16,
@@ -126,7 +126,7 @@ pub fn classify(
 ) -> RequestError {
     match (status, subject) {
         (401, _) => RequestError::SignedOut,
-        // The first one is still under way, or was when its connection broke.
+        // The first request is still in progress, or was when its connection broke.
         (_, _) if id == "api.post.deduplicate_create_post.pending" => RequestError::Unavailable {
             outcome: Outcome::Unknown,
             source: anyhow!("Mattermost is still busy with the same message"),
@@ -139,13 +139,13 @@ pub fn classify(
         (400, Subject::Post) if id.contains("permissions_time_limit") => RequestError::TooLate,
         (429, _) => RequestError::RateLimited { after },
         (413, Subject::File) => {
-            RequestError::Refused("The file is larger than Mattermost takes".to_owned())
+            RequestError::Refused("The file is too large for Mattermost".to_owned())
         }
         (_, Subject::File) if id.contains("attachments.disabled") => {
-            RequestError::Refused("Mattermost takes no files".to_owned())
+            RequestError::Refused("Mattermost accepts no files".to_owned())
         }
         (400 | 403 | 404, Subject::File) => RequestError::Refused(
-            "Mattermost does not have the file, or does not take it".to_owned(),
+            "Mattermost does not have the file, or does not accept it".to_owned(),
         ),
         (403, Subject::Channel) => RequestError::Closed(FORBIDDEN_CHANNEL),
         (404, Subject::Channel) if id.starts_with("app.team.") => RequestError::Closed(
@@ -153,20 +153,20 @@ pub fn classify(
              https://<server>/<team>/channels/<channel>",
         ),
         (404, Subject::Channel) => RequestError::Closed(NO_CHANNEL),
-        // The name is not known, or names of teams are switched off.
+        // The name is unknown, or custom emoji are disabled.
         (400..=499 | 501, Subject::Reaction) if is_of_emoji(id) => RequestError::NoEmoji,
-        // Nothing else that we ask of posts has to do with emoji.
+        // No other request about posts concerns emoji.
         (400..=499, Subject::Post) if is_of_emoji(id) => {
             RequestError::Rejected(format!("Mattermost refused it with status {status}"))
         }
         (_, Subject::Reaction) if id == "app.reaction.save.save.too_many_reactions" => {
             RequestError::Refused(
-                "Mattermost takes no further kind of reaction to that message".to_owned(),
+                "Mattermost accepts no further emoji as a reaction to that message".to_owned(),
             )
         }
         (404, Subject::Post | Subject::Reaction) => RequestError::Gone,
         (403, Subject::Post | Subject::Reaction) => RequestError::Forbidden,
-        // It is not followed, because the token would go along.
+        // A redirect is not followed, because the request carries the token.
         (300..=399, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!(
@@ -186,28 +186,28 @@ fn is_of_emoji(id: &str) -> bool {
     id.starts_with("app.emoji.") || id.starts_with("api.emoji.")
 }
 
-/// The fault behind a request that got no answer.
+/// The error of a request without a response.
 pub fn classify_no_response(repeat: RepeatSafety, error: reqwest::Error) -> RequestError {
     let outcome = if error.is_connect() || error.is_builder() {
         Outcome::NotDone
     } else {
         outcome_of(repeat)
     };
-    // The address names channels and people's ids; the cause is enough.
+    // The URL contains ids of channels and people, so it is left out.
     let source = anyhow::Error::new(error.without_url()).context("Mattermost did not answer");
     RequestError::Unavailable { outcome, source }
 }
 
-/// The fault behind an answer that is not what the API promises.
+/// The error for a response in an unexpected format.
 pub fn unreadable(repeat: RepeatSafety) -> RequestError {
     RequestError::Unavailable {
         outcome: outcome_of(repeat),
-        source: anyhow!("Mattermost's answer is not what the API promises"),
+        source: anyhow!("Mattermost's response has an unexpected format"),
     }
 }
 
 impl RequestError {
-    /// Whether the server has answered that it does not do what it was asked. Not so where it was not reached, or asks to wait.
+    /// Whether the server answered that it will not perform the request. Not so if it was not reached, or asks to wait.
     pub fn is_answer(&self) -> bool {
         match self {
             Self::Closed(_)
@@ -225,7 +225,7 @@ impl RequestError {
         }
     }
 
-    /// How long we are asked to wait, if anybody said.
+    /// How long the server asks the bridge to wait, if it says so.
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { after } | Self::CircuitOpen { after } => Some(*after),
@@ -235,9 +235,9 @@ impl RequestError {
 }
 
 impl From<RequestError> for SendError {
-    fn from(fault: RequestError) -> Self {
-        let reason = fault.to_string();
-        match fault {
+    fn from(error: RequestError) -> Self {
+        let reason = error.to_string();
+        match error {
             RequestError::SignedOut => Self::SignedOut { reason },
             RequestError::Closed(_) => Self::Closed { reason },
             RequestError::Gone
@@ -245,7 +245,7 @@ impl From<RequestError> for SendError {
             | RequestError::NoThread
             | RequestError::Refused(_) => Self::Refused { reason },
             RequestError::Rejected(_) => Self::Rejected { reason },
-            // It is planned anew at once: what has no name there is told in words.
+            // Planned again at once: an emoji without a name goes into the text line.
             RequestError::NoEmoji => Self::Retry {
                 after: Some(Duration::ZERO),
                 outcome: Outcome::NotDone,
@@ -268,9 +268,9 @@ impl From<RequestError> for SendError {
 }
 
 impl From<RequestError> for SiloError {
-    fn from(fault: RequestError) -> Self {
-        match fault {
-            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::SignedOut => Self::SignedOut(error.to_string()),
             RequestError::Closed(reason) => Self::NoChannel(reason.to_owned()),
             RequestError::Unavailable { source, .. } => Self::Unavailable(source),
             other => Self::Unavailable(anyhow::Error::new(other)),
@@ -283,8 +283,8 @@ mod tests {
     use super::*;
 
     fn kind(subject: Subject, repeat: RepeatSafety, status: u16, id: &str) -> &'static str {
-        let fault = classify((subject, repeat), status, id, Duration::ZERO);
-        SendError::from(fault).kind()
+        let error = classify((subject, repeat), status, id, Duration::ZERO);
+        SendError::from(error).kind()
     }
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
             let found = kind(Subject::Reaction, RepeatSafety::Safe, status, id);
             assert_eq!(found, meaning, "{status} {id}");
         }
-        // No other request is refused for an emoji.
+        // No other request fails because of an emoji.
         for (status, meaning) in [(400, "rejected"), (404, "rejected"), (501, "not-done")] {
             let id = "app.emoji.get_by_name.no_result";
             let found = kind(Subject::Post, RepeatSafety::Safe, status, id);

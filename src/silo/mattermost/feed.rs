@@ -1,6 +1,5 @@
-//! The feed: a WebSocket that numbers what it brings, and behind every new connection, every missing number and from time to
-//! time a reading of what each channel has. While channels are read, what the WebSocket brings is held, so that nothing
-//! overtakes.
+//! The feed: a WebSocket that numbers its events, and a reading of each channel after every new connection, after every
+//! missing number and at intervals. While channels are read, events of the WebSocket are held, which keeps the order.
 
 use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
@@ -17,13 +16,13 @@ use super::{
 };
 use crate::{SiloError, websocket::Socket};
 
-/// A connection that lasted this long was a good one.
+/// A connection that lasted this long resets the failure count.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// After connections that brought something the wait grows no longer than after this many failures.
+/// The most failures that count after a connection that delivered something.
 const MAX_SHORT_FAILURES: u32 = 3;
-/// The same after connections that brought nothing: a minute at most.
+/// The same after connections that delivered nothing: a minute at most.
 const MAX_FAILURES: u32 = 7;
-/// What is held while channels are read; beyond that it is left to the next reading.
+/// The most events that are held while channels are read; what exceeds it is left to the next reading.
 const MAX_HELD: usize = 10_000;
 
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
@@ -46,7 +45,7 @@ pub async fn follow(
         };
         let Err(mut ending) = connection.run(stop).await;
         let begun = connection.begun;
-        // A token that is not accepted shows as nothing but a connection that closes.
+        // With a refused token the server only closes the connection.
         if matches!(ending, ConnectionEnd::Lost(_)) && !begun && listener.is_signed_out().await {
             ending = ConnectionEnd::SignedOut;
         }
@@ -80,15 +79,15 @@ pub async fn follow(
 struct Connection<'a> {
     listener: &'a mut Listener,
     endpoint: &'a FeedEndpoint,
-    /// Whether Mattermost let us in.
+    /// Whether Mattermost accepted the connection.
     begun: bool,
     /// The number of the last event.
     last: Option<u64>,
     /// Channels that must be read.
     wanted: BTreeSet<String>,
-    /// Whether the server's settings must be asked for.
+    /// Whether the server's settings must be read.
     settings: bool,
-    /// What came while channels were read.
+    /// Events that wait for a reading of channels.
     held: Vec<Event>,
 }
 
@@ -100,7 +99,7 @@ impl Connection<'_> {
         };
         self.wanted.extend(self.listener.channels());
         let Err(ending) = self.listen(&mut socket, stop).await;
-        // Politeness only: Mattermost forgets us by itself.
+        // Optional: Mattermost drops the connection by itself.
         let _sent = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
         Err(ending)
     }
@@ -111,13 +110,13 @@ impl Connection<'_> {
         stop: &CancellationToken,
     ) -> Result<Infallible, ConnectionEnd> {
         let mut audit = Instant::now() + self.endpoint.audit;
-        let mut pulse = Keepalive::new(self.endpoint.ping);
+        let mut keepalive = Keepalive::new(self.endpoint.ping);
         loop {
             if std::mem::take(&mut self.settings) {
                 self.listener.renew_settings().await;
             }
             if !self.wanted.is_empty() {
-                self.read_wanted(socket, &mut pulse, stop).await?;
+                self.read_wanted(socket, &mut keepalive, stop).await?;
             }
             for event in std::mem::take(&mut self.held) {
                 self.take(event).await?;
@@ -128,7 +127,7 @@ impl Connection<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
-                event = next(socket, &mut pulse) => {
+                event = next(socket, &mut keepalive) => {
                     if let Some(event) = event? {
                         self.note(event);
                     }
@@ -136,7 +135,7 @@ impl Connection<'_> {
                 () = tokio::time::sleep_until(audit) => {
                     audit = Instant::now() + self.endpoint.audit;
                     self.settings = true;
-                    self.audit(socket, &mut pulse, stop).await?;
+                    self.audit(socket, &mut keepalive, stop).await?;
                 }
             }
         }
@@ -146,11 +145,11 @@ impl Connection<'_> {
     async fn read_wanted(
         &mut self,
         socket: &mut Socket,
-        pulse: &mut Keepalive,
+        keepalive: &mut Keepalive,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionEnd> {
         let channels = std::mem::take(&mut self.wanted);
-        let mut heard = HeldEvents::default();
+        let mut held = HeldEvents::default();
         {
             let listener = &mut *self.listener;
             let reading = read_all(listener, channels);
@@ -163,31 +162,31 @@ impl Connection<'_> {
                         done?;
                         break;
                     }
-                    event = next(socket, pulse) => heard.extend(event?),
+                    event = next(socket, keepalive) => held.extend(event?),
                 }
             }
         }
         self.begun = true;
-        if heard.overflowed {
+        if held.overflowed {
             tracing::warn!(silo.name = %self.listener.silo, "Event queue overflowed; catching up");
             self.wanted.extend(self.listener.channels());
         }
-        for event in heard.events {
+        for event in held.events {
             self.note(event);
         }
         Ok(())
     }
 
-    /// Reads every channel although nothing seems to be missing.
+    /// Reads every channel to find messages that the connection missed.
     async fn audit(
         &mut self,
         socket: &mut Socket,
-        pulse: &mut Keepalive,
+        keepalive: &mut Keepalive,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionEnd> {
         let channels: BTreeSet<String> = self.listener.channels().into_iter().collect();
-        let mut heard = HeldEvents::default();
-        let unheard = {
+        let mut held = HeldEvents::default();
+        let missed = {
             let reading = read_all(&mut *self.listener, channels);
             tokio::pin!(reading);
             loop {
@@ -195,22 +194,22 @@ impl Connection<'_> {
                     biased;
                     () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                     done = &mut reading => break done?,
-                    event = next(socket, pulse) => heard.extend(event?),
+                    event = next(socket, keepalive) => held.extend(event?),
                 }
             }
         };
-        for event in heard.events {
+        for event in held.events {
             self.note(event);
         }
-        if unheard > 0 || heard.overflowed {
+        if missed > 0 || held.overflowed {
             return Err(ConnectionEnd::Lost(anyhow!(
-                "{unheard} messages were found that the connection did not bring"
+                "the connection missed {missed} messages"
             )));
         }
         Ok(())
     }
 
-    /// Keeps an event for its turn, and notices what its number tells.
+    /// Holds an event, and checks its number for gaps.
     fn note(&mut self, event: Event) {
         let Some(number) = event.seq else {
             return;
@@ -218,7 +217,7 @@ impl Connection<'_> {
         let expected = self.last.map_or(0, |last| last + 1);
         if number > expected {
             tracing::warn!(silo.name = %self.listener.silo, missing = number - expected,
-                "Mattermost left events out; reading the channels");
+                "Events of Mattermost are missing; reading the channels");
             self.settings = true;
             self.wanted.extend(self.listener.channels());
         }
@@ -226,7 +225,7 @@ impl Connection<'_> {
         self.held.push(event);
     }
 
-    /// Takes an event when its turn has come.
+    /// Processes a held event.
     async fn take(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         match event.word.as_str() {
             "posted" | "post_edited" | "post_deleted" => self.about_post(event).await,
@@ -240,7 +239,7 @@ impl Connection<'_> {
                 self.want(channel_of(&event));
                 Ok(())
             }
-            // It can still be read, and is looked at like every closed channel.
+            // An archived channel can still be read, and is checked like every closed channel.
             "channel_deleted" | "channel_restored" => {
                 self.want(channel_of(&event));
                 Ok(())
@@ -255,7 +254,7 @@ impl Connection<'_> {
 
     async fn about_post(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         let Ok(mut post) = serde_json::from_str::<Post>(&event.data.post) else {
-            tracing::warn!(silo.name = %self.listener.silo, "Mattermost said something unreadable; reading the channel");
+            tracing::warn!(silo.name = %self.listener.silo, "Unreadable event from Mattermost; reading the channel");
             match channel_of(&event) {
                 "" => self.wanted.extend(self.listener.channels()),
                 channel => self.want(channel),
@@ -267,16 +266,16 @@ impl Connection<'_> {
             return Ok(());
         }
         if event.word == "post_deleted" {
-            // Nodes differ in whether the post says so itself.
+            // Not every node sets the deletion time of the post.
             post.delete_at = post.delete_at.max(post.update_at).max(1);
             if post.root_id.is_empty() {
-                // If it had a thread, that went with it, and only the first post is told.
+                // A thread is deleted with its first post, and the event names only that.
                 self.want(&channel);
             }
         }
         let sender = event.data.sender_name.clone();
-        let heard = EventSource::Live { sender: &sender };
-        match self.listener.take(&channel, vec![post], heard).await {
+        let source = EventSource::Live { sender: &sender };
+        match self.listener.take(&channel, vec![post], source).await {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
@@ -288,7 +287,7 @@ impl Connection<'_> {
             return Ok(());
         }
         let Ok(reaction) = serde_json::from_str::<Reaction>(&event.data.reaction) else {
-            tracing::warn!(silo.name = %self.listener.silo, "Mattermost said something unreadable; reading the channel");
+            tracing::warn!(silo.name = %self.listener.silo, "Unreadable event from Mattermost; reading the channel");
             self.want(channel);
             return Ok(());
         };
@@ -304,7 +303,7 @@ impl Connection<'_> {
     }
 }
 
-/// What came while channels were read.
+/// Events that arrived while channels were read.
 #[derive(Default)]
 struct HeldEvents {
     events: Vec<Event>,
@@ -321,32 +320,32 @@ impl HeldEvents {
     }
 }
 
-/// Reads these channels, one after the other. One that is closed to us does not stop the others.
+/// Reads these channels one after the other. One that is closed to the account does not stop the others.
 async fn read_all(
     listener: &mut Listener,
     channels: BTreeSet<String>,
 ) -> Result<usize, ConnectionEnd> {
-    let mut unheard = 0;
+    let mut missed = 0;
     for channel in channels {
-        unheard += read_one(listener, &channel).await?;
+        missed += read_one(listener, &channel).await?;
     }
-    Ok(unheard)
+    Ok(missed)
 }
 
 async fn read_one(listener: &mut Listener, channel: &str) -> Result<usize, ConnectionEnd> {
     let mut failures = 0;
     loop {
         match listener.catch_up(channel).await {
-            Ok(unheard) => return Ok(unheard),
+            Ok(missed) => return Ok(missed),
             Err(ListenError::Fault(RequestError::Closed(reason))) => {
                 listener.close(channel, reason);
                 return Ok(0);
             }
-            Err(ListenError::Fault(fault)) if !matches!(fault, RequestError::SignedOut) => {
-                tracing::warn!(silo.channel = %channel, error = %fault, attempt = failures + 1,
-                    "Cannot read the channel yet");
+            Err(ListenError::Fault(error)) if !matches!(error, RequestError::SignedOut) => {
+                tracing::warn!(silo.channel = %channel, error = %error, attempt = failures + 1,
+                    "Failed to read the channel; retrying");
                 failures += 1;
-                let wait = fault
+                let wait = error
                     .wait()
                     .unwrap_or_else(|| backoff::after(failures.min(MAX_FAILURES)));
                 tokio::time::sleep(wait).await;

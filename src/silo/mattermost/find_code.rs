@@ -1,4 +1,4 @@
-//! Who has posted a code in a channel, and whether they decide there.
+//! Finds who posted a code in a channel, and whether they are an admin there.
 
 use super::{
     client::{Client, Range},
@@ -6,9 +6,9 @@ use super::{
 };
 use crate::Poster;
 
-/// The author of the post with exactly this text among the newest of a channel. A post of our own account, `me`, proves
-/// nothing: it says what somebody in a room said. Nor does one that speaks for somebody else than its account, as a
-/// webhook's does, whose text anybody may have written.
+/// The author of the post with exactly this text among the newest of a channel. A post of the bridge's account `me`
+/// does not count, as its text comes from a room; nor does one for somebody other than its account, such as a
+/// webhook's, whose text anybody may have written.
 pub async fn find(
     client: &Client,
     me: &str,

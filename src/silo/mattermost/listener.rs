@@ -1,5 +1,5 @@
-//! What is heard and read of the channels → the journal. A channel's cursor is the moment up to which it was *read*; what
-//! the WebSocket brings is written down, but moves no cursor: whatever it left out is read later.
+//! Writes events and posts of the channels to the journal. A channel's cursor is the time up to which it was *read*;
+//! events of the WebSocket are written but do not move it: a later reading finds what the WebSocket missed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,37 +17,37 @@ use super::{
 };
 use crate::{Channel, SiloError, backfill::Backfill, echoes::Echoes, feed_health::FeedHealth};
 
-/// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
+/// How far reading begins before the cursor, in milliseconds: posts are published a little after their time.
 const OVERLAP_MS: i64 = 10_000;
-/// An answer with that many changes may have left some out.
+/// A response with this many changes may be incomplete.
 const MAX_CHANGES: usize = 1_000;
-/// A post that is read this long after it was written should have been heard, in milliseconds.
+/// A post that is read this long after it was written should have arrived by the WebSocket, in milliseconds.
 const MISSED_AFTER: i64 = 30_000;
 
-/// One channel.
+/// The state of one channel.
 pub(super) struct ChannelState {
     pub(super) place: Place,
-    /// The moment up to which everything was read.
+    /// The time up to which everything was read.
     pub(super) cursor: i64,
-    /// Everything up to this moment is history, and is not relayed.
+    /// Posts up to this time are from before the link, and are not relayed.
     pub(super) since: i64,
-    /// What of that comes along.
+    /// The backfill.
     pub(super) history: Backfill,
-    /// A post that was read, behind which reading can go on page by page.
+    /// A post that was read, after which reading page by page can continue.
     pub(super) anchor: String,
 }
 
-/// What the listener works with.
+/// The state that the listener shares with the silo.
 pub struct ListenerContext {
-    /// The REST side.
+    /// The REST client.
     pub client: Arc<Client>,
-    /// What we did ourselves.
+    /// The bridge's own recent actions.
     pub echoes: Arc<Echoes>,
-    /// How the feed is doing.
+    /// The state of the feed.
     pub health: Arc<FeedHealth>,
-    /// Where names of authors stand.
+    /// Where names of authors go.
     pub attribution: Arc<AttributionState>,
-    /// Names.
+    /// Names and avatars of users.
     pub people: UserCache,
 }
 
@@ -55,7 +55,7 @@ pub struct ListenerContext {
 pub struct Listener {
     /// The silo's name.
     pub silo: String,
-    /// Our account's id.
+    /// The id of the bridge's account.
     pub me: String,
     pub(super) inbox: Inbox,
     pub(super) shared: Arc<ListenerContext>,
@@ -63,8 +63,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens the cursors. A channel that never had one starts at its newest post: what was said before it was linked is
-    /// not relayed.
+    /// Opens the cursors. A channel without them starts at its newest post: posts from before it was linked are not
+    /// relayed.
     pub async fn open(
         silo: &str,
         me: String,
@@ -72,7 +72,7 @@ impl Listener {
         inbox: Inbox,
         shared: Arc<ListenerContext>,
     ) -> Result<Self, SiloError> {
-        let mut seats = HashMap::new();
+        let mut states = HashMap::new();
         for channel in Channel::distinct(channels) {
             let names = CursorNames::of(&channel.place);
             let store = inbox.store();
@@ -83,21 +83,21 @@ impl Listener {
             let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
             let mut history = Backfill::open(&channel.place, store).await?;
             history.wanted = channel.backfill;
-            let seat = ChannelState {
+            let state = ChannelState {
                 history,
                 cursor: number(cursor).unwrap_or(-1),
                 since: number(since).unwrap_or(-1),
                 anchor: store.cursor(&names.anchor).await?.unwrap_or_default(),
                 place: channel.place,
             };
-            seats.insert(seat.place.address().to_owned(), seat);
+            states.insert(state.place.address().to_owned(), state);
         }
         let mut listener = Self {
             silo: silo.to_owned(),
             me,
             inbox,
             shared,
-            channel_states: seats,
+            channel_states: states,
         };
         listener.repair_cursors().await?;
         let health = &listener.shared.health;
@@ -112,54 +112,55 @@ impl Listener {
         all
     }
 
-    /// Whether this is one of ours.
+    /// Whether a portal uses this channel.
     pub fn has(&self, channel: &str) -> bool {
         self.channel_states.contains_key(channel)
     }
 
-    /// The place that a channel is.
+    /// The place of a channel; `None` before its first reading.
     pub(super) fn place(&self, channel: &str) -> Option<Place> {
-        // What is heard before the first look is history.
-        let seat = self
+        // Events before the first reading are from before the link.
+        let state = self
             .channel_states
             .get(channel)
-            .filter(|seat| seat.cursor >= 0);
-        seat.map(|seat| seat.place.clone())
+            .filter(|state| state.cursor >= 0);
+        state.map(|state| state.place.clone())
     }
 
-    /// The time by the server's clock, or by ours as long as no answer has told.
+    /// The server's time, or the bridge's until a response had one.
     pub(super) fn now(&self) -> Millis {
-        let theirs = self.shared.client.now();
-        theirs.unwrap_or_else(|| self.inbox.clock().now())
+        let server_time = self.shared.client.now();
+        server_time.unwrap_or_else(|| self.inbox.clock().now())
     }
 
-    /// All channels must be caught up with.
+    /// All channels have to catch up.
     pub fn behind(&self) {
         self.shared
             .health
             .behind(self.channel_states.keys().map(String::as_str));
     }
 
-    /// Whether Mattermost says that our token is not accepted.
+    /// Whether Mattermost refuses the token.
     pub async fn is_signed_out(&self) -> bool {
         matches!(self.shared.client.me().await, Err(RequestError::SignedOut))
     }
 
-    /// A channel is closed to us. The others go on.
+    /// A channel is closed to the account. The others continue.
     pub fn close(&self, channel: &str, reason: &str) {
         if self.has(channel) && self.shared.health.close(channel) {
             tracing::error!(silo.name = %self.silo, silo.channel = %channel, error = %reason,
-                "Channel is closed to this account; it is looked at again from time to time");
+                "Channel is closed to this account; the bridge tries again from time to time");
         }
     }
 
-    /// Reads what a channel has that we do not know. Answers how many posts should have been heard before.
+    /// Reads what changed in a channel since its cursor. Returns how many posts the WebSocket should have delivered
+    /// before.
     pub async fn catch_up(&mut self, channel: &str) -> Result<usize, ListenError> {
-        let Some(seat) = self.channel_states.get(channel) else {
+        let Some(state) = self.channel_states.get(channel) else {
             return Ok(0);
         };
-        let (cursor, wanted) = (seat.cursor, seat.history.wanted);
-        let place = seat.place.clone();
+        let (cursor, wanted) = (state.cursor, state.history.wanted);
+        let place = state.place.clone();
         let link = self
             .inbox
             .store()
@@ -169,7 +170,7 @@ impl Listener {
             self.begin(channel).await?;
         }
         let from = match self.channel_states.get(channel) {
-            Some(seat) if cursor < 0 && wanted > 0 => Some(seat.cursor),
+            Some(state) if cursor < 0 && wanted > 0 => Some(state.cursor),
             Some(_) if cursor >= 0 => Some(cursor.saturating_sub(OVERLAP_MS).max(0)),
             _ => None,
         };
@@ -179,7 +180,7 @@ impl Listener {
             if changes.len() >= MAX_CHANGES {
                 self.catch_up_by_pages(channel).await?;
             }
-            let unheard = self
+            let missed = self
                 .take(channel, changes, EventSource::Read { asked_at })
                 .await?;
             if let Some(link) = link {
@@ -189,7 +190,7 @@ impl Listener {
                     .await?;
             }
             self.reopen(channel).await?;
-            return Ok(unheard);
+            return Ok(missed);
         }
         self.reopen(channel).await?;
         Ok(0)
@@ -200,7 +201,7 @@ impl Listener {
         let anchor = self
             .channel_states
             .get(channel)
-            .map(|seat| seat.anchor.clone());
+            .map(|state| state.anchor.clone());
         anchor.filter(|anchor| !anchor.is_empty())
     }
 
@@ -212,24 +213,24 @@ impl Listener {
         Ok(self.shared.client.posts(channel, range).await?)
     }
 
-    /// Writes down what is news. What was taken before is recognised by the journal. Answers how many posts are new that
-    /// should have been heard.
+    /// Writes new posts and changes. The journal recognises known ones. Returns how many new posts the WebSocket should
+    /// have delivered.
     pub async fn take(
         &mut self,
         channel: &str,
         posts: Vec<Post>,
-        heard: EventSource<'_>,
+        source: EventSource<'_>,
     ) -> Result<usize, ListenError> {
-        let Some(seat) = self.channel_states.get(channel) else {
+        let Some(state) = self.channel_states.get(channel) else {
             return Ok(0);
         };
-        if seat.cursor < 0 {
-            // What is heard before the first look is read with it, or is history.
+        if state.cursor < 0 {
+            // The first reading reads these posts, or they are from before the link.
             return Ok(0);
         }
-        let (place, since) = (seat.place.clone(), seat.since);
-        let fresh = posts.iter().filter(|post| !post.is_old_text());
-        let newest = fresh
+        let (place, since) = (state.place.clone(), state.since);
+        let current = posts.iter().filter(|post| !post.is_old_text());
+        let newest = current
             .clone()
             .map(|post| post.update_at.max(post.create_at))
             .max();
@@ -242,9 +243,10 @@ impl Listener {
             .learn(&self.shared.client, people)
             .await?;
         let mut arrivals = Vec::new();
-        for post in fresh {
-            self.sort(&place, since, post, heard, &mut arrivals).await?;
-            if matches!(heard, EventSource::Read { .. }) && !post.is_deleted() {
+        for post in current {
+            self.sort(&place, since, post, source, &mut arrivals)
+                .await?;
+            if matches!(source, EventSource::Read { .. }) && !post.is_deleted() {
                 self.compare_reactions(&place, post, &mut arrivals).await?;
             }
         }
@@ -254,7 +256,7 @@ impl Listener {
             .rev()
             .find(|post| !post.is_old_text() && !post.is_deleted() && post.create_at <= now);
         let anchor = anchor.map(|post| post.id.clone());
-        self.write(channel, arrivals, heard, newest, anchor).await
+        self.write(channel, arrivals, source, newest, anchor).await
     }
 
     async fn sort(
@@ -262,22 +264,22 @@ impl Listener {
         place: &Place,
         since: i64,
         post: &Post,
-        heard: EventSource<'_>,
+        source: EventSource<'_>,
         arrivals: &mut Vec<Arrival>,
     ) -> Result<(), ListenError> {
-        let is_history = post.create_at <= since;
+        let is_before_link = post.create_at <= since;
         let is_ours = post.user_id == self.me && post.props.mark.is_some();
         let is_plain = post.edit_at == 0 && !post.is_deleted();
-        if (is_plain && is_history) || (is_ours && !post.is_deleted()) {
+        if (is_plain && is_before_link) || (is_ours && !post.is_deleted()) {
             return Ok(());
         }
-        let beside = match heard {
-            // What the server tells beside a post may be what the post claims.
+        let event_sender = match source {
+            // If the post may claim another name, the event's sender name may be that claim.
             EventSource::Live { .. } if post.props.speaks_for_another() => "",
             EventSource::Live { sender } => sender,
             EventSource::Read { .. } | EventSource::Paged => "",
         };
-        let name = self.shared.people.name(&post.user_id, beside);
+        let name = self.shared.people.name(&post.user_id, event_sender);
         let picture = self.shared.people.picture(&post.user_id);
         let who = PostAuthor {
             name: &name,
@@ -289,19 +291,19 @@ impl Listener {
             arrivals.push(arrival::post(place, post, who));
             return Ok(());
         }
-        // It may have come with the posts that wait to be written.
-        let waits = arrivals
+        // The post may be among the arrivals that are not written yet.
+        let is_pending = arrivals
             .iter()
             .any(|arrival| arrival.message.as_ref() == Some(&post.remote()));
         let link = self.link(place, &post.remote()).await?;
         if post.is_deleted() {
-            let is_known = waits || link.is_some_and(|link| !link.deleted);
-            if is_known && !self.was_removed_by_us(place, post, heard).await? {
+            let is_known = is_pending || link.is_some_and(|link| !link.deleted);
+            if is_known && !self.was_removed_by_us(place, post, source).await? {
                 arrivals.push(arrival::deletion(place, post));
             }
-        } else if waits || link.as_ref().is_some_and(|link| link.original) {
+        } else if is_pending || link.as_ref().is_some_and(|link| link.original) {
             arrivals.push(arrival::edit(place, post, who));
-        } else if link.is_none() && !is_history {
+        } else if link.is_none() && !is_before_link {
             arrivals.push(arrival::post(place, post, who));
             arrivals.push(arrival::edit_included(place, post));
         }
@@ -312,38 +314,38 @@ impl Listener {
         &mut self,
         channel: &str,
         mut arrivals: Vec<Arrival>,
-        heard: EventSource<'_>,
+        source: EventSource<'_>,
         newest: Option<i64>,
         anchor: Option<String>,
     ) -> Result<usize, ListenError> {
         let now = self.now().0;
-        let Some(seat) = self.channel_states.get_mut(channel) else {
+        let Some(state) = self.channel_states.get_mut(channel) else {
             return Ok(0);
         };
-        let names = CursorNames::of(&seat.place);
+        let names = CursorNames::of(&state.place);
         let mut cursors = Vec::new();
-        // A post may be dated later than it is there (by an import, or a clock that was put back): what is written until
-        // then is still to be read.
-        let read_until = match heard {
+        // A post may be dated in the future (by an import, or a clock that was put back): the cursor must not pass
+        // posts that are still to be written.
+        let read_until = match source {
             EventSource::Read { asked_at } => asked_at,
             EventSource::Live { .. } | EventSource::Paged => now,
         };
         let newest = newest.map(|newest| newest.min(read_until));
-        // Pages tell nothing of what lies before them that changed meanwhile: only the list of changes moves the cursor.
+        // Pages do not show changes of older posts: only the list of changes moves the cursor.
         let read = newest
-            .filter(|newest| matches!(heard, EventSource::Read { .. }) && *newest > seat.cursor);
+            .filter(|newest| matches!(source, EventSource::Read { .. }) && *newest > state.cursor);
         if let Some(newest) = read {
-            seat.cursor = newest;
+            state.cursor = newest;
             cursors.push((names.cursor, newest.to_string()));
             if let Some(anchor) = anchor {
-                seat.anchor.clone_from(&anchor);
+                state.anchor.clone_from(&anchor);
                 cursors.push((names.anchor, anchor));
             }
         }
         if arrivals.is_empty() && cursors.is_empty() {
             return Ok(0);
         }
-        seat.history.mark(&mut arrivals);
+        state.history.mark(&mut arrivals);
         let posted: Vec<Option<Millis>> = arrivals
             .iter()
             .map(|arrival| arrival.message.as_ref().map(|_| arrival.sent_at))
@@ -368,34 +370,34 @@ impl Listener {
     }
 }
 
-/// How something became known.
+/// How posts became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSource<'a> {
-    /// By the WebSocket, with the name that stood beside it.
+    /// By the WebSocket, with the sender name of the event.
     Live {
         /// The name.
         sender: &'a str,
     },
-    /// By the list of everything that changed.
+    /// By the list of all changes.
     Read {
-        /// When it was asked for, by the server's clock, in milliseconds.
+        /// When it was requested, by the server's clock, in milliseconds.
         asked_at: i64,
     },
     /// By a page of posts.
     Paged,
 }
 
-/// Why reading did not succeed.
+/// Why reading failed.
 pub enum ListenError {
-    /// Mattermost's side.
+    /// An error of Mattermost.
     Fault(RequestError),
-    /// Ours.
+    /// An error of the store.
     Store(footbridge_store::Error),
 }
 
 impl From<RequestError> for ListenError {
-    fn from(fault: RequestError) -> Self {
-        Self::Fault(fault)
+    fn from(error: RequestError) -> Self {
+        Self::Fault(error)
     }
 }
 

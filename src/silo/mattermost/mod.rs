@@ -69,7 +69,7 @@ use crate::{
     sign_out_log::SignOutLog,
 };
 
-/// The longest message, in Unicode scalars by Mattermost's measure and in UTF-16 units by ours, which are never fewer.
+/// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
 const MAX_UNITS: usize = 16_383;
 
 /// A connection to a Mattermost.
@@ -85,14 +85,14 @@ pub struct Mattermost {
     sign_out: SignOutLog,
     /// The names of emoji that the server does not have.
     lacking: emoji::MissingEmoji,
-    /// Our account, once asked for.
+    /// The bridge's account, once requested.
     me: tokio::sync::OnceCell<User>,
-    /// What channels are called, and which are open to everybody on the server.
+    /// The names of channels, and which are open to everybody on the server.
     known: Mutex<HashMap<String, (String, bool)>>,
 }
 
 impl Mattermost {
-    /// Prepares the connection; requests nothing.
+    /// Builds the silo; sends no request.
     pub fn new(config: MattermostConfig, shared: reqwest::Client) -> anyhow::Result<Self> {
         Ok(Self {
             endpoint: FeedEndpoint {
@@ -119,7 +119,7 @@ impl Mattermost {
         })
     }
 
-    /// What Mattermost takes at the moment.
+    /// What Mattermost accepts at present.
     fn rules(&self) -> PostRules {
         PostRules {
             flavour: Flavour::Mattermost,
@@ -130,21 +130,21 @@ impl Mattermost {
         }
     }
 
-    /// Finds out who we are, however long it takes; `None` when told to stop.
+    /// Requests the bridge's own account until that succeeds; `None` when stopped.
     async fn identify_self(&self, stop: &CancellationToken) -> Result<Option<User>, SiloError> {
         let mut failures = 0;
         loop {
-            let fault = tokio::select! {
+            let error = tokio::select! {
                 me = self.me() => match me {
                     Ok(me) => return Ok(Some(me.clone())),
                     Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
-                    Err(fault) => fault,
+                    Err(error) => error,
                 },
                 () = stop.cancelled() => return Ok(None),
             };
             failures += 1;
-            tracing::warn!(error = %fault, attempt = failures, "Mattermost does not say who we are yet");
-            let wait = fault
+            tracing::warn!(error = %error, attempt = failures, "Failed to read the bridge's own account from Mattermost; retrying");
+            let wait = error
                 .wait()
                 .unwrap_or_else(|| footbridge_core::backoff::after(failures.min(7)));
             tokio::select! {
@@ -179,54 +179,56 @@ impl Outlet for Mattermost {
         unencrypted: bool,
         now: Millis,
     ) -> Plan {
-        let told = emoji::WordedReactions::of(&self.lacking, reacted);
-        match (outgoing.copies.first(), told.emoji_for(key)) {
-            // All colours of skin are one there.
+        let worded = emoji::WordedReactions::of(&self.lacking, reacted);
+        match (outgoing.copies.first(), worded.emoji_for(key)) {
+            // All skin tones of an emoji are one reaction there.
             (Some(copy), Some(name)) => {
                 let alike = |other: &str| emoji::name_of(other).as_ref() == Some(&name);
                 plan_native(reacted, (key, alike), &copy.remote, unencrypted)
             }
-            // What is no emoji there is told.
+            // A reaction that has no emoji there goes into the text line.
             _ => plan::reaction_line(&self.rules(), outgoing, reacted, now, |key| {
-                told.emoji_for(key).is_none()
+                worded.emoji_for(key).is_none()
             }),
         }
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            // A dead token is not tried again by every lane.
+            // Not every lane retries a refused token.
             return Err(RequestError::SignedOut.into());
         }
         let done = self.step(to.address(), key, step).await;
-        done.inspect_err(|fault| self.note(fault))
+        done.inspect_err(|error| self.note(error))
             .map_err(SendError::from)
     }
 
     async fn delete_cascade(&self, _to: &Place, step: &Step) -> Result<Done, SendError> {
         let Step::Delete { target, .. } = step else {
-            return Err(RequestError::Refused("Only a removal removes".to_owned()).into());
+            return Err(
+                RequestError::Refused("Only a deletion can delete a thread".to_owned()).into(),
+            );
         };
         let done = self.delete(target).await;
-        done.inspect_err(|fault| self.note(fault))
+        done.inspect_err(|error| self.note(error))
             .map_err(SendError::from)
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
-        let answer = self.client.download(&file.source).await;
-        let answer = answer.inspect_err(|fault| self.note(fault))?;
-        Ok(spool.seal(answer.bytes_stream()).await?)
+        let response = self.client.download(&file.source).await;
+        let response = response.inspect_err(|error| self.note(error))?;
+        Ok(spool.seal(response.bytes_stream()).await?)
     }
 
     async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let words = of.avatar.as_deref().unwrap_or_default();
-        let answer = self.client.fetch_avatar(words).await;
-        picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
+        let response = self.client.fetch_avatar(words).await;
+        picture_of(response.inspect_err(|error| self.note(error))?, spool).await
     }
 
     async fn thumbnail(&self, file: &File, spool: &Spool) -> Result<Image, SendError> {
-        let answer = self.client.preview(&file.source).await;
-        picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
+        let response = self.client.preview(&file.source).await;
+        picture_of(response.inspect_err(|error| self.note(error))?, spool).await
     }
 
     async fn send_file(
@@ -240,7 +242,7 @@ impl Outlet for Mattermost {
             return Err(RequestError::SignedOut.into());
         }
         let done = self.send_with(to.address(), key, step, file).await;
-        done.inspect_err(|fault| self.note(fault))
+        done.inspect_err(|error| self.note(error))
             .map_err(SendError::from)
     }
 
@@ -270,7 +272,7 @@ impl Outlet for Mattermost {
             return Err(RequestError::SignedOut.into());
         }
         let found = self.find_made_post(to.address(), key, since).await;
-        let found = found.inspect_err(|fault| self.note(fault))?;
+        let found = found.inspect_err(|error| self.note(error))?;
         Ok(found.map(|post| Done::Created(delivery::copy(&post))))
     }
 
@@ -283,14 +285,14 @@ impl Outlet for Mattermost {
 impl Silo for Mattermost {
     async fn whoami(&self) -> Result<String, SiloError> {
         let me = self.client.me().await;
-        let me = me.inspect_err(|fault| self.note(fault))?;
+        let me = me.inspect_err(|error| self.note(error))?;
         Ok(me.username)
     }
 
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
         let found = self.find(channel).await;
-        let found = found.inspect_err(|fault| self.note(fault));
-        found.map_err(|fault| match fault {
+        let found = found.inspect_err(|error| self.note(error));
+        found.map_err(|error| match error {
             RequestError::Refused(reason) | RequestError::Rejected(reason) => {
                 SiloError::NoChannel(reason)
             }
@@ -353,7 +355,7 @@ impl Silo for Mattermost {
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = &self.me().await?.id;
         let found = find_code::find(&self.client, me, (channel.address(), code)).await;
-        Ok(found.inspect_err(|fault| self.note(fault))?)
+        Ok(found.inspect_err(|error| self.note(error))?)
     }
 
     async fn room_profile(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
@@ -363,10 +365,10 @@ impl Silo for Mattermost {
     async fn set_profile_field(
         &self,
         channel: &Place,
-        fact: ProfileField,
+        field: ProfileField,
         value: &str,
     ) -> Result<(), SiloError> {
-        self.write_profile_field(channel.address(), fact, value)
+        self.write_profile_field(channel.address(), field, value)
             .await
     }
 

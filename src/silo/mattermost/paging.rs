@@ -1,4 +1,4 @@
-//! Reading a channel in which more happened than one answer tells: page by page, oldest first.
+//! Reads a channel with more changes than one response contains: page by page, oldest first.
 
 use super::{
     api::Post,
@@ -8,8 +8,8 @@ use super::{
 };
 
 impl Listener {
-    /// More happened than one answer holds: reads all posts behind the last one that was read, page by page, and the page
-    /// before them, where something may have been edited or deleted.
+    /// Reads all posts after the last one that was read, page by page, and the page before them, in which posts may
+    /// have been edited or deleted.
     pub(super) async fn catch_up_by_pages(&mut self, channel: &str) -> Result<(), ListenError> {
         let anchor = match self.anchor(channel) {
             Some(anchor) => anchor,
@@ -20,23 +20,23 @@ impl Listener {
                 self.take(channel, before, EventSource::Paged).await?;
                 anchor
             }
-            // The server may have removed the post itself, by its rules for old ones.
+            // The server's retention policy may have removed the post itself.
             Err(ListenError::Fault(RequestError::Closed(_))) => self.oldest(channel).await?,
             Err(failure) => return Err(failure),
         };
         loop {
             let posts = self.read(channel, &Range::After(after.clone())).await?;
-            let whole = posts.len() >= PAGE;
+            let is_full = posts.len() >= PAGE;
             let next = border(&posts).unwrap_or_default();
             self.take(channel, posts, EventSource::Paged).await?;
-            if !whole || next.is_empty() || next == after {
+            if !is_full || next.is_empty() || next == after {
                 return Ok(());
             }
             after = next;
         }
     }
 
-    /// The oldest post of a channel in which nothing had been said when it was linked. All of its first page is taken.
+    /// The oldest post of a channel that was empty when it was linked. All of its page is processed.
     async fn oldest(&mut self, channel: &str) -> Result<String, ListenError> {
         let mut page = 0;
         loop {
@@ -51,7 +51,8 @@ impl Listener {
     }
 }
 
-/// The newest post of a page that is older than the newest moment on it: behind it nothing of the same moment is left out.
+/// The newest post of a page that is older than the page's newest time: paging after it misses no post of the same
+/// time.
 fn border(posts: &[Post]) -> Option<String> {
     let newest = posts.last()?;
     let older = posts

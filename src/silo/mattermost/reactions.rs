@@ -1,5 +1,5 @@
-//! What people think of posts → the journal: as the WebSocket tells it, and by comparing what a reading shows with what is
-//! known, because an end that was missed leaves no trace but that something is not there any more.
+//! Writes reactions to the journal: those of the WebSocket's events, and those found by comparing a post with the
+//! stored reactions, because a removal that was missed only shows as an absent reaction.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::{
     listener::{ListenError, Listener},
 };
 
-/// How long is waited for the id of a post of ours.
+/// How long to wait for the id of a post of the bridge.
 const LINK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Listener {
-    /// Writes down that a reaction was added, or that it ended.
+    /// Writes an added or removed reaction.
     pub async fn take_reaction(
         &self,
         channel: &str,
@@ -40,9 +40,9 @@ impl Listener {
             arrival::reaction(&place, reaction, &name)
         } else {
             super::emoji::key_of(&reaction.emoji_name).map(|key| {
-                let ended = (reaction.user_id.as_str(), key.as_str());
+                let removed = (reaction.user_id.as_str(), key.as_str());
                 let now = self.inbox.clock().now().0;
-                arrival::reaction_removed(&place, &reaction.post_id, ended, now)
+                arrival::reaction_removed(&place, &reaction.post_id, removed, now)
             })
         };
         let batch = Batch {
@@ -53,8 +53,7 @@ impl Listener {
         Ok(())
     }
 
-    /// What a reading of a post tells of reactions that was not heard. Those that are known by the journal already are
-    /// recognised by it.
+    /// Finds the reactions of a post that the WebSocket missed. The journal recognises known ones.
     pub(super) async fn compare_reactions(
         &self,
         place: &Place,
@@ -63,12 +62,12 @@ impl Listener {
     ) -> Result<(), ListenError> {
         let shown = &post.metadata.reactions;
         let remote = post.remote();
-        let waits = arrivals
+        let is_pending = arrivals
             .iter()
             .any(|arrival| arrival.message.as_ref() == Some(&remote));
-        // What was never changed has no reactions, and never had.
+        // A post that never changed has no reactions, and never had any.
         let is_touched = post.update_at > post.create_at || !shown.is_empty();
-        if !is_touched || !(waits || self.is_known(place, &remote).await?) {
+        if !is_touched || !(is_pending || self.is_known(place, &remote).await?) {
             return Ok(());
         }
         for reaction in shown.iter().filter(|one| one.user_id != self.me) {
@@ -79,21 +78,21 @@ impl Listener {
             };
             arrivals.extend(arrival::reaction(place, &reaction, &name));
         }
-        let noted = self.inbox.store().reactions_from(place, &remote).await?;
-        let noted = noted
+        let stored = self.inbox.store().reactions_from(place, &remote).await?;
+        let stored = stored
             .iter()
-            .filter_map(|letter| serde_json::from_slice::<StoredReaction>(letter).ok());
-        for letter in noted {
+            .filter_map(|bytes| serde_json::from_slice::<StoredReaction>(bytes).ok());
+        for old in stored {
             let is_shown = shown.iter().any(|one| {
-                one.user_id == letter.user
-                    && super::emoji::key_of(&one.emoji_name).as_ref() == Some(&letter.key)
+                one.user_id == old.user
+                    && super::emoji::key_of(&one.emoji_name).as_ref() == Some(&old.key)
             });
             if !is_shown {
-                let ended = (letter.user.as_str(), letter.key.as_str());
+                let removed = (old.user.as_str(), old.key.as_str());
                 arrivals.push(arrival::reaction_removed(
                     place,
                     &post.id,
-                    ended,
+                    removed,
                     post.update_at,
                 ));
             }
@@ -106,7 +105,7 @@ impl Listener {
         Ok(link.is_some_and(|link| !link.deleted))
     }
 
-    /// What is known of a post. Somebody may answer to one of ours before we know its id.
+    /// The link of a post. Somebody may reply to a post of the bridge before the bridge knows its id.
     pub(super) async fn link(
         &self,
         place: &Place,
@@ -118,7 +117,7 @@ impl Listener {
         }
         match tokio::time::timeout(LINK_TIMEOUT, self.inbox.wait_settled(place)).await {
             Ok(settled) => settled?,
-            // Mattermost does not answer. What is missed by that is found by the reading that follows.
+            // Mattermost does not answer. The next reading finds what is missed here.
             Err(_) => return Ok(None),
         }
         Ok(self.inbox.store().find_message(place, post).await?)

@@ -1,4 +1,4 @@
-//! How posts of ours are taken back, and which deletions that the feed tells of are our own.
+//! How posts of the bridge are deleted, and which deletions in the feed are the bridge's own.
 
 use footbridge_core::outlet::Done;
 use footbridge_store::{Cascade, Millis, Place, RemoteId};
@@ -10,23 +10,24 @@ use super::{
     listener::{EventSource, ListenError, Listener},
 };
 
-/// What stands in the place of a post that was taken back and has a thread. Mattermost's apps say the same of a deleted post.
+/// The text of a deleted post that has a thread. Mattermost's apps show the same for a deleted post.
 const DELETED_TEXT: &str = "*(message deleted)*";
 /// The same where an edit gave the message other files or fewer posts.
 const REPLACED_TEXT: &str = "*(replaced by an edit)*";
 
-/// The most answers that are noted one by one. Of a longer thread that we delete, and of one that cannot be read, every answer
-/// counts as gone with it.
+/// The most replies that are recorded one by one. If the bridge deletes a longer thread, or one that it cannot read,
+/// every reply counts as deleted with it.
 const MAX_REPLIES: u64 = 1_000;
 
-/// The most reactions that are taken from a post before it is emptied. Mattermost takes fewer different ones.
+/// The most reactions that are removed from a post before it is emptied. Mattermost allows fewer different ones.
 const MAX_REACTIONS: usize = 500;
 
 impl Mattermost {
-    /// Takes a post back. Mattermost deletes a whole thread with its first post, whoever wrote what stands in it: where
-    /// others have answered, the text goes and the thread stays. Who deletes a message wants its file gone for everybody, so
-    /// a post with a file is deleted all the same, and so is one whose text can no longer be changed. An edit (`replaced`)
-    /// deletes no thread: it takes the file from the post, and leaves a post that can no longer be changed as it is.
+    /// Deletes a post. Mattermost deletes a whole thread with its first post, whoever wrote the replies: where others
+    /// have replied, the post is emptied and the thread stays. Whoever deletes a message wants its file deleted for
+    /// everybody, so a post with a file is deleted all the same, and so is one whose text can no longer be changed. An
+    /// edit (`replaced`) deletes no thread: it removes the file from the post, and leaves a post that can no longer be
+    /// changed as it is.
     pub(super) async fn remove(
         &self,
         target: &RemoteId,
@@ -45,12 +46,12 @@ impl Mattermost {
             } else {
                 match self.withdraw(id).await {
                     Ok(()) => self.client.patch(id, DELETED_TEXT).await,
-                    Err(fault) => Err(fault),
+                    Err(error) => Err(error),
                 }
             };
             match emptied {
                 Ok(left) if !left.has_files() => return Ok(Done::Emptied(target.clone())),
-                // The file is still there, or the text is.
+                // The file still exists, or the text does.
                 Ok(_)
                 | Err(
                     RequestError::TooLate
@@ -59,18 +60,18 @@ impl Mattermost {
                     | RequestError::Rejected(_),
                 ) => {}
                 Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             }
         }
         if answered && replaced {
             return Ok(Done::Leftover(target.clone()));
         }
-        // Somebody may answer to the first post of a thread before it goes.
+        // Somebody may reply to the first post of a thread before it is deleted.
         if post.root_id.is_empty() {
             return match self.thread_removal(&post).await {
-                Ok(along) => Ok(Done::NeedsCascade(along)),
+                Ok(cascade) => Ok(Done::NeedsCascade(cascade)),
                 Err(RequestError::Gone) => Ok(Done::Deleted(target.clone())),
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             };
         }
         self.delete(target).await
@@ -79,90 +80,92 @@ impl Mattermost {
     /// Deletes a post, and its thread with it.
     pub(super) async fn delete(&self, target: &RemoteId) -> Result<Done, RequestError> {
         let id = target.as_str();
-        // Before the request: Mattermost publishes the removal before it answers.
+        // Before the request: Mattermost publishes the deletion before it answers.
         self.echoes.note_removing(id);
         match self.client.delete(id).await {
             Ok(()) => Ok(Done::Deleted(target.clone())),
-            Err(fault) => {
-                if fault.is_answer() {
+            Err(error) => {
+                if error.is_answer() {
                     self.echoes.cancel_removing(id);
                 }
-                Err(fault)
+                Err(error)
             }
         }
     }
 
-    /// Takes our reactions from a post: nobody is of any mind about what is deleted.
+    /// Removes the bridge's reactions from a post that is deleted.
     async fn withdraw(&self, id: &str) -> Result<(), RequestError> {
         let me = &self.me().await?.id;
-        // The words matter more.
-        let or_not = |fault| match fault {
+        // An error here must not prevent the deletion of the text.
+        let or_not = |error| match error {
             RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_) => {
                 Ok(())
             }
-            fault => Err(fault),
+            error => Err(error),
         };
         let reactions = match self.client.reactions(id).await {
             Ok(reactions) => reactions,
-            Err(fault) => return or_not(fault),
+            Err(error) => return or_not(error),
         };
         let ours = reactions
             .into_iter()
             .filter(|reaction| reaction.user_id == *me);
         for reaction in ours.take(MAX_REACTIONS) {
-            let ended = self.client.unreact(id, &reaction.emoji_name).await;
-            ended.or_else(or_not)?;
+            let removed = self.client.unreact(id, &reaction.emoji_name).await;
+            removed.or_else(or_not)?;
         }
         Ok(())
     }
 
-    /// What goes with the first post of a thread: the answers that are there now, and those that are written until then.
+    /// What is deleted with the first post of a thread: the present replies, and those that are written before the
+    /// deletion.
     async fn thread_removal(&self, post: &Post) -> Result<Cascade, RequestError> {
-        let mut along = Cascade {
+        let mut cascade = Cascade {
             root: post.remote(),
             others: Vec::new(),
             until: Millis(0),
         };
         if post.reply_count > MAX_REPLIES {
-            return Ok(along);
+            return Ok(cascade);
         }
         if post.reply_count == 0 {
             let written = Millis(post.create_at);
-            along.until = self.client.now().map_or(written, |now| now.max(written));
-            return Ok(along);
+            cascade.until = self.client.now().map_or(written, |now| now.max(written));
+            return Ok(cascade);
         }
         let thread = match self.client.thread(&post.id).await {
             Ok(thread) => thread,
-            // Nobody tells which they are.
+            // The replies are unknown.
             Err(RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) => {
-                return Ok(along);
+                return Ok(cascade);
             }
-            Err(fault) => return Err(fault),
+            Err(error) => return Err(error),
         };
         let answers = thread
             .iter()
             .filter(|answer| answer.root_id == post.id && !answer.is_deleted());
-        along.others = answers.map(Post::remote).collect();
+        cascade.others = answers.map(Post::remote).collect();
         let newest = thread.iter().map(|post| Millis(post.create_at)).max();
-        along.until = newest.max(self.client.now()).unwrap_or_default();
-        Ok(along)
+        cascade.until = newest.max(self.client.now()).unwrap_or_default();
+        Ok(cascade)
     }
 }
 
 impl Listener {
-    /// Whether a post is gone because we deleted it, or the first post of its thread, with which the thread goes.
+    /// Whether a post was deleted by the bridge, itself or with the first post of its thread.
     pub(super) async fn was_removed_by_us(
         &self,
         place: &Place,
         post: &Post,
-        heard: EventSource<'_>,
+        source: EventSource<'_>,
     ) -> Result<bool, ListenError> {
         if self.shared.echoes.has_removed(&post.id) {
             return Ok(true);
         }
         let is_answer = !post.root_id.is_empty();
-        // Of a thread that goes, Mattermost publishes the first post only: whatever else is told, somebody has deleted.
-        if is_answer && matches!(heard, EventSource::Live { .. }) {
+        // When a thread is deleted, Mattermost publishes the first post only: any other deletion event is somebody
+        // else's.
+        if is_answer && matches!(source, EventSource::Live { .. }) {
             return Ok(false);
         }
         let root = RemoteId::from(if is_answer { &*post.root_id } else { &*post.id });
@@ -175,10 +178,10 @@ impl Listener {
         if !is_answer || known.is_some_and(|root| root.deleted) {
             return Ok(true);
         }
-        // Nobody knows yet whether we deleted the thread.
+        // It is unknown whether the bridge deleted the thread.
         match self.shared.client.post(root.as_str()).await {
             Err(RequestError::Gone) => Ok(true),
-            Err(fault) => Err(fault.into()),
+            Err(error) => Err(error.into()),
             Ok(_) => Ok(false),
         }
     }

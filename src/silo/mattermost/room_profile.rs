@@ -1,4 +1,4 @@
-//! What stands at the head of a channel: its name, and its header, which is what it is about. It has no picture.
+//! The profile of a channel: its name, and its header, which is its topic. It has no avatar.
 
 use footbridge_core::room_profile::{ProfileField, RoomProfile, sanitize_without_mentions};
 
@@ -13,7 +13,7 @@ const MAX_HEADER: usize = 1_024;
 impl Mattermost {
     pub(super) async fn read_profile(&self, channel: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.channel(channel).await;
-        let found = found.inspect_err(|fault| self.note(fault))?;
+        let found = found.inspect_err(|error| self.note(error))?;
         Ok(RoomProfile {
             name: Some(found.display_name),
             topic: Some(found.header),
@@ -24,21 +24,21 @@ impl Mattermost {
     pub(super) async fn write_profile_field(
         &self,
         channel: &str,
-        fact: ProfileField,
+        field: ProfileField,
         value: &str,
     ) -> Result<(), SiloError> {
-        let (what, longest) = match fact {
+        let (what, longest) = match field {
             ProfileField::Name if value.is_empty() => {
                 return Err(SiloError::NoChannel("a channel needs a name".to_owned()));
             }
             ProfileField::Name => ("display_name", MAX_NAME),
             ProfileField::Topic => ("header", MAX_HEADER),
             ProfileField::Avatar => {
-                return Err(SiloError::NoChannel("channels have no picture".to_owned()));
+                return Err(SiloError::NoChannel("channels have no avatar".to_owned()));
             }
         };
         let value = sanitize_without_mentions(value, longest);
         let written = self.client.patch_channel(channel, what, &value).await;
-        Ok(written.inspect_err(|fault| self.note(fault))?)
+        Ok(written.inspect_err(|error| self.note(error))?)
     }
 }

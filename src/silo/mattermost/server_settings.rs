@@ -1,4 +1,4 @@
-//! What the server lets this account do at the moment: whether a channel that it reads is open, and where names may stand.
+//! The account's present permissions: whether a channel that it reads is open, and where names may go.
 
 use super::{
     errors::{ARCHIVED_CHANNEL, RequestError},
@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Listener {
-    /// A channel was read. It is open if it can be written as well, which an archived one cannot.
+    /// A channel was read. It is open if the account can also write in it, which it cannot in an archived one.
     pub(super) async fn reopen(&self, channel: &str) -> Result<(), ListenError> {
         if self.shared.client.channel(channel).await?.delete_at != 0 {
             return Err(ListenError::Fault(RequestError::Closed(ARCHIVED_CHANNEL)));
@@ -17,7 +17,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Asks for the settings of the server that matter to us.
+    /// Reads the settings of the server that concern the bridge.
     pub async fn renew_settings(&self) {
         self.shared.attribution.renew(&self.shared.client).await;
     }

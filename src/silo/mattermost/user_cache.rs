@@ -1,4 +1,4 @@
-//! What people are called, and what they look like. Posts carry ids only, so that is asked for once an hour.
+//! Names and avatars of users. Posts contain ids only, so the names are requested once an hour.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,28 +10,28 @@ use tokio::time::Instant;
 
 use super::{api::User, arrival::UNKNOWN_AUTHOR, client::Client, errors::RequestError};
 
-/// How long a name is good for.
+/// How long a name is used.
 const TTL: Duration = Duration::from_hours(1);
-/// How many names are kept.
+/// The most names.
 const CAPACITY: usize = 5_000;
-/// How many are asked for at once.
+/// The most names of one request.
 const BATCH: usize = 100;
 
-/// The people that are known.
+/// The known users.
 #[derive(Default)]
 pub struct UserCache(Mutex<HashMap<String, CachedUser>>);
 
-/// What is known of somebody, and since when.
+/// What is known of a user, and since when.
 struct CachedUser {
     at: Instant,
     name: String,
     is_bot: bool,
-    /// Their picture, if they have chosen one.
+    /// Their avatar, if they have chosen one.
     picture: Option<String>,
 }
 
 impl UserCache {
-    /// Makes sure that these users have names, as far as Mattermost tells. A name that it does not tell now costs no message.
+    /// Requests the missing and outdated names of these users. A failure of the server costs no message.
     pub async fn learn(&self, client: &Client, users: HashSet<String>) -> Result<(), RequestError> {
         let unknown: Vec<String> = {
             let known = self.known();
@@ -48,8 +48,8 @@ impl UserCache {
                     }
                 }
                 Err(RequestError::SignedOut) => return Err(RequestError::SignedOut),
-                Err(fault) => {
-                    tracing::debug!(error = %fault, "Mattermost does not tell names now");
+                Err(error) => {
+                    tracing::debug!(error = %error, "Failed to read user names from Mattermost");
                     return Ok(());
                 }
             }
@@ -57,23 +57,23 @@ impl UserCache {
         Ok(())
     }
 
-    /// Somebody's name; `beside` is what stood beside the post.
-    pub fn name(&self, id: &str, beside: &str) -> String {
+    /// The name of a user; `event_sender` is the sender name of the event.
+    pub fn name(&self, id: &str, event_sender: &str) -> String {
         let known = self.known();
-        let beside = beside.trim().trim_start_matches('@');
+        let event_sender = event_sender.trim().trim_start_matches('@');
         match known.get(id) {
             Some(known) => known.name.clone(),
-            None if beside.is_empty() => UNKNOWN_AUTHOR.to_owned(),
-            None => beside.to_owned(),
+            None if event_sender.is_empty() => UNKNOWN_AUTHOR.to_owned(),
+            None => event_sender.to_owned(),
         }
     }
 
-    /// Whether this is known to be a bot's account.
+    /// Whether this is known to be a bot account.
     pub fn is_bot(&self, id: &str) -> bool {
         self.known().get(id).is_some_and(|known| known.is_bot)
     }
 
-    /// Somebody's picture, as [`Client::portrait`] finds it.
+    /// The avatar of a user, as [`Client::fetch_avatar`] finds it.
     pub fn picture(&self, id: &str) -> Option<String> {
         self.known().get(id)?.picture.clone()
     }

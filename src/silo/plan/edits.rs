@@ -1,4 +1,5 @@
-//! What an edit takes: the posts get the new text while the silo allows it, and are said anew where their file is another one.
+//! The steps of an edit: the posts get the new text while the silo allows it; where the files changed, the message is
+//! posted again.
 
 use footbridge_core::{
     file::File,
@@ -8,7 +9,8 @@ use footbridge_store::{Copy, Millis, RemoteId};
 
 use super::{AuthoredText, content, post, posts};
 
-/// Whether an edit took files of a message away, or gave it others. No post changes its files: the message is said anew then.
+/// Whether an edit removed or replaced files of a message. No post can change its files: the message is posted again
+/// then.
 pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
     let mut old = Vec::new();
     for copy in &outgoing.copies {
@@ -19,13 +21,13 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
         }
     }
     let mut new: Vec<_> = outgoing.message.files.iter().map(File::digest).collect();
-    // Another order is no reason to say them anew.
+    // A different order is no reason to post them again.
     old.sort_unstable();
     new.sort_unstable();
     new != old
 }
 
-/// The file that a copy carries, or names; the first where that is not known.
+/// The file that a copy has or names; the first file where that is unknown.
 pub(super) fn carried_by<'a>(copy: &Copy, files: &'a [File]) -> Option<&'a File> {
     let known = copy.file.as_deref().unwrap_or_default();
     let digest = known.trim_start_matches(Copy::UNSENT_FILE_PREFIX);
@@ -33,8 +35,8 @@ pub(super) fn carried_by<'a>(copy: &Copy, files: &'a [File]) -> Option<&'a File>
     found.or(files.first())
 }
 
-/// The copies that carry words: the first, below whose file they stand, and those without a file. Where copies do not say what
-/// they carry, the last ones are the files behind the first.
+/// The copies that contain text: the first one, whose file has the text as its caption, and those without a file. Where
+/// the copies do not record their files, the last ones are taken for the files after the first.
 pub(super) fn with_private_suffix(copies: &[Copy], files: usize) -> Vec<Copy> {
     if copies.iter().all(|copy| copy.file.is_some()) {
         let mut first = true;
@@ -48,7 +50,7 @@ pub(super) fn with_private_suffix(copies: &[Copy], files: usize) -> Vec<Copy> {
     copies.iter().take(texts).cloned().collect()
 }
 
-/// Both plans, one behind the other.
+/// Both plans, one after the other.
 pub(super) fn and_then(first: Plan, second: Plan) -> Plan {
     match (first, second) {
         (Plan::Steps(mut steps), Plan::Steps(more)) => {
@@ -59,8 +61,8 @@ pub(super) fn and_then(first: Plan, second: Plan) -> Plan {
     }
 }
 
-/// While the silo allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
-/// are posted. Later the new text is posted and points to the old one, which stays.
+/// While the silo allows it, the copies get the new text, part by part; surplus copies are deleted, missing ones are
+/// posted. Later, the new text is posted with a link to the old one, which stays.
 pub(super) fn edits(
     speech: &AuthoredText<'_>,
     copies: &[Copy],

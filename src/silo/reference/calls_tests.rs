@@ -1,5 +1,5 @@
-//! Nothing that anybody writes calls anybody in Mattermost or Gitter, however it is sent: by their own grammars (see
-//! [`super::mattermost`] and [`super::gitter`]), which are not the ones that we write by.
+//! No text mentions anybody in Mattermost or Gitter, however the bridge sends it: by the silos' own grammars (see
+//! [`super::mattermost`] and [`super::gitter`]), which are independent of the bridge's writer.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use proptest::prelude::*;
 
 use super::{gitter, mattermost::calls};
 
-/// Every text that a body becomes: said now and late, as an edit in time and too late, under a name in it and beside it, by
-/// the bridge itself, and cut into parts.
+/// All texts of a body: as a message on time and delayed, as an edit in time and too late, with a name inside and
+/// outside of the text, from the bridge itself, and split into parts.
 fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
     let post = |style| Action::Post {
         body: body.clone(),
@@ -106,7 +106,7 @@ fn said(step: Step, all: &mut Vec<String>) {
     }
 }
 
-/// The first text that calls somebody.
+/// The first text that mentions somebody.
 fn call(body: &Body, longest: usize) -> Option<String> {
     let mut all = texts(Flavour::Mattermost, body, longest).into_iter();
     all.find(|text| calls(text))
@@ -126,7 +126,7 @@ fn code(code: &str) -> Inline {
     Inline::Code(code.to_owned())
 }
 
-/// Something in which each kind of block and of running text is like to do harm.
+/// Inline text with problematic combinations of everything.
 fn inlines() -> impl Strategy<Value = Vec<Inline>> {
     let word = prop::sample::select(vec![
         "@all",
@@ -216,7 +216,7 @@ fn bodies() -> impl Strategy<Value = Vec<Block>> {
     prop::collection::vec(block, 1..4)
 }
 
-/// What once called somebody.
+/// Texts that once mentioned somebody.
 #[test]
 fn c02_no_way_that_once_called_somebody_does() {
     let deep = |start: &str, last: &str, levels: usize| {

@@ -1,7 +1,7 @@
-//! Whom a text calls in Gitter.
+//! Whom a text mentions in Gitter.
 
-/// Gitter's mention grammar: `@` and a name, or `@/` and a group, outside of code. Also inside of URLs: what Gitter takes
-/// for one is not known to the character.
+/// Gitter's mention grammar: `@` and a name, or `@/` and a group, outside of code. Inside of URLs as well: the exact
+/// extent of a URL in Gitter is not known.
 #[must_use]
 pub fn calls(markdown: &str) -> bool {
     let mut at = 0;

@@ -1,6 +1,6 @@
-//! What Gitter's server makes of a line of running text: its fork of marked (`gitter-marked` 0.16.0, `InlineLexer`, with `gfm`,
-//! `breaks` and `sanitize`) and its renderer (`gitter-markdown-processor` 21.0.0), written anew, apart from everything that we
-//! write and read by; and what its app then shows. Links with a label are left out: they come out as `<link>`.
+//! How Gitter's server renders inline text: its fork of marked (`gitter-marked` 0.16.0, `InlineLexer`, with `gfm`,
+//! `breaks` and `sanitize`) and its renderer (`gitter-markdown-processor` 21.0.0), reimplemented independently of the
+//! bridge's reader and writer; and what its app then shows. Links with a label are not rendered: they become `<link>`.
 
 mod rules;
 
@@ -11,16 +11,16 @@ use rules::{
     url,
 };
 
-/// The HTML of a line, and who is called in it.
+/// The HTML of a line, and whom it mentions.
 #[derive(Default)]
 pub struct Rendered {
-    /// As the server answers it.
+    /// The server's HTML.
     pub html: String,
-    /// The names of people and groups.
+    /// The names of people and groups that it mentions.
     pub called: Vec<String>,
 }
 
-/// Renders a line that is no block of another kind.
+/// Renders a line of inline text.
 #[must_use]
 pub fn render(line: &str) -> Rendered {
     let mut rendered = Rendered::default();
@@ -28,7 +28,7 @@ pub fn render(line: &str) -> Rendered {
     rendered
 }
 
-/// What the app shows of HTML: without tags, and with a picture for each `:name:` that `emoji` takes.
+/// What the app shows of HTML: without tags, and with a picture for each `:name:` that `emoji` replaces.
 #[must_use]
 pub fn shown(html: &str, emoji: fn(&str) -> String) -> String {
     let (mut out, mut verbatim) = (String::new(), 0_usize);
@@ -69,10 +69,10 @@ fn decoded(text: &str) -> String {
             ("rsqb;", ']'),
             ("#92;", '\\'),
         ];
-        let found = known
+        let entity = known
             .iter()
             .find_map(|(name, meant)| Some((*meant, behind.strip_prefix(name)?)));
-        let (meant, left) = found.unwrap_or(('&', behind));
+        let (meant, left) = entity.unwrap_or(('&', behind));
         out.push(meant);
         rest = left;
     }
@@ -111,7 +111,7 @@ fn is_space(c: char) -> bool {
     c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}')
 }
 
-/// How long the run of such characters at the start is.
+/// The length of the run of such characters at the start.
 fn run(text: &str, of: impl Fn(char) -> bool) -> usize {
     text.find(|c| !of(c)).unwrap_or(text.len())
 }
@@ -132,7 +132,7 @@ impl Rendered {
         write!(self.html, "</{name}>").unwrap();
     }
 
-    /// Writes the next piece. Answers its length, and whether it leaves a bracket open.
+    /// Renders the next piece. Returns its length, and whether it leaves a bracket open.
     fn piece(&mut self, src: &str, in_brackets: bool) -> (usize, bool) {
         if let Some(c) = src
             .strip_prefix('\\')
@@ -191,9 +191,9 @@ impl Rendered {
             return (end + 2, false);
         }
         let length = text(src);
-        let said = escaped(&src[..length], false);
-        let opens = said.matches('(').count() > said.matches(')').count();
-        self.html.push_str(&said);
+        let escaped = escaped(&src[..length], false);
+        let opens = escaped.matches('(').count() > escaped.matches(')').count();
+        self.html.push_str(&escaped);
         (length, opens)
     }
 
@@ -202,7 +202,7 @@ impl Rendered {
         write!(self.html, "<a href=\"{url}\" rel=\"nofollow noopener noreferrer\" target=\"_blank\" class=\"link \">{url}</a>").unwrap();
     }
 
-    /// The server hides each letter behind an entity, and drops what stands before a colon in the seventh place.
+    /// The server encodes each letter as an entity, and drops what precedes a colon in the seventh place.
     fn mailbox(&mut self, address: &str) {
         let seventh = address.char_indices().nth(6).filter(|(_, c)| *c == ':');
         let address = seventh.map_or(address, |(at, _)| &address[at + 1..]);
@@ -251,7 +251,7 @@ impl Rendered {
                 found.is_some_and(|at| at > 0 && at + mark.len() < inner.len())
             };
             if behind[inner.len()..].starts_with('>') && (is_marked(":/") || is_marked("@")) {
-                // The mark that stands last decides.
+                // The last mark decides.
                 if inner.rfind('@') > inner.rfind(":/") {
                     self.mailbox(inner);
                 } else {

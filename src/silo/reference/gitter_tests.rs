@@ -1,5 +1,5 @@
-//! What a person wrote is what another sees in Gitter, and the other way round, and it calls nobody: by Gitter's own grammar
-//! ([`super::gitter_html`]), which is not the one that we write by.
+//! Gitter shows what a person wrote, in both directions, and the text mentions nobody: by Gitter's own grammar
+//! ([`super::gitter_html`]), which is independent of the bridge's writer.
 
 use footbridge_core::text::Body;
 use proptest::prelude::*;
@@ -12,14 +12,14 @@ use crate::{
     markdown::{Flavour, markdown_from_body, sender_prefix},
 };
 
-/// What the app shows of a line, and who is called.
+/// What the app shows of a line, and whom it mentions.
 fn seen(markdown: &str) -> (String, Vec<String>) {
     let Rendered { html, called } = render(markdown);
     let drawn = |text: &str| emojified(text, "🖼");
     (shown(&html, drawn).replace('\u{200b}', ""), called)
 }
 
-/// The names of the app's list, with what each stands for.
+/// The names of the app's list, with the emoji of each.
 static LISTED: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     let list = include_str!("../gitter/emoji.txt").lines();
     let list = list.filter(|line| !line.starts_with("# "));
@@ -31,8 +31,8 @@ static LISTED: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     .collect()
 });
 
-/// What the app makes of a run of text (`emojify.js` of Gitter's own source, `run` and its `validate`), with this instead of pictures
-/// that Unicode does not have.
+/// How the app shows a text (`emojify.js` of Gitter's own source, `run` and its `validate`), with `picture` for each
+/// custom picture that Unicode does not have.
 fn emojified(text: &str, picture: &str) -> String {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let (mut out, mut at, mut last_end) = (String::new(), 0, None);
@@ -77,7 +77,8 @@ fn emojified(text: &str, picture: &str) -> String {
     out
 }
 
-/// Without blanks: one stands behind an address, and none is kept at the end of a link. In an address what would be markup is written in percent.
+/// Without blanks: the bridge adds one after an address, and removes those at the end of a link. In an address the
+/// bridge percent-encodes markup.
 fn plain(text: &str) -> String {
     let mut text = text.replace(char::is_whitespace, "");
     for (percent, mark) in [

@@ -1,4 +1,4 @@
-//! What a person wrote is what another sees behind a Matterbridge and the other way round, and nobody is called that must not be: by
+//! The networks behind a Matterbridge show what a person wrote, in both directions, and the text mentions nobody: by
 //! what Matterbridge does to a text, and by the grammars of the networks that it joins (see [`networks`]).
 
 mod networks;
@@ -21,10 +21,10 @@ use crate::matterbridge::{
     plan::plan,
 };
 
-/// Ends a word without being seen.
+/// Ends a word invisibly.
 const UNSEEN: char = '\u{200b}';
 
-/// Every message that a body becomes: said now and late, as an answer, an action and an edit, with a file and without.
+/// All messages of a body: on time and delayed, as a reply, an emote and an edit, with a file and without.
 fn sent(name: &str, body: &Body) -> Vec<Content> {
     let post = |style, reply_to: Option<RemoteId>| Action::Post {
         body: body.clone(),
@@ -97,14 +97,14 @@ fn said(step: Step, all: &mut Vec<Content>) {
     }
 }
 
-/// What is handed on of all that a name and a text become.
+/// All texts that Matterbridge forwards for a name and a text.
 fn everything(name: &str, text: &str) -> Vec<String> {
     let all = sent(name, &Body::plain(text)).into_iter();
     let shown = name_of(name, "@ann:example.org");
     let mut all: Vec<String> = all
         .flat_map(|content| handed_on(&shown, &content.text))
         .collect();
-    // Networks show the comment of a file; of its name Matterbridge itself leaves letters and digits.
+    // Networks show the caption of a file; of its name Matterbridge itself keeps only letters and digits.
     let comment = escape_mentions(&file_called(text).in_words());
     all.extend(handed_on(&shown, &comment));
     all.sort();
@@ -119,7 +119,7 @@ fn file_called(name: &str) -> File {
     }
 }
 
-/// What calls somebody on one network or another, and what stands around it.
+/// What mentions somebody on any network, and what may surround it.
 const PIECES: &[&str] = &[
     "@",
     "@",
@@ -228,7 +228,7 @@ proptest! {
         }
     }
 
-    /// Who is named by a mark is not called by the name behind it either.
+    /// A marked mention does not notify by the bare name either.
     #[test]
     fn c02_a_name_behind_a_mark_is_parted(
         mark in prop::sample::select(vec!["@", "@**", "@_**", "@*", "@\"", "<@", "@@", "@(", "x@", "\\@"]),
@@ -262,8 +262,8 @@ proptest! {
     }
 }
 
-/// Whether a line shows another with emoji instead of names between colons, and of no name that touches a letter or, in front,
-/// another colon: in `10:100:30` and `std::x::y` nobody means one.
+/// Whether a line shows another one with emoji for the names between colons, except for names next to a letter or after
+/// another colon: in `10:100:30` and `std::x::y` no emoji is meant.
 fn draws(shown: &str, said: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (mut shown, mut at) = (shown, 0);
@@ -307,7 +307,7 @@ fn names_of_emoji_are_drawn_where_they_stand_free() {
     assert!(!draws("a❌b", "a:x:b") && !draws("❌", ":o:") && !draws("", ":x:"));
 }
 
-/// What a message of Matterbridge becomes.
+/// The message of an event of Matterbridge.
 fn heard(text: &str) -> Message {
     let object = json!({"text": text, "username": "bob", "account": "irc.a", "timestamp": "2026-11-22T12:06:31.6Z"});
     let event = api::read(object.to_string().as_bytes()).unwrap();
@@ -332,7 +332,7 @@ fn squeezed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What once called somebody, or would without what it is parted by.
+/// Texts that once mentioned somebody, or would without the separator.
 #[test]
 fn c02_the_grammars_know_what_calls() {
     for (text, network) in [

@@ -1,22 +1,22 @@
-//! Whom Mattermost calls: the grammar of its server (version 11: `shared/markdown`, and the standard parser of mentions
-//! in `app`), written anew from what those do, apart from everything that we write by. Where the server could read a text
-//! in more than one way, the one that calls somebody counts.
+//! Whom a text mentions in Mattermost: the grammar of its server (version 11: `shared/markdown`, and the standard
+//! parser of mentions in `app`), reimplemented from its behaviour, independently of the bridge's writer. Where the
+//! server could read a text in more than one way, the reading with a mention counts.
 
 mod blocks;
 mod inlines;
 
 use blocks::Paragraphs;
 
-/// In what the versions of the server differ, as far as it matters.
+/// The relevant differences between the versions of the server.
 struct Version {
-    /// How deep blocks may be nested. Older ones know no limit; no text of ours comes near to what stands for that.
+    /// How deep blocks may be nested. Older versions have no limit; no text of the bridge reaches the number used here.
     deepest: usize,
-    /// What may stand in front of an address without a scheme, besides white space.
+    /// What may precede an address without a scheme, besides white space.
     before_www: &'static [u8],
     /// What ends an address, besides white space.
     ends: &'static [char],
-    /// Whether what is neither of ASCII nor a letter nor a number may begin the name of a host: the server has the tables
-    /// of Unicode for that.
+    /// Whether a character that is neither ASCII nor a letter nor a number may begin a host name: the server decides by
+    /// its Unicode tables.
     symbols_are_hosts: bool,
 }
 
@@ -47,18 +47,18 @@ impl Version {
     }
 }
 
-/// What may stand in a word that calls somebody.
+/// The characters of a word that may mention somebody.
 fn in_word(c: char) -> bool {
     matches!(c, ':' | '.' | '-' | '_' | '@') || c.is_alphabetic() || c.is_numeric()
 }
 
-/// Whether somebody is called: everybody in the channel, a group or a person of any name.
+/// Whether the text mentions somebody: everybody in the channel, a group or a person of any name.
 #[must_use]
 pub fn calls(markdown: &str) -> bool {
     VERSIONS.iter().any(|version| {
-        let found = Paragraphs::of(markdown, version.deepest);
-        let texts = found.texts.iter();
-        let mut runs = texts.flat_map(|text| inlines::runs(text, &found.labels, version));
+        let paragraphs = Paragraphs::of(markdown, version.deepest);
+        let texts = paragraphs.texts.iter();
+        let mut runs = texts.flat_map(|text| inlines::runs(text, &paragraphs.labels, version));
         runs.any(|run| run_calls(&run))
     })
 }
@@ -67,11 +67,11 @@ pub fn calls(markdown: &str) -> bool {
 fn run_calls(run: &str) -> bool {
     run.split(|c| !in_word(c)).any(|word| {
         if word.starts_with(':') && word.ends_with(':') {
-            // An emoji, by the looks of it.
+            // Probably an emoji.
             return false;
         }
         let word = word.trim_start_matches([':', '.', '-', '_']);
-        // What it does not find it looks for in parts.
+        // If it does not find the whole word, it looks for its parts.
         is_call(word) || word.split(['.', '-', ':']).any(is_call)
     })
 }
@@ -112,29 +112,29 @@ mod tests {
             // The item ends, and its fence with it.
             "- ```\n@all",
             "1. ```\n a\n\n @all",
-            // An address takes the backtick along.
+            // An address includes the backtick.
             "www.a`x @all y`",
             "**Ann**: www1.a/`x @all y`",
             "<www.a`x @all y`",
             "ftp://a\u{3000}`x @all y`",
             "gemini://a[`x @all y`",
-            // No item begins in running text with another number than 1, nor with a blank behind the mark.
+            // In a paragraph no item begins with another number than 1, or with only a blank after the mark.
             "x\n5. ```\na\n\n@all\n```",
             "- x\n  5. ```\n     a\n\n     @all\n     ```",
             "1234567890. ```\n            a\n\n@all",
-            // Nor one too deep inside of others.
+            // Nor does one that is nested too deep.
             &format!(
                 "{}- x\n{}- ```\n{}a\n\n{0}@all",
                 "- ".repeat(15),
                 " ".repeat(30),
                 " ".repeat(32)
             ),
-            // What stands four columns behind does not end a fence, and what stands before it begins none.
+            // A fence that is indented by four columns does not end the code, and text in front of a fence prevents it.
             "```\n    ```\n```\n@all\n```",
             "(delayed) ```\na\n\n@all\n```",
             "~~~\n```\n~~~\n@all",
             ":a:@all:",
-            // In a label some letters are read for themselves.
+            // In a label some letters are read one by one.
             "[www@all](x)",
             "| @all |",
             "# @all",

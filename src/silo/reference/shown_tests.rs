@@ -1,5 +1,5 @@
-//! What a person wrote is what another sees in Mattermost, and the other way round: by the rules of its apps (Mattermost's
-//! fork of marked, `lib/marked.js`, `inline`), written anew, apart from what we write and read by.
+//! Mattermost shows what a person wrote, in both directions: by the rules of its apps (Mattermost's fork of marked,
+//! `lib/marked.js`, `inline`), reimplemented independently of the bridge's reader and writer.
 
 use std::{collections::HashSet, sync::LazyLock};
 
@@ -16,13 +16,13 @@ fn shown(markdown: &str) -> String {
     read(markdown).replace('\u{200b}', "")
 }
 
-/// The same with the emoji that it makes of names, and of faces within something else. A person who writes a face by itself means
-/// one.
+/// The same with the emoji that it makes of shortcodes, and of emoticons next to other characters. An emoticon that
+/// stands alone is intended.
 fn drawn(markdown: &str) -> String {
     faces(&named(&read(markdown))).replace('\u{200b}', "")
 }
 
-/// Stands for an emoji, and for a name of none, of which nothing else is made.
+/// Placeholders for an emoji, and for the colons of other names, so that they are not converted again.
 const EMOJI: char = '🙂';
 const NAME: char = '\u{e000}';
 
@@ -33,7 +33,7 @@ static LISTED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     list.flat_map(|line| line.split(' ').skip(1)).collect()
 });
 
-/// The app's `EMOJI_PATTERN`, `/(:([a-zA-Z0-9_+-]+):)/g`, whose names are written small before they are looked up.
+/// The app's `EMOJI_PATTERN`, `/(:([a-zA-Z0-9_+-]+):)/g`, whose names are lower-cased before they are looked up.
 fn named(text: &str) -> String {
     let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-');
     let (mut out, mut rest) = (String::new(), text);
@@ -59,7 +59,7 @@ fn named(text: &str) -> String {
     out + rest
 }
 
-/// The app's `emoticonPatterns`, of which none begins or ends beside a letter.
+/// The app's `emoticonPatterns`, of which none begins or ends next to a letter.
 fn faces(text: &str) -> String {
     const FACES: [&str; 35] = [
         ":)", ":-)", ";)", ";-)", ":o", ":-o", ":]", ":-]", ":d", ":-d", "x-d", ":p", ":-p", ":[",
@@ -90,8 +90,8 @@ fn faces(text: &str) -> String {
     out.replace(NAME, ":")
 }
 
-/// A line without links: escapes and entities are the characters that they stand for, code is code, and what is left of `**` are
-/// marks.
+/// Reads a line without links: escapes and entities become their characters, code stays code, and unpaired `**` stay
+/// text.
 fn read(markdown: &str) -> String {
     let mut out = String::new();
     let mut rest = markdown;
@@ -149,7 +149,7 @@ fn escape_by_commonmark(rest: &str) -> Option<(char, usize)> {
     escaped.is_ascii_punctuation().then_some((escaped, 2))
 }
 
-/// The backslashes of a text that has no other markup.
+/// Resolves the backslashes of a text without other markup.
 fn unescaped(markdown: &str, escape: fn(&str) -> Option<(char, usize)>) -> String {
     let (mut out, mut rest) = (String::new(), markdown);
     while let Some(c) = rest.chars().next() {
@@ -186,8 +186,8 @@ fn entity(name: &str) -> Option<char> {
     })
 }
 
-/// How many lists the app finds by its rules of blocks (`block.list`): a list ends behind an empty line, if no blank and no
-/// mark of an item begins the next one.
+/// How many lists the app finds by its block rules (`block.list`): a list ends after an empty line if the next line
+/// begins with neither a blank nor the mark of an item.
 fn lists(markdown: &str) -> usize {
     let begins_item = |line: &str| {
         let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -207,12 +207,12 @@ fn lists(markdown: &str) -> usize {
     found
 }
 
-/// Spaces in a row are one, as in HTML.
+/// Collapses runs of spaces, as HTML does.
 fn squeezed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What people write, backslashes foremost.
+/// What people write, mostly backslashes.
 fn written() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "\\", "\\", "\\", "\\", "a", "Users", "d", "7", " ", ":", "\"", "'", "/", "$", "@", "%",
@@ -223,7 +223,7 @@ fn written() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("x{}y", pieces.concat()))
 }
 
-/// A paragraph, or a list with numbers or without.
+/// A paragraph, or a numbered or unnumbered list.
 fn blocks() -> impl Strategy<Value = Vec<Block>> {
     let line = |text: &str| vec![Inline::Text(text.to_owned())];
     let items = move || {
@@ -302,19 +302,19 @@ proptest! {
     #[test]
     fn what_is_written_in_matrix_is_shown_in_mattermost(text in written()) {
         let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
-        // In what may be a link a colon is written so.
+        // In a possible link the bridge encodes a colon like this.
         prop_assert_eq!(drawn(&markdown).replace("%3A", ":"), text, "{}", markdown);
     }
 
     #[test]
     fn a_name_is_shown_as_it_is(text in "[a-zA-Z0-9é\\\\:;()]{1,8}") {
         let markdown = sender_prefix(&text, Flavour::Mattermost);
-        // A run of text of its own.
+        // The name is a text of its own.
         let name = markdown.strip_prefix("**").and_then(|name| name.strip_suffix("**: "));
         prop_assert_eq!(name.map(drawn), Some(text), "{}", markdown);
     }
 
-    /// Where nothing but backslashes and words stands, the desktop and the mobile apps show the same.
+    /// With only backslashes and words, the desktop and the mobile apps show the same.
     #[test]
     fn backslashes_are_the_same_in_every_app(text in r#"[ab1 :/$"\\\\\\]{0,12}"#) {
         let text = format!("x{text}");

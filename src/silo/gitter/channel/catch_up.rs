@@ -1,5 +1,5 @@
-//! What a channel's listener does about messages that were not heard: re-reads from the cursor, compares
-//! listings with what is known, finds what was deleted meanwhile.
+//! How a channel's listener finds missed messages: it re-reads from the cursor, compares listings with its records, and
+//! finds deletions.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,19 +18,19 @@ use super::{
 };
 use crate::SiloError;
 
-/// Ids and moments of different servers of Gitter's agree within this.
+/// How far ids and times of different Gitter servers may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
-/// A message younger than this may be missing from a listing because a replica lags: it is asked for this much later.
+/// A younger message may be missing from a listing because a replica lags: the listener requests it this much later.
 const YOUNG_AGE: Duration = Duration::from_secs(5);
-/// Messages re-read at a page's border, in case earlier ones were deleted meanwhile.
+/// How many messages of the previous page are read again, in case earlier ones were deleted in between.
 const PAGE_OVERLAP: usize = 20;
-/// The most that a listing can leave out.
+/// The most messages that a listing can skip.
 const MAX_SKIP: usize = 5000;
 /// The most deletions that one listing is searched for.
 const MAX_MISSING: usize = 20;
 
 impl Listener {
-    /// The feed begins (again): what it did not bring is fetched before what it brings is taken.
+    /// The feed begins (again): messages that it missed are read before its events are processed.
     pub(super) async fn connected(
         &mut self,
         snapshot: Option<Vec<ChatMessage>>,
@@ -49,7 +49,7 @@ impl Listener {
         }
     }
 
-    /// Begins before what comes along of what was said already. Answers whether the room lets us look.
+    /// Begins before the messages of the backfill. Returns whether the room is open to the account.
     async fn begin_backfill(&mut self) -> Result<bool, SiloError> {
         let now = self.hub.client.now();
         let Some(page) = self.page(&Range::default()).await? else {
@@ -108,7 +108,7 @@ impl Listener {
                 .await?;
             let Some(next) = next else { break };
             if let Some(end) = end {
-                // What stands before the next page was compared: only ids behind that are still needed.
+                // Messages before the next page were compared: only the ids after them are still needed.
                 from = from.max(time_of_id(&end).unwrap_or(from));
                 seen = seen.split_off(&end);
             }
@@ -122,7 +122,7 @@ impl Listener {
         Ok(())
     }
 
-    /// All that was said before has been written down.
+    /// All earlier messages were written to the journal.
     async fn caught_up(&mut self) -> Result<(), SiloError> {
         if let Some(link) = self.link.take() {
             let places = vec![self.place.clone()];
@@ -133,8 +133,8 @@ impl Listener {
         Ok(())
     }
 
-    /// Compares the newest messages before this moment with what is known. After a long absence no audit reaches
-    /// back to them, and they may have been edited or deleted meanwhile.
+    /// Compares the newest messages before this time with the bridge's records. After a long absence no audit reaches
+    /// back to them, and they may have been edited or deleted since.
     async fn compare_older(&mut self, until: Millis, asked_at: Millis) -> Result<(), SiloError> {
         let end = id_at_time(until);
         let range = Range {
@@ -153,7 +153,7 @@ impl Listener {
         self.find_missing(&ids, (from, Some(&end)), asked_at).await
     }
 
-    /// From when on a listing shows everything there is.
+    /// The time from which on a listing is complete.
     fn oldest_compared(&self, messages: &[ChatMessage], full: bool) -> Millis {
         match messages.iter().map(ChatMessage::sent_at).min() {
             Some(oldest) if full => oldest.plus(Duration::from_millis(1)),
@@ -161,8 +161,7 @@ impl Listener {
         }
     }
 
-    /// A listing that somebody made beside the feed. One that does not reach back to where we have read is no
-    /// reason to believe that we have read what lies between.
+    /// A listing of the audit. If it does not reach back to the cursor, the messages in between may not have been read.
     pub(super) async fn audited(
         &mut self,
         messages: Vec<ChatMessage>,
@@ -172,16 +171,16 @@ impl Listener {
         if self.behind || full && !reaches(&messages, self.start()) {
             return self.catch_up().await;
         }
-        let unheard = self.reconcile(messages, full, asked_at).await?;
-        if unheard > 0 {
-            tracing::warn!(silo.channel = %self.room, count = unheard,
-                "Messages were found that the feed did not bring; connecting anew");
+        let missed = self.reconcile(messages, full, asked_at).await?;
+        if missed > 0 {
+            tracing::warn!(silo.channel = %self.room, count = missed,
+                "The feed missed messages; reconnecting");
             self.hub.report_missed(&self.room);
         }
         Ok(())
     }
 
-    /// Takes a listing of the newest messages. Answers how many of them should have been heard before.
+    /// Processes a listing of the newest messages. Returns how many of them the feed should have delivered before.
     async fn reconcile(
         &mut self,
         messages: Vec<ChatMessage>,
@@ -190,16 +189,16 @@ impl Listener {
     ) -> Result<usize, SiloError> {
         let from = self.oldest_compared(&messages, full);
         let ids = messages.iter().map(|message| message.id.clone()).collect();
-        let unheard = self.take_all(messages).await?;
+        let missed = self.take_all(messages).await?;
         self.find_missing(&ids, (from, None), asked_at).await?;
-        let deaf_after = self.hub.missed_after;
-        Ok(unheard
+        let missed_after = self.hub.missed_after;
+        Ok(missed
             .into_iter()
-            .filter(|sent_at| asked_at.since(*sent_at) > deaf_after)
+            .filter(|sent_at| asked_at.since(*sent_at) > missed_after)
             .count())
     }
 
-    /// One page, however long it takes; `None` if the room is closed to us.
+    /// One page, with retries; `None` if the room is closed to the account.
     async fn page(&self, range: &Range) -> Result<Option<Page>, SiloError> {
         let mut failures = 0;
         loop {
@@ -215,10 +214,10 @@ impl Listener {
                     self.hub.close(&self.room, reason);
                     return Ok(None);
                 }
-                Err(fault) => {
-                    let wait = fault.wait().unwrap_or_else(|| reconnect_delay(failures));
-                    tracing::warn!(silo.channel = %self.room, error = %fault, attempt = failures + 1,
-                        "Cannot read the channel yet");
+                Err(error) => {
+                    let wait = error.wait().unwrap_or_else(|| reconnect_delay(failures));
+                    tracing::warn!(silo.channel = %self.room, error = %error, attempt = failures + 1,
+                        "Failed to read the channel; retrying");
                     failures += 1;
                     tokio::time::sleep(wait).await;
                 }
@@ -226,8 +225,8 @@ impl Listener {
         }
     }
 
-    /// Messages that we know and that a listing of their time does not show are asked for one by one, and
-    /// deleted if Gitter says that they are gone. The time begins at a moment and ends at an id, or never.
+    /// Requests each linked message that a listing of its time does not show, and deletes it if Gitter says that it is
+    /// gone. The range begins at a time and ends at an id, or never.
     async fn find_missing(
         &mut self,
         listed: &BTreeSet<String>,
@@ -255,14 +254,14 @@ impl Listener {
         self.ask_for(ripe.into_iter().map(|(id, _)| id)).await
     }
 
-    /// Asks for those that were too young to be believed missing.
+    /// Requests the messages that were too young to count as missing.
     pub(super) async fn recheck(&mut self) -> Result<(), SiloError> {
         self.recheck_at = None;
         let young = std::mem::take(&mut self.young);
         self.ask_for(young.into_iter()).await
     }
 
-    /// Asks for messages one by one; those that are gone were deleted.
+    /// Requests messages one by one; those that are gone were deleted.
     async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
             match self
@@ -272,7 +271,7 @@ impl Listener {
                 .await
             {
                 Err(RequestError::Gone) => {
-                    // A deletion of ours may be on its way.
+                    // A deletion of the bridge may be in flight.
                     self.inbox.wait_settled(&self.place).await?;
                     self.removed(&id).await?;
                 }
@@ -297,8 +296,8 @@ fn reaches(messages: &[ChatMessage], start: Millis) -> bool {
     messages.len() < PAGE || messages.iter().any(|message| message.sent_at() < start)
 }
 
-/// Where the next page begins. Listings filter by id but sort by time, and ids are only ordered by their second,
-/// so the page starts a little before the newest message seen and leaves out what is known of that stretch.
+/// Where the next page begins. Listings filter by id but sort by time, and ids are ordered by their second only, so the
+/// page starts a little before the newest message and skips the known ones in that range.
 fn next_range(
     range: &Range,
     messages: &[ChatMessage],
@@ -318,7 +317,7 @@ fn next_range(
             ..Range::default()
         });
     }
-    // Nothing new on a full page: more messages in one second than a listing can leave out.
+    // A full page without a new message: one second has more messages than a listing can skip.
     let last = messages.iter().map(|message| message.id.clone()).max()?;
     (Some(&last) > range.after.as_ref()).then_some(Range {
         after: Some(last),

@@ -1,4 +1,4 @@
-//! Reading Gitter's answers: bounded, and never trusted to be what the API promises.
+//! Reads Gitter's responses: bounded, and without relying on the documented format.
 
 use anyhow::{Context, anyhow};
 use footbridge_core::{
@@ -11,31 +11,31 @@ use serde_json::Value;
 
 use super::super::errors::{RepeatSafety, RequestError, classify_no_response};
 
-/// The longest answer we read: a full listing of long messages, several times over.
+/// The longest response: several times a full listing of long messages.
 const MAX_RESPONSE: usize = 8 << 20;
 
-/// An answer that is not what the API promises.
+/// The error for a response in an unexpected format.
 pub fn unreadable(repeat: RepeatSafety) -> RequestError {
     RequestError::Unavailable {
         outcome: match repeat {
             RepeatSafety::Unsafe => Outcome::Unknown,
             RepeatSafety::Safe => Outcome::NotDone,
         },
-        source: anyhow!("Gitter's answer is not what the API promises"),
+        source: anyhow!("Gitter's response has an unexpected format"),
     }
 }
 
-/// Reads a part of an answer.
+/// Reads a part of a response.
 pub fn readable<T: DeserializeOwned>(value: Value) -> Result<T, RequestError> {
     serde_json::from_value(value)
-        .context("Gitter's answer is not what the API promises")
+        .context("Gitter's response has an unexpected format")
         .map_err(|source| RequestError::Unavailable {
             outcome: Outcome::NotDone,
             source,
         })
 }
 
-/// The body of an answer, if it is not too long.
+/// The body of a response, if it is not too long.
 pub async fn read_bounded(
     response: Response,
     repeat: RepeatSafety,

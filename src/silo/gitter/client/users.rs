@@ -1,14 +1,14 @@
-//! The people in a room.
+//! The users of a room.
 
 use serde_json::Value;
 
 use super::{Call, Client, Priority, RequestError, Subject, User};
 
-/// How many of them a page shows at most.
+/// The most users of one page.
 pub const PEOPLE_PAGE: usize = 100;
 
 impl Client {
-    /// A page of the people in a room, after the first `skip` of them.
+    /// A page of the users of a room, after the first `skip` of them.
     pub async fn people(&self, room: &str, skip: usize) -> Result<Vec<User>, RequestError> {
         let path = ["rooms", room, "users"];
         let mut call = Call::get(Priority::Read, Subject::Room, &path);

@@ -1,4 +1,4 @@
-//! Gitter's WebSocket: bounded frames and bounded patience.
+//! Gitter's WebSocket: bounded frames and time limits.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use url::Url;
 pub use crate::websocket::Socket;
 use crate::websocket::{self, HandshakeError};
 
-/// A frame longer than this ends the session; the next one does without a snapshot.
+/// A longer frame ends the session; the next session requests no snapshots.
 const MAX_FRAME: usize = 1 << 20;
-/// For everything that must be answered at once.
+/// The time limit for requests that Gitter answers at once.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where and as whom to connect.
+/// The address and the token of the feed.
 pub struct Endpoint {
-    /// A client that speaks HTTP/1.1 only: that is where a WebSocket begins.
+    /// A client limited to HTTP/1.1, which the handshake of a WebSocket needs.
     pub http: reqwest::Client,
     /// `ws` or `wss`.
     pub url: Url,
@@ -28,7 +28,7 @@ pub struct Endpoint {
 
 /// Opens the WebSocket.
 pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
-    // The token is said in the handshake of the session, not here.
+    // The session's handshake carries the token, not this request.
     let opened = websocket::open(&endpoint.http, &endpoint.url, None, MAX_FRAME).await;
     opened.map_err(|failure| match failure {
         HandshakeError::Unreachable(error) => {
@@ -39,7 +39,7 @@ pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
         }
         HandshakeError::Redirected(to) => anyhow!(redirect_error("realtime", &to)),
         HandshakeError::NotWebSocket => {
-            anyhow!("What answers for Gitter's realtime service is no WebSocket")
+            anyhow!("Gitter's realtime service does not speak WebSocket")
         }
     })
 }
@@ -62,7 +62,7 @@ pub fn text_of(frame: Frame) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Whether a connection ended because a frame was longer than we read.
+/// Whether a connection ended because of a frame above the limit.
 pub fn is_too_long(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref::<tungstenite::Error>(),

@@ -1,4 +1,4 @@
-//! What a connection of the realtime feed waits for: frames, its own turns to speak, and deadlines.
+//! The timers of a realtime connection: when to send its own frames, and the deadlines of responses.
 
 use std::time::Duration;
 
@@ -12,46 +12,46 @@ use super::{
     socket::{RESPONSE_TIMEOUT, Socket},
 };
 
-/// How often a sign of life is asked for.
+/// How often a ping is sent.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How often a closed room is looked at again.
+/// How often a closed room is checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Everything a connection waits for besides frames.
+/// Everything that a connection waits for besides frames.
 pub struct ConnectionTimers<'a> {
     hub: &'a Dispatcher,
-    /// The next connect is to be sent.
+    /// When to send the next connect.
     pub connect: Option<Instant>,
-    /// Something must have been answered.
+    /// The deadline of the pending response.
     pub answer: Instant,
-    /// The ping must have come back.
+    /// The deadline of the response to a ping.
     pub pong: Option<Instant>,
     ping: Interval,
-    /// Closed rooms are to be looked at again.
+    /// When to check closed rooms again.
     look: Interval,
     looks: FuturesUnordered<BoxFuture<'a, Option<String>>>,
 }
 
-/// What woke us.
+/// Why the connection woke up.
 pub enum WakeReason {
-    /// Something was said, or nothing ever will be.
+    /// A frame arrived, or the connection ended.
     Frame(Option<Result<Frame, tungstenite::Error>>),
-    /// It is time to ask for events.
+    /// It is time to send a connect.
     Connect,
-    /// It is time to ask for a sign of life.
+    /// It is time to send a ping.
     Ping,
-    /// This did not come in time.
+    /// This did not arrive in time.
     Overdue(&'static str),
     /// This room can be listened to again.
     Open(String),
-    /// A channel found out that it is not told everything.
+    /// A channel found messages that the feed did not deliver.
     MissedEvents,
-    /// We were told to stop.
+    /// The bridge stops.
     Stop,
 }
 
 impl<'a> ConnectionTimers<'a> {
-    /// The waits of a new connection.
+    /// The timers of a new connection.
     pub fn new(hub: &'a Dispatcher) -> Self {
         Self {
             hub,
@@ -64,7 +64,7 @@ impl<'a> ConnectionTimers<'a> {
         }
     }
 
-    /// The next thing to act on.
+    /// The next reason to wake up.
     pub async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> WakeReason {
         loop {
             tokio::select! {
@@ -74,11 +74,11 @@ impl<'a> ConnectionTimers<'a> {
                 _ = self.ping.tick() => return WakeReason::Ping,
                 // Before the deadlines: what has arrived is not overdue.
                 frame = socket.next() => return WakeReason::Frame(frame),
-                () = sleep_until(self.pong) => return WakeReason::Overdue("a sign of life"),
-                () = sleep_until(Some(self.answer)) => return WakeReason::Overdue("an answer"),
+                () = sleep_until(self.pong) => return WakeReason::Overdue("a pong"),
+                () = sleep_until(Some(self.answer)) => return WakeReason::Overdue("a response"),
                 () = self.hub.missed.notified() => return WakeReason::MissedEvents,
-                Some(found) = self.looks.next() => {
-                    if let Some(room) = found {
+                Some(checked) = self.looks.next() => {
+                    if let Some(room) = checked {
                         return WakeReason::Open(room);
                     }
                 }
@@ -92,7 +92,7 @@ impl<'a> ConnectionTimers<'a> {
         }
     }
 
-    /// Finds out whether a room can be listened to again.
+    /// Checks whether a room can be listened to again.
     pub fn look_at(&self, room: String) {
         self.looks.push(Box::pin(self.hub.reopened(room)));
     }

@@ -1,4 +1,4 @@
-//! Backslashes that mean themselves.
+//! Literal backslashes.
 
 use super::InlineWriter;
 
@@ -8,8 +8,8 @@ pub(super) fn is_word(c: char) -> bool {
 }
 
 impl InlineWriter {
-    /// Before a letter or a digit a backslash means itself in every grammar, and Mattermost shows both of two there. Before
-    /// anything else it is written twice.
+    /// Before a letter or a digit a backslash is literal in every grammar, and Mattermost shows both of two there.
+    /// Before anything else it is doubled.
     pub(super) fn backslash(&mut self, next: Option<char>) {
         self.out.push('\\');
         if !next.is_some_and(is_word) {
@@ -18,7 +18,7 @@ impl InlineWriter {
         }
     }
 
-    /// A letter follows in another run of text.
+    /// Undoes the doubling before a letter that follows in another piece of text.
     pub(super) fn before_word(&mut self) {
         if self.twice_at == Some(self.out.len()) && self.out.ends_with('\\') {
             self.out.pop();

@@ -1,16 +1,17 @@
-//! Code that is no part of a mail address.
+//! Code that must not become a part of a mail address.
 
 use super::InlineWriter;
 use crate::markdown::Flavour;
 
-/// What Gitter takes for the name in a mail address (`inline.email` of its marked): the mark of code, too.
+/// What Gitter accepts in the local part of a mail address (`inline.email` of its marked); this includes the mark of
+/// code.
 fn in_mailbox(c: char) -> bool {
     c.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c)
 }
 
 impl InlineWriter {
-    /// Whether Gitter, which looks for mail addresses before it looks for what is struck out, would take the mark of this code
-    /// for a part of one. The end of the code would then begin another.
+    /// Whether Gitter, which looks for mail addresses before strikethrough, would take the opening mark of this code
+    /// for a part of one. The closing mark would then open other code.
     pub(super) fn extends_email(&self, code: &str) -> bool {
         let name = code.split_once('@').map(|(name, _)| name);
         self.flavour == Flavour::Gitter

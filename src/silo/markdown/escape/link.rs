@@ -23,15 +23,15 @@ impl InlineWriter {
             return;
         }
         if !web {
-            // Renderers put http:// in front of other schemes, or show them as they are; and an `@` in front of a host
-            // cannot be kept from calling somebody.
+            // Renderers put http:// in front of other schemes, or show them as text; and an `@` in the authority cannot
+            // be kept from mentioning somebody.
             self.inlines(label, around);
             self.raw(" (");
             self.text(address, around);
             self.text(")", around);
             return;
         }
-        // A bang before a link would make it an image.
+        // An exclamation mark before a link would make it an image.
         if self.out.ends_with('!') && !self.out.ends_with("\\!") {
             self.out.pop();
             self.out.push_str("\\!");

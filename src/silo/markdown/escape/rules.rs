@@ -1,4 +1,4 @@
-//! What the grammar of marked recognises, by its own measure.
+//! The rules of marked's grammar.
 
 use footbridge_core::text::Inline;
 
@@ -25,7 +25,7 @@ pub(in crate::markdown) fn longest_run(text: &str, of: char) -> usize {
     longest
 }
 
-/// Backticks that no fence of reasonable length could hold are parted.
+/// Separates backticks that no fence of reasonable length could contain.
 pub(in crate::markdown) fn without_long_runs(code: &str) -> String {
     let mut run = 0usize;
     let mut out = String::with_capacity(code.len());
@@ -40,12 +40,12 @@ pub(in crate::markdown) fn without_long_runs(code: &str) -> String {
     out
 }
 
-/// What may follow a bare URL directly: white space, or what the grammar leaves out at its end.
+/// What may directly follow a bare URL: white space, or what the grammar excludes from its end.
 pub(in crate::markdown) fn is_url_end(c: char) -> bool {
     c.is_whitespace() || matches!(c, '.' | ',' | ':' | ';' | '"' | '\'' | ']' | ')')
 }
 
-/// A character that has a meaning outside of the URL, out of the way.
+/// Percent-encodes a character that has a meaning outside of the URL.
 pub(in crate::markdown) fn percent(c: char, out: &mut String) {
     let mut bytes = [0; 4];
     for byte in c.encode_utf8(&mut bytes).bytes() {
@@ -56,8 +56,7 @@ pub(in crate::markdown) fn percent(c: char, out: &mut String) {
     }
 }
 
-/// Whether a URL has an `@` between its slashes and its path: there it cannot be written in another way, and each
-/// grammar takes it for something else.
+/// Whether a URL has an `@` in its authority: it cannot be encoded there, and each grammar reads it differently.
 pub(crate) fn has_at_in_authority(url: &str) -> bool {
     let behind = url.split_once("://").map_or(url, |(_, behind)| behind);
     let end = behind.find(['/', '?', '#', '\\']).unwrap_or(behind.len());
@@ -66,12 +65,12 @@ pub(crate) fn has_at_in_authority(url: &str) -> bool {
         .is_some_and(|authority| authority.contains('@'))
 }
 
-/// White space that ends an address in every grammar. Mattermost's knows no other.
+/// White space that ends an address in every grammar. Mattermost's grammar knows no other.
 pub(in crate::markdown) fn is_ascii_space(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }
 
-/// Whether a grammar may find an address in this word, of whatever scheme or of none.
+/// Whether a grammar may find an address in this word, with any scheme or none.
 pub(in crate::markdown) fn may_be_address(word: &str) -> bool {
     let www = |word: &str| {
         let behind = word.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -80,8 +79,8 @@ pub(in crate::markdown) fn may_be_address(word: &str) -> bool {
     word.contains("://") || word.to_ascii_lowercase().split("www").skip(1).any(www)
 }
 
-/// How long the bare URL at the start of this text is, by the grammar's own measure. One with an `@` in its authority is
-/// none.
+/// The length of the bare URL at the start of this text, as the grammar measures it. A URL with an `@` in its authority
+/// does not count.
 pub(in crate::markdown) fn bare_url(text: &str) -> Option<usize> {
     let scheme = ["https://", "http://"]
         .iter()
@@ -93,12 +92,12 @@ pub(in crate::markdown) fn bare_url(text: &str) -> Option<usize> {
     let url = text
         .get(..run)?
         .trim_end_matches(['.', ',', ':', ';', '"', '\'', ']']);
-    // The grammar wants two characters behind the slashes.
+    // The grammar requires two characters after the slashes.
     let is_long_enough = url.get(scheme..)?.chars().count() >= 2;
     (is_long_enough && !has_at_in_authority(url)).then_some(url.len())
 }
 
-/// How long the plain mail address at the start of this text is: one that the grammar is sure to take whole.
+/// The length of the plain mail address at the start of this text: one that the grammar certainly takes whole.
 pub(crate) fn email(text: &str) -> Option<usize> {
     let word = |c: char| c.is_ascii_alphanumeric();
     let local = text.find(|c: char| !word(c) && !matches!(c, '.' | '+' | '-'))?;
@@ -135,8 +134,8 @@ pub(in crate::markdown) fn is_entity_rest(after: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(';') || rest.is_empty())
 }
 
-/// Whether a `<` before this could open something that is taken as it stands, up to its end. Gitter's grammar finds addresses
-/// there, whatever they begin with.
+/// Whether a `<` before this could open something that is read literally up to its end. Gitter's grammar finds
+/// addresses with any beginning there.
 pub(in crate::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> bool {
     match flavour {
         Flavour::Gitter => next != Some(' '),
@@ -144,7 +143,7 @@ pub(in crate::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> b
     }
 }
 
-/// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
+/// Whether a mark inside code, where nothing can escape it, would end emphasis around this.
 pub(in crate::markdown) fn contains_marked_code(line: &[Inline]) -> bool {
     line.iter().any(|inline| match inline {
         Inline::Code(code) | Inline::Maths(code) => code.contains(['*', '~']),
@@ -157,7 +156,7 @@ pub(in crate::markdown) fn contains_marked_code(line: &[Inline]) -> bool {
     })
 }
 
-/// Whether a formula holds nothing that Gitter's renderer could take for anything else, or for a call.
+/// Whether Gitter's renderer cannot take anything in a formula for something else, or for a mention.
 pub(in crate::markdown) fn is_plain_maths(tex: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || " \\{}()[]^_+-=/*,.;:!'".contains(c);
     !tex.is_empty() && tex.trim() == tex && tex.chars().all(known)

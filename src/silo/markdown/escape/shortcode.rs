@@ -1,9 +1,10 @@
-//! Colons that mean themselves.
+//! Literal colons.
 
 use super::{InlineContext, InlineWriter};
 use crate::markdown::Flavour;
 
-/// Whether these eyes and what stands behind them are a face to Mattermost's apps (`emoticonPatterns`): `:)`, `:-P`, `;)`, `x-D`.
+/// Whether these eyes and the text after them are an emoticon in Mattermost's apps (`emoticonPatterns`): `:)`, `:-P`,
+/// `;)`, `x-D`.
 fn is_face(eyes: char, after: &str) -> bool {
     match eyes {
         ':' => is_mouth(after),
@@ -21,7 +22,7 @@ fn is_face(eyes: char, after: &str) -> bool {
     }
 }
 
-/// The same behind a colon.
+/// The same after a colon.
 fn is_mouth(after: &str) -> bool {
     let (nose, face) = after
         .strip_prefix('-')
@@ -32,7 +33,7 @@ fn is_mouth(after: &str) -> bool {
     match mark {
         'd' | 'p' | 's' | 'o' | ')' | ']' | '[' | '(' | '/' | '|' | '$' => ends(rest.as_str()),
         'x' => !nose.is_empty() && ends(rest.as_str()),
-        // It is parted from what stands behind it.
+        // The `@` gets a separator of its own.
         '@' => true,
         '\'' | '`' | '\u{2019}' if nose.is_empty() => {
             let face = rest.as_str();
@@ -49,38 +50,40 @@ fn is_letter(c: char) -> bool {
 }
 
 impl InlineWriter {
-    /// Whether this colon, with what stands behind it, would be more than a colon: of the name of an emoji, or of an address that
-    /// was not written as one.
+    /// Whether this colon, with the text after it, would be more than a colon: a part of a shortcode, of an emoticon,
+    /// or of an address that the author did not write as one.
     pub(super) fn colon_needs_escape(&self, after: &str, around: InlineContext) -> bool {
         match around {
             InlineContext::Name if after.starts_with('/') => true,
-            // No address is looked for in the label of a link.
+            // The label of a link is not searched for addresses.
             InlineContext::Label => self.shortcode(after) || self.emoticon(':', after),
             _ => self.shortcode(after) || self.emoticon(':', after) || self.scheme(after),
         }
     }
 
-    /// Whether what stands behind a colon makes an emoji of it, wherever the silo's apps look for one.
+    /// Whether the text after a colon makes a shortcode that the silo's apps show as an emoji.
     fn shortcode(&self, after: &str) -> bool {
         let name = after.split_once(':').map(|(name, _)| name);
         name.is_some_and(|name| self.flavour.has_emoji(name))
     }
 
-    /// Whether Mattermost's apps make a face of what begins with this, and it is none: one that is meant stands by itself.
+    /// Whether Mattermost's apps would wrongly show an emoticon that begins here: an intended one is preceded by a
+    /// space.
     pub(super) fn emoticon(&self, eyes: char, after: &str) -> bool {
-        // Behind a letter of ASCII the apps see none either.
+        // After an ASCII letter the apps show none either.
         let is_attached = |c: char| !c.is_whitespace() && !is_letter(c);
         self.flavour == Flavour::Mattermost
             && self.out.chars().next_back().is_some_and(is_attached)
             && is_face(eyes, after)
     }
 
-    /// Whether this stands in what Mattermost's apps make a link of, whatever its scheme.
+    /// Whether the output ends in an address that Mattermost's apps turn into a link, whatever its scheme.
     pub(super) fn in_link(&mut self, around: InlineContext) -> bool {
         self.flavour == Flavour::Mattermost && around.links() && self.address.ends_in_url(&self.out)
     }
 
-    /// What we do not take for an address may become one by the marks that are put in it, and Gitter shows these then.
+    /// Escapes in a text that the bridge does not take for an address may make Gitter link it, and Gitter then shows
+    /// the escapes.
     fn scheme(&self, after: &str) -> bool {
         let known = ["http", "https"]
             .iter()

@@ -1,11 +1,11 @@
-//! Blanks at the ends of what stands between marks.
+//! Blanks at the ends of text between marks.
 
 use super::{InlineWriter, ZERO_WIDTH_SPACE, rules::is_ascii_space};
 use crate::markdown::Flavour;
 
 impl InlineWriter {
-    /// Takes the blanks from the ends of what was written behind this mark. One that it began with stands before the mark
-    /// then: it may have been put there to end a URL.
+    /// Removes the blanks from the ends of the text after this mark. A leading one moves in front of the mark: it may
+    /// be there to end a URL.
     pub(super) fn trim_behind(&mut self, mark: &str, inner_at: usize) {
         let written = self.out.split_off(inner_at);
         let mark_at = self.out.len().saturating_sub(mark.len());

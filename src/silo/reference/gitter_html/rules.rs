@@ -1,4 +1,5 @@
-//! The rules of Gitter's marked (`inline.breaks`), each by hand: how much of the start of a text they take.
+//! The rules of Gitter's marked (`inline.breaks`), each written by hand: how many bytes at the start of a text they
+//! match.
 
 use super::{is_space, is_word, run};
 
@@ -66,7 +67,7 @@ pub(super) fn url(src: &str, in_brackets: bool) -> Option<usize> {
     (url.get(scheme..)?.chars().count() >= 2).then_some(url.len())
 }
 
-/// `^!?\[((?:\[[^\]]*\]|[^\[\]])*)\]`: brackets of which the first is text, because nothing is defined for them to lead to.
+/// `^!?\[((?:\[[^\]]*\]|[^\[\]])*)\]`: brackets of which the first is text, because no link is defined for them.
 pub(super) fn no_link(src: &str) -> bool {
     let bracket = src.strip_prefix('!').unwrap_or(src);
     let Some(mut rest) = bracket.strip_prefix('[') else {
@@ -104,7 +105,7 @@ pub(super) fn html_tag(src: &str) -> Option<usize> {
     }
 }
 
-/// `^\*\*([\s\S]+?)\*\*(?!\*)`: where the second mark stands.
+/// `^\*\*([\s\S]+?)\*\*(?!\*)`: the position of the second mark.
 pub(super) fn strong(src: &str, mark: &str) -> Option<usize> {
     let inner = src.strip_prefix(mark)?;
     let from = 2 + first_len(inner);
@@ -136,7 +137,7 @@ pub(super) fn underscored(src: &str) -> Option<usize> {
 /// `^\*((?:\*\*|[\s\S])+?)\*(?!\*)`
 pub(super) fn starred(src: &str) -> Option<usize> {
     src.strip_prefix('*')?;
-    // Each place is looked at once: what fails from there fails always.
+    // Each position is checked once: what fails from there always fails.
     let mut failed = vec![false; src.len() + 1];
     let mut stack = vec![(1, false)];
     while let Some((at, looked)) = stack.pop() {
@@ -173,13 +174,13 @@ pub(super) fn code(src: &str) -> Option<(&str, usize)> {
             .filter(|skip| behind.is_char_boundary(*skip));
         for start in starts.map(|skip| fence + skip) {
             let mut ends = src[start..].char_indices().filter(|(_, c)| *c != '`');
-            let found = ends.find_map(|(at, c)| {
+            let match_end = ends.find_map(|(at, c)| {
                 let end = start + at + c.len_utf8();
                 let mark = end + run(&src[end..], is_space);
                 let last = src[mark..].strip_prefix(&src[..fence])?;
                 (!last.starts_with('`')).then_some((end, mark))
             });
-            if let Some((end, mark)) = found {
+            if let Some((end, mark)) = match_end {
                 return Some((&src[start..end], mark + fence));
             }
         }
@@ -198,7 +199,7 @@ pub(super) fn struck(src: &str) -> Option<usize> {
     marks.into_iter().find(|at| !src[..*at].ends_with(is_space))
 }
 
-/// How much text stands before what may be something else.
+/// The length of the text before anything that may be something else.
 pub(super) fn text(src: &str) -> usize {
     let from = first_len(src);
     let mut ends = src[from..].char_indices().map(|(at, _)| from + at);

@@ -1,16 +1,16 @@
-//! What Matterbridge makes of a text (`gateway.go` and the `Send` of each network, v1.26.1-dev), and whom the networks behind it
-//! call by that: their grammars, written anew, apart from what we write by. Where one could be read in two ways, the
-//! one that calls counts.
+//! What Matterbridge does to a text (`gateway.go` and the `Send` of each network, v1.26.1-dev), and whom the text
+//! mentions in the networks behind it: their grammars, reimplemented independently of the bridge's writer. Where a text
+//! could be read in two ways, the reading with a mention counts.
 
 use std::{collections::HashSet, sync::LazyLock};
 
 use crate::reference::mattermost;
 
-/// Who is in every channel, by the name that their network calls them by.
+/// The members of every channel, by the names that their networks match.
 pub const PEOPLE: [&str; 4] = ["bob", "Ann B", "ann", "carl"];
 const EVERYBODY: [&str; 6] = ["all", "here", "channel", "everyone", "room", "online"];
 
-/// The names that kyokomi/emoji publishes, but for flags, which it knows by a pattern: `:flag-([a-z]{2}):`.
+/// The names that kyokomi/emoji publishes, except flags, which match a pattern: `:flag-([a-z]{2}):`.
 static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     let lines = include_str!("../../matterbridge/emoji.txt").lines();
     let lines = lines.filter(|line| !line.starts_with("# "));
@@ -22,7 +22,7 @@ fn is_name(read: &str) -> bool {
     NAMES.contains(read) || read.strip_prefix("flag-").is_some_and(is_flag)
 }
 
-/// `emoji.Sprint` of kyokomi/emoji, by its loop over runes.
+/// `emoji.Sprint` of kyokomi/emoji, as its loop over runes does it.
 pub fn emojized(text: &str) -> String {
     let mut out = String::new();
     let mut name: Option<String> = None;
@@ -53,7 +53,8 @@ pub fn emojized(text: &str) -> String {
     out
 }
 
-/// What the networks get of a text: under each sort of `RemoteNickFormat`, and as the action that Mattermost, Slack and IRC make.
+/// What the networks receive for a text: under each kind of `RemoteNickFormat`, and as the emote of Mattermost, Slack
+/// and IRC.
 pub fn handed_on(name: &str, text: &str) -> Vec<String> {
     let text = emojized(text);
     let formats = [
@@ -70,11 +71,11 @@ pub fn handed_on(name: &str, text: &str) -> Vec<String> {
         let text = &text;
         wraps.map(|wrap| format!("{nick}{wrap}{text}{wrap}"))
     });
-    // Some networks show the name beside it.
+    // Some networks show the name outside of the text.
     all.chain([text.clone(), format!("*{text}*")]).collect()
 }
 
-/// By which network's grammar somebody is called.
+/// The network whose grammar finds a mention.
 pub fn caller(text: &str) -> Option<&'static str> {
     type Calls = fn(&str) -> bool;
     let networks: [(&str, Calls); 9] = [
@@ -93,7 +94,7 @@ pub fn caller(text: &str) -> Option<&'static str> {
         .find_map(|(name, calls)| calls(text).then_some(*name))
 }
 
-/// What stands before and behind each place of a mark.
+/// What precedes and follows each occurrence of a mark.
 fn places<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = (Option<char>, &'t str)> {
     text.match_indices(mark).map(move |(at, mark)| {
         let before = text[..at].chars().next_back();
@@ -109,8 +110,8 @@ fn begins(text: &str, word: &str) -> bool {
     text.to_lowercase().starts_with(&word.to_lowercase())
 }
 
-/// `<@U1>`, `<!here>`, `<!subteam^S1>`, and with `link_names`, which Matterbridge sets, every `@name`; the same in what
-/// Mattermost's incoming webhooks take.
+/// `<@U1>`, `<!here>`, `<!subteam^S1>`, and with `link_names`, which Matterbridge sets, every `@name`; the same in
+/// Mattermost's incoming webhooks.
 fn slack(text: &str) -> bool {
     let marks = ["<@", "<!"];
     let marked = marks.iter().any(|mark| {
@@ -123,7 +124,7 @@ fn slack(text: &str) -> bool {
     marked || places(text, "@").any(named)
 }
 
-/// `<@1>`, `<@&1>`, `@everyone` and `@here` anywhere; Matterbridge itself looks behind every `@` for a member's name.
+/// `<@1>`, `<@&1>`, `@everyone` and `@here` anywhere; Matterbridge itself looks after every `@` for a member's name.
 fn discord(text: &str) -> bool {
     let id = |behind: &str| {
         let behind = behind.strip_prefix(['!', '&']).unwrap_or(behind);
@@ -140,8 +141,8 @@ fn discord(text: &str) -> bool {
         })
 }
 
-/// `@name` behind what is no part of a word, and links to accounts. In its HTML mode Matterbridge reads Markdown first, and in
-/// either, as in Telegram's own, a backslash is taken away from addresses.
+/// `@name` that does not continue a word, and links to accounts. In its HTML mode Matterbridge parses Markdown first,
+/// and in either mode, as in Telegram's own, backslashes are removed from addresses.
 fn telegram(text: &str) -> bool {
     let text = decoded(text);
     let name = |(before, behind): (Option<char>, &str)| {
@@ -157,8 +158,8 @@ fn telegram(text: &str) -> bool {
     places(&text, "@").any(name) || places(&lower, "tg:").any(link)
 }
 
-/// Whether what stands behind `tg:` leads to an account, by `get_link_user_id` of `TDLib`: two slashes or none, `user`, a slash or none,
-/// and `id` among what is asked for, up to a `#`.
+/// Whether the text after `tg:` is a link to an account, by `get_link_user_id` of `TDLib`: two slashes or none, `user`,
+/// a slash or none, and `id` among the query parameters, up to a `#`.
 fn calls_account(link: &str) -> bool {
     let host = link.strip_prefix("//").unwrap_or(link);
     let Some(behind) = host.strip_prefix("user") else {
@@ -173,7 +174,7 @@ fn calls_account(link: &str) -> bool {
         .is_some_and(|id| id.parse().is_ok_and(|id: i64| id > 0))
 }
 
-/// `@name` at the beginning, behind white space or an angle.
+/// `@name` at the beginning, after white space or after an angle bracket.
 fn rocket_chat(text: &str) -> bool {
     places(text, "@").any(|(before, behind)| {
         before.is_none_or(|c| c.is_whitespace() || c == '>')
@@ -190,7 +191,7 @@ fn zulip(text: &str) -> bool {
     })
 }
 
-/// `[id1|Ann]`, `*id1`, `@id1`, `*all` and its like.
+/// `[id1|Ann]`, `*id1`, `@id1`, `*all` and similar.
 fn vk(text: &str) -> bool {
     let account = |behind: &str| {
         ["id", "club", "public", "event"].iter().any(|word| {
@@ -205,7 +206,7 @@ fn vk(text: &str) -> bool {
         })
 }
 
-/// `@room`, and whole user ids, plain or behind the address of a link.
+/// `@room`, and complete user ids, as text or in the address of a link.
 fn matrix(text: &str) -> bool {
     places(text, "@").any(|(before, behind)| {
         let is_id = || {
@@ -223,14 +224,15 @@ fn nextcloud(text: &str) -> bool {
     })
 }
 
-/// Whether somebody's name stands there without a mark: IRC and XMPP clients look for it, and Mattermost for whoever wants that.
+/// Whether the text contains a name without a mark: IRC and XMPP clients look for it, and Mattermost for users who
+/// chose that.
 pub fn names(text: &str, name: &str) -> bool {
     let letter = |c: char| matches!(c, '_') || c.is_alphanumeric();
     text.split(|c| !letter(c))
         .any(|word| word.eq_ignore_ascii_case(name))
 }
 
-/// References to characters, as HTML and Markdown read them. The semicolon may be missing.
+/// Character references, as HTML and Markdown read them. The semicolon may be missing.
 fn decoded(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,8 +1,8 @@
-//! The blocks of a text as Mattermost's server finds them: which lines are a paragraph, which are code.
+//! The blocks of a text as Mattermost's server finds them: which lines are a paragraph, and which are code.
 
 use super::inlines::links;
 
-/// What is open around a line, the outermost first.
+/// A block that is open at a line, the outermost first.
 enum Open {
     Document,
     Quote,
@@ -14,7 +14,7 @@ enum Open {
 }
 
 impl Open {
-    /// Whether a line goes on in this block: then how far it is indented in it, and what it says.
+    /// Whether a line continues this block; if so, the rest of its indentation and its text.
     fn goes_on<'a>(&self, indent: usize, rest: &'a str) -> Option<(usize, &'a str)> {
         let blank = rest.trim().is_empty();
         match self {
@@ -34,7 +34,7 @@ impl Open {
         }
     }
 
-    /// Whether it is code, which takes whatever line goes on in it.
+    /// Whether it is code, which contains every line that continues it.
     fn is_code(&self) -> bool {
         matches!(self, Self::Indented | Self::Fence { .. })
     }
@@ -44,7 +44,7 @@ impl Open {
     }
 }
 
-/// The paragraphs of a text, and the labels that its definitions of links give.
+/// The paragraphs of a text, and the labels of its link definitions.
 #[derive(Default)]
 pub(super) struct Paragraphs {
     pub(super) texts: Vec<String>,
@@ -52,15 +52,15 @@ pub(super) struct Paragraphs {
 }
 
 impl Paragraphs {
-    /// What a server finds that nests blocks no deeper than this.
+    /// What a server with this nesting limit finds.
     pub(super) fn of(markdown: &str, deepest: usize) -> Self {
-        let mut found = Self::default();
+        let mut paragraphs = Self::default();
         let mut open = vec![Open::Document];
         for line in lines(markdown) {
-            found.line(line, &mut open, deepest);
+            paragraphs.line(line, &mut open, deepest);
         }
-        found.close(open);
-        found
+        paragraphs.close(open);
+        paragraphs
     }
 
     fn line(&mut self, line: &str, open: &mut Vec<Open>, deepest: usize) {
@@ -87,10 +87,10 @@ impl Paragraphs {
             }
         }
         let blank = rest.trim().is_empty();
-        if let Some(Open::Paragraph(said)) = open.last_mut()
+        if let Some(Open::Paragraph(lines)) = open.last_mut()
             && !blank
         {
-            said.push(rest.to_owned());
+            lines.push(rest.to_owned());
             return;
         }
         let closed = open.split_off(last + 1);
@@ -105,7 +105,7 @@ impl Paragraphs {
         }
     }
 
-    /// Puts new blocks into the innermost one that takes them.
+    /// Adds new blocks to the innermost block that can contain them.
     fn add(&mut self, mut new: Vec<Open>, last: usize, open: &mut Vec<Open>) {
         for index in (0..=last).rev() {
             match (open.get_mut(index), new.first()) {
@@ -131,15 +131,15 @@ impl Paragraphs {
 
     fn close(&mut self, closed: Vec<Open>) {
         for block in closed {
-            if let Open::Paragraph(mut said) = block {
-                // What stands for space in front is taken from the end, by the server's own mistake.
-                if let Some(first) = said.first_mut() {
+            if let Open::Paragraph(mut lines) = block {
+                // The server has a bug: it removes as many bytes from the end as there is white space in front.
+                if let Some(first) = lines.first_mut() {
                     let kept = first.trim_start_matches(links::is_space).len();
                     let whole = (0..=kept).rev().find(|at| first.is_char_boundary(*at));
                     first.truncate(whole.unwrap_or(0));
                 }
-                let said = said.concat();
-                let mut rest = said.as_str();
+                let text = lines.concat();
+                let mut rest = text.as_str();
                 while let Some((label, behind)) = links::definition(rest) {
                     self.labels.push(label);
                     rest = behind;
@@ -150,16 +150,16 @@ impl Paragraphs {
     }
 }
 
-/// What stands around the place where a block might begin.
+/// The blocks around a place where a block may begin.
 #[derive(Clone, Copy, Default)]
 struct Around<'a> {
-    /// The innermost block in which the line goes on.
+    /// The innermost block that the line continues.
     matched: Option<&'a Open>,
-    /// The innermost block that is open still.
+    /// The innermost block that is still open.
     unmatched: Option<&'a Open>,
 }
 
-/// The blocks that begin here, each in the one before; none if it is running text.
+/// The blocks that begin here, each inside the one before; none if the line is plain text.
 fn starts(
     indent: usize,
     rest: &str,
@@ -215,7 +215,7 @@ fn starts(
     }
 }
 
-/// The list of which an item begins here, and how long its mark is.
+/// The list of an item that begins here, and the length of its mark.
 fn item(indent: usize, rest: &str, around: Around<'_>) -> Option<(Open, usize)> {
     if indent > 3 && !matches!(around.matched, Some(Open::List { .. })) {
         return None;
@@ -249,7 +249,7 @@ fn fence(rest: &str) -> Option<Open> {
     })
 }
 
-/// The columns of the blanks in front, and what stands behind them.
+/// The columns of the leading blanks, and the text after them.
 fn indented(text: &str) -> (usize, &str) {
     let rest = text.trim_start_matches([' ', '\t']);
     let blanks = text.get(..text.len() - rest.len()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The running text of a paragraph as Mattermost's server finds it: what is plain text, and what is code or an address.
+//! The inline text of a paragraph as Mattermost's server finds it: what is plain text, and what is code or an address.
 
 pub(super) mod links;
 
@@ -7,17 +7,17 @@ use links::{address, definition_of, is_escapable, label, www};
 
 /// A piece of a paragraph.
 enum Piece {
-    /// Plain text, in which somebody may be called.
+    /// Plain text, which may mention somebody.
     Text(String),
-    /// Something that parts the texts beside it.
+    /// Something that separates the texts around it.
     Gap,
-    /// Where a text was written in another way than it reads: some versions of the server part it there.
+    /// A place where the source differs from the text: some versions of the server split the text there.
     Seam,
 }
 
-/// A bracket that may begin a link or a picture.
+/// A bracket that may begin a link or an image.
 struct Bracket {
-    /// Which piece it is.
+    /// The index of its piece.
     piece: usize,
     /// Where the label begins.
     behind: usize,
@@ -37,25 +37,25 @@ pub(super) fn runs(paragraph: &str, labels: &[String], version: &Version) -> Vec
     while reader.at < paragraph.len() {
         let before = reader.at;
         reader.read(labels);
-        // Whatever comes, this ends.
+        // This guarantees progress.
         reader.at = reader.at.max(before + 1);
     }
-    let (mut joined, mut parted) = (vec![String::new()], vec![String::new()]);
+    let (mut joined, mut separate) = (vec![String::new()], vec![String::new()]);
     for piece in reader.pieces {
         if let Piece::Text(text) = piece {
-            for runs in [&mut joined, &mut parted] {
+            for runs in [&mut joined, &mut separate] {
                 if let Some(run) = runs.last_mut() {
                     run.push_str(&text);
                 }
             }
             continue;
         }
-        parted.push(String::new());
+        separate.push(String::new());
         if matches!(piece, Piece::Gap) {
             joined.push(String::new());
         }
     }
-    joined.append(&mut parted);
+    joined.append(&mut separate);
     joined
 }
 
@@ -72,14 +72,14 @@ impl<'a> Reader<'a> {
         self.raw.get(self.at..).unwrap_or_default()
     }
 
-    /// Takes so many bytes as text.
+    /// Reads this many bytes as text.
     fn text(&mut self, length: usize) {
         let text = self.rest().get(..length).unwrap_or_default().to_owned();
         self.pieces.push(Piece::Text(text));
         self.at += length;
     }
 
-    /// Passes over so many bytes.
+    /// Skips this many bytes.
     fn gap(&mut self, length: usize) {
         self.pieces.push(Piece::Gap);
         self.at += length;
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nothing is an address by itself behind a bracket that may become a link.
+    /// No bare address is recognised after a bracket that may become a link.
     fn takes_addresses(&self) -> bool {
         self.brackets.iter().all(|bracket| bracket.is_dead)
     }
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         if let Some(piece) = self.pieces.get_mut(bracket.piece) {
             *piece = Piece::Gap;
         }
-        // What stands in a label stays as it was read, piece by piece.
+        // The contents of a label stay as they were read, piece by piece.
         let inner = self.pieces.split_off(bracket.piece + 1);
         for piece in inner {
             self.pieces.extend([piece, Piece::Seam]);
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a link leads to and where it ends, if this is the end of its label.
+    /// The address of a link and where the link ends, if this is the end of its label.
     fn link_ends(&self, bracket: &Bracket, labels: &[String]) -> Option<(String, usize)> {
         let behind = self.at + 1;
         if let Some((address, end)) = links::target(self.raw, behind, bracket.is_picture) {
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How long the code is that begins here, or the backticks that begin none.
+/// The length of the code that begins here, or of the backticks that begin none.
 fn code_span(rest: &str) -> Result<usize, usize> {
     let inner = rest.trim_start_matches('`');
     let length = rest.len() - inner.len();
@@ -227,7 +227,7 @@ fn code_span(rest: &str) -> Result<usize, usize> {
     Err(length)
 }
 
-/// What a reference behind an ampersand stands for, and how long that is.
+/// The meaning of a reference after an ampersand, and its length.
 fn reference(after: &str) -> Option<(String, usize)> {
     let (name, _) = after.split_once(';')?;
     let meant = match name {

@@ -2,7 +2,7 @@
 
 use super::super::Version;
 
-/// What Mattermost's server takes for white space in running text: ASCII's alone.
+/// White space of Mattermost's server in inline text: only that of ASCII.
 pub(in super::super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r')
 }
@@ -11,7 +11,7 @@ pub(super) fn is_escapable(byte: u8) -> bool {
     byte.is_ascii_punctuation()
 }
 
-/// How long the address without a scheme is that begins here.
+/// The length of the address without a scheme that begins here.
 pub(super) fn www(raw: &str, at: usize, version: &Version) -> Option<usize> {
     let before = at.checked_sub(1).filter(|at| *at > 0);
     let before = before.and_then(|at| raw.as_bytes().get(at));
@@ -28,7 +28,7 @@ pub(super) fn www(raw: &str, at: usize, version: &Version) -> Option<usize> {
         .filter(|length| *length > 0)
 }
 
-/// How long the scheme is of the address that has its colon here, and how long all of it.
+/// The length of the scheme of the address with this colon, and the length of the rest.
 pub(super) fn address(raw: &str, colon: usize, version: &Version) -> Option<(usize, usize)> {
     let behind = raw.get(colon..)?.strip_prefix("://")?;
     let before = raw.get(..colon)?;
@@ -42,7 +42,7 @@ pub(super) fn address(raw: &str, colon: usize, version: &Version) -> Option<(usi
         return None;
     }
     let all = length(raw.get(start..)?, version);
-    // Without its colon it would be taken back to nothing.
+    // The server would shorten it to nothing if the colon were removed.
     (all > scheme.len()).then(|| (scheme.len(), all - scheme.len()))
 }
 
@@ -55,7 +55,7 @@ fn begins_host(c: char, version: &Version) -> bool {
     }
 }
 
-/// Whether a character of ASCII may stand in the name of a host: a letter, a number or a symbol of mathematics, money or
+/// Whether an ASCII character may be in a host name: a letter, a number, or a symbol of mathematics, currency or
 /// writing.
 fn in_host(c: char) -> bool {
     c.is_ascii_alphanumeric()
@@ -63,8 +63,8 @@ fn in_host(c: char) -> bool {
         || "$+<=>^`|~".contains(c)
 }
 
-/// Whether a domain stands here: no underscore ends it. The last character is not looked at, nor what follows one that is
-/// not of ASCII.
+/// Whether a domain begins here: no underscore ends it. The server checks neither the last character nor anything after
+/// a character outside of ASCII.
 fn is_domain(text: &str) -> bool {
     let looked_at = text.get(1..text.len().saturating_sub(1));
     let looked_at = looked_at.unwrap_or_else(|| text.get(1..).unwrap_or_default());
@@ -72,7 +72,7 @@ fn is_domain(text: &str) -> bool {
     !end.is_some_and(|at| looked_at.get(at..).is_some_and(|end| end.starts_with('_')))
 }
 
-/// How much of what follows belongs to an address.
+/// How many bytes belong to an address.
 fn length(text: &str, version: &Version) -> usize {
     let text = text.split(is_space).next().unwrap_or_default();
     let mut url = text.split(version.ends).next().unwrap_or_default();
@@ -98,7 +98,7 @@ fn length(text: &str, version: &Version) -> usize {
     url.len()
 }
 
-/// What stands between brackets here, and where that ends.
+/// The text between brackets that begin here, and where they end.
 pub(super) fn label(raw: &str, at: usize) -> Option<(&str, usize)> {
     let inner = raw.get(at..)?.strip_prefix('[')?;
     let end = unescaped(inner, |byte| byte == b'[' || byte == b']')?;
@@ -107,7 +107,7 @@ pub(super) fn label(raw: &str, at: usize) -> Option<(&str, usize)> {
     is_one.then_some((name, at + end + 2))
 }
 
-/// Where the first byte of this kind stands that has no backslash in front.
+/// The position of the first byte of this kind without a backslash in front.
 fn unescaped(text: &str, is_it: impl Fn(u8) -> bool) -> Option<usize> {
     let mut bytes = text.bytes().enumerate().peekable();
     while let Some((at, byte)) = bytes.next() {
@@ -120,7 +120,7 @@ fn unescaped(text: &str, is_it: impl Fn(u8) -> bool) -> Option<usize> {
     None
 }
 
-/// The address behind a label, and where its bracket ends.
+/// The address after a label, and where its bracket ends.
 pub(super) fn target(raw: &str, at: usize, is_picture: bool) -> Option<(String, usize)> {
     raw.get(at..)?.strip_prefix('(')?;
     let start = behind_space(raw, at + 1);
@@ -182,11 +182,11 @@ fn destination(raw: &str, at: usize) -> Option<(String, usize)> {
     Some((rest.get(..end)?.to_owned(), at + end))
 }
 
-/// Where the size of a picture ends.
+/// Where the size of an image ends.
 fn dimensions(raw: &str, at: usize) -> Option<usize> {
     let digits = |at: usize| {
         let rest = raw.get(at..).unwrap_or_default();
-        // The last character is not looked at.
+        // The server does not check the last character.
         let looked_at = rest.get(..rest.len().saturating_sub(1)).unwrap_or_default();
         at + looked_at.bytes().take_while(u8::is_ascii_digit).count()
     };
@@ -217,7 +217,7 @@ fn title(raw: &str, at: usize) -> Option<usize> {
     Some(at + 1 + unescaped(rest.get(1..)?, |byte| byte == mark)? + 1)
 }
 
-/// The label of the definition of a link that begins here, and what stands behind it.
+/// The label of the link definition that begins here, and the text after it.
 pub(in super::super) fn definition(raw: &str) -> Option<(String, &str)> {
     let (name, at) = label(raw, 0)?;
     raw.get(at..)?.strip_prefix(':')?;
@@ -231,7 +231,7 @@ pub(in super::super) fn definition(raw: &str) -> Option<(String, &str)> {
     Some((folded(name), next_line(raw, end)?))
 }
 
-/// What stands on the next line, if nothing but white space stands on the rest of this one.
+/// The text of the next line, if the rest of this line is white space.
 fn next_line(raw: &str, at: usize) -> Option<&str> {
     let rest = raw.get(at..)?;
     let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
@@ -248,7 +248,7 @@ pub(super) fn definition_of(name: &str, labels: &[String]) -> bool {
     labels.contains(&folded(name))
 }
 
-/// A label as it is compared.
+/// A label normalised for comparison.
 fn folded(name: &str) -> String {
     let words: Vec<_> = name.split_whitespace().collect();
     words.join(" ").to_lowercase()
