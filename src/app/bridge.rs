@@ -169,7 +169,7 @@ impl App {
         let inbox = Inbox::new(store.clone(), signals.clone(), clock);
         let inbox = inbox.with_peer_bridges(matrix.peer_bridges().clone());
         let shutdown = Shutdown::default();
-        let spool = Spool::new(config.store.path.clone(), config.media.most);
+        let spool = Spool::new(config.store.path.clone(), config.media.max_file);
         let portals_running = AtomicUsize::new(0);
         let portals_named = AtomicUsize::new(config.portals.len());
         Ok((

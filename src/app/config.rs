@@ -131,7 +131,7 @@ impl PortalConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaConfig {
     /// The largest file that is relayed, in bytes.
-    pub most: u64,
+    pub max_file: u64,
     /// Where people fetch files that a silo does not take.
     pub gateway: Option<GatewayConfig>,
 }

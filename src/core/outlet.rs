@@ -222,7 +222,7 @@ pub enum TextBeforeEdit {
     /// The message was redacted itself.
     Redacted,
     /// The bridge cannot decrypt it.
-    UndecryptableTexts,
+    Unreadable,
 }
 
 /// A side to which messages can be sent: Matrix, or one silo.
@@ -290,7 +290,7 @@ pub trait Outlet: Send + Sync {
         _message: &RemoteId,
         _edits: &[RemoteId],
     ) -> Result<TextBeforeEdit, SendError> {
-        Ok(TextBeforeEdit::UndecryptableTexts)
+        Ok(TextBeforeEdit::Unreadable)
     }
 
     /// Fetches the avatar of a user of this side.

@@ -60,7 +60,7 @@ impl Matrix {
             .store
             .uploaded_avatar(&self.avatar_key(encrypted, avatar))
             .await;
-        matches!(known, Ok(None)) && self.asked.may(format!("{encrypted} {}", of.id))
+        matches!(known, Ok(None)) && self.avatar_requests.may(format!("{encrypted} {}", of.id))
     }
 
     /// Uploads an avatar for this room and for all others of the same kind, encrypted or not.

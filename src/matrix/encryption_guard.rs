@@ -64,7 +64,7 @@ impl Matrix {
                 "the room has just been encrypted, and no sync has reported it yet",
             )),
             EncryptionDecision::Downgraded => {
-                self.alarms.record(SecurityClass::Downgrade, 1);
+                self.security.record(SecurityClass::Downgrade, 1);
                 error!(
                     matrix.room = to.address(),
                     "The homeserver reports an encrypted room as unencrypted; nothing is sent"

@@ -256,7 +256,7 @@ impl Matrix {
         let classification = self.pin_sender(classification, &unsealed, &envelope).await;
         let payload = match classification {
             Classification::Message(message) => {
-                self.has_crossed(&waiting.place, &envelope.sender);
+                self.has_relayed(&waiting.place, &envelope.sender);
                 message_payload(&message)?
             }
             Classification::Command(command) => command_payload(&command)?,

@@ -143,11 +143,11 @@ pub struct Matrix {
     turns: send::RoomLocks,
     room_names: confusables::RoomNameTable,
     /// Which avatars were requested, and when.
-    asked: avatars::AvatarRequests,
+    avatar_requests: avatars::AvatarRequests,
     rotation: KeyRotation,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
-    alarms: SecurityMetrics,
+    security: SecurityMetrics,
     /// Rooms in which a plaintext event was refused and the people there have not been notified yet.
     plaintext_refused: Mutex<HashSet<Place>>,
     /// Notified when an admin has approved an identity.
@@ -202,7 +202,7 @@ impl Matrix {
             keys.pins().load(&store, clock).await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &account.session).await?;
-            trust::look(&keys).await?;
+            trust::recheck(&keys).await?;
             let session = session::SessionKeeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             cross_signing::require_signed_device(&client).await?;
@@ -234,10 +234,10 @@ impl Matrix {
                 senders: Mutex::default(),
                 turns: send::RoomLocks::default(),
                 room_names: confusables::RoomNameTable::default(),
-                asked: avatars::AvatarRequests::default(),
+                avatar_requests: avatars::AvatarRequests::default(),
                 rotation: KeyRotation::default(),
                 peer_bridges: PeerBridges::default(),
-                alarms: SecurityMetrics::default(),
+                security: SecurityMetrics::default(),
                 plaintext_refused: Mutex::default(),
                 approved: Arc::default(),
                 unverified_sessions: Mutex::default(),
@@ -277,7 +277,7 @@ impl Matrix {
     /// How many events were refused by the trust policy since the start, by class.
     #[must_use]
     pub fn security_counts(&self) -> BTreeMap<String, u64> {
-        self.alarms.counts()
+        self.security.counts()
     }
 
     /// How many events the homeserver's syncs had omitted, as audits of the rooms' history found, since the start.

@@ -32,7 +32,7 @@ enum RereadEvent {
     /// It was redacted.
     Redacted,
     /// It cannot be read, or must not be trusted.
-    UndecryptableTexts,
+    Unreadable,
 }
 
 impl Matrix {
@@ -52,21 +52,21 @@ impl Matrix {
                     return Ok(TextBeforeEdit::Says(text, Some(edit.clone())));
                 }
                 RereadEvent::Redacted => {}
-                RereadEvent::Text(_) | RereadEvent::UndecryptableTexts => {
-                    return Ok(TextBeforeEdit::UndecryptableTexts);
+                RereadEvent::Text(_) | RereadEvent::Unreadable => {
+                    return Ok(TextBeforeEdit::Unreadable);
                 }
             }
         }
         if edits.len() > MAX_EDITS {
-            return Ok(TextBeforeEdit::UndecryptableTexts);
+            return Ok(TextBeforeEdit::Unreadable);
         }
         Ok(match self.reread_event(&room, from, message).await? {
             RereadEvent::Text(text) => match as_edit(*text, message) {
                 Some(edit) => TextBeforeEdit::Says(Box::new(edit), None),
-                None => TextBeforeEdit::UndecryptableTexts,
+                None => TextBeforeEdit::Unreadable,
             },
             RereadEvent::Redacted => TextBeforeEdit::Redacted,
-            RereadEvent::UndecryptableTexts => TextBeforeEdit::UndecryptableTexts,
+            RereadEvent::Unreadable => TextBeforeEdit::Unreadable,
         })
     }
 
@@ -78,14 +78,14 @@ impl Matrix {
         event: &RemoteId,
     ) -> Result<RereadEvent, SendError> {
         let Some(came) = fetch(room, event).await? else {
-            return Ok(RereadEvent::UndecryptableTexts);
+            return Ok(RereadEvent::Unreadable);
         };
         let unsealed = self.try_decrypt(room, &came).await;
         let Some(envelope) = EventFields::open(&unsealed.event) else {
-            return Ok(RereadEvent::UndecryptableTexts);
+            return Ok(RereadEvent::Unreadable);
         };
         if envelope.event_id != event.as_str() {
-            return Ok(RereadEvent::UndecryptableTexts);
+            return Ok(RereadEvent::Unreadable);
         }
         if envelope.is_redacted() {
             return Ok(RereadEvent::Redacted);
@@ -93,7 +93,7 @@ impl Matrix {
         let opted_out = self.has_opted_out(place, &envelope.sender).await;
         if opted_out.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
             // The sender has opted out of relaying since.
-            return Ok(RereadEvent::UndecryptableTexts);
+            return Ok(RereadEvent::Unreadable);
         }
         let broken =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
@@ -105,10 +105,10 @@ impl Matrix {
                     matrix.room = place.address(),
                     "The homeserver returned another content for an event that was read before; it is ignored"
                 );
-                return Ok(RereadEvent::UndecryptableTexts);
+                return Ok(RereadEvent::Unreadable);
             }
         } else if matches!(unsealed.event.kind, TimelineEventKind::Decrypted(_)) {
-            return Ok(RereadEvent::UndecryptableTexts);
+            return Ok(RereadEvent::Unreadable);
         }
         let mut names = DisplayNames::default();
         let classification = self
@@ -117,7 +117,7 @@ impl Matrix {
         Ok(
             match self.pin_sender(classification, &unsealed, &envelope).await {
                 Classification::Message(message) if message.is_nobridge() => {
-                    RereadEvent::UndecryptableTexts
+                    RereadEvent::Unreadable
                 }
                 Classification::Message(message) => {
                     let wrote = self.store.is_author(place, event, &envelope.sender).await;
@@ -126,7 +126,7 @@ impl Matrix {
                         (_, Action::Edit { .. }) | (Some(true), _) => {
                             RereadEvent::Text(Box::new(message))
                         }
-                        _ => RereadEvent::UndecryptableTexts,
+                        _ => RereadEvent::Unreadable,
                     }
                 }
                 Classification::Nothing
@@ -137,7 +137,7 @@ impl Matrix {
                         matrix.room = place.address(),
                         "An event that was read before can no longer be read"
                     );
-                    RereadEvent::UndecryptableTexts
+                    RereadEvent::Unreadable
                 }
             },
         )

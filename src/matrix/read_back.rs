@@ -51,7 +51,7 @@ impl Matrix {
         let content = match bundles::newest(&json, self.own.as_str()) {
             LatestContent::Content(content) => content,
             LatestContent::Redacted => return Ok(ReadBack::Redacted),
-            LatestContent::UndecryptableTexts => return Ok(ReadBack::Unknown),
+            LatestContent::Unreadable => return Ok(ReadBack::Unknown),
         };
         let verified = to_verify(&content);
         let matches = match &verified {
@@ -76,7 +76,7 @@ impl Matrix {
             return Ok(ReadBack::Ours(content, verified));
         }
         if verified.is_some() {
-            self.alarms.record(SecurityClass::ReadBack, 1);
+            self.security.record(SecurityClass::ReadBack, 1);
             error!(
                 matrix.room = place.address(),
                 "The homeserver returned another content for an event of the bridge; it is not sent again"

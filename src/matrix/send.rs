@@ -288,7 +288,7 @@ impl Matrix {
         };
         let sent = sent.map_err(|error| RequestError::from(&error).into_send_error())?;
         if must_encrypt && !sent.encrypted {
-            self.alarms.record(SecurityClass::SentInClear, 1);
+            self.security.record(SecurityClass::SentInClear, 1);
             error!(
                 matrix.room = to.address(),
                 "The SDK sent an unencrypted event into an encrypted room"

@@ -77,8 +77,8 @@ pub(super) async fn listen(
         invites: Invites::default(),
         backoff: Backoff::default(),
         long_poll: Duration::ZERO,
-        heard: None,
-        last_news: None,
+        coverage: None,
+        last_progress: None,
         next_sweep: Instant::now() + SWEEP_INTERVAL,
         audits: AuditSchedule::default(),
     };
@@ -118,8 +118,8 @@ struct SyncLoop<'a> {
     /// that it has caught up.
     long_poll: Duration,
     /// What was current when the last answered sync was requested: the next response reports what changed after that.
-    heard: Option<SyncSnapshot>,
-    last_news: Option<Instant>,
+    coverage: Option<SyncSnapshot>,
+    last_progress: Option<Instant>,
     next_sweep: Instant,
     audits: AuditSchedule,
 }
@@ -149,7 +149,7 @@ impl SyncLoop<'_> {
             let mut flight = if let Some(flight) = self.flight.take() {
                 flight
             } else {
-                let before = self.heard.as_ref();
+                let before = self.coverage.as_ref();
                 let sync = self.matrix.begin_sync(&self.rooms, self.long_poll, before);
                 sync.await?
             };
@@ -292,7 +292,7 @@ impl SyncLoop<'_> {
         self.backoff.worked();
         self.matrix.repeat_sync.store(false, Ordering::SeqCst);
         // Events that earlier responses had left to fetch may have arrived since.
-        if let Some(before) = self.heard.take() {
+        if let Some(before) = self.coverage.take() {
             self.matrix.note_covered(&before).await?;
         }
         let has_messages = response
@@ -311,14 +311,16 @@ impl SyncLoop<'_> {
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
-        self.heard = self.matrix.sync_applied(&self.rooms, asked).await?;
+        self.coverage = self.matrix.sync_applied(&self.rooms, asked).await?;
         if is_empty {
             self.long_poll = LONG_POLL;
             self.matrix.caught_up.store(true, Ordering::SeqCst);
         }
         if has_messages {
-            let busy = self.last_news.is_some_and(|at| at.elapsed() < BUSY_WITHIN);
-            self.last_news = Some(Instant::now());
+            let busy = self
+                .last_progress
+                .is_some_and(|at| at.elapsed() < BUSY_WITHIN);
+            self.last_progress = Some(Instant::now());
             if busy {
                 rest(BUSY_PAUSE, &self.stop).await;
             }
@@ -327,7 +329,7 @@ impl SyncLoop<'_> {
     }
 
     async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
-        self.heard = None;
+        self.coverage = None;
         self.matrix.repeat_sync.store(true, Ordering::SeqCst);
         if !matches!(error, matrix_sdk::Error::Http(_)) {
             // The SDK received the response and could not store it. Continuing would skip the response; a restart does

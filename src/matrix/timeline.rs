@@ -142,7 +142,7 @@ impl Matrix {
             self.remember_sender(place, &envelope);
         }
         if is_open && matches!(classification, Classification::Message(_)) {
-            self.has_crossed(place, &envelope.sender);
+            self.has_relayed(place, &envelope.sender);
         }
         let bridges = match classification {
             Classification::Skipped(PEER_BRIDGE) => self.other_bridges(place, &envelope),
@@ -201,7 +201,7 @@ impl Matrix {
                 match why {
                     WaitReason::Key => {}
                     WaitReason::Trust(TrustHold::Approval) => {
-                        self.alarms.record(SecurityClass::IdentityChanged, 1)
+                        self.security.record(SecurityClass::IdentityChanged, 1)
                     }
                     WaitReason::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
                 }

@@ -248,7 +248,7 @@ impl Matrix {
 
     /// Counts what was refused, and logs as an error what an honest homeserver never shows.
     pub(super) fn refused(&self, rule: &'static str, room: &Room) {
-        self.alarms.skipped(rule);
+        self.security.skipped(rule);
         if rule == PLAINTEXT {
             self.lock_plaintext()
                 .insert(Place::room(room.room_id().as_str()));
@@ -265,7 +265,7 @@ impl Matrix {
     /// Counts ciphertexts that were replayed in a new event.
     pub(super) fn replayed(&self, times: usize) {
         if times > 0 {
-            self.alarms
+            self.security
                 .record(SecurityClass::Replay, times.try_into().unwrap_or(u64::MAX));
             error!(
                 times,
@@ -282,7 +282,7 @@ impl Matrix {
 }
 
 /// Compares the pinned identities with those in the crypto store.
-pub(super) async fn look(keys: &BufferedCryptoStore) -> Result<(), MatrixError> {
+pub(super) async fn recheck(keys: &BufferedCryptoStore) -> Result<(), MatrixError> {
     let checked = keys.check_pinned_identities().await;
     checked.map_err(|error| broken(&error))
 }

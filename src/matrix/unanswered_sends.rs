@@ -48,7 +48,7 @@ enum EventMatch {
     /// It is another event.
     Another,
     /// It is an event of this account that cannot be decrypted: it may be the one.
-    UndecryptableTexts,
+    Unreadable,
     /// It and all older events were sent before the step.
     TooOld,
 }
@@ -186,7 +186,7 @@ impl Matrix {
                 match self.look_at(event, key, (since, may_be_clear)) {
                     EventMatch::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
                     EventMatch::Another => {}
-                    EventMatch::UndecryptableTexts => unreadable = true,
+                    EventMatch::Unreadable => unreadable = true,
                     EventMatch::TooOld => return not_found(unreadable),
                 }
             }
@@ -229,7 +229,7 @@ impl Matrix {
                 && sent_at >= self.device_since
                 && self.may_be_this_device(&envelope) =>
             {
-                EventMatch::UndecryptableTexts
+                EventMatch::Unreadable
             }
             _ => EventMatch::Another,
         }

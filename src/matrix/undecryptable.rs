@@ -175,13 +175,13 @@ impl Matrix {
                 reason: &reason,
                 device: None,
             };
-            self.tell(entries, &place, &sender, why, inbox).await?;
+            self.notify(entries, &place, &sender, why, inbox).await?;
         }
         Ok(())
     }
 
     /// Sends or extends one notice that these entries of one sender are held or cannot be decrypted.
-    pub(super) async fn tell(
+    pub(super) async fn notify(
         &self,
         entries: Vec<EntryId>,
         place: &Place,
@@ -244,7 +244,7 @@ impl Matrix {
             device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
         };
         if inbox.notify_undecryptable(notice, texts).await? && reason == UNSIGNED {
-            self.deliveries(place, sender);
+            self.note_notified(place, sender);
         }
         crash_points::point("undecryptable.notified");
         Ok(())

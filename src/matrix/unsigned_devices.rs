@@ -36,8 +36,8 @@ pub(super) struct UnreadableReason<'a> {
 /// since.
 #[derive(Debug, Default)]
 pub(super) struct UnsignedNotices {
-    told: HashSet<(Place, String)>,
-    crossed: HashSet<(Place, String)>,
+    notified: HashSet<(Place, String)>,
+    relayed: HashSet<(Place, String)>,
 }
 
 impl UnsignedNotices {
@@ -49,8 +49,8 @@ impl UnsignedNotices {
             .map(|(group, _)| (group.place, group.sender))
             .collect();
         Ok(Self {
-            told,
-            crossed: HashSet::new(),
+            notified: told,
+            relayed: HashSet::new(),
         })
     }
 }
@@ -71,27 +71,27 @@ impl Matrix {
             device,
         };
         let (entries, place) = (vec![waiting.entry], &waiting.place);
-        self.tell(entries, place, &sender, why, inbox).await
+        self.notify(entries, place, &sender, why, inbox).await
     }
 
     /// Records that this sender has such a notice.
-    pub(super) fn deliveries(&self, place: &Place, sender: &str) {
+    pub(super) fn note_notified(&self, place: &Place, sender: &str) {
         let told = (place.clone(), sender.to_owned());
-        self.standing().told.insert(told);
+        self.standing().notified.insert(told);
     }
 
     /// Records that an encrypted message of this sender was relayed.
-    pub(super) fn has_crossed(&self, place: &Place, sender: &str) {
+    pub(super) fn has_relayed(&self, place: &Place, sender: &str) {
         let mut notices = self.standing();
         let who = (place.clone(), sender.to_owned());
-        if notices.told.contains(&who) {
-            notices.crossed.insert(who);
+        if notices.notified.contains(&who) {
+            notices.relayed.insert(who);
         }
     }
 
     /// Edits the notices about devices that are signed by now.
     pub(super) async fn notify_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let crossed = std::mem::take(&mut self.standing().crossed);
+        let crossed = std::mem::take(&mut self.standing().relayed);
         if crossed.is_empty() {
             return Ok(());
         }
@@ -107,7 +107,7 @@ impl Matrix {
             let opted_out = self.has_opted_out(&group.place, &group.sender).await?;
             let texts = signed(&name, opted_out, group.skipped);
             inbox.notify_obsolete(group, texts).await?;
-            self.standing().told.remove(&who);
+            self.standing().notified.remove(&who);
         }
         Ok(())
     }

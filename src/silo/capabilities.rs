@@ -77,7 +77,7 @@ pub enum Feature {
     /// Joins, leaves and topics.
     System,
     /// Name, topic and avatar of the room and the channel.
-    QueueHead,
+    Profile,
     /// What was written while the bridge did not run.
     CatchUp,
 }
@@ -96,7 +96,7 @@ impl Feature {
         Self::Reaction,
         Self::File,
         Self::System,
-        Self::QueueHead,
+        Self::Profile,
         Self::CatchUp,
     ];
 
@@ -115,7 +115,7 @@ impl Feature {
             Self::Reaction => "Reactions",
             Self::File => "Files",
             Self::System => "System messages",
-            Self::QueueHead => "Name, topic, picture",
+            Self::Profile => "Name, topic, picture",
             Self::CatchUp => "What was missed",
         }
     }

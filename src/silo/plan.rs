@@ -14,7 +14,7 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use edits::{and_then, carried_by, edits, has_other_files, with_private_suffix};
+use edits::{and_then, carried_by, copies_with_text, edits, has_other_files};
 
 use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 
@@ -104,7 +104,7 @@ pub fn plan(
                 _ => named(body, *style, files),
             };
             let carried = if rules.files { files.len() } else { 0 };
-            let texts = with_private_suffix(&outgoing.copies, carried);
+            let texts = copies_with_text(&outgoing.copies, carried);
             edits(&author_only.saying(&body, style), &texts, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies, false),
@@ -142,7 +142,7 @@ fn new_posts(
     let named_posts = |body: &Body, files: &[File]| {
         let (flat, style) = named(body, style, files);
         let speech = speaker.saying(&flat, style);
-        posts(speech.parts(), speech.spoken(), root)
+        posts(speech.parts(), speech.post_style(), root)
     };
     if files.is_empty() || !speaker.rules.files {
         return Plan::Steps(named_posts(body, files));
@@ -153,7 +153,7 @@ fn new_posts(
         let fallback = named_posts(body, std::slice::from_ref(file));
         let (body, style) = with_caption(body, style, file);
         let speech = speaker.saying(&body, style);
-        sent(file, speech.parts(), speech.spoken(), root, fallback)
+        sent(file, speech.parts(), speech.post_style(), root, fallback)
     });
     Plan::Steps(steps.collect())
 }
@@ -297,7 +297,7 @@ impl<'a> AuthoredText<'a> {
     }
 
     /// The style, and the author whose name is outside of the text.
-    fn spoken(&self) -> PostStyle<'_> {
+    fn post_style(&self) -> PostStyle<'_> {
         (self.style, self.author)
     }
 

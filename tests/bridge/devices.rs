@@ -297,7 +297,7 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
 }
 
 /// The messages of the bridge to Ann in the direct room.
-fn told(scene: &Scenario) -> Vec<String> {
+fn notices_of(scene: &Scenario) -> Vec<String> {
     let said = scene.room_observer.pick(&any_room(scene), |heard| {
         let seen = &heard.seen;
         let text = seen.content["body"].as_str().unwrap_or_default().to_owned();
@@ -310,11 +310,20 @@ fn told(scene: &Scenario) -> Vec<String> {
 async fn until_told(scene: &Scenario, known: usize, wanted: impl Fn(&str) -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        if told(scene).iter().skip(known).any(|text| wanted(text)) {
+        if notices_of(scene)
+            .iter()
+            .skip(known)
+            .any(|text| wanted(text))
+        {
             return;
         }
         let late = tokio::time::Instant::now() > deadline;
-        assert!(!late, "{:?}\n{}", told(scene), scene.bridge.logs_end());
+        assert!(
+            !late,
+            "{:?}\n{}",
+            notices_of(scene),
+            scene.bridge.logs_end()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -329,7 +338,7 @@ async fn p08_a_client_asks_while_the_bridge_runs_and_its_admin_answers_in_the_ch
     scene.open().await.unwrap();
     let bridge = scene.bridge_user.clone();
     for (word, verified) in [("no", false), ("yes", true)] {
-        let known = told(&scene).len();
+        let known = notices_of(&scene).len();
         let flow = scene.ann.ask_to_verify(&bridge).await.unwrap();
         let room = any_room(&scene);
         // Nothing begins before Ann confirms it.

@@ -94,7 +94,12 @@ impl Backend for Nowhere {
     async fn audience(&self, _: &str, _: &str) -> Audience {
         Audience::default()
     }
-    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<CodeProof>, BackendError> {
+    async fn find_code(
+        &self,
+        _: &str,
+        _: &Place,
+        _: &str,
+    ) -> Result<Option<CodeProof>, BackendError> {
         silence()
     }
     async fn show(&self, _: &Portal) -> Result<(), BackendError> {
@@ -113,7 +118,7 @@ impl Backend for Nowhere {
 
 impl Bench {
     /// The bridge's own messages in the room.
-    async fn told(&self, room: &Arc<FakeOutlet>) -> Vec<String> {
+    async fn notices_in(&self, room: &Arc<FakeOutlet>) -> Vec<String> {
         self.run_toward(Side::Matrix, room, LONG).await;
         room.texts()
     }
@@ -340,7 +345,7 @@ async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
     // No flood of attempts: within the hour, about one a minute.
     let tries = outlet.keys.lock().unwrap().len();
     assert!((20..240).contains(&tries), "{tries}");
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("cannot write to the wall channel: banned"));
     assert!(bench.tally(Side::Silo).await.closed_since.is_some());
@@ -354,7 +359,7 @@ async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["one", "two"]);
     assert_eq!(
-        bench.told(&room).await,
+        bench.notices_in(&room).await,
         ["✅ The bridge can write to the wall channel again."]
     );
     assert_eq!(bench.tally(Side::Silo).await.closed_since, None);
@@ -370,7 +375,7 @@ async fn d22_what_waits_too_long_for_a_closed_place_ends_with_one_notice_for_all
     bench.run(&outlet, DAYS).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked, tally.pending), (3, 3, 0));
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[1].contains("3 messages from here could not be delivered"));
     bench.balance().await;
@@ -385,11 +390,11 @@ async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
         reason: "the token was revoked".into(),
     });
     assert_eq!(bench.run(&outlet, LONG).await, LaneEnd::SignedOut);
-    assert!(bench.told(&room).await[0].contains("the token was revoked"));
+    assert!(bench.notices_in(&room).await[0].contains("the token was revoked"));
     *outlet.always.lock().unwrap() = None;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["one"]);
-    assert!(bench.told(&room).await[0].contains("again"));
+    assert!(bench.notices_in(&room).await[0].contains("again"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,7 +442,7 @@ async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
     let payload = Payload::Command(moderator.to_bytes().unwrap());
     bench.hear_payload("$q", None, payload).await;
     bench.answer().await;
-    let told = bench.told(&FakeOutlet::new(true, vec![])).await;
+    let told = bench.notices_in(&FakeOutlet::new(true, vec![])).await;
     let answer = "Its author keeps here what they write (`!bridge optout`).";
     assert!(told.iter().any(|text| text == answer), "{told:?}");
     bench.run(&outlet, LONG).await;
@@ -453,7 +458,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
         FakeOutlet::new(true, vec![]),
     );
     bench.run(&outlet, LONG).await;
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
         told[0].contains("3 messages from here could not be delivered to the wall channel"),
@@ -463,7 +468,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
     // As a reply to the notice, by another user: refused.
     bench.ask("$q1", "retry", Some("wall-0"), "@b:x").await;
     bench.answer().await;
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert!(told[1].starts_with("Only its sender"), "{told:?}");
 
     bench.ask("$q2", "retry", Some("wall-0"), "@a:x").await;
@@ -471,7 +476,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
     assert_eq!(bench.tally(Side::Silo).await.failed, 0);
     assert_eq!(bench.tally(Side::Silo).await.pending, 3);
     bench.balance().await;
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert!(
         told[0].starts_with("🔁 Trying again to deliver 3 messages"),
         "{told:?}"
@@ -480,7 +485,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
 
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["a", "b", "c"], "in their order");
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert_eq!(
         told[0],
         "✅ 3 messages were delivered to the wall channel after all."
@@ -498,11 +503,11 @@ async fn a_retry_that_fails_again_turns_the_notice_back() {
     let room = FakeOutlet::new(true, vec![]);
     let outlet = FakeOutlet::new(true, vec![Next::Fail(refused()), Next::Fail(refused())]);
     bench.run(&outlet, LONG).await;
-    bench.told(&room).await;
+    bench.notices_in(&room).await;
     bench.ask("$q", "retry", Some("$a"), "@a:x").await;
     bench.answer().await;
     bench.run(&outlet, LONG).await;
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].starts_with("⚠ A message from here"), "{told:?}");
     let tally = bench.tally(Side::Silo).await;
@@ -543,7 +548,7 @@ async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_n
     for _ in 0..2 {
         let bench = Bench::open(home.path()).await;
         bench.run(&outlet, Duration::from_secs(1)).await;
-        assert_eq!(bench.told(&room).await.len(), 1);
+        assert_eq!(bench.notices_in(&room).await.len(), 1);
         bench.balance().await;
     }
 }
@@ -556,7 +561,7 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
     {
         let bench = bench(home.path(), &["a"]).await;
         bench.run(&outlet, LONG).await;
-        bench.told(&room).await;
+        bench.notices_in(&room).await;
         bench.ask("$q", "retry", Some("$a"), "@a:x").await;
         // What control does, up to the moment of the kill.
         let about = bench
@@ -571,7 +576,7 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
     bench.answer().await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["a"]);
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert_eq!(
         told,
         [
@@ -601,7 +606,7 @@ async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
     assert_eq!(bench.tally(Side::Silo).await.parked, 0);
     bench.ask("$q", "retry", Some("$a"), "@a:x").await;
     bench.answer().await;
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     assert!(told[1].contains("not kept any more"), "{told:?}");
     assert!(outlet.texts().is_empty());
     bench.balance().await;
@@ -619,7 +624,7 @@ async fn why_tells_each_state() {
     bench
         .hear_payload("$skipped", None, Payload::Skipped("undecryptable"))
         .await;
-    bench.told(&room).await;
+    bench.notices_in(&room).await;
     for (number, (target, words)) in [
         (Some("$sent"), "To the wall channel: delivered"),
         (
@@ -640,13 +645,13 @@ async fn why_tells_each_state() {
             .ask(&format!("$q{number}"), "why", target, "@a:x")
             .await;
         bench.answer().await;
-        let told = bench.told(&room).await;
+        let told = bench.notices_in(&room).await;
         let last = told.last().unwrap();
         assert!(last.contains(words), "{target:?}: {last}");
     }
     bench.ask("$status", "status", None, "@a:x").await;
     bench.answer().await;
-    let told = bench.told(&room).await;
+    let told = bench.notices_in(&room).await;
     let last = told.last().unwrap();
     assert!(
         last.contains("To wall c: 1 delivered, 2 waiting")

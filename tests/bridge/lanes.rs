@@ -114,7 +114,7 @@ impl FakeOutlet {
         self.unread.lock().unwrap()
     }
 
-    pub fn gone(&self) -> Vec<RemoteId> {
+    pub fn removed(&self) -> Vec<RemoteId> {
         self.gone.lock().unwrap().clone()
     }
 
@@ -410,13 +410,13 @@ impl Outlet for FakeOutlet {
                 Some(Some(text)) => text,
                 Some(None) if event == message => return Ok(TextBeforeEdit::Redacted),
                 Some(None) => continue,
-                None => return Ok(TextBeforeEdit::UndecryptableTexts),
+                None => return Ok(TextBeforeEdit::Unreadable),
             };
             let said = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
             let by = (event != message).then(|| event.clone());
             return Ok(TextBeforeEdit::Says(Box::new(said), by));
         }
-        Ok(TextBeforeEdit::UndecryptableTexts)
+        Ok(TextBeforeEdit::Unreadable)
     }
 
     fn can_delete(&self) -> bool {

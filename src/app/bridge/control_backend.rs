@@ -127,7 +127,7 @@ impl Backend for ControlBackend {
         }
     }
 
-    async fn heard(
+    async fn find_code(
         &self,
         silo: &str,
         channel: &Place,

@@ -87,7 +87,7 @@ pub async fn run(config: &Config, reach: CheckScope) -> CommandResult {
     if findings.diagnostics.is_empty() {
         return Ok(exit);
     }
-    console::tell(&config.report(findings.diagnostics));
+    console::print_report(&config.report(findings.diagnostics));
     Ok(exit)
 }
 

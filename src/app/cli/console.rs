@@ -16,7 +16,7 @@ pub fn warn(text: &str) {
 }
 
 /// Writes a report to stderr, with colours on a terminal.
-pub fn tell(report: &Report) {
+pub fn print_report(report: &Report) {
     let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let style = if coloured {
         ColorChoice::Always

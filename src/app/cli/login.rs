@@ -41,7 +41,7 @@ pub async fn with_password(
             .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
         let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
-            return Err(Report::of(gone(info)));
+            return Err(Report::of(logged_out(info)));
         }
         if state == SessionState::Expired {
             console::say(&format!(
@@ -76,7 +76,7 @@ pub async fn with_password(
     })
     .await;
     drop(progress);
-    tell(&done?);
+    print_result(&done?);
     store.checkpoint().await?;
     Ok(Exit::Fine)
 }
@@ -101,7 +101,7 @@ pub fn recovery_key(config: &Config) -> Result<Option<Secret>, Report> {
 }
 
 /// The device was logged out: its keys cannot be used any more.
-fn gone(info: &AccountInfo) -> Diagnostic {
+fn logged_out(info: &AccountInfo) -> Diagnostic {
     Diagnostic::new(
         "B20",
         format!(
@@ -114,7 +114,7 @@ fn gone(info: &AccountInfo) -> Diagnostic {
     .help("footbridge device reset, which makes a new device")
 }
 
-pub fn tell(done: &LoggedIn) {
+pub fn print_result(done: &LoggedIn) {
     console::say(&format!(
         "Logged in as {} on device {}.",
         done.face.user_id, done.face.device_id

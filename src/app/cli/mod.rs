@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(report) => {
-            console::tell(&report);
+            console::print_report(&report);
             report.exit().into()
         }
     }
@@ -66,7 +66,7 @@ fn prepare(args: &Args) -> Result<(), Report> {
         return Err(report);
     }
     if !report.diagnostics.is_empty() {
-        console::tell(&report);
+        console::print_report(&report);
     }
     logging::start(args.log_format).map_err(Report::of)
 }

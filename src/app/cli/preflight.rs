@@ -21,7 +21,7 @@ pub fn before_opening(config: &Config) -> Result<(), Report> {
     diagnostics.extend(key(&config.store));
     if diagnostics.is_empty() {
         if let Some(warning) = root() {
-            super::console::tell(&Report::of(warning));
+            super::console::print_report(&Report::of(warning));
         }
         return Ok(());
     }

@@ -204,7 +204,7 @@ impl ConfigReader<'_> {
             self.schema.number(section, &MAX_MIB)
         });
         MediaConfig {
-            most: u64::from(most) << 20,
+            max_file: u64::from(most) << 20,
             gateway: section.and_then(|section| self.gateway(section)),
         }
     }

@@ -23,11 +23,11 @@ use super::{Control, parse::ParsedCommand, replies};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AnswerClass {
     /// Information: `help`, `why`, `status`, an unknown command.
-    UndecryptableNotice,
+    Info,
     /// The retry of a failed message.
     Retry,
     /// A choice about one's own messages: `optout` and its end.
-    EncryptedPolicy,
+    OwnChoice,
     /// A command of somebody who has the permission.
     Command,
     /// A refusal: the asker lacks the permission.
@@ -46,9 +46,9 @@ impl AnswerClass {
             | ParsedCommand::Status
             | ParsedCommand::Help
             | ParsedCommand::Incomplete(_)
-            | ParsedCommand::Unknown(_) => Self::UndecryptableNotice,
+            | ParsedCommand::Unknown(_) => Self::Info,
             ParsedCommand::Retry => Self::Retry,
-            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) => Self::EncryptedPolicy,
+            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) => Self::OwnChoice,
             ParsedCommand::Verify(_)
             | ParsedCommand::Add(..)
             | ParsedCommand::Remove(..)
@@ -62,9 +62,9 @@ impl AnswerClass {
     /// The limit of each asker, in all places of a network together.
     fn of_asker(self) -> Rate {
         match self {
-            Self::UndecryptableNotice | Self::Refusal => rate(10, 20),
+            Self::Info | Self::Refusal => rate(10, 20),
             Self::Retry => rate(10, 30),
-            Self::EncryptedPolicy => rate(6, 60),
+            Self::OwnChoice => rate(6, 60),
             Self::Command => rate(20, 15),
             Self::LookUp => rate(5, 60),
             Self::Warning => rate(1, 3_600),
@@ -74,7 +74,7 @@ impl AnswerClass {
     /// The limit of each place, so that many askers together get no more than the place allows.
     fn of_place(self) -> Rate {
         match self {
-            Self::UndecryptableNotice | Self::Refusal | Self::EncryptedPolicy => rate(20, 15),
+            Self::Info | Self::Refusal | Self::OwnChoice => rate(20, 15),
             Self::Retry => rate(30, 15),
             Self::Command => rate(40, 15),
             Self::LookUp => rate(10, 30),
@@ -184,7 +184,7 @@ impl Control {
                 if matches!(parsed, ParsedCommand::Verify(_))
                     && !is_admin(&self.rules.admins, asker.id) =>
             {
-                AnswerClass::UndecryptableNotice
+                AnswerClass::Info
             }
             class => class,
         }
@@ -194,10 +194,8 @@ impl Control {
     /// whoever was refused too often is not checked again.
     pub(super) fn may_begin(&self, parsed: &ParsedCommand, asker: Asker<'_>) -> bool {
         match self.class(parsed, asker) {
-            class @ (AnswerClass::UndecryptableNotice | AnswerClass::Retry) => {
-                self.answers.has_room(class, asker)
-            }
-            AnswerClass::EncryptedPolicy => true,
+            class @ (AnswerClass::Info | AnswerClass::Retry) => self.answers.has_room(class, asker),
+            AnswerClass::OwnChoice => true,
             _ => {
                 let is_known_room =
                     parsed.room().is_none() || is_admin(&self.rules.admins, asker.id);
@@ -250,7 +248,7 @@ mod tests {
         let answered = (0..200)
             .filter(|number| {
                 let id = names.get(number % 10).map_or("", String::as_str);
-                limits.admits(AnswerClass::UndecryptableNotice, Asker { place: &room, id })
+                limits.admits(AnswerClass::Info, Asker { place: &room, id })
             })
             .count();
         assert_eq!(answered, 20);
@@ -262,8 +260,7 @@ mod tests {
             .map(|number| Place::room(&format!("!{number}")))
             .collect();
         let rooms = rooms.iter().cycle().take(200);
-        let answered =
-            rooms.filter(|room| limits.admits(AnswerClass::UndecryptableNotice, ann(room)));
+        let answered = rooms.filter(|room| limits.admits(AnswerClass::Info, ann(room)));
         assert_eq!(answered.count(), 10);
     }
 }

@@ -80,7 +80,7 @@ pub trait Backend: Send + Sync {
     async fn audience(&self, silo: &str, channel: &str) -> Audience;
 
     /// Finds this code in the channel; `None` while nobody has posted it.
-    async fn heard(
+    async fn find_code(
         &self,
         silo: &str,
         channel: &Place,

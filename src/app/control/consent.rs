@@ -139,7 +139,7 @@ impl Control {
     }
 
     /// Tells the new members of a room where its messages are relayed to, all of them in one notice.
-    pub(super) async fn take_unnotified_newcomers(&self, now: Millis) -> Result<(), store::Error> {
+    pub(super) async fn notify_newcomers(&self, now: Millis) -> Result<(), store::Error> {
         /// Members who join within this time share one notice.
         const APART: Duration = Duration::from_mins(10);
         if !self.rules.disclose_joins {

@@ -57,7 +57,12 @@ impl Backend for FakeBackend {
         Audience::default()
     }
 
-    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<CodeProof>, BackendError> {
+    async fn find_code(
+        &self,
+        _: &str,
+        _: &Place,
+        _: &str,
+    ) -> Result<Option<CodeProof>, BackendError> {
         Ok(None)
     }
 

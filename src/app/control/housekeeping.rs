@@ -72,7 +72,7 @@ impl Control {
         self.ask_for_consent().await?;
         let requests_open = self.check_portal_requests().await?;
         let moved = self.follow_upgrades().await?;
-        self.take_unnotified_newcomers(self.clock.now()).await?;
+        self.notify_newcomers(self.clock.now()).await?;
         self.show_portals().await?;
         Ok(requests_open || moved)
     }

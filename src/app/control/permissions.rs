@@ -11,7 +11,7 @@ pub enum PortalAction {
     /// Trust a user's new identity.
     Trust,
     /// Move a portal into the room that replaces its own.
-    SyncDirection,
+    FollowUpgrade,
     /// Put a portal on hold, or resume it.
     Pause,
     /// Remove a portal.
@@ -31,7 +31,7 @@ impl PortalAction {
         match self {
             Self::Agree | Self::Trust => true,
             Self::Link | Self::Pause | Self::Unlink => encrypted_room,
-            Self::SyncDirection => false,
+            Self::FollowUpgrade => false,
         }
     }
 }
@@ -115,7 +115,7 @@ mod tests {
         PortalAction::Link,
         PortalAction::Agree,
         PortalAction::Trust,
-        PortalAction::SyncDirection,
+        PortalAction::FollowUpgrade,
         PortalAction::Pause,
         PortalAction::Unlink,
     ];
@@ -194,7 +194,7 @@ mod tests {
                 Err(PermissionError::NotEncrypted),
                 Err(PermissionError::NotEncrypted),
             ),
-            (PortalAction::SyncDirection, Ok(()), Ok(())),
+            (PortalAction::FollowUpgrade, Ok(()), Ok(())),
             (
                 PortalAction::Pause,
                 Ok(()),

@@ -164,9 +164,9 @@ impl Control {
                 self.store.delete_portal_request(request.id).await?;
             } else if request.confirmed_at.is_none() {
                 soon = true;
-                let heard = self
-                    .backend
-                    .heard(&request.spec.silo, &request.channel, &request.code);
+                let heard =
+                    self.backend
+                        .find_code(&request.spec.silo, &request.channel, &request.code);
                 match heard.await {
                     Ok(Some(proof)) => self.shown(&request, &proof).await?,
                     Err(BackendError::Store(error)) => return Err(error),

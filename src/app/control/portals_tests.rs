@@ -40,7 +40,12 @@ impl Backend for FakeBackend {
         Audience::default()
     }
 
-    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<CodeProof>, BackendError> {
+    async fn find_code(
+        &self,
+        _: &str,
+        _: &Place,
+        _: &str,
+    ) -> Result<Option<CodeProof>, BackendError> {
         let by = "Mary".to_owned();
         let in_control = None;
         Ok(self.shown.then_some(CodeProof { by, in_control }))

@@ -24,7 +24,7 @@ fn objection(
     if successor.predecessor.as_deref() != Some(tombstone.room.address()) {
         return Some("the new room does not say that it takes this one's place".to_owned());
     }
-    if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, rights) {
+    if let Err(refusal) = check_permission(PortalAction::FollowUpgrade, listed, false, rights) {
         let why = notices::refusal(refusal).replace("You may not: y", "Y");
         return Some(format!(
             "{} may not decide about it ({why})",
@@ -77,7 +77,7 @@ impl Control {
             .await?;
         let listed = is_admin(&self.rules.admins, &tombstone.sender);
         // Checked before the bridge joins a room because somebody says so.
-        if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, &rights)
+        if let Err(refusal) = check_permission(PortalAction::FollowUpgrade, listed, false, &rights)
         {
             let why = notices::refusal(refusal).replace("You may not: y", "Y");
             let why = format!("{} may not decide about it ({why})", tombstone.sender);

@@ -126,7 +126,7 @@ impl Lane {
         let (text, by) = match text {
             // A text that was not delivered there before is not delivered by a redaction.
             Ok(TextBeforeEdit::Says(text, by)) if by.is_some() || found.own => (text, by),
-            Ok(TextBeforeEdit::Says(..) | TextBeforeEdit::UndecryptableTexts) => {
+            Ok(TextBeforeEdit::Says(..) | TextBeforeEdit::Unreadable) => {
                 // The redacted text must not stay either.
                 (Box::new(placeholder_edit(redaction, &message)), None)
             }

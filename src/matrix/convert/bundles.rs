@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     edits::{bridge_notice_steps, steps},
-    write::{bridge_text, content_from, html_name, json_bytes, relations, said},
+    write::{bridge_text, content_from, html_name, json_bytes, message_content, relations},
 };
 
 /// The author of a part that the bridge itself wrote.
@@ -205,7 +205,7 @@ pub enum LatestContent {
     /// The event was redacted.
     Redacted,
     /// The event is not the bridge's, or its latest edit is missing.
-    UndecryptableTexts,
+    Unreadable,
 }
 
 /// The latest content of an event of the bridge.
@@ -213,7 +213,7 @@ pub enum LatestContent {
 pub fn newest(event: &Value, own: &str) -> LatestContent {
     let is_own = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
     if !is_own(event) {
-        return LatestContent::UndecryptableTexts;
+        return LatestContent::Unreadable;
     }
     if event.pointer("/unsigned/redacted_because").is_some() {
         return LatestContent::Redacted;
@@ -224,7 +224,7 @@ pub fn newest(event: &Value, own: &str) -> LatestContent {
         Some(_) => None,
         None => event.get("content"),
     };
-    content.map_or(LatestContent::UndecryptableTexts, |content| {
+    content.map_or(LatestContent::Unreadable, |content| {
         LatestContent::Content(content.clone())
     })
 }
@@ -301,7 +301,7 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
         if !message.files.is_empty() {
             // An event of several messages has no files: the message is sent separately, and its part is removed.
             let text = (body, name, *style);
-            let mut separate = said(outgoing, text, copy.thread.as_ref(), None);
+            let mut separate = message_content(outgoing, text, copy.thread.as_ref(), None);
             separate.push(Step::EditPart {
                 target: copy.remote.clone(),
                 slot,

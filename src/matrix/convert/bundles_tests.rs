@@ -202,7 +202,7 @@ fn what_is_not_ours_redacted_or_not_decrypted_is_not_rewritten() {
     foreign["sender"] = json!("@eve:x");
     assert!(matches!(
         newest(&foreign, "@bridge:x"),
-        LatestContent::UndecryptableTexts
+        LatestContent::Unreadable
     ));
     let encrypted = json!({"algorithm": "m.megolm.v1.aes-sha2"});
     for event in [

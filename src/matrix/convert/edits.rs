@@ -11,7 +11,7 @@ use footbridge_store::{Copy, RemoteId};
 
 use super::{
     caption::{self, caption, caption_edit_step},
-    write::{MAX_BYTES, contents, sent_file, told},
+    write::{MAX_BYTES, contents, sent_file, summary_content},
 };
 
 /// The steps of an edit.
@@ -77,8 +77,9 @@ pub(super) fn bridge_notice_steps(copies: &[Copy], content: Content) -> Vec<Step
 
 /// New text with the line that names a file which could not be sent.
 fn named(copy: &Copy, outgoing: &Outgoing, text: (&Body, &Sender, Style), file: &File) -> Step {
-    let content = caption::named(outgoing, text, file)
-        .unwrap_or_else(|| told(&format!("sent {}", file.in_words()), text.1, outgoing.late));
+    let content = caption::named(outgoing, text, file).unwrap_or_else(|| {
+        summary_content(&format!("sent {}", file.in_words()), text.1, outgoing.late)
+    });
     Step::Edit {
         target: copy.remote.clone(),
         content,

@@ -47,7 +47,7 @@ pub(super) fn of_event(event_type: &str, content: &Value) -> String {
         "m.sticker" => with("sent a sticker", text("/body")),
         "m.poll.start" | "org.matrix.msc3381.poll.start" => poll(content),
         "m.poll.end" | "org.matrix.msc3381.poll.end" => {
-            with("closed a poll", &said(content).unwrap_or_default())
+            with("closed a poll", &text_field(content).unwrap_or_default())
         }
         "m.call.invite"
         | "m.call.notify"
@@ -64,7 +64,7 @@ fn poll(content: &Value) -> String {
         .or_else(|| content.get("org.matrix.msc3381.poll.start"));
     let question = start
         .and_then(|start| start.get("question"))
-        .and_then(said)
+        .and_then(text_field)
         .unwrap_or_default();
     let answers: Vec<String> = start
         .and_then(|start| start.get("answers"))
@@ -72,7 +72,7 @@ fn poll(content: &Value) -> String {
         .into_iter()
         .flatten()
         .take(20)
-        .filter_map(said)
+        .filter_map(text_field)
         .collect();
     let line = with("started a poll", &question);
     if answers.is_empty() {
@@ -83,7 +83,7 @@ fn poll(content: &Value) -> String {
 }
 
 /// The text of an extensible event, or of a part of one (MSC1767).
-fn said(value: &Value) -> Option<String> {
+fn text_field(value: &Value) -> Option<String> {
     let text = value.get("m.text").map_or_else(
         || {
             value

@@ -91,14 +91,14 @@ pub fn event_content(
     replaces: Option<&RemoteId>,
 ) -> Value {
     let Some(target) = replaces else {
-        let mut event = spoken(content, "");
+        let mut event = text_content(content, "");
         relate(&mut event, thread, reply_to);
         return event;
     };
-    let mut event = spoken(content, "* ");
+    let mut event = text_content(content, "* ");
     // Whoever an edit mentions was mentioned by the original message, or is not mentioned.
     insert(&mut event, "m.mentions", json!({}));
-    insert(&mut event, "m.new_content", spoken(content, ""));
+    insert(&mut event, "m.new_content", text_content(content, ""));
     let relation = json!({ "rel_type": "m.replace", "event_id": target.as_str() });
     insert(&mut event, "m.relates_to", relation);
     event
@@ -123,7 +123,7 @@ pub fn relate(event: &mut Value, thread: Option<&RemoteId>, reply_to: Option<&Re
     }
 }
 
-fn spoken(content: &Content, mark: &str) -> Value {
+fn text_content(content: &Content, mark: &str) -> Value {
     let kind = match content.style {
         Style::Text => "m.text",
         Style::Emote => "m.emote",
@@ -176,7 +176,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         } => {
             let (thread, reply_to) =
                 relations(&outgoing.copies, thread.is_some(), reply_to.is_some());
-            Plan::Steps(said(
+            Plan::Steps(message_content(
                 outgoing,
                 (body, name, *style),
                 thread.as_ref(),
@@ -212,7 +212,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             is_marker: true,
         }]),
         Action::Unsupported { summary } => {
-            Plan::Steps(vec![posted(told(summary, name, outgoing.late))])
+            Plan::Steps(vec![posted(summary_content(summary, name, outgoing.late))])
         }
         Action::System { summary } => Plan::Steps(vec![posted(bridge_text(&Body::plain(summary)))]),
         Action::Bridge { text, about } => {
@@ -227,7 +227,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
 }
 
 /// The steps of a new message: the text, followed by the files. The first of them is the reply.
-pub(super) fn said(
+pub(super) fn message_content(
     outgoing: &Outgoing,
     (body, sender, style): (&Body, &Sender, Style),
     thread: Option<&RemoteId>,
@@ -284,7 +284,7 @@ pub(super) fn sent_file(
         thread: thread.cloned(),
         reply_to: None,
         fallback: Some(Box::new(Step::Post {
-            content: told(&format!("sent {}", file.in_words()), sender, late),
+            content: summary_content(&format!("sent {}", file.in_words()), sender, late),
             thread: thread.cloned(),
             reply_to: None,
         })),
@@ -292,7 +292,7 @@ pub(super) fn sent_file(
 }
 
 /// An action of the sender that cannot be shown as what it is.
-pub(super) fn told(summary: &str, sender: &Sender, late: bool) -> Content {
+pub(super) fn summary_content(summary: &str, sender: &Sender, late: bool) -> Content {
     let content = content_from(&Body::plain(summary), sender, Style::Emote, late);
     Content {
         mentions: Vec::new(),

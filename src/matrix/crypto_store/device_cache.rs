@@ -54,7 +54,7 @@ struct CachedUsers {
     /// Counts the saves that have begun.
     saves: u64,
     /// Users of a save that has not returned, with the number of such saves.
-    recent_retryable: HashMap<OwnedUserId, u32>,
+    saves_in_progress: HashMap<OwnedUserId, u32>,
 }
 
 /// The cached users.
@@ -139,7 +139,7 @@ impl DeviceCache {
 
     fn keep(&self, user: &UserId, reading: PendingRead, put: impl FnOnce(&mut CachedUser)) {
         let mut users = self.users();
-        if users.saves != reading.0 || users.recent_retryable.contains_key(user) {
+        if users.saves != reading.0 || users.saves_in_progress.contains_key(user) {
             return;
         }
         if users.by_id.len() >= MAX_USERS && !users.by_id.contains_key(user) {
@@ -162,7 +162,7 @@ impl DeviceCache {
             users.saves += 1;
             for user in &named {
                 users.by_id.remove(user);
-                *users.recent_retryable.entry(user.clone()).or_default() += 1;
+                *users.saves_in_progress.entry(user.clone()).or_default() += 1;
             }
         }
         PendingSave(named)
@@ -175,10 +175,10 @@ impl DeviceCache {
         // What was read meanwhile may be older than the save.
         users.saves += 1;
         for user in saving.0 {
-            if let Some(saves) = users.recent_retryable.get_mut(&user) {
+            if let Some(saves) = users.saves_in_progress.get_mut(&user) {
                 *saves -= 1;
                 if *saves == 0 {
-                    users.recent_retryable.remove(&user);
+                    users.saves_in_progress.remove(&user);
                 }
             }
         }

@@ -21,7 +21,7 @@ pub(super) type KnownFlows = Arc<Mutex<HashMap<String, VerificationRequest>>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerificationScreen {
     /// The other side requests a verification.
-    Asked,
+    Requested,
     /// The client waits for the other side.
     Waiting,
     /// The user compares the emoji: the names of the seven.
@@ -116,7 +116,7 @@ impl TestClient {
             let request = self.verification(&user, &flow).await?;
             Ok(match request.state() {
                 VerificationRequestState::Created { .. } => VerificationScreen::Waiting,
-                VerificationRequestState::Requested { .. } => VerificationScreen::Asked,
+                VerificationRequestState::Requested { .. } => VerificationScreen::Requested,
                 VerificationRequestState::Ready { .. } => {
                     if request.we_started() {
                         request.start_sas().await?;

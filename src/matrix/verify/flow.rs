@@ -75,14 +75,15 @@ impl<'a> VerificationFlow<'a> {
             Ok(()) | Err(FlowEnd::Done) => {
                 info!(matrix.user = %user, "Verified: both sides confirmed the emoji");
                 self.matrix.pin_verified(&user).await;
-                self.tell("Verified: both sides have confirmed.").await;
+                self.send_notice("Verified: both sides have confirmed.")
+                    .await;
                 VerificationStage::Done
             }
             Err(end) => {
                 let why = self.ended(end).await;
                 warn!(matrix.user = %user, "A verification was cancelled: {why}");
                 if !self.matrix.verify.is_passed(&user, self.request.flow_id()) {
-                    self.tell(&format!("The verification was cancelled: {why}."))
+                    self.send_notice(&format!("The verification was cancelled: {why}."))
                         .await;
                 }
                 VerificationStage::Cancelled(why)
@@ -122,7 +123,7 @@ impl<'a> VerificationFlow<'a> {
         }
     }
 
-    async fn tell(&self, text: &str) {
+    async fn send_notice(&self, text: &str) {
         self.matrix.notify_verifier(&self.request, text).await;
     }
 
@@ -159,7 +160,7 @@ impl<'a> VerificationFlow<'a> {
     ) -> Result<(), FlowEnd> {
         let user = self.request.other_user_id();
         info!(matrix.user = %user, "An admin asks to verify the bridge; they must send `!bridge verify`");
-        self.tell(
+        self.send_notice(
             "You want to verify this bridge. Say `!bridge verify` here to begin; seven emoji follow.",
         )
         .await;
@@ -245,7 +246,7 @@ impl<'a> VerificationFlow<'a> {
         info!(matrix.user = %user, "Compare with the other screen: {}", names.join(", "));
         let text = compare(&emoji);
         self.set(VerificationStage::Compare(emoji));
-        self.tell(&text).await;
+        self.send_notice(&text).await;
         loop {
             if let SasState::Cancelled(why) = sas.state() {
                 return Err(FlowEnd::Cancelled(why.reason().to_owned()));

@@ -82,7 +82,7 @@ pub static KIND: SiloKind = SiloKind {
             to_room: No("Gitter tells none"),
         },
         Capability {
-            what: Feature::QueueHead,
+            what: Feature::Profile,
             to_channel: Fallback(
                 "the topic, where the portal shares it and the bridge is an admin of the channel",
             ),

@@ -26,7 +26,7 @@ const BURST: usize = 64;
 
 /// The listener of one channel.
 pub struct Listener {
-    hub: Arc<Dispatcher>,
+    dispatcher: Arc<Dispatcher>,
     inbox: Inbox,
     ear: EventReceiver,
     place: Place,
@@ -43,7 +43,7 @@ pub struct Listener {
     link: Option<LinkBarrier>,
     /// The backfill.
     history: Backfill,
-    ledger: MessageCache,
+    message_cache: MessageCache,
     arrivals: Vec<Arrival>,
     /// When the channel was last re-read because of unreadable events, and when it will be again.
     reread_last: Option<Instant>,
@@ -74,7 +74,7 @@ impl Listener {
             place: channel.place,
             cursor: now,
             since: now,
-            hub,
+            dispatcher: hub,
             inbox,
             ear,
             overlap,
@@ -82,7 +82,7 @@ impl Listener {
             behind: true,
             link,
             history,
-            ledger: MessageCache::default(),
+            message_cache: MessageCache::default(),
             arrivals: Vec::new(),
             reread_last: None,
             reread_at: None,
@@ -237,9 +237,15 @@ impl Listener {
         if sent_at < self.since || message.text.is_none() {
             return Ok(new);
         }
-        if let Some(last) = self.ledger.get(&message.id) {
-            self.take_known(message, last.ours, self.ledger.compare(last, message));
-        } else if message.is_from(&self.hub.me) && !self.hub.echoes.has_made(&message.id) {
+        if let Some(last) = self.message_cache.get(&message.id) {
+            self.take_known(
+                message,
+                last.ours,
+                self.message_cache.compare(last, message),
+            );
+        } else if message.is_from(&self.dispatcher.me)
+            && !self.dispatcher.echoes.has_made(&message.id)
+        {
             new = self.flush().await?;
             self.settled(&message.id).await?;
             self.take_unknown(message).await?;
@@ -247,7 +253,7 @@ impl Listener {
             self.take_unknown(message).await?;
         }
         // A message with a time in the future does not move the cursor there.
-        let read_until = sent_at.min(self.hub.client.now());
+        let read_until = sent_at.min(self.dispatcher.client.now());
         if read_until > self.cursor {
             self.cursor = read_until;
             self.moved = true;
@@ -258,9 +264,9 @@ impl Listener {
     fn take_known(&mut self, message: &ChatMessage, ours: bool, change: MessageChange) {
         match change {
             MessageChange::None => return,
-            MessageChange::Emptied if self.hub.echoes.has_removed(&message.id) => {}
+            MessageChange::Emptied if self.dispatcher.echoes.has_removed(&message.id) => {}
             MessageChange::Emptied => {
-                let seen_at = self.hub.client.now();
+                let seen_at = self.dispatcher.client.now();
                 self.arrivals
                     .push(arrival::deletion(&self.place, &message.id, seen_at));
             }
@@ -268,13 +274,13 @@ impl Listener {
             MessageChange::Edited if ours => {}
             MessageChange::Edited => self.arrivals.push(arrival::edit(&self.place, message)),
         }
-        self.ledger.keep(message, ours);
+        self.message_cache.keep(message, ours);
     }
 
     async fn take_unknown(&mut self, message: &ChatMessage) -> Result<(), SiloError> {
-        let mine = message.is_from(&self.hub.me);
+        let mine = message.is_from(&self.dispatcher.me);
         let emptied = message.raw().is_empty();
-        let made = self.hub.echoes.has_made(&message.id);
+        let made = self.dispatcher.echoes.has_made(&message.id);
         let edited = message.edited_at().is_some();
         let link = if made || mine || emptied || edited {
             self.inbox
@@ -286,17 +292,24 @@ impl Listener {
             None
         };
         let ours = made || link.as_ref().is_some_and(|link| !link.original);
-        self.ledger.keep(message, ours);
+        self.message_cache.keep(message, ours);
         if emptied {
-            if link.is_some_and(|link| !link.deleted) && !self.hub.echoes.has_removed(&message.id) {
-                let seen_at = self.hub.client.now();
+            if link.is_some_and(|link| !link.deleted)
+                && !self.dispatcher.echoes.has_removed(&message.id)
+            {
+                let seen_at = self.dispatcher.client.now();
                 self.arrivals
                     .push(arrival::deletion(&self.place, &message.id, seen_at));
             }
         } else if ours {
         } else if edited && link.is_some() {
             self.arrivals.push(arrival::edit(&self.place, message));
-        } else if mine && link.is_none() && self.hub.echoes.is_late_echo(&self.room, message.raw())
+        } else if mine
+            && link.is_none()
+            && self
+                .dispatcher
+                .echoes
+                .is_late_echo(&self.room, message.raw())
         {
             self.arrivals
                 .push(arrival::late_duplicate(&self.place, message));
@@ -314,10 +327,10 @@ impl Listener {
     async fn settled(&self, id: &str) -> Result<(), SiloError> {
         let remote = RemoteId::from(id);
         loop {
-            let changed = self.hub.echoes.changed();
+            let changed = self.dispatcher.echoes.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.hub.echoes.has_made(id)
+            if self.dispatcher.echoes.has_made(id)
                 || self.inbox.store().is_linked(&self.place, &remote).await?
             {
                 return Ok(());
@@ -331,7 +344,7 @@ impl Listener {
 
     /// A message was deleted.
     async fn removed(&mut self, id: &str) -> Result<(), SiloError> {
-        if self.hub.echoes.has_removed(id) || self.ledger.is_deleted(id) {
+        if self.dispatcher.echoes.has_removed(id) || self.message_cache.is_deleted(id) {
             return Ok(());
         }
         self.flush().await?;
@@ -340,8 +353,8 @@ impl Listener {
             .store()
             .find_message(&self.place, &RemoteId::from(id))
             .await?;
-        let seen_at = self.hub.client.now();
-        self.ledger.deleted(id, seen_at);
+        let seen_at = self.dispatcher.client.now();
+        self.message_cache.deleted(id, seen_at);
         if link.is_some_and(|link| !link.deleted) {
             self.arrivals
                 .push(arrival::deletion(&self.place, id, seen_at));

@@ -37,7 +37,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Secret,
-    pacer: RateLimiter,
+    rate_limiter: RateLimiter,
     breaker: CircuitBreaker,
     clock: Clock,
     /// Gitter's clock minus the bridge's, in milliseconds.
@@ -109,7 +109,7 @@ impl Client {
             http,
             base,
             token,
-            pacer,
+            rate_limiter: pacer,
             breaker: CircuitBreaker::default(),
             clock,
             offset: AtomicI64::new(0),
@@ -118,11 +118,11 @@ impl Client {
 
     /// The present time of Gitter's clock, as far as its responses tell it.
     pub fn now(&self) -> Millis {
-        self.theirs(self.clock.now())
+        self.server_time(self.clock.now())
     }
 
     /// A time of the bridge's clock, converted to Gitter's.
-    pub fn theirs(&self, ours: Millis) -> Millis {
+    pub fn server_time(&self, ours: Millis) -> Millis {
         Millis(ours.0.saturating_add(self.offset.load(Ordering::Relaxed)))
     }
 
@@ -309,7 +309,7 @@ impl Client {
         self.breaker
             .admits()
             .map_err(|after| RequestError::CircuitOpen { after })?;
-        let slot = self.pacer.turn(call.need).await;
+        let slot = self.rate_limiter.turn(call.need).await;
         let probe = self
             .breaker
             .acquire()
@@ -320,7 +320,7 @@ impl Client {
         if matches!(status, Err(_) | Ok(502..=504)) {
             if probe.silent() {
                 tracing::error!("Gitter is unavailable; retrying periodically");
-                self.pacer.out();
+                self.rate_limiter.out();
             }
         } else if probe.answered() {
             tracing::info!("Gitter answers again");
@@ -349,7 +349,7 @@ impl Client {
 
     /// How many requests per minute audits may send.
     pub fn audits_per_minute(&self) -> u32 {
-        self.pacer.audits_per_minute()
+        self.rate_limiter.audits_per_minute()
     }
 
     fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, RequestError> {
@@ -382,7 +382,7 @@ impl Client {
             |name: &str| -> Option<i64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
         let remaining = u32::try_from(number("x-ratelimit-remaining")?.max(0)).ok()?;
         let reset = Millis(number("x-ratelimit-reset")?);
-        Some((remaining, reset.since(self.theirs(ours)).min(MAX_WAIT)))
+        Some((remaining, reset.since(self.server_time(ours)).min(MAX_WAIT)))
     }
 }
 

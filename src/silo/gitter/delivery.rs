@@ -140,7 +140,7 @@ pub async fn find_similar(
     since: Millis,
 ) -> Result<Vec<Copy>, RequestError> {
     let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
-    let since = Millis(client.theirs(since).0.saturating_sub(skew));
+    let since = Millis(client.server_time(since).0.saturating_sub(skew));
     // Ids are made a little after the time of the message, but by other clocks.
     let mut range = Range {
         after: Some(id_at_time(Millis(since.0.saturating_sub(skew)))),

@@ -258,7 +258,7 @@ mod tests {
     struct Deaf {
         _home: tempfile::TempDir,
         shelf: Shelf,
-        hub: Arc<Dispatcher>,
+        dispatcher: Arc<Dispatcher>,
         inbox: Inbox,
         lane: LaneId,
         listening: JoinSet<Result<(), SiloError>>,
@@ -306,7 +306,7 @@ mod tests {
             Self {
                 _home: home,
                 shelf,
-                hub,
+                dispatcher: hub,
                 inbox,
                 lane,
                 listening,
@@ -374,8 +374,8 @@ mod tests {
         }
 
         async fn audited(&self, feed: Feed) {
-            let (listing, _) = reread(&self.hub, ROOM, feed).await.unwrap();
-            self.hub.dispatch(ROOM, listing);
+            let (listing, _) = reread(&self.dispatcher, ROOM, feed).await.unwrap();
+            self.dispatcher.dispatch(ROOM, listing);
         }
 
         async fn heard(&self) -> Action {
@@ -403,7 +403,8 @@ mod tests {
         let id = deaf.say("unheard");
         deaf.audited(Feed::Realtime).await;
         assert!(matches!(deaf.heard().await, Action::Post { .. }));
-        let noticed = tokio::time::timeout(Duration::from_secs(5), deaf.hub.missed.notified());
+        let noticed =
+            tokio::time::timeout(Duration::from_secs(5), deaf.dispatcher.missed.notified());
         noticed.await.expect("the feed is begun anew");
 
         deaf.edit(&id, "better");

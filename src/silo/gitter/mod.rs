@@ -209,7 +209,7 @@ impl Outlet for Gitter {
     }
 
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
-        let now = self.client.theirs(now);
+        let now = self.client.server_time(now);
         let room = outgoing.to.address();
         Ok(plan::plan(&POST_RULES, outgoing, now, |message| {
             self.permalink(room, message)
@@ -233,7 +233,7 @@ impl Outlet for Gitter {
             &POST_RULES,
             outgoing,
             reacted,
-            self.client.theirs(now),
+            self.client.server_time(now),
             |_| true,
         )
     }

@@ -97,7 +97,7 @@ impl RateLimiter {
             let now = Instant::now();
             let Some(wake) = self.state().earliest(need, self.limit, now) else {
                 return RequestSlot {
-                    pacer: self,
+                    rate_limiter: self,
                     began: now,
                 };
             };
@@ -181,7 +181,7 @@ impl State {
 
 /// A request in flight.
 pub struct RequestSlot<'a> {
-    pacer: &'a RateLimiter,
+    rate_limiter: &'a RateLimiter,
     began: Instant,
 }
 
@@ -189,7 +189,7 @@ impl RequestSlot<'_> {
     /// Gitter answered 429 and asked for this wait, if that is plausible. Returns for how long no request is sent.
     pub fn refused(&self, asked: Option<Duration>) -> Duration {
         let now = Instant::now();
-        let mut state = self.pacer.state();
+        let mut state = self.rate_limiter.state();
         state.headers_lie |= state
             .server
             .is_some_and(|(left, until)| left > 0 && until > now);
@@ -210,7 +210,7 @@ impl RequestSlot<'_> {
 
     /// Gitter accepted the request; `limits_known` is whether it reported how many are left.
     pub fn worked(&self, limits_known: bool) {
-        let mut state = self.pacer.state();
+        let mut state = self.rate_limiter.state();
         state.refusals = 0;
         state.careful = state
             .careful
@@ -233,7 +233,7 @@ impl RequestSlot<'_> {
             return false;
         }
         let until = Instant::now() + reset_in;
-        let mut state = self.pacer.state();
+        let mut state = self.rate_limiter.state();
         // Gitter has not counted the other requests in flight yet, and responses may arrive in another order.
         let mut left = remaining.saturating_sub(state.in_flight.saturating_sub(1));
         if let Some((known, known_until)) = state.server
@@ -249,16 +249,16 @@ impl RequestSlot<'_> {
 
 impl Drop for RequestSlot<'_> {
     fn drop(&mut self) {
-        let mut state = self.pacer.state();
+        let mut state = self.rate_limiter.state();
         state.in_flight = state.in_flight.saturating_sub(1);
         drop(state);
-        self.pacer.changed.notify_waiters();
+        self.rate_limiter.changed.notify_waiters();
     }
 }
 
 /// Counts the waiting requests, also when a wait is cancelled.
 struct QueuedRequest<'a> {
-    pacer: &'a RateLimiter,
+    rate_limiter: &'a RateLimiter,
     need: Priority,
 }
 
@@ -271,20 +271,23 @@ impl<'a> QueuedRequest<'a> {
             Priority::Audit => {}
         }
         drop(state);
-        Self { pacer, need }
+        Self {
+            rate_limiter: pacer,
+            need,
+        }
     }
 }
 
 impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
-        let mut state = self.pacer.state();
+        let mut state = self.rate_limiter.state();
         match self.need {
             Priority::Send => state.sends_waiting -= 1,
             Priority::Read => state.reads_waiting -= 1,
             Priority::Audit => return,
         }
         drop(state);
-        self.pacer.changed.notify_waiters();
+        self.rate_limiter.changed.notify_waiters();
     }
 }
 

@@ -55,7 +55,7 @@ pub async fn follow(
     loop {
         let began = Instant::now();
         let mut connection = Connection {
-            hub,
+            dispatcher: hub,
             session: BayeuxSession::default(),
             snapshots,
             welcome: false,
@@ -90,7 +90,7 @@ pub async fn follow(
 
 /// One connection.
 struct Connection<'a> {
-    hub: &'a Dispatcher,
+    dispatcher: &'a Dispatcher,
     session: BayeuxSession,
     /// Whether Gitter accepted the handshake.
     welcome: bool,
@@ -105,7 +105,7 @@ impl Connection<'_> {
         endpoint: &Endpoint,
         stop: &CancellationToken,
     ) -> anyhow::Result<ConnectionEnd> {
-        let probe = match self.hub.breaker.acquire() {
+        let probe = match self.dispatcher.breaker.acquire() {
             Ok(probe) => probe,
             Err(wait) => return Ok(ConnectionEnd::Again(wait)),
         };
@@ -142,7 +142,7 @@ impl Connection<'_> {
         socket: &mut Socket,
         stop: &CancellationToken,
     ) -> anyhow::Result<ConnectionEnd> {
-        let mut timers = ConnectionTimers::new(self.hub);
+        let mut timers = ConnectionTimers::new(self.dispatcher);
         loop {
             match timers.next(socket, stop).await {
                 WakeReason::Stop => return Ok(ConnectionEnd::Stopped),
@@ -205,7 +205,7 @@ impl Connection<'_> {
                 }
             }
             FeedMessage::Gap if self.gaps_end_it => return Ok(Some(ConnectionEnd::Gap)),
-            FeedMessage::Gap => self.hub.dispatch_all(|| ChannelEvent::Lost),
+            FeedMessage::Gap => self.dispatcher.dispatch_all(|| ChannelEvent::Lost),
             FeedMessage::Unreadable(topic) => self.strange(topic),
             FeedMessage::Ended(Reconnect::Never) => return Ok(Some(ConnectionEnd::SignedOut)),
             FeedMessage::Ended(Reconnect::After(wait)) => {
@@ -216,9 +216,9 @@ impl Connection<'_> {
     }
 
     async fn subscribe_all(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
-        let own = Subscription::RoomsOf(self.hub.me.clone());
+        let own = Subscription::RoomsOf(self.dispatcher.me.clone());
         let mut all = vec![self.session.subscribe(&own, None)];
-        for room in self.hub.rooms() {
+        for room in self.dispatcher.rooms() {
             let (messages, members) = (
                 Subscription::Messages(room.to_owned()),
                 Subscription::Members(room.to_owned()),
@@ -246,20 +246,21 @@ impl Connection<'_> {
             // An unreadable entry may have been the oldest: then the length of the snapshot says nothing.
             (unreadable == 0).then_some(messages)
         });
-        self.hub.dispatch(&room, ChannelEvent::Connected(messages));
+        self.dispatcher
+            .dispatch(&room, ChannelEvent::Connected(messages));
     }
 
     fn denied(&self, topic: &Subscription, status: u16) -> Option<ConnectionEnd> {
         match (topic, status) {
             (Subscription::Messages(room), 400..=499) => {
-                self.hub
+                self.dispatcher
                     .close(room, "Gitter does not let this account listen to it");
                 None
             }
             (Subscription::Messages(_), _) => Some(ConnectionEnd::Again(Duration::ZERO)),
             // Without these, the bridge notices its removal with the next message that it sends.
             _ => {
-                tracing::debug!(silo.name = %self.hub.silo, status, "Gitter refuses a minor subscription");
+                tracing::debug!(silo.name = %self.dispatcher.silo, status, "Gitter refuses a minor subscription");
                 None
             }
         }
@@ -277,19 +278,21 @@ impl Connection<'_> {
                 None
             }
             Subscription::Members(room)
-                if operation == "remove" && id.as_deref() == Some(&self.hub.me) =>
+                if operation == "remove" && id.as_deref() == Some(&self.dispatcher.me) =>
             {
-                self.hub.close(&room, "This account was removed from it");
+                self.dispatcher
+                    .close(&room, "This account was removed from it");
                 Some(room)
             }
             Subscription::RoomsOf(_) => {
-                let room = id.filter(|room| self.hub.has(room))?;
+                let room = id.filter(|room| self.dispatcher.has(room))?;
                 match operation {
                     "remove" => {
-                        self.hub.close(&room, "This account was removed from it");
+                        self.dispatcher
+                            .close(&room, "This account was removed from it");
                         Some(room)
                     }
-                    "create" if self.hub.health.is_closed(&room) => Some(room),
+                    "create" if self.dispatcher.health.is_closed(&room) => Some(room),
                     _ => None,
                 }
             }
@@ -301,10 +304,10 @@ impl Connection<'_> {
         match (operation, id) {
             // Somebody has read messages.
             ("patch", _) => {}
-            ("remove", Some(id)) => self.hub.dispatch(room, ChannelEvent::Removed(id)),
+            ("remove", Some(id)) => self.dispatcher.dispatch(room, ChannelEvent::Removed(id)),
             ("create" | "update", Some(_)) => match serde_json::from_value::<ChatMessage>(model) {
                 Ok(message) => self
-                    .hub
+                    .dispatcher
                     .dispatch(room, ChannelEvent::Message(Box::new(message))),
                 Err(_) => self.strange(Some(Subscription::Messages(room.to_owned()))),
             },
@@ -313,11 +316,13 @@ impl Connection<'_> {
     }
 
     fn strange(&self, topic: Option<Subscription>) {
-        tracing::warn!(silo.name = %self.hub.silo, "Unreadable frame from Gitter; re-reading the affected channels");
+        tracing::warn!(silo.name = %self.dispatcher.silo, "Unreadable frame from Gitter; re-reading the affected channels");
         match topic {
-            Some(Subscription::Messages(room)) => self.hub.dispatch(&room, ChannelEvent::Garbled),
+            Some(Subscription::Messages(room)) => {
+                self.dispatcher.dispatch(&room, ChannelEvent::Garbled)
+            }
             Some(_) => {}
-            None => self.hub.dispatch_all(|| ChannelEvent::Garbled),
+            None => self.dispatcher.dispatch_all(|| ChannelEvent::Garbled),
         }
     }
 }

@@ -198,7 +198,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
                         .unwrap_or((tail, ""));
                     format!("{}{rest}", parted(link))
                 }
-                _ if torn => sanitize_without_mentions(tail),
+                _ if torn => without_mentions_in_first_word(tail),
                 _ => tail.to_owned(),
             };
             let behind = tail.trim_start_matches([' ', '\n']);
@@ -250,7 +250,7 @@ fn hard(head: &str, span_start: usize, least: usize) -> usize {
 }
 
 /// The rest of a word that was cut, so that it mentions nobody.
-fn sanitize_without_mentions(tail: &str) -> String {
+fn without_mentions_in_first_word(tail: &str) -> String {
     let end = tail.find(char::is_whitespace).unwrap_or(tail.len());
     let (word, rest) = tail.split_at(end);
     format!("{}{rest}", parted(word))

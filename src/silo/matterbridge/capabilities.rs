@@ -85,7 +85,7 @@ pub static KIND: SiloKind = SiloKind {
             ),
         },
         Capability {
-            what: Feature::QueueHead,
+            what: Feature::Profile,
             to_channel: No("the API has none"),
             to_room: No("a new topic is a system message"),
         },

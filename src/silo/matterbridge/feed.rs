@@ -174,7 +174,7 @@ impl Connection<'_> {
                     if self.buffer.is_some() {
                         self.event_ids.extend(events.iter().map(Event::event_id));
                     }
-                    self.heard(events, behind).await?;
+                    self.accept_events(events, behind).await?;
                 }
                 read = next_of(&mut self.buffer) => {
                     let done = match read? {
@@ -210,7 +210,11 @@ impl Connection<'_> {
     }
 
     /// Handles events of the WebSocket.
-    async fn heard(&mut self, events: Vec<Event>, behind: bool) -> Result<(), ConnectionEnd> {
+    async fn accept_events(
+        &mut self,
+        events: Vec<Event>,
+        behind: bool,
+    ) -> Result<(), ConnectionEnd> {
         if !behind {
             return self.write(&events, EventSource::Live).await;
         }

@@ -37,7 +37,7 @@ pub struct Listener {
     /// The silo's name in the configuration.
     pub silo: String,
     inbox: Inbox,
-    known: Arc<Observed>,
+    message_cache: Arc<Observed>,
     media: MediaFetcher,
     identities: MessageIds,
     gateways: HashMap<String, GatewayState>,
@@ -75,7 +75,7 @@ impl Listener {
         Ok(Self {
             silo: silo.to_owned(),
             inbox,
-            known,
+            message_cache: known,
             media,
             identities: MessageIds::new(key),
             gateways,
@@ -156,11 +156,11 @@ impl Listener {
     }
 
     fn sorted(&self, event: &Event, source: EventSource, now: Millis) -> Option<Arrival> {
-        if event.gateway.is_empty() || self.known.is_echo(event) {
+        if event.gateway.is_empty() || self.message_cache.is_echo(event) {
             return None;
         }
-        self.known.keep(event);
-        let is_news = self.known.heard(&event.gateway);
+        self.message_cache.keep(event);
+        let is_news = self.message_cache.has_gateway(&event.gateway);
         let Some(gateway) = self.gateways.get(&event.gateway) else {
             if is_news {
                 tracing::warn!(silo.name = %self.silo, silo.channel = %event.gateway,

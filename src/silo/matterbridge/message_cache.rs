@@ -72,7 +72,7 @@ impl Observed {
     }
 
     /// A message of this gateway arrived. Returns whether it is the first one.
-    pub fn heard(&self, gateway: &str) -> bool {
+    pub fn has_gateway(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
         inner.heard.len() < MAX_GATEWAYS && inner.heard.insert(gateway.to_owned())
     }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_gateway_that_was_never_heard_from_is_doubted_once() {
         let known = Observed::default();
-        assert!(known.heard("gw") && !known.heard("gw") && !known.is_unconfirmed("gw"));
+        assert!(known.has_gateway("gw") && !known.has_gateway("gw") && !known.is_unconfirmed("gw"));
         assert!(known.is_unconfirmed("gv") && !known.is_unconfirmed("gv"));
     }
 

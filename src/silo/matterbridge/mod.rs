@@ -63,7 +63,7 @@ pub struct Matterbridge {
     avatar: String,
     client: Client,
     endpoint: FeedEndpoint,
-    known: Arc<Observed>,
+    message_cache: Arc<Observed>,
     health: FeedHealth,
     media: MediaFetcher,
     clock: Clock,
@@ -88,7 +88,7 @@ impl Matterbridge {
             avatar: config.avatar.map(String::from).unwrap_or_default(),
             client: Client::new(http, config.api, config.token),
             endpoint: wire,
-            known: Arc::new(Observed::of(config.account)),
+            message_cache: Arc::new(Observed::of(config.account)),
             health: FeedHealth::default(),
             media: MediaFetcher::new(config.media_hosts)?,
             clock,
@@ -154,11 +154,11 @@ impl Matterbridge {
                 self.client.send_long(length, json).await?
             }
         };
-        if self.known.learn(&accepted.account) == AccountCheck::Differs {
+        if self.message_cache.learn(&accepted.account) == AccountCheck::Differs {
             tracing::warn!(silo.name = %self.name,
                 "Matterbridge uses another account name than `account` in the configuration; using Matterbridge's");
         }
-        if self.known.is_unconfirmed(gateway) {
+        if self.message_cache.is_unconfirmed(gateway) {
             tracing::info!(silo.name = %self.name, silo.channel = %gateway,
                 "Matterbridge accepted a message for a gateway that has sent none yet; it also does so for gateways that do \
                  not exist: if nothing arrives there, check the name");
@@ -179,7 +179,7 @@ impl Outlet for Matterbridge {
         // Each of its API accounts has a port of its own.
         Some(BridgeMarker {
             channel: format!("matterbridge/{}/{}", self.host, channel.address()),
-            account: self.known.account(),
+            account: self.message_cache.account(),
         })
     }
 
@@ -265,7 +265,7 @@ impl Outlet for Matterbridge {
 impl Silo for Matterbridge {
     async fn whoami(&self) -> Result<String, SiloError> {
         self.ready().await?;
-        let account = self.known.account();
+        let account = self.message_cache.account();
         Ok(account
             .unwrap_or_else(|| format!("an API account of the Matterbridge at {}", self.host)))
     }
@@ -303,7 +303,7 @@ impl Silo for Matterbridge {
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
         self.sign_out.runs();
-        let known = self.known.clone();
+        let known = self.message_cache.clone();
         let with = (known, self.media.clone());
         let mut listener = Listener::open(&self.name, channels, inbox, with).await?;
         let ended = feed::follow(&mut listener, &self.endpoint, &self.health, &stop).await;
@@ -323,7 +323,7 @@ impl Silo for Matterbridge {
     }
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
-        Ok(self.known.find(channel.address(), code))
+        Ok(self.message_cache.find(channel.address(), code))
     }
 
     fn feed(&self) -> FeedState {

@@ -41,7 +41,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             };
             let named_post = |body: &Body, files: &[File]| {
                 let (body, style) = named(body, *style, files);
-                said(words(&body), style, author)
+                post_step(words(&body), style, author)
             };
             if files.is_empty() {
                 return Plan::Steps(vec![named_post(body, files)]);
@@ -73,7 +73,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             Plan::Skip("unknown-target".to_owned())
         }
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
-            post(gone(&outgoing.copies), Style::Emote, author)
+            post(deletion_line(&outgoing.copies), Style::Emote, author)
         }
         Action::Edit { body, style, .. } => {
             let (body, style) = named(body, *style, files);
@@ -81,7 +81,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             let edited = if author.is_some() { EDITED } else { "" };
             post(format!("{mark}{text}{edited}"), style, author)
         }
-        Action::Delete { .. } => post(gone(&outgoing.copies), Style::Emote, author),
+        Action::Delete { .. } => post(deletion_line(&outgoing.copies), Style::Emote, author),
         // They are no messages (see `Outlet::plan_reactions`).
         Action::React { .. } | Action::Unreact { .. } | Action::Marker { .. } => {
             Plan::Skip("no-reactions".to_owned())
@@ -97,7 +97,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
 }
 
 /// Reports a deletion by the time of the message: its text is no longer stored.
-fn gone(copies: &[Copy]) -> String {
+fn deletion_line(copies: &[Copy]) -> String {
     let sent_at = copies.first().map_or(Millis(0), |copy| copy.sent_at);
     let moment = jiff::Timestamp::from_millisecond(sent_at.0).unwrap_or_default();
     let moment = moment.strftime("%Y-%m-%d %H:%M");
@@ -105,10 +105,10 @@ fn gone(copies: &[Copy]) -> String {
 }
 
 fn post(text: String, style: Style, author: Option<&Sender>) -> Plan {
-    Plan::Steps(vec![said(text, style, author)])
+    Plan::Steps(vec![post_step(text, style, author)])
 }
 
-fn said(text: String, style: Style, author: Option<&Sender>) -> Step {
+fn post_step(text: String, style: Style, author: Option<&Sender>) -> Step {
     Step::Post {
         content: content(text, style, author),
         thread: None,
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    fn said(plan: &Plan) -> (&str, Style) {
+    fn post_step(plan: &Plan) -> (&str, Style) {
         match plan {
             Plan::Steps(steps) => match steps.as_slice() {
                 [Step::Post { content, .. }] => {
@@ -205,9 +205,9 @@ mod tests {
             reply_to,
             thread: None,
         };
-        assert_eq!(said(&planned(post(None), 0)), ("hi", Style::Emote));
+        assert_eq!(post_step(&planned(post(None), 0)), ("hi", Style::Emote));
         let answer = planned(post(Some(RemoteId::from("$0"))), 0);
-        assert_eq!(said(&answer).0, "↪ hi");
+        assert_eq!(post_step(&answer).0, "↪ hi");
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn edits_and_deletions_are_told() {
-        assert_eq!(said(&planned(edit("better"), 1)).0, "better (edited)");
+        assert_eq!(post_step(&planned(edit("better"), 1)).0, "better (edited)");
         let gone = "has deleted the message of 2026-11-22 12:06 UTC, which stays readable here";
         for action in [
             edit(""),
@@ -289,8 +289,8 @@ mod tests {
                 target: RemoteId::from("$1"),
             },
         ] {
-            assert_eq!(said(&planned(action, 2)), (gone, Style::Emote));
+            assert_eq!(post_step(&planned(action, 2)), (gone, Style::Emote));
         }
-        assert_eq!(said(&planned(edit("better"), 0)).0, "unknown-target");
+        assert_eq!(post_step(&planned(edit("better"), 0)).0, "unknown-target");
     }
 }

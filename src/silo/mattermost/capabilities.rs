@@ -97,7 +97,7 @@ pub static KIND: SiloKind = SiloKind {
             to_room: Full("where the portal wants them"),
         },
         Capability {
-            what: Feature::QueueHead,
+            what: Feature::Profile,
             to_channel: Fallback("name and topic, where the portal shares them"),
             to_room: Fallback(
                 "name and topic, where the portal shares them and the bridge has the right",

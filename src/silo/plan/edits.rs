@@ -37,7 +37,7 @@ pub(super) fn carried_by<'a>(copy: &Copy, files: &'a [File]) -> Option<&'a File>
 
 /// The copies that contain text: the first one, whose file has the text as its caption, and those without a file. Where
 /// the copies do not record their files, the last ones are taken for the files after the first.
-pub(super) fn with_private_suffix(copies: &[Copy], files: usize) -> Vec<Copy> {
+pub(super) fn copies_with_text(copies: &[Copy], files: usize) -> Vec<Copy> {
     if copies.iter().all(|copy| copy.file.is_some()) {
         let mut first = true;
         let has_words = |copy: &&Copy| {
@@ -81,7 +81,7 @@ pub(super) fn edits(
     });
     if !editable {
         let pointing = parts.into_iter().map(|(_, pointing)| pointing).collect();
-        return Plan::Steps(posts(pointing, speech.spoken(), thread));
+        return Plan::Steps(posts(pointing, speech.post_style(), thread));
     }
     let mut steps = Vec::new();
     let mut copies = copies.iter();
@@ -89,11 +89,11 @@ pub(super) fn edits(
         steps.push(match copies.next() {
             Some(copy) => Step::Edit {
                 target: copy.remote.clone(),
-                content: content(text, speech.spoken()),
+                content: content(text, speech.post_style()),
                 is_caption: false,
-                fallback: Some(Box::new(post(pointing, speech.spoken(), thread))),
+                fallback: Some(Box::new(post(pointing, speech.post_style(), thread))),
             },
-            None => post(text, speech.spoken(), thread),
+            None => post(text, speech.post_style(), thread),
         });
     }
     steps.extend(copies.map(|copy| Step::Delete {

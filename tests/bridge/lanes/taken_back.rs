@@ -62,7 +62,7 @@ async fn an_edit_that_is_redacted_gives_way_to_the_text_before_it() {
     assert_eq!(outlet.texts(), ["fourth"]);
     bench.hear("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.gone().len(), 1);
+    assert_eq!(outlet.removed().len(), 1);
     assert_eq!(skipped(&bench).await, []);
     bench.balance().await;
 }
@@ -163,7 +163,7 @@ async fn an_edit_that_may_be_there_is_looked_for_before_its_redaction() {
     let late = super::Next::Fail(SendError::TooLate);
     redacted_after(&bench, &outlet, vec![late, posted]).await;
     assert_eq!(outlet.texts()[0], "first");
-    assert_eq!(outlet.gone(), [RemoteId::from("wall-1")]);
+    assert_eq!(outlet.removed(), [RemoteId::from("wall-1")]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
     bench.balance().await;
     // The edit was lost on its way, and is not sent again.
@@ -231,7 +231,7 @@ async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_
     assert_eq!(outlet.texts(), ["fourth"]);
     bench.hear("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.gone().len(), 1);
+    assert_eq!(outlet.removed().len(), 1);
     bench.balance().await;
 }
 
@@ -436,7 +436,7 @@ async fn where_the_text_before_cannot_be_read_a_redacted_edit_does_not_stay_eith
     redact(&bench, &outlet, "$e2").await;
     bench.hear("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.gone().len(), 1);
+    assert_eq!(outlet.removed().len(), 1);
     assert_eq!(skipped(&bench).await, [once("message-redacted")]);
     bench.balance().await;
 }
@@ -604,7 +604,7 @@ async fn what_a_redacted_edit_has_posted_is_removed() {
     assert_eq!(outlet.texts(), ["first", "second"]);
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.gone(), [RemoteId::from("wall-1")]);
+    assert_eq!(outlet.removed(), [RemoteId::from("wall-1")]);
     assert_eq!(outlet.texts()[0], "first");
     bench.balance().await;
 }
@@ -651,18 +651,18 @@ async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do
     edited(&bench, &outlet, &["second"]).await;
     bench.hear("$n", notice("$m", "beep")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.gone(), [RemoteId::from("wall-0")]);
+    assert_eq!(outlet.removed(), [RemoteId::from("wall-0")]);
     // The same for a message that was delivered just before.
     bench.hear("$m2", post("words")).await;
     bench.hear("$n2", notice("$m2", "beep")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.gone().len(), 2);
+    assert_eq!(outlet.removed().len(), 2);
     // An edit deletes no replies of others.
     assert!(outlet.along.lock().unwrap().is_empty());
     // A message that was never delivered is not deleted.
     bench.hear("$n3", notice("$unknown", "beep")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!((outlet.gone().len(), outlet.keys().len()), (2, 5));
+    assert_eq!((outlet.removed().len(), outlet.keys().len()), (2, 5));
     bench.balance().await;
     // Where notices are relayed, it is an ordinary edit.
     bench.notices = true;

@@ -76,7 +76,7 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
         bare.say(synapse, &format!("heard {number}")).await;
         let heard = bare.bridge.next(bare.lane).await;
         assert_eq!(text_of(&heard), format!("heard {number}"));
-        proxy.tell(left_out(&bare, dropped));
+        proxy.set_rewrite(left_out(&bare, dropped));
         bare.say(synapse, dropped).await;
         // In the first round newer events follow, in the second none.
         if number == 1 {

@@ -126,7 +126,7 @@ async fn what_was_encrypted_before_the_link_never_crosses() {
             (under_another_id(&before), "under another id"),
         ] {
             let rewrite = Rewrite::event_in("again", &scene.room, shown);
-            scene.proxy.tell(rewrite);
+            scene.proxy.set_rewrite(rewrite);
             scene.person.say(&scene.room, text).await.unwrap();
             assert_eq!(text_of(&scene.bridge.next(lane).await), text);
         }
@@ -141,7 +141,7 @@ async fn what_was_encrypted_before_the_link_never_crosses() {
                 .unwrap();
         }
         scene.proxy.limit_timeline(Some(1));
-        scene.proxy.tell(Rewrite::first_in_history(before));
+        scene.proxy.set_rewrite(Rewrite::first_in_history(before));
         scene.bridge.listen(&scene.room);
         for number in 0..3 {
             let heard = scene.bridge.next(lane).await;
@@ -179,7 +179,7 @@ async fn what_was_encrypted_between_two_links_never_crosses() {
     ] {
         scene
             .proxy
-            .tell(Rewrite::event_in("again", &scene.room, shown));
+            .set_rewrite(Rewrite::event_in("again", &scene.room, shown));
         scene.person.say(&scene.room, text).await.unwrap();
         assert_eq!(text_of(&scene.bridge.next(lane).await), text);
     }
@@ -208,7 +208,7 @@ async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_show
     tokio::time::sleep(Duration::from_secs(1)).await;
     say(synapse, &bare.owner, &second, "linked").await;
     assert_eq!(text_of(&bare.bridge.next(lane).await), "linked");
-    proxy.tell(Rewrite::event_in("again", &second, before));
+    proxy.set_rewrite(Rewrite::event_in("again", &second, before));
     say(synapse, &bare.owner, &second, "after").await;
     assert_eq!(text_of(&bare.bridge.next(lane).await), "after");
     assert_eq!(proxy.injected()["again"], 1);

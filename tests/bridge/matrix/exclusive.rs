@@ -11,7 +11,7 @@ use super::{
 async fn proxy_with(synapse: &Synapse, rewrites: impl IntoIterator<Item = Rewrite>) -> Proxy {
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
     for rewrite in rewrites {
-        proxy.tell(rewrite);
+        proxy.set_rewrite(rewrite);
     }
     proxy
 }
@@ -29,7 +29,7 @@ async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_ou
         for number in 0..5 {
             bare.say(synapse, &format!("missed {number}")).await;
         }
-        proxy.tell(rewrite());
+        proxy.set_rewrite(rewrite());
         proxy.limit_timeline(Some(2));
         bare.bridge.listen(&bare.room);
         for number in 0..5 {
@@ -94,7 +94,7 @@ async fn only_what_follows_our_entry_crosses_where_no_page_shows_it() {
     for number in 0..5 {
         bare.say(synapse, &format!("after {number}")).await;
     }
-    proxy.tell(Rewrite::without_entry(&bare.bridge.user));
+    proxy.set_rewrite(Rewrite::without_entry(&bare.bridge.user));
     proxy.limit_timeline(Some(2));
     bare.bridge.listen(&bare.room);
     for number in 0..5 {

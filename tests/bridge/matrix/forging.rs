@@ -134,7 +134,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     };
     // The event itself is forged; then its latest edit.
     let bridge_user = bridge.user.clone();
-    proxy.tell(Rewrite::once("event", reads_of(&event), move |answer| {
+    proxy.set_rewrite(Rewrite::once("event", reads_of(&event), move |answer| {
         answer["type"] = "m.room.message".into();
         answer["content"] = forged_parts();
         true
@@ -142,7 +142,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     let refused = revise("1", 0, "edited").await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     let target = event.clone();
-    proxy.tell(Rewrite::once("edit", reads_of(&event), move |answer| {
+    proxy.set_rewrite(Rewrite::once("edit", reads_of(&event), move |answer| {
         let relation = json!({"rel_type": "m.replace", "event_id": target});
         answer["unsigned"]["m.relations"]["m.replace"] = json!({
             "type": "m.room.message",
@@ -157,7 +157,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     // An older version instead of the latest.
     revise("3", 0, "edited").await.unwrap();
-    proxy.tell(Rewrite::once("older", reads_of(&event), |answer| {
+    proxy.set_rewrite(Rewrite::once("older", reads_of(&event), |answer| {
         answer["unsigned"]["m.relations"] = json!({});
         true
     }));
@@ -225,7 +225,7 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         is_caption: true,
         fallback: None,
     };
-    proxy.tell(Rewrite::once(
+    proxy.set_rewrite(Rewrite::once(
         "event",
         reads_of(copy.remote.as_str()),
         |answer| {
@@ -267,7 +267,7 @@ async fn before(bridge: &TestBridge, room: &str, message: &str, edits: &[&str]) 
             assert!(matches!(&said.action, Action::Edit { target, .. } if *target == message));
             Some(text_of(&said))
         }
-        TextBeforeEdit::Redacted | TextBeforeEdit::UndecryptableTexts => None,
+        TextBeforeEdit::Redacted | TextBeforeEdit::Unreadable => None,
     }
 }
 
@@ -312,7 +312,7 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
     let path = format!("rooms/{room}/event/{another}");
     let own = super::bare::own(&bridge).await;
     let other = raw(synapse, &own, "GET", &path, Value::Null).await["content"].clone();
-    proxy.tell(Rewrite::once(
+    proxy.set_rewrite(Rewrite::once(
         "swapped",
         reads_of(&message),
         move |answer| {
@@ -321,14 +321,14 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
         },
     ));
     assert_eq!(before(&bridge, &room, &message, &[]).await, None);
-    proxy.tell(Rewrite::once("clear", reads_of(&message), |answer| {
+    proxy.set_rewrite(Rewrite::once("clear", reads_of(&message), |answer| {
         answer["type"] = "m.room.message".into();
         answer["content"] = json!({"msgtype": "m.text", "body": "forged"});
         true
     }));
     assert_eq!(before(&bridge, &room, &message, &[]).await, None);
     let target = another.clone();
-    proxy.tell(Rewrite::once("related", reads_of(first), move |answer| {
+    proxy.set_rewrite(Rewrite::once("related", reads_of(first), move |answer| {
         answer["content"]["m.relates_to"]["event_id"] = target.clone().into();
         true
     }));
@@ -365,7 +365,7 @@ async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
     assert_eq!(text_of(&bridge.next(lane).await), "second");
     // The SDK writes a relation into the ciphertext and next to it. Here the proxy removes the one next to it.
     let (id, beside) = (room.clone(), second.clone());
-    proxy.tell(Rewrite::always("relations", syncs(), move |answer| {
+    proxy.set_rewrite(Rewrite::always("relations", syncs(), move |answer| {
         let update = answer
             .pointer_mut("/rooms/join")
             .and_then(|all| all.get_mut(&id));
@@ -434,7 +434,7 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
         "origin_server_ts": 1,
         "content": {"msgtype": "m.text", "body": "mine"},
     });
-    proxy.tell(Rewrite::event_in("shown again", &room, again));
+    proxy.set_rewrite(Rewrite::event_in("shown again", &room, again));
     other.edit(&room, &event, "theirs").await.unwrap();
     assert_eq!(bridge.skipped(lane, "foreign-edit").await, 1);
     // The same for a message of the bridge, which this process no longer remembers.
@@ -446,7 +446,7 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     bridge.reopen().await;
     bridge.listen(&room);
     let claimed = other.user_id();
-    proxy.tell(Rewrite::always(
+    proxy.set_rewrite(Rewrite::always(
         "claimed",
         reads_of(copy.remote.as_str()),
         move |answer| {

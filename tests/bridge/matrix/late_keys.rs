@@ -49,7 +49,7 @@ async fn take(bridge: &TestBridge, lane: LaneId) -> (Box<Delivery>, Message) {
 
 /// The next delivery of the lane must be the bridge's own: a notice, or with `changed` an edit of one that has a copy.
 /// Returns its text.
-async fn told(bridge: &TestBridge, lane: LaneId, changed: bool) -> String {
+async fn notice_about(bridge: &TestBridge, lane: LaneId, changed: bool) -> String {
     let (delivery, message) = take(bridge, lane).await;
     assert!(message.sender.is_bridge(), "{}", text_of(&message));
     match &message.action {
@@ -110,7 +110,7 @@ async fn f27_a_late_key_delivers_late_others_pass_and_people_are_told_once() {
         since.elapsed() < Duration::from_secs(5),
         "others are not held up"
     );
-    let notice = told(&bridge, lane, false).await;
+    let notice = notice_about(&bridge, lane, false).await;
     assert!(notice.starts_with("🔒 Messages from person"), "{notice}");
     assert!(
         notice.contains("the bridge has not received the key"),
@@ -169,13 +169,13 @@ async fn f28_a_key_that_never_comes_ends_as_failed_and_both_sides_are_told() {
     for _ in 0..2 {
         send_undecryptable(synapse, &stranger, &room, "a session that nobody has").await;
     }
-    let notice = told(&bridge, lane, false).await;
+    let notice = notice_about(&bridge, lane, false).await;
     assert!(notice.starts_with("🔒 Messages from raw"), "{notice}");
     // While the bridge does not listen, the wait does not grow, and nothing is forgotten.
     bridge.reopen().await;
     assert_eq!(balance(&bridge, lane).await, (1, 0, 2));
     bridge.listen(&room);
-    let end = told(&bridge, lane, true).await;
+    let end = notice_about(&bridge, lane, true).await;
     assert!(end.starts_with("🔒 2 messages from raw"), "{end}");
     assert!(end.contains("will not appear"), "{end}");
     assert_eq!(balance(&bridge, lane).await, (2, 2, 0));
@@ -208,13 +208,13 @@ async fn p17_who_wants_to_stay_here_is_named_in_no_notice_on_the_other_side() {
     // A sender whose messages a notice reported before, and one whom no notice has named.
     let named = raw_member(synapse, &person, &room).await;
     send_undecryptable(synapse, &named, &room, "a session that nobody has").await;
-    let notice = told(&bridge, lane, false).await;
+    let notice = notice_about(&bridge, lane, false).await;
     assert!(notice.starts_with("🔒 Messages from raw"), "{notice}");
     stay(&bridge, &named.user_id).await;
     let hidden = raw_member(synapse, &person, &room).await;
     stay(&bridge, &hidden.user_id).await;
     send_undecryptable(synapse, &hidden, &room, "another one").await;
-    let end = told(&bridge, lane, true).await;
+    let end = notice_about(&bridge, lane, true).await;
     assert!(end.starts_with("🔒 1 message from somebody"), "{end}");
     let waited = timeout(Duration::from_secs(40), async {
         while balance(&bridge, lane).await.1 < 2 {
@@ -241,7 +241,7 @@ async fn f28_a_key_that_is_withheld_is_told_with_the_reason() {
     let (guest, _files) = person_in(synapse, &person, &room, Identity::None).await;
     guest.block(&bridge.user).await.unwrap();
     guest.say(&room, "not for the bridge").await.unwrap();
-    let notice = told(&bridge, lane, false).await;
+    let notice = notice_about(&bridge, lane, false).await;
     assert!(notice.contains("whose device is blocked there"), "{notice}");
     assert_eq!(balance(&bridge, lane).await, (1, 0, 1));
     bridge.rest().await;
@@ -260,7 +260,7 @@ async fn f26_a_clock_put_forward_a_year_gives_up_no_key() {
     } = scene;
     let stranger = raw_member(synapse, &person, &room).await;
     send_undecryptable(synapse, &stranger, &room, "a session that nobody has").await;
-    told(&bridge, lane, false).await;
+    notice_about(&bridge, lane, false).await;
     for outlet in [
         bridge.clock.now().plus(Duration::from_hours(365 * 24)),
         Millis(0),

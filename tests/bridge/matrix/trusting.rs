@@ -357,7 +357,7 @@ async fn c20_no_edit_reaches_into_another_room() {
     for (into, lane, counted) in [(second, lanes[1], true), (room, lanes[0], false)] {
         let (place, target) = (into.clone(), event.clone());
         let syncs = Matcher::of("GET".parse().unwrap()).with("/sync");
-        proxy.tell(Rewrite::once("forged", syncs, move |answer| {
+        proxy.set_rewrite(Rewrite::once("forged", syncs, move |answer| {
             let events = answer.pointer_mut(&format!("/rooms/join/{place}/timeline/events"));
             let forged = events.and_then(Value::as_array_mut).into_iter().flatten();
             let mut forged = forged.filter(|event| event["type"] == "m.room.encrypted");

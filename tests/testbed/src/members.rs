@@ -127,7 +127,7 @@ impl Member {
 
     /// Syncs from `since` (at first from the beginning of the room) and returns how many encrypted events of `sender`
     /// there were, and the next position.
-    pub async fn hear(
+    pub async fn receive(
         &self,
         room: &str,
         sender: &str,

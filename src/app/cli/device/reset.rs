@@ -58,7 +58,7 @@ pub async fn run(config: &Config) -> CommandResult {
     .await;
     drop(progress);
     let old = account.info.device_id;
-    login::tell(&done?);
+    login::print_result(&done?);
     console::say(&format!(
         "Device {old} is given up. The queue, the links and the sync positions stay.\n\
          Whoever had verified the bridge by its device must do so again: footbridge device show"

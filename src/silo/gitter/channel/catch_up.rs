@@ -38,7 +38,7 @@ impl Listener {
         let start = self.start();
         match snapshot {
             Some(messages) if self.history.wanted == 0 && reaches(&messages, start) => {
-                let asked_at = self.hub.client.now();
+                let asked_at = self.dispatcher.client.now();
                 let full = messages.len() >= PAGE;
                 self.reconcile(messages, full, asked_at).await?;
                 self.caught_up().await?;
@@ -51,7 +51,7 @@ impl Listener {
 
     /// Begins before the messages of the backfill. Returns whether the room is open to the account.
     async fn begin_backfill(&mut self) -> Result<bool, SiloError> {
-        let now = self.hub.client.now();
+        let now = self.dispatcher.client.now();
         let Some(page) = self.page(&Range::default()).await? else {
             return Ok(false);
         };
@@ -78,7 +78,7 @@ impl Listener {
             return Ok(());
         }
         let start = self.start();
-        let asked_at = self.hub.client.now();
+        let asked_at = self.dispatcher.client.now();
         let mut seen = BTreeSet::new();
         let mut count = 0;
         let mut pages = 0;
@@ -129,7 +129,7 @@ impl Listener {
             self.inbox.store().lift_link_barriers(places, link).await?;
         }
         self.behind = false;
-        self.hub.caught_up(&self.room);
+        self.dispatcher.caught_up(&self.room);
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Listener {
         if missed > 0 {
             tracing::warn!(silo.channel = %self.room, count = missed,
                 "The feed missed messages; reconnecting");
-            self.hub.report_missed(&self.room);
+            self.dispatcher.report_missed(&self.room);
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl Listener {
         let ids = messages.iter().map(|message| message.id.clone()).collect();
         let missed = self.take_all(messages).await?;
         self.find_missing(&ids, (from, None), asked_at).await?;
-        let missed_after = self.hub.missed_after;
+        let missed_after = self.dispatcher.missed_after;
         Ok(missed
             .into_iter()
             .filter(|sent_at| asked_at.since(*sent_at) > missed_after)
@@ -203,7 +203,7 @@ impl Listener {
         let mut failures = 0;
         loop {
             match self
-                .hub
+                .dispatcher
                 .client
                 .messages(Priority::Read, &self.room, range)
                 .await
@@ -211,7 +211,7 @@ impl Listener {
                 Ok(page) => return Ok(Some(page)),
                 Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
                 Err(RequestError::Closed(reason)) => {
-                    self.hub.close(&self.room, reason);
+                    self.dispatcher.close(&self.room, reason);
                     return Ok(None);
                 }
                 Err(error) => {
@@ -242,8 +242,8 @@ impl Listener {
             .into_iter()
             .filter(|link| link.copy.sent_at >= from)
             .map(|link| (link.copy.remote.0, link.copy.sent_at))
-            .filter(|(id, _)| !listed.contains(id) && !self.ledger.is_deleted(id))
-            .filter(|(id, _)| !self.hub.echoes.has_removed(id))
+            .filter(|(id, _)| !listed.contains(id) && !self.message_cache.is_deleted(id))
+            .filter(|(id, _)| !self.dispatcher.echoes.has_removed(id))
             .take(MAX_MISSING);
         let (ripe, young): (Vec<_>, Vec<_>) =
             missing.partition(|(_, sent_at)| asked_at.since(*sent_at) > YOUNG_AGE);
@@ -265,7 +265,7 @@ impl Listener {
     async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
             match self
-                .hub
+                .dispatcher
                 .client
                 .message(Priority::Read, &self.room, &id)
                 .await

@@ -19,7 +19,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Everything that a connection waits for besides frames.
 pub struct ConnectionTimers<'a> {
-    hub: &'a Dispatcher,
+    dispatcher: &'a Dispatcher,
     /// When to send the next connect.
     pub connect: Option<Instant>,
     /// The deadline of the pending response.
@@ -54,7 +54,7 @@ impl<'a> ConnectionTimers<'a> {
     /// The timers of a new connection.
     pub fn new(hub: &'a Dispatcher) -> Self {
         Self {
-            hub,
+            dispatcher: hub,
             connect: None,
             answer: Instant::now() + RESPONSE_TIMEOUT,
             pong: None,
@@ -76,14 +76,14 @@ impl<'a> ConnectionTimers<'a> {
                 frame = socket.next() => return WakeReason::Frame(frame),
                 () = sleep_until(self.pong) => return WakeReason::Overdue("a pong"),
                 () = sleep_until(Some(self.answer)) => return WakeReason::Overdue("a response"),
-                () = self.hub.missed.notified() => return WakeReason::MissedEvents,
+                () = self.dispatcher.missed.notified() => return WakeReason::MissedEvents,
                 Some(checked) = self.looks.next() => {
                     if let Some(room) = checked {
                         return WakeReason::Open(room);
                     }
                 }
                 _ = self.look.tick() => {
-                    let hub = self.hub;
+                    let hub = self.dispatcher;
                     hub.rooms()
                         .filter(|room| hub.health.is_closed(room))
                         .for_each(|room| self.look_at(room.to_owned()));
@@ -94,7 +94,7 @@ impl<'a> ConnectionTimers<'a> {
 
     /// Checks whether a room can be listened to again.
     pub fn look_at(&self, room: String) {
-        self.looks.push(Box::pin(self.hub.reopened(room)));
+        self.looks.push(Box::pin(self.dispatcher.reopened(room)));
     }
 }
 

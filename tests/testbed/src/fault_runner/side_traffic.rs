@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 /// The messages that were sent so far.
 pub struct SideTraffic {
     poisoned: RoomAndChannel,
-    stranger: RawMember,
+    raw_member: RawMember,
     failing: AtomicU64,
     questions: Mutex<Vec<String>>,
 }
@@ -43,7 +43,7 @@ impl SideTraffic {
         ));
         Ok(Self {
             poisoned: poisoned.clone(),
-            stranger: RawMember::enter(synapse, &rig.scene.ann, &unreadable.room).await?,
+            raw_member: RawMember::enter(synapse, &rig.scene.ann, &unreadable.room).await?,
             failing: AtomicU64::new(0),
             questions: Mutex::default(),
         })
@@ -60,7 +60,7 @@ impl SideTraffic {
     /// A member sends a message whose room key nobody has.
     pub async fn say_unreadable(&self) -> anyhow::Result<()> {
         self.failing.fetch_add(1, Ordering::Relaxed);
-        self.stranger.lock().await
+        self.raw_member.send_undecryptable().await
     }
 
     /// Ann sends the bridge a status command, among other traffic.

@@ -180,7 +180,7 @@ impl GitterSim {
     pub fn delete_user(&self, user_id: &str) {
         self.change(|world, _| {
             if let Some(person) = world.people.get_mut(user_id) {
-                person.gone = true;
+                person.removed = true;
             }
         });
     }

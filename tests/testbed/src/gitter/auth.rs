@@ -52,7 +52,7 @@ pub(super) fn caller(
 pub(super) fn caller_of(world: &World, token: &str) -> Option<Caller> {
     let grant = world.tokens.get(token)?;
     if let Some(user) = &grant.user
-        && world.people.get(user).is_none_or(|person| person.gone)
+        && world.people.get(user).is_none_or(|person| person.removed)
     {
         return None;
     }

@@ -82,7 +82,7 @@ fn sender(world: &World, post: &Post, look: ViewOptions<'_>) -> Option<Value> {
         }));
     }
     let person = world.people.get(&post.message.from_user_id)?;
-    if person.gone {
+    if person.removed {
         return None;
     }
     Some(if look.user_ids_only {

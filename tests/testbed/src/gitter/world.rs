@@ -22,7 +22,7 @@ pub(super) struct Person {
     /// Everything that this user sends is accepted, but neither stored nor shown.
     pub(super) hellbanned: bool,
     /// The account was deleted: its messages lose their `fromUser`.
-    pub(super) gone: bool,
+    pub(super) removed: bool,
     /// The times at which each text was sent, for the automatic spam ban.
     pub(super) sent_texts: HashMap<String, VecDeque<i64>>,
 }
@@ -172,7 +172,7 @@ impl World {
                 avatar_url: None,
                 created_ms,
                 hellbanned: false,
-                gone: false,
+                removed: false,
                 sent_texts: HashMap::new(),
             },
         );
@@ -210,7 +210,7 @@ impl World {
     pub(super) fn person_named(&self, username: &str) -> Option<&Person> {
         self.people
             .values()
-            .find(|person| !person.gone && person.username.eq_ignore_ascii_case(username))
+            .find(|person| !person.removed && person.username.eq_ignore_ascii_case(username))
     }
 
     pub(super) fn channel(&self, id: &str) -> Result<&Channel, ApiError> {

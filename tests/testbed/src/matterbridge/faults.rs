@@ -17,7 +17,7 @@ struct ArmedFaults {
 #[derive(Default)]
 pub struct Faults {
     armed: Mutex<ArmedFaults>,
-    strikes: CallFaults,
+    call_faults: CallFaults,
 }
 
 impl Faults {
@@ -28,7 +28,7 @@ impl Faults {
     /// Arms a fault for the next `times` calls of a route: `POST message`, `GET health`, `GET stream`, `GET websocket`,
     /// or `*` for all.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
-        self.strikes.next(route, fault, times);
+        self.call_faults.next(route, fault, times);
     }
 
     /// The next `count` messages stay in the buffer and are not sent over the WebSocket, as when its queue is full.
@@ -55,11 +55,11 @@ impl Faults {
     /// Disarms everything; cut connections stay cut.
     pub fn clear(&self) {
         *self.armed() = ArmedFaults::default();
-        self.strikes.clear();
+        self.call_faults.clear();
     }
 
     pub(super) fn take(&self, route: &str) -> Option<Fault> {
-        self.strikes.take(route)
+        self.call_faults.take(route)
     }
 
     pub(super) fn skips(&self) -> bool {

@@ -20,7 +20,7 @@ const READER_GRACE: Duration = Duration::from_secs(2);
 /// A message in the buffer, and whether a WebSocket client received it.
 struct BufferedMessage {
     message: Message,
-    heard: bool,
+    observed: bool,
 }
 
 struct Inner {
@@ -32,7 +32,7 @@ struct Inner {
     handed_out: Vec<(u64, Instant, Message)>,
     readers: u64,
     /// When each reader disconnected.
-    gone: HashMap<u64, Instant>,
+    removed: HashMap<u64, Instant>,
     capacity: usize,
     sockets: Vec<(u64, mpsc::Sender<String>)>,
     next_socket: u64,
@@ -60,7 +60,7 @@ impl World {
                 overwritten: Vec::new(),
                 handed_out: Vec::new(),
                 readers: 0,
-                gone: HashMap::new(),
+                removed: HashMap::new(),
                 capacity: options.buffer.max(1),
                 sockets: Vec::new(),
                 next_socket: 0,
@@ -179,7 +179,7 @@ impl World {
 
     /// A reader of the buffer has disconnected.
     pub(super) fn leave_ring(&self, reader: u64) {
-        self.inner().gone.insert(reader, Instant::now());
+        self.inner().removed.insert(reader, Instant::now());
     }
 
     /// Empties the buffer, which has the default size from then on.
@@ -204,7 +204,7 @@ impl World {
     pub(super) fn handed_out(&self) -> Vec<Message> {
         let inner = self.inner();
         let taken = inner.handed_out.iter().filter(|(reader, at, _)| {
-            let gone = inner.gone.get(reader);
+            let gone = inner.removed.get(reader);
             gone.is_some_and(|gone| gone.duration_since(*at) < READER_GRACE)
         });
         taken.map(|(.., message)| message.clone()).collect()
@@ -244,10 +244,13 @@ impl Inner {
     fn hand_out(&mut self, message: Message, faults: &Faults) {
         let heard = !faults.skips() && self.broadcast(&message, faults, None);
         while self.ring.len() >= self.capacity {
-            let oldest = self.ring.pop_front().filter(|oldest| !oldest.heard);
+            let oldest = self.ring.pop_front().filter(|oldest| !oldest.observed);
             self.overwritten.extend(oldest.map(|oldest| oldest.message));
         }
-        self.ring.push_back(BufferedMessage { message, heard });
+        self.ring.push_back(BufferedMessage {
+            message,
+            observed: heard,
+        });
     }
 
     /// Sends a message to all WebSocket clients; returns whether any connection took it.

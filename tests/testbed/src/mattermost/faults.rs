@@ -19,7 +19,7 @@ struct ArmedFaults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventFault {
     /// It is sent.
-    Told,
+    Notified,
     /// It is sent twice.
     Twice,
     /// A frame that is not JSON is sent before it.
@@ -34,7 +34,7 @@ pub(super) enum EventFault {
 #[derive(Default)]
 pub struct Faults {
     armed: Mutex<ArmedFaults>,
-    strikes: CallFaults,
+    call_faults: CallFaults,
 }
 
 fn one_of(count: &mut u64) -> bool {
@@ -51,7 +51,7 @@ impl Faults {
     /// Arms a fault for the next `times` calls of a route such as `POST posts`, `PUT posts/:id/patch`, `DELETE
     /// posts/:id`, `GET channels/:id/posts`, `GET websocket`, or `*` for all.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
-        self.strikes.next(route, fault, times);
+        self.call_faults.next(route, fault, times);
     }
 
     /// The next `count` events are numbered and not sent.
@@ -87,11 +87,11 @@ impl Faults {
     /// Disarms everything; cut connections stay cut.
     pub fn clear(&self) {
         *self.armed() = ArmedFaults::default();
-        self.strikes.clear();
+        self.call_faults.clear();
     }
 
     pub(super) fn take(&self, route: &str) -> Option<Fault> {
-        self.strikes.take(route)
+        self.call_faults.take(route)
     }
 
     pub(super) fn fate(&self) -> EventFault {
@@ -105,7 +105,7 @@ impl Faults {
         } else if one_of(&mut armed.garbage) {
             EventFault::Garbled
         } else {
-            EventFault::Told
+            EventFault::Notified
         }
     }
 

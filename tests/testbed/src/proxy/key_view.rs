@@ -40,7 +40,7 @@ impl KeyView {
         };
         let queries = Matcher::of(Method::POST).with("/keys/query");
         let own = view.clone();
-        proxy.tell(Rewrite::always("old keys", queries, move |answer| {
+        proxy.set_rewrite(Rewrite::always("old keys", queries, move |answer| {
             own.show(answer)
         }));
         view
@@ -78,7 +78,7 @@ impl KeyView {
         }
         let user = self.user.clone();
         let syncs = Matcher::of(Method::GET).with("/sync");
-        proxy.tell(Rewrite::once("look", syncs, move |answer| {
+        proxy.set_rewrite(Rewrite::once("look", syncs, move |answer| {
             if let Some(answer) = answer.as_object_mut() {
                 answer.insert("device_lists".to_owned(), json!({"changed": [user]}));
             }

@@ -50,13 +50,13 @@ pub struct RecordedRequest {
 
 struct State {
     rules: Vec<Rule>,
-    struck: BTreeMap<&'static str, u64>,
+    injected: BTreeMap<&'static str, u64>,
     dice: StdRng,
-    custody: ToDeviceQueue,
-    lies: Rewrites,
+    held_back: ToDeviceQueue,
+    rewrites: Rewrites,
     /// The largest number of events of a room that a sync response contains.
     timeline_limit: Option<u32>,
-    passages: Vec<RecordedRequest>,
+    passed: Vec<RecordedRequest>,
 }
 
 struct Inner {
@@ -75,10 +75,10 @@ impl Inner {
     fn pick_fault(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.passages.len() >= MAX_RECORDED {
-            state.passages.drain(..MAX_RECORDED / 2);
+        if state.passed.len() >= MAX_RECORDED {
+            state.passed.drain(..MAX_RECORDED / 2);
         }
-        state.passages.push(RecordedRequest {
+        state.passed.push(RecordedRequest {
             at: Instant::now(),
             method: method.clone(),
             path: path.to_owned(),
@@ -87,7 +87,7 @@ impl Inner {
             .rules
             .iter_mut()
             .find_map(|rule| rule.applies(method, path, &mut state.dice).then_some(rule))?;
-        *state.struck.entry(rule.name).or_default() += 1;
+        *state.injected.entry(rule.name).or_default() += 1;
         Some(rule.fault.clone())
     }
 }
@@ -123,12 +123,12 @@ impl Proxy {
                 http,
                 state: Mutex::new(State {
                     rules: Vec::new(),
-                    struck: BTreeMap::new(),
+                    injected: BTreeMap::new(),
                     dice: StdRng::seed_from_u64(seed),
-                    custody: ToDeviceQueue::default(),
-                    lies: Rewrites::default(),
+                    held_back: ToDeviceQueue::default(),
+                    rewrites: Rewrites::default(),
                     timeline_limit: None,
-                    passages: Vec::new(),
+                    passed: Vec::new(),
                 }),
                 connections: OpenConnections::default(),
             }),
@@ -177,34 +177,34 @@ impl Proxy {
     }
 
     /// Rewrites responses from now on; each rewritten response counts as an injected fault.
-    pub fn tell(&self, rewrite: Rewrite) {
-        self.inner.lock().lies.add(rewrite);
+    pub fn set_rewrite(&self, rewrite: Rewrite) {
+        self.inner.lock().rewrites.add(rewrite);
     }
 
     /// Removes all rules and rewrites. The counts of injected faults stay.
     pub fn clear(&self) {
         let mut state = self.inner.lock();
         state.rules.clear();
-        state.lies.clear();
+        state.rewrites.clear();
     }
 
     /// How many faults each rule injected.
     #[must_use]
     pub fn injected(&self) -> BTreeMap<&'static str, u64> {
-        self.inner.lock().struck.clone()
+        self.inner.lock().injected.clone()
     }
 
     /// How many faults were injected in total.
     #[must_use]
     pub fn fault_count(&self) -> u64 {
-        self.inner.lock().struck.values().sum()
+        self.inner.lock().injected.values().sum()
     }
 
     /// The requests that match and were received since this moment, with or without a fault.
     #[must_use]
     pub fn recorded_requests(&self, since: Instant, wanted: &Matcher) -> Vec<RecordedRequest> {
         let state = self.inner.lock();
-        let matching = state.passages.iter().filter(|request| {
+        let matching = state.passed.iter().filter(|request| {
             request.at >= since && wanted.matches(&request.method, &request.path)
         });
         matching.cloned().collect()
@@ -217,13 +217,13 @@ impl Proxy {
 
     /// Sets what happens to to-device messages.
     pub fn set_to_device(&self, mode: ToDevice) {
-        self.inner.lock().custody.mode = mode;
+        self.inner.lock().held_back.mode = mode;
     }
 
     /// How many to-device messages were held or dropped.
     #[must_use]
     pub fn to_device_taken(&self) -> u64 {
-        self.inner.lock().custody.taken
+        self.inner.lock().held_back.taken
     }
 
     /// Cuts every open connection of clients and returns how many there were.

@@ -173,7 +173,7 @@ impl Rewrites {
     }
 
     /// The response as the client gets it; each rewrite that changed it is counted. `None` if the body is not JSON.
-    pub(super) fn tell(
+    pub(super) fn set_rewrite(
         &mut self,
         (method, path): (&Method, &str),
         body: &[u8],
@@ -204,7 +204,9 @@ mod tests {
         let mut counts = BTreeMap::new();
         let body = answer.to_string();
         let request = (&Method::GET, "/_matrix/client/v3/sync?since=s1");
-        let body = lies.tell(request, body.as_bytes(), &mut counts).unwrap();
+        let body = lies
+            .set_rewrite(request, body.as_bytes(), &mut counts)
+            .unwrap();
         (
             serde_json::from_slice(&body).unwrap(),
             counts.values().sum(),

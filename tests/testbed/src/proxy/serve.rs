@@ -45,7 +45,7 @@ pub(super) async fn serve(
         return gone(&switch, Cut::Close);
     };
     if let Some(since) = parts.uri.query().and_then(since_in) {
-        proxy.lock().custody.acknowledge(&since);
+        proxy.lock().held_back.acknowledge(&since);
     }
     let fault = proxy.pick_fault(&parts.method, &path);
     if let Some(answer) = before(fault.as_ref(), &switch).await {
@@ -123,8 +123,8 @@ async fn after(
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     strip(&mut headers);
     let is_sync = *method == Method::GET && path.contains("/sync");
-    let keeps = is_sync && !proxy.lock().custody.is_idle();
-    let rewrites = status.is_success() && proxy.lock().lies.concern(method, path);
+    let keeps = is_sync && !proxy.lock().held_back.is_idle();
+    let rewrites = status.is_success() && proxy.lock().rewrites.concern(method, path);
     if keeps || rewrites {
         let Ok(whole) = answer.bytes().await else {
             return gone(&switch, Cut::Close);
@@ -144,10 +144,12 @@ fn changed(proxy: &Inner, request: (&Method, &str), mut body: Bytes, keeps: bool
         .1
         .split_once('?')
         .and_then(|(_, query)| since_in(query));
-    if keeps && let Some(kept) = state.custody.rewrite(since.as_deref(), &body) {
+    if keeps && let Some(kept) = state.held_back.rewrite(since.as_deref(), &body) {
         body = kept.into();
     }
-    let rewritten = state.lies.tell(request, &body, &mut state.struck);
+    let rewritten = state
+        .rewrites
+        .set_rewrite(request, &body, &mut state.injected);
     rewritten.map_or(body, Bytes::from)
 }
 

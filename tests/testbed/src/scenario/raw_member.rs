@@ -34,7 +34,7 @@ impl RawMember {
     }
 
     /// Sends an encrypted message whose room key nobody has.
-    pub async fn lock(&self) -> anyhow::Result<()> {
+    pub async fn send_undecryptable(&self) -> anyhow::Result<()> {
         let number = self.events.fetch_add(1, Ordering::Relaxed);
         let path = format!("{}/send/m.room.encrypted/{number}", self.rooms);
         let event = undecryptable_event(&format!("a session that nobody has {number}"));

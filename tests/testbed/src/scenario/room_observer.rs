@@ -38,7 +38,7 @@ impl ObservedEvent {
 
 /// The sync loop of a client, and the events that it received. Dropping it ends the loop.
 pub struct RoomObserver {
-    heard: Arc<Mutex<Vec<ObservedEvent>>>,
+    observed: Arc<Mutex<Vec<ObservedEvent>>>,
     sync: AbortHandle,
 }
 
@@ -61,7 +61,7 @@ impl RoomObserver {
             }
         });
         Self {
-            heard,
+            observed: heard,
             sync: sync.abort_handle(),
         }
     }
@@ -69,7 +69,7 @@ impl RoomObserver {
     /// The results of `pick` for everything received in one room, in order. An event that could not be decrypted at
     /// first appears again when it can be.
     pub fn pick<T>(&self, room: &str, pick: impl FnMut(&ObservedEvent) -> Option<T>) -> Vec<T> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         let here = heard.iter().filter(|heard| heard.seen.room == room);
         here.filter_map(pick).collect()
     }

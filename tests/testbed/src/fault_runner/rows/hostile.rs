@@ -102,7 +102,7 @@ fn is_lock(event_type: &str, content: &Value) -> bool {
 struct AttackResult {
     attack: &'static str,
     /// Whether the homeserver lied as often as it should.
-    told: bool,
+    reported: bool,
     /// Copies that should not be there.
     relayed: usize,
     /// Unencrypted events of the bridge in an encrypted room.
@@ -121,14 +121,14 @@ impl AttackResult {
             Some(counter) => self.rose.len() == 1 && self.rose.contains_key(counter),
             None => self.rose.is_empty(),
         };
-        self.told && right && self.relayed == 0 && self.clear == 0 && self.objection.is_none()
+        self.reported && right && self.relayed == 0 && self.clear == 0 && self.objection.is_none()
     }
 
     fn words(&self) -> &'static str {
         match self.objection {
             Some(objection) => objection,
             None if self.is_good() => "resisted",
-            None if !self.told => "the homeserver did not lie",
+            None if !self.reported => "the homeserver did not lie",
             None if self.relayed + self.clear > 0 => "LEAKED",
             None => "another counter",
         }
@@ -293,7 +293,7 @@ impl<'a> HostileScenario<'a> {
         });
         Ok(AttackResult {
             attack,
-            told: true,
+            reported: true,
             relayed: spare,
             clear: after.clear - before.clear,
             counter,
@@ -324,7 +324,7 @@ impl<'a> HostileScenario<'a> {
         let proxy = self.rig.homeserver()?;
         let count = || proxy.injected().get(name).copied().unwrap_or(0);
         let before = count();
-        proxy.tell(rewrite);
+        proxy.set_rewrite(rewrite);
         self.carry().await?;
         Ok(count() == before + 1)
     }
@@ -366,7 +366,7 @@ impl<'a> HostileScenario<'a> {
         let spare = self.copies(&text);
         let line = self.line("an unencrypted event", counter, &before, spare);
         Ok(AttackResult {
-            told,
+            reported: told,
             ..line.await?
         })
     }
@@ -385,7 +385,7 @@ impl<'a> HostileScenario<'a> {
         let spare = self.copies(&text) - 1;
         let line = self.line("the same event again and again", None, &before, spare);
         Ok(AttackResult {
-            told,
+            reported: told,
             ..line.await?
         })
     }
@@ -404,7 +404,7 @@ impl<'a> HostileScenario<'a> {
         let spare = self.copies(&text) - 1;
         let line = self.line(attack, Some("replayed"), &before, spare);
         Ok(AttackResult {
-            told,
+            reported: told,
             ..line.await?
         })
     }
@@ -420,7 +420,7 @@ impl<'a> HostileScenario<'a> {
         let counter = Some("sender-mismatch");
         let line = self.line("somebody else as the sender", counter, &before, spare);
         Ok(AttackResult {
-            told,
+            reported: told,
             ..line.await?
         })
     }
@@ -439,7 +439,7 @@ impl<'a> HostileScenario<'a> {
             spare,
         );
         Ok(AttackResult {
-            told,
+            reported: told,
             ..line.await?
         })
     }
@@ -453,9 +453,10 @@ impl<'a> HostileScenario<'a> {
         let before = self.look().await?;
         let (room, ann) = (self.room().to_owned(), self.rig.scene.ann.user_id());
         let syncs = Matcher::of(Method::GET).with("/sync");
-        self.rig
-            .homeserver()?
-            .tell(Rewrite::once("forged relation", syncs, move |answer| {
+        self.rig.homeserver()?.set_rewrite(Rewrite::once(
+            "forged relation",
+            syncs,
+            move |answer| {
                 let events = answer
                     .get_mut("rooms")
                     .and_then(|rooms| rooms.get_mut("join")?.get_mut(&room))
@@ -471,7 +472,8 @@ impl<'a> HostileScenario<'a> {
                 };
                 set(content, "m.relates_to", relation);
                 true
-            }));
+            },
+        ));
         let text = format!("canary{:016x}", rand::random::<u64>());
         self.rig.scene.ann.say(self.room(), &text).await?;
         self.carry().await?;
@@ -484,7 +486,7 @@ impl<'a> HostileScenario<'a> {
         let spare = self.copies(&text);
         let line = self.line("a forged relation", None, &before, spare);
         Ok(AttackResult {
-            told,
+            reported: told,
             objection: gone.then_some("it edited another sender's message"),
             ..line.await?
         })
@@ -611,7 +613,7 @@ impl<'a> HostileScenario<'a> {
         let attack = "a forged identity with its own device, and back";
         let line = self.line(attack, Some(counter), &before, spare);
         Ok(AttackResult {
-            told,
+            reported: told,
             objection,
             ..line.await?
         })
@@ -635,7 +637,7 @@ impl<'a> HostileScenario<'a> {
     async fn no_device_lists(&self) -> anyhow::Result<AttackResult> {
         let syncs = Matcher::of(Method::GET).with("/sync");
         let proxy = self.rig.homeserver()?;
-        proxy.tell(Rewrite::always("device lists", syncs, |answer| {
+        proxy.set_rewrite(Rewrite::always("device lists", syncs, |answer| {
             answer
                 .as_object_mut()
                 .is_some_and(|answer| answer.remove("device_lists").is_some())
@@ -646,7 +648,10 @@ impl<'a> HostileScenario<'a> {
             .await?;
         let told = proxy.injected().contains_key("device lists");
         proxy.clear();
-        Ok(AttackResult { told, ..line })
+        Ok(AttackResult {
+            reported: told,
+            ..line
+        })
     }
 
     /// Carol joins the room, and the homeserver has no one-time keys of hers for the bridge.
@@ -654,7 +659,7 @@ impl<'a> HostileScenario<'a> {
         let before = self.look().await?;
         let proxy = self.rig.homeserver()?;
         let claims = Matcher::of(Method::POST).with("/keys/claim");
-        proxy.tell(Rewrite::always("one-time keys", claims, |answer| {
+        proxy.set_rewrite(Rewrite::always("one-time keys", claims, |answer| {
             set(answer, "one_time_keys", json!({}));
             true
         }));
@@ -679,7 +684,7 @@ impl<'a> HostileScenario<'a> {
             .any(|seen| !seen.undecryptable);
         let line = self.line("one-time keys withheld", None, &before, 0);
         let line = AttackResult {
-            told,
+            reported: told,
             objection: readable.then_some("an event was readable without a key"),
             ..line.await?
         };

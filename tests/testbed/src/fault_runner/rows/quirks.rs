@@ -34,7 +34,7 @@ pub(super) fn rows() -> Vec<Row> {
 async fn exclusive(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let homeserver = rig.homeserver()?;
-    homeserver.tell(Rewrite::exclusive_positions());
+    homeserver.set_rewrite(Rewrite::exclusive_positions());
     homeserver.limit_timeline(Some(2));
     let rounds = context.pick(2, 6, 30);
     for _ in 0..rounds {

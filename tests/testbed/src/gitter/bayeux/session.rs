@@ -23,7 +23,7 @@ pub(super) struct Session {
     waiter: Arc<Notify>,
     socket: Option<mpsc::UnboundedSender<Value>>,
     age: u64,
-    heard: Instant,
+    observed: Instant,
 }
 
 /// All sessions.
@@ -41,7 +41,7 @@ impl Sessions {
             waiter: Arc::default(),
             socket: None,
             age,
-            heard: Instant::now(),
+            observed: Instant::now(),
         };
         lock(&self.0).insert(client.to_owned(), session);
     }
@@ -56,11 +56,11 @@ impl Sessions {
     ) -> Option<T> {
         let mut sessions = lock(&self.0);
         let session = sessions.get_mut(client)?;
-        if session.age != age || session.heard.elapsed() > patience {
+        if session.age != age || session.observed.elapsed() > patience {
             sessions.remove(client);
             return None;
         }
-        session.heard = Instant::now();
+        session.observed = Instant::now();
         Some(act(session))
     }
 

@@ -85,7 +85,7 @@ fn items(turn: &Turn<'_>, posts: &[&Post], look: ViewOptions<'_>, initial: Optio
     let users: Map<String, Value> = posts
         .iter()
         .filter_map(|post| turn.world.people.get(&post.message.from_user_id))
-        .filter(|person| !person.gone)
+        .filter(|person| !person.removed)
         .map(|person| (person.id.clone(), view::user(person)))
         .collect();
     json!({"items": items, "lookups": {"users": users}})

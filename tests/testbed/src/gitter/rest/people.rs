@@ -40,7 +40,7 @@ fn current(turn: &mut Turn<'_>) -> Handled {
             .world
             .people
             .values()
-            .filter(|person| !person.gone)
+            .filter(|person| !person.removed)
             .filter(|person| {
                 person.username.to_lowercase().contains(&words)
                     || person.display_name.to_lowercase().contains(&words)

@@ -241,10 +241,10 @@ impl LargeRoomScenario {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (listener, room) = (self.listener.clone(), pair.room.clone());
         let bridge = self.scene.bridge_user.clone();
-        let (_, mut since) = listener.hear(&room, &bridge, None).await?;
+        let (_, mut since) = listener.receive(&room, &bridge, None).await?;
         let mut task = JoinSet::new();
         task.spawn(async move {
-            while let Ok((events, next)) = listener.hear(&room, &bridge, Some(&since)).await {
+            while let Ok((events, next)) = listener.receive(&room, &bridge, Some(&since)).await {
                 since = next;
                 for _ in 0..events {
                     if sender.send(Instant::now()).is_err() {
