@@ -226,7 +226,7 @@ async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, Matr
     client::build(client::ClientOptions {
         homeserver,
         directory: &directory(&with.store),
-        key: Some(&with.key.derive(KEY_PURPOSE)),
+        key: &with.key.derive(KEY_PURPOSE),
         // A login sends no message and relays none.
         trust: Trust::CrossSigned,
         http: with.http.clone(),

@@ -39,8 +39,8 @@ pub(super) struct ClientOptions<'a> {
     pub homeserver: &'a Homeserver,
     /// Where the SDK's databases are.
     pub directory: &'a Path,
-    /// The key that encrypts the databases; `None` only in the testbed.
-    pub key: Option<&'a [u8; 32]>,
+    /// The key that encrypts the databases.
+    pub key: &'a [u8; 32],
     /// Which devices get room keys, and whose messages are decrypted.
     pub trust: Trust,
     /// The one HTTP client.
@@ -99,9 +99,9 @@ pub(super) async fn build_with_keys(
 
 /// How the SDK's databases are opened everywhere: without `PRAGMA optimize`, which counts rows once, when a store is
 /// new, and makes `SQLite` plan by those counts for ever ([`databases::drop_statistics`]).
-pub(super) fn store_config(directory: &Path, key: Option<&[u8; 32]>) -> SqliteStoreConfig {
+pub(super) fn store_config(directory: &Path, key: &[u8; 32]) -> SqliteStoreConfig {
     SqliteStoreConfig::with_low_memory_config(directory)
-        .key(key)
+        .key(Some(key))
         .optimize(false)
 }
 
@@ -247,7 +247,7 @@ mod tests {
             let client = build(ClientOptions {
                 homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
                 directory: &directory.path().join("matrix"),
-                key: Some(&[7; 32]),
+                key: &[7; 32],
                 trust,
                 http: footbridge_core::http_client::client().unwrap(),
             })
@@ -317,7 +317,7 @@ mod tests {
         let parts = ClientOptions {
             homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
             directory,
-            key: Some(&[7; 32]),
+            key: &[7; 32],
             trust: Trust::CrossSigned,
             http: footbridge_core::http_client::client().unwrap(),
         };

@@ -196,7 +196,7 @@ async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
     if !directory.exists() {
         return None;
     }
-    let config = client::store_config(&directory, Some(&key));
+    let config = client::store_config(&directory, &key);
     let store = SqliteCryptoStore::open_with_config(&config).await.ok()?;
     let user = OwnedUserId::try_from(account.info.user_id.as_str()).ok()?;
     let device = OwnedDeviceId::from(account.info.device_id.as_str());

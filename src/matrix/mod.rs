@@ -60,8 +60,6 @@ mod previous_text;
 pub mod convert;
 mod error;
 mod request_error;
-#[cfg(feature = "testbed")]
-pub mod person;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -194,7 +192,7 @@ impl Matrix {
             let (client, keys) = client::build_with_keys(client::ClientOptions {
                 homeserver: &account::homeserver(&account.info, &config)?,
                 directory: &directory,
-                key: Some(&key.derive(account::KEY_PURPOSE)),
+                key: &key.derive(account::KEY_PURPOSE),
                 trust,
                 http: http.clone(),
             })

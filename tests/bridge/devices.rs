@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use footbridge_matrix::person::{EmojiComparison, VerificationScreen};
+use footbridge_testbed::client::{EmojiComparison, VerificationScreen};
 use footbridge_testbed::{
     scenario::{Options, PASSWORD, Scenario, until},
     synapse::Synapse,

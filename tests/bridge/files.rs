@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use footbridge_matrix::person::SeenEvent;
+use footbridge_testbed::client::SeenEvent;
 use footbridge_testbed::{
     file_server::FileServer,
     matterbridge, mattermost,

@@ -32,15 +32,17 @@ use footbridge_core::{
 use footbridge_matrix::{
     Homeserver, Matrix, MatrixConfig, MatrixError, Timeouts, Trust,
     account::{LoggedIn, Login, login},
-    person::{Identity, SeenEvent, TestClient},
     session::{self, SessionState},
 };
 use footbridge_store::{
     Batch, Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store,
     StoreKey,
 };
-use footbridge_testbed::scenario::undecryptable_event;
 use footbridge_testbed::synapse::{Registered, Synapse};
+use footbridge_testbed::{
+    client::{Identity, SeenEvent, TestClient},
+    scenario::undecryptable_event,
+};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use footbridge_matrix::person::SeenEvent;
+use footbridge_testbed::client::SeenEvent;
 use footbridge_testbed::{
     matterbridge,
     multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use footbridge_matrix::person::SeenEvent;
+use footbridge_testbed::client::SeenEvent;
 use footbridge_testbed::{
     mattermost::Post,
     multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},

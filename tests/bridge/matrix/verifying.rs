@@ -1,10 +1,8 @@
 //! P08: the bridge's device is verified by emoji with a real second client, started from either side; whatever is not a
 //! confirmation by people on both sides ends without a verification. For answers in chat see `devices`.
 
-use footbridge_matrix::{
-    person::{EmojiComparison, VerificationScreen},
-    verify::{VerificationAnswer, VerificationStage},
-};
+use footbridge_matrix::verify::{VerificationAnswer, VerificationStage};
+use footbridge_testbed::client::{EmojiComparison, VerificationScreen};
 
 use super::{trusting::first_held, *};
 

@@ -8,6 +8,7 @@
 
 pub mod arguments;
 pub mod bridge;
+pub mod client;
 pub mod console;
 pub mod gitter;
 pub mod matterbridge;

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::client::TestClient;
 use anyhow::Context as _;
-use footbridge_matrix::person::TestClient;
 use tempfile::TempDir;
 
 pub use actions::{Actor, UserAction};

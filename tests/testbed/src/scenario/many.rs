@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::client::TestClient;
 use anyhow::anyhow;
-use footbridge_matrix::person::TestClient;
 
 use super::{ChannelObserver, Load, PASSWORD, RoomAndChannel, RoomObserver, access, unique, until};
 use crate::bridge::{BridgeProcess, Setup};

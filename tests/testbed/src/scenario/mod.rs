@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::client::TestClient;
 use anyhow::{Context as _, anyhow, bail};
-use footbridge_matrix::person::TestClient;
 use tempfile::TempDir;
 use tokio::time::Instant;
 

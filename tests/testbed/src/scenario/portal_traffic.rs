@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use footbridge_matrix::person::TestClient;
+use crate::client::TestClient;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 

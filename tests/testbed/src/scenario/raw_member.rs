@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use footbridge_matrix::person::TestClient;
+use crate::client::TestClient;
 use serde_json::{Value, json};
 
 use super::{PASSWORD, unique};

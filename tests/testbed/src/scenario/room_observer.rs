@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use footbridge_matrix::person::{SeenEvent, TestClient};
+use crate::client::{SeenEvent, TestClient};
 use tokio::task::AbortHandle;
 
 /// One event, as the client received it.

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::client::{Identity, TestClient};
 use anyhow::ensure;
-use footbridge_matrix::person::{Identity, TestClient};
 use tempfile::TempDir;
 use tokio::time::Instant;
 

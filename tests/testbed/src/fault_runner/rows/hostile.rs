@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::client::{Identity, TestClient};
 use anyhow::{Context as _, ensure};
 use axum::http::Method;
-use footbridge_matrix::person::{Identity, TestClient};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -673,7 +673,7 @@ impl<'a> HostileScenario<'a> {
         let told = proxy.injected().contains_key("one-time keys");
         proxy.clear();
         let seen = carol.sync(Duration::ZERO).await?;
-        let of_bridge = |seen: &&footbridge_matrix::person::SeenEvent| {
+        let of_bridge = |seen: &&crate::client::SeenEvent| {
             seen.sender == self.rig.scene.bridge_user
                 && seen.event_type != "m.room.member"
                 && !is_lock(&seen.event_type, &seen.content)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use footbridge_matrix::person::TestClient;
+use footbridge_testbed::client::TestClient;
 use footbridge_testbed::scenario::PASSWORD;
 use footbridge_testbed::synapse::{Registered, Synapse};
 use serde_json::{Value, json};

@@ -9,8 +9,7 @@ use matrix_sdk::{
     ruma::{UserId, api::client::uiaa},
 };
 
-use super::TestClient;
-use crate::{Boxed, client};
+use super::{Boxed, TestClient, session};
 
 /// How the device of a test client is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
             .bootstrap_cross_signing(Some(uiaa::AuthData::Password(password)))
             .await?;
     }
-    client::sync(client, Duration::ZERO).await?;
+    session::sync(client, Duration::ZERO).await?;
     Ok(())
 }
 
@@ -70,7 +69,7 @@ impl TestClient {
                 password.session.clone_from(&answer.session);
                 reset.auth(Some(uiaa::AuthData::Password(password))).await?;
             }
-            client::sync(&self.client, Duration::ZERO).await?;
+            session::sync(&self.client, Duration::ZERO).await?;
             Ok(())
         })
     }

@@ -11,8 +11,7 @@ use matrix_sdk::{
 };
 use tokio::sync::Mutex;
 
-use super::TestClient;
-use crate::Boxed;
+use super::{Boxed, TestClient};
 
 /// The verifications of this client by flow id. Kept here because the SDK forgets those that ended.
 pub(super) type KnownFlows = Arc<Mutex<HashMap<String, VerificationRequest>>>;

@@ -1,14 +1,16 @@
-//! A Matrix client for tests: a user with their own device and store, and no shortcut into the bridge.
+//! A Matrix client for tests: a user with their own device and store. It shares no code with the bridge.
 
 mod files;
 mod identity;
-mod ruling;
-mod seen;
-mod verifying;
+mod room_admin;
+mod seen_event;
+mod session;
+mod verification;
 
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -31,17 +33,19 @@ use tokio::sync::Mutex;
 
 pub use self::{
     identity::Identity,
-    seen::SeenEvent,
-    verifying::{EmojiComparison, VerificationScreen},
+    seen_event::SeenEvent,
+    verification::{EmojiComparison, VerificationScreen},
 };
-use super::{Boxed, Homeserver, Trust, client};
+
+/// A future on the heap: those of the SDK are large, and each of its callers would contain them.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A user at a Matrix client.
 #[derive(Clone)]
 pub struct TestClient {
     client: Client,
     timeline: Arc<Mutex<ReadState>>,
-    verifications: verifying::KnownFlows,
+    verifications: verification::KnownFlows,
 }
 
 /// How far this client has read.
@@ -79,17 +83,8 @@ impl TestClient {
         Box::pin(async move {
             // This client excludes insecure devices, as clients are beginning to do: it decrypts only what a signed
             // device of the bridge sent, and sends room keys to signed devices only.
-            let client = client::build(client::ClientOptions {
-                homeserver: &Homeserver::Url(homeserver.parse()?),
-                directory: &directory,
-                key: None,
-                trust: match identity {
-                    Identity::None => Trust::AnyDevice,
-                    Identity::New | Identity::Recovered(_) => Trust::CrossSigned,
-                },
-                http: footbridge_core::http_client::client()?,
-            })
-            .await?;
+            let signed_only = !matches!(identity, Identity::None);
+            let client = session::build(&homeserver, &directory, signed_only).await?;
             client
                 .matrix_auth()
                 .login_username(&user, &password)
@@ -100,7 +95,7 @@ impl TestClient {
                 .encryption()
                 .wait_for_e2ee_initialization_tasks()
                 .await;
-            client::sync(&client, Duration::ZERO).await?;
+            session::sync(&client, Duration::ZERO).await?;
             match identity {
                 Identity::New => identity::sign_device(&client, &password).await?,
                 Identity::Recovered(key) => client.encryption().recovery().recover(&key).await?,
@@ -109,7 +104,7 @@ impl TestClient {
             let person = Self {
                 client,
                 timeline: Arc::default(),
-                verifications: verifying::KnownFlows::default(),
+                verifications: verification::KnownFlows::default(),
             };
             person.sync(Duration::ZERO).await?;
             Ok(person)
@@ -314,7 +309,7 @@ impl TestClient {
     pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<SeenEvent>>> {
         Box::pin(async move {
             let mut timeline = self.timeline.lock().await;
-            let response = client::sync(&self.client, timeout).await?;
+            let response = session::sync(&self.client, timeout).await?;
             let mut seen = self.read_late(&mut timeline).await?;
             for (room_id, update) in response.rooms.joined {
                 let mut events = update.timeline.events;
