@@ -142,9 +142,9 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
             assert_eq!(events, 1);
             let (before, _) = code.split_once("send_message_event::").unwrap();
             let sealing =
-                "let sealed = session.encrypt(\"m.room.message\", &content).await.content;";
+                "let encrypted = session.encrypt(\"m.room.message\", &content).await.content;";
             assert!(before.contains(sealing), "{before}");
-            let kind = "MessageLikeEventType::RoomEncrypted,sealed.cast_unchecked(),";
+            let kind = "MessageLikeEventType::RoomEncrypted,encrypted.cast_unchecked(),";
             assert!(code.contains(kind), "{code}");
         } else {
             assert_eq!(events, 0, "{file} sends an event");

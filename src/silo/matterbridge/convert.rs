@@ -206,7 +206,7 @@ mod tests {
             Inline::Link { href, .. } if href == "http://media.example/a.png"))
         );
         assert_eq!(shown(&event).matches("look").count(), 1, "not twice");
-        assert!(shown(&event).ends_with("📎 b.png (not carried over)"));
+        assert!(shown(&event).ends_with("📎 b.png (not relayed)"));
     }
 
     #[test]
