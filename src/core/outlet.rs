@@ -1,6 +1,8 @@
 //! How a message is sent to Matrix or to a silo. A delivery becomes a plan of steps, each step creates or changes exactly one
 //! message on the other side, and each step is settled in the store before the next one starts.
 
+#[cfg(any(test, feature = "testbed"))]
+pub mod plan_table;
 mod send_error;
 
 use std::time::Duration;

@@ -61,3 +61,6 @@ pub enum Converted {
 #[cfg(test)]
 #[path = "convert_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod plans_tests;

@@ -1,6 +1,8 @@
 //! A pure function from a delivery to its steps on a silo whose messages are Markdown and can be edited.
 
 mod edits;
+#[cfg(test)]
+mod plans_tests;
 
 use std::{borrow::Cow, time::Duration};
 
