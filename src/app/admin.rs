@@ -207,7 +207,7 @@ impl MetricFamilies {
             let labels = RuleLabels {
                 portal,
                 toward,
-                rule: rule.clone(),
+                rule: rule.as_str().to_owned(),
             };
             self.skipped.get_or_create(&labels).inc_by(*count);
         }
@@ -374,7 +374,7 @@ fn signed(count: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::{LaneId, PortalId, Side};
+    use footbridge_store::{LaneId, PortalId, Side, SkipRule};
 
     use super::*;
 
@@ -387,7 +387,7 @@ mod tests {
             },
             accepted: 10,
             delivered: 5,
-            skipped: vec![("notice".into(), 2)],
+            skipped: vec![(SkipRule::Notice, 2)],
             failed: 1,
             pending: 2,
             waiting: 1,

@@ -14,13 +14,13 @@ use std::{
 
 use footbridge_store::{
     Accepted, Arrival, Batch, DecryptedWith, EntryId, Error, LaneId, Payload, Place, ScreenResult,
-    Store, UnknownOutcome,
+    SkipRule, Store, UnknownOutcome,
 };
 use tokio::sync::Notify;
 
 pub use changes::is_retraction;
 use changes::{change_of, human_message};
-use flood_guard::{FloodGuard, LOOP};
+use flood_guard::FloodGuard;
 use notice_limiter::NoticeLimiter;
 pub use undecryptable::UndecryptableTexts;
 
@@ -28,15 +28,8 @@ use crate::{
     clock::Clock,
     crash_points,
     message::{Action, Message},
-    peer_bridges::{PEER_BRIDGE, PeerBridges},
+    peer_bridges::PeerBridges,
 };
-
-/// The rule for a message that its author marked as not to be relayed.
-const NOBRIDGE: &str = "nobridge";
-/// The rule for an edit by somebody other than the author. Edits in rooms are checked before they reach the inbox.
-const FOREIGN_EDIT: &str = "foreign-edit";
-/// The rule for messages of persons who opted out of being relayed.
-const OPTED_OUT: &str = "opted-out";
 
 /// The warning in a room where another bridge serves the same channel.
 const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message appears twice. I do not \
@@ -101,7 +94,7 @@ impl Inbox {
             self.signals.commands.notify_one();
         }
         for (place, rule, text) in warnings {
-            if rule != LOOP {
+            if rule != SkipRule::Loop {
                 self.send_notice(&place, &format!("{rule}/{place}"), text)
                     .await?;
                 continue;
@@ -141,12 +134,12 @@ impl Inbox {
                 } else if let Action::Edit { target, .. } = &message.action
                     && self.store.is_author(&place, target, &user).await? == Some(false)
                 {
-                    arrival.payload = Payload::Skipped(FOREIGN_EDIT);
+                    arrival.payload = Payload::Skipped(SkipRule::ForeignEdit);
                     continue;
                 }
             }
             if message.is_nobridge() {
-                arrival.payload = Payload::Skipped(NOBRIDGE);
+                arrival.payload = Payload::Skipped(SkipRule::NoBridge);
             } else if !is_retraction(&message) {
                 written.push((number, (place, event_id, user), message));
             }
@@ -157,9 +150,9 @@ impl Inbox {
             let rule = match known {
                 // An event that is read again is neither stored nor counted again.
                 ScreenResult::Known => continue,
-                ScreenResult::OptedOut => Some(OPTED_OUT),
+                ScreenResult::OptedOut => Some(SkipRule::OptedOut),
                 ScreenResult::New if self.is_from_peer_bridge(&place, &message).await? => {
-                    Some(PEER_BRIDGE)
+                    Some(SkipRule::PeerBridge)
                 }
                 ScreenResult::New => {
                     let id = batch.arrivals.get(number);
@@ -192,7 +185,7 @@ impl Inbox {
             return Ok(payload);
         };
         if message.is_nobridge() {
-            return Ok(Payload::Skipped(NOBRIDGE));
+            return Ok(Payload::Skipped(SkipRule::NoBridge));
         }
         let may_relay = matches!(message.action, Action::Delete { .. })
             || !self
@@ -202,7 +195,7 @@ impl Inbox {
         Ok(if may_relay {
             payload
         } else {
-            Payload::Skipped(OPTED_OUT)
+            Payload::Skipped(SkipRule::OptedOut)
         })
     }
 
@@ -280,15 +273,15 @@ impl Inbox {
 }
 
 /// The warnings that a batch causes: the place, the rule and the text.
-fn warnings(batch: &Batch) -> BTreeSet<(Place, &'static str, &'static str)> {
+fn warnings(batch: &Batch) -> BTreeSet<(Place, SkipRule, &'static str)> {
     let arrivals = batch.arrivals.iter();
     let warned = arrivals.filter_map(|arrival| {
         let (rule, text) = match arrival.payload {
             // The room shows which bridge it is; what that bridge's account writes in the channel follows from it.
-            Payload::Skipped(PEER_BRIDGE) if arrival.place.network() == Place::MATRIX => {
-                (PEER_BRIDGE, PEER_BRIDGE_WARNING)
+            Payload::Skipped(SkipRule::PeerBridge) if arrival.place.network() == Place::MATRIX => {
+                (SkipRule::PeerBridge, PEER_BRIDGE_WARNING)
             }
-            Payload::Skipped(LOOP) => (LOOP, LOOP_WARNING),
+            Payload::Skipped(SkipRule::Loop) => (SkipRule::Loop, LOOP_WARNING),
             _ => return None,
         };
         Some((arrival.place.clone(), rule, text))

@@ -26,7 +26,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Copies, Delivery, Error, LaneId, PortalId, QueueHead, QueueOrder, Side, Store, Undelivered,
+    Copies, Delivery, Error, LaneId, PortalId, QueueHead, QueueOrder, Side, SkipRule, Store,
+    Undelivered,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -54,11 +55,6 @@ use crate::{
 
 /// An idle lane queries the outbox at this interval even without a signal.
 const SLOW_POLL: Duration = Duration::from_secs(30);
-
-/// The skip rule for system messages, where the portal does not relay them.
-const SYSTEM: &str = "system-message";
-/// The skip rule for notices (messages of bots), where the portal does not relay them.
-const NOTICE: &str = "notice";
 
 /// What a lane needs from the rest of the bridge.
 #[derive(Clone)]
@@ -135,16 +131,16 @@ impl RelayFilters {
 
 impl RelayFilter {
     /// The rule by which this message is not relayed.
-    fn skip_rule(self, message: &Message, toward: Side) -> Option<&'static str> {
+    fn skip_rule(self, message: &Message, toward: Side) -> Option<SkipRule> {
         match &message.action {
-            Action::System { .. } if !self.system_messages => Some(SYSTEM),
+            Action::System { .. } if !self.system_messages => Some(SkipRule::SystemMessage),
             Action::Post { style, .. } | Action::Edit { style, .. }
                 if *style == Style::Notice
                     && toward == Side::Silo
                     && !self.notices
                     && !message.sender.is_bridge() =>
             {
-                Some(NOTICE)
+                Some(SkipRule::Notice)
             }
             _ => None,
         }
@@ -276,8 +272,8 @@ impl Lane {
         };
         let steps = match plan {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
-            Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,
-            Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
+            Ok(Plan::Steps(_)) => return self.skip(&delivery, SkipRule::NothingToDo).await,
+            Ok(Plan::Skip(rule)) => return self.skip(&delivery, rule).await,
             Err(refusal) => {
                 return self
                     .handle_plan_error(&delivery, refusal, &message, stop)
@@ -304,7 +300,7 @@ impl Lane {
         let mut passed = self.passed(delivery);
         if let Some(rule) = passed.find_map(|(toward, filters)| filters.skip_rule(message, toward))
         {
-            return Ok(Ok(Plan::Skip(rule.to_owned())));
+            return Ok(Ok(Plan::Skip(rule)));
         }
         let known = self.target_copies(delivery, message).await?;
         if let Some(plan) = self
@@ -321,7 +317,7 @@ impl Lane {
                 .edit_skip_rule(delivery, message, target, &known)
                 .await?
             {
-                return Ok(Ok(Plan::Skip(rule.to_owned())));
+                return Ok(Ok(Plan::Skip(rule)));
             }
             self.revoke_media_links(message, &known).await?;
             if known.pending.is_some() && known.copies.is_empty() {
@@ -344,7 +340,7 @@ impl Lane {
                 && known.edits.is_empty()
                 && known.leftovers.is_empty()
             {
-                return Ok(Ok(Plan::Skip(coalesce::DELETED_BEFORE_DELIVERY.to_owned())));
+                return Ok(Ok(Plan::Skip(SkipRule::DeletedBeforeDelivery)));
             }
         }
         let outgoing = Outgoing {
@@ -406,13 +402,13 @@ impl Lane {
             .resolve_mentions(message, silo.network(), self.id.toward)
     }
 
-    async fn skip(&self, delivery: &Delivery, rule: &str) -> Result<Attempt, Error> {
-        let how = Undelivered::Skipped(rule.to_owned());
+    async fn skip(&self, delivery: &Delivery, rule: SkipRule) -> Result<Attempt, Error> {
+        let how = Undelivered::Skipped(rule);
         self.store
             .end_undelivered(delivery.id, how, self.clock.now())
             .await?;
         self.signals.notify_step_settled();
-        debug!(delivery.id = delivery.id.0, rule, "Skipped");
+        debug!(delivery.id = delivery.id.0, rule = rule.as_str(), "Skipped");
         if delivery.is_retry {
             self.refresh_notices().await?;
         }
@@ -449,7 +445,7 @@ mod tests {
         message.sender = machine;
         assert_eq!(
             RelayFilter::default().skip_rule(&message, Side::Silo),
-            Some(NOTICE)
+            Some(SkipRule::Notice)
         );
         assert_eq!(
             RelayFilter::default().skip_rule(&message, Side::Matrix),

@@ -8,7 +8,7 @@ mod send_error;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use footbridge_store::{Cascade, Copy, Millis, Place, RemoteId};
+use footbridge_store::{Cascade, Copy, Millis, Place, RemoteId, SkipRule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -42,7 +42,7 @@ pub enum Plan {
     /// Perform these steps, in this order.
     Steps(Vec<Step>),
     /// Do nothing, by this rule (a short fixed word, counted and shown by `status`).
-    Skip(String),
+    Skip(SkipRule),
 }
 
 /// One request that creates or changes one message.
@@ -248,7 +248,7 @@ pub trait Outlet: Send + Sync {
         _unencrypted: bool,
         _now: Millis,
     ) -> Plan {
-        Plan::Skip("no-reactions".to_owned())
+        Plan::Skip(SkipRule::NoReactions)
     }
 
     /// One step that carries the first two or more of these new messages of one lane, oldest first, and the number of messages it
@@ -259,7 +259,7 @@ pub trait Outlet: Send + Sync {
 
     /// The plan for an edit or a deletion of a message that is the part `slot` of its copy. Pure.
     fn plan_part_edit(&self, _outgoing: &Outgoing, _slot: u32) -> Plan {
-        Plan::Skip("unknown-target".to_owned())
+        Plan::Skip(SkipRule::UnknownTarget)
     }
 
     /// Performs one step. `key` is the same at every attempt of the same step.

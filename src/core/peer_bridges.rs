@@ -20,8 +20,6 @@ use crate::{
 
 /// The key in an event's content for the channels to which its room is linked.
 const MARKER_KEY: &str = "org.footbridge.joins";
-/// The rule for a message that a peer bridge has brought.
-pub const PEER_BRIDGE: &str = "another-bridge";
 /// The prefix of the id of an account that writes for somebody else, where the network shows that it is a bridge of this kind.
 pub const ACCOUNT_PREFIX: &str = "footbridge.";
 /// The length of a shortened hash, in bytes.

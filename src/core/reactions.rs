@@ -1,7 +1,7 @@
 //! Reactions: the reactions of many people to a message, shown by one account. Pure: from who reacted with what, it computes what
 //! must change in what is shown.
 
-use footbridge_store::{Copy, Reaction, RemoteId};
+use footbridge_store::{Copy, Reaction, RemoteId, SkipRule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,8 +17,6 @@ const LONGEST: usize = 64;
 const EMOJI_STYLE: char = '\u{fe0f}';
 /// How many people a summary line names for each emoji.
 const NAMED: usize = 10;
-/// The rule for a reaction that changes nothing in what is shown: others have reacted with the same key.
-const ALREADY_SHOWN: &str = "reaction-already-shown";
 
 /// One person's reaction, as it is stored (sealed) with the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +97,7 @@ pub fn plan_native(
         (false, Some(shown)) => Plan::Steps(vec![Step::Unreact {
             shown: shown.remote,
         }]),
-        (true, Some(_)) | (false, None) => Plan::Skip(ALREADY_SHOWN.to_owned()),
+        (true, Some(_)) | (false, None) => Plan::Skip(SkipRule::ReactionAlreadyShown),
     }
 }
 
@@ -150,7 +148,7 @@ pub fn plan_summary(
                 target: shown.remote,
                 by_edit: false,
             }]),
-            None => Plan::Skip(ALREADY_SHOWN.to_owned()),
+            None => Plan::Skip(SkipRule::ReactionAlreadyShown),
         };
     };
     let content = Content {
@@ -243,7 +241,7 @@ mod tests {
             let alike = |other: &str| other.starts_with('👍');
             plan_native(reacted, ("👍", alike), &message, false)
         };
-        let is_skipped = |reacted: &[ReactionState]| matches!(plan(reacted), Plan::Skip(rule) if rule == ALREADY_SHOWN);
+        let is_skipped = |reacted: &[ReactionState]| matches!(plan(reacted), Plan::Skip(rule) if rule == SkipRule::ReactionAlreadyShown);
         let first = plan(&[by("Ann", "👍")]);
         assert!(matches!(first, Plan::Steps(steps) if matches!(&steps[..], [Step::React { .. }])));
         assert!(is_skipped(&[

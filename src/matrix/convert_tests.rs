@@ -647,7 +647,7 @@ fn edits_and_deletions_touch_every_copy() {
     };
     let delete = Action::Delete { target };
     let shape = |action: &Action, copies: &[&str]| match plan(&outgoing(action.clone(), copies)) {
-        Plan::Skip(rule) => rule,
+        Plan::Skip(rule) => rule.to_string(),
         Plan::Steps(steps) => steps
             .iter()
             .map(|step| match step {

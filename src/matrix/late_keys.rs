@@ -8,7 +8,7 @@ use std::{
 };
 
 use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, UndecryptableEvent};
+use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, SkipRule, UndecryptableEvent};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -21,7 +21,7 @@ use super::{
     Matrix, MatrixError, Timeouts,
     commands::command_payload,
     timeline::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
-    trust_policy::{TrustHold, UNTRUSTED},
+    trust_policy::TrustHold,
     unsigned_devices,
 };
 
@@ -30,8 +30,6 @@ use super::{
 const TRUST_WAIT: Duration = Duration::from_secs(10);
 /// How long a query of a user's devices may block the sync loop.
 const DEVICE_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The rule for an entry that, once decrypted, is no message.
-const NO_MESSAGE: &str = "not-a-message";
 
 /// The outcome of retrying an entry.
 struct RetryOutcome {
@@ -144,7 +142,7 @@ impl Matrix {
             return Ok(false);
         };
         debug!(entry.id = %waiting.entry, "A waiting entry was resolved");
-        if payload == Payload::Skipped(UNTRUSTED) {
+        if payload == Payload::Skipped(SkipRule::UntrustedDevice) {
             self.notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
         } else {
@@ -260,7 +258,7 @@ impl Matrix {
                 message_payload(&message)?
             }
             Classification::Command(command) => command_payload(&command)?,
-            Classification::Nothing => Payload::Skipped(NO_MESSAGE),
+            Classification::Nothing => Payload::Skipped(SkipRule::NotAMessage),
             Classification::Skipped(rule) => Payload::Skipped(rule),
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _) => {
                 let held = self.suspect(&envelope.sender, &unsealed);
@@ -272,7 +270,7 @@ impl Matrix {
                     return None;
                 }
                 self.warn_untrusted_sender(&envelope.sender);
-                Payload::Skipped(UNTRUSTED)
+                Payload::Skipped(SkipRule::UntrustedDevice)
             }
             Classification::Waits(WaitReason::Key, _) => return None,
         };

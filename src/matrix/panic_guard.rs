@@ -3,8 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use footbridge_core::peer_bridges::PEER_BRIDGE;
-use footbridge_store::Place;
+use footbridge_store::{Place, SkipRule};
 use futures_util::FutureExt as _;
 use matrix_sdk::Room;
 use tracing::error;
@@ -14,9 +13,6 @@ use super::{
     decrypt::DecryptionResult,
     timeline::{Classification, DisplayNames, EventFields},
 };
-
-/// The rule for an event that makes the bridge panic.
-const PANICKED: &str = "panic";
 
 impl Matrix {
     /// Classifies one event, by the rules about trust and encryption.
@@ -37,14 +33,14 @@ impl Matrix {
                 .peers_in(&place, &envelope.content)
                 .is_empty()
         {
-            return Classification::Skipped(PEER_BRIDGE);
+            return Classification::Skipped(SkipRule::PeerBridge);
         }
         outcome.unwrap_or_else(|_| {
             error!(
                 matrix.room = %room.room_id(),
                 "Panic while handling an event; event skipped. Please report this bug"
             );
-            Classification::Skipped(PANICKED)
+            Classification::Skipped(SkipRule::Panic)
         })
     }
 }

@@ -74,7 +74,7 @@ impl Matrix {
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::{Millis, Payload};
+    use footbridge_store::{Millis, Payload, SkipRule};
 
     use super::*;
 
@@ -92,7 +92,7 @@ mod tests {
                 message: None,
                 thread: None,
                 sent_at: Millis(1),
-                payload: Payload::Skipped("nothing"),
+                payload: Payload::Skipped(SkipRule::Empty),
             },
             writer: None,
             opened: opened.clone(),

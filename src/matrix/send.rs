@@ -16,7 +16,7 @@ use footbridge_core::{
     reactions::{ReactionState, plan_native},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Millis, Place, RemoteId};
+use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
 use matrix_sdk::{
     Room, RoomState,
     room::futures::SendMessageLikeEventResult,
@@ -197,7 +197,7 @@ impl Outlet for Matrix {
                 let same = (key, |other: &str| other == key);
                 plan_native(reacted, same, &copy.remote, unencrypted)
             }
-            None => Plan::Skip("unknown-target".to_owned()),
+            None => Plan::Skip(SkipRule::UnknownTarget),
         }
     }
 

@@ -4,9 +4,8 @@
 use footbridge_core::{
     crash_points,
     message::{Action, Command, Message},
-    peer_bridges::PEER_BRIDGE,
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
+use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
 use matrix_sdk::{
     Room,
     deserialized_responses::{
@@ -30,17 +29,6 @@ use super::{
 };
 
 pub(super) use super::event_fields::{DisplayNames, EventFields};
-
-/// The rule for an event that no key will ever decrypt.
-const UNDECRYPTABLE: &str = "undecryptable";
-/// The rule for an edit of another user's message.
-const FOREIGN_EDIT: &str = SecurityClass::ForeignEdit.as_str();
-/// The rule for an edit of a message that was never relayed.
-const UNKNOWN_TARGET: &str = "unknown-target";
-/// The rule for a ciphertext of another room.
-const FOREIGN_ROOM: &str = SecurityClass::ForeignRoom.as_str();
-/// The rule for a redaction or a state event that was encrypted.
-const UNCHECKED: &str = SecurityClass::Unchecked.as_str();
 
 /// The result of processing an event.
 #[derive(Debug)]
@@ -74,7 +62,7 @@ pub(super) enum Classification {
     /// It cannot be relayed yet, with the session id of its room key.
     Waits(WaitReason, String),
     /// It is not relayed, by this rule.
-    Skipped(&'static str),
+    Skipped(SkipRule),
 }
 
 impl Classification {
@@ -145,7 +133,7 @@ impl Matrix {
             self.has_relayed(place, &envelope.sender);
         }
         let bridges = match classification {
-            Classification::Skipped(PEER_BRIDGE) => self.other_bridges(place, &envelope),
+            Classification::Skipped(SkipRule::PeerBridge) => self.other_bridges(place, &envelope),
             _ => Vec::new(),
         };
         if let Classification::Skipped(rule) = classification {
@@ -193,7 +181,7 @@ impl Matrix {
         match classification {
             Classification::Nothing => None,
             Classification::Skipped(rule) => {
-                debug!(rule, "Event skipped");
+                debug!(rule = rule.as_str(), "Event skipped");
                 Some(NewEntry::unreferenced(Payload::Skipped(rule)))
             }
             Classification::Waits(why, session) => {
@@ -269,7 +257,7 @@ impl Matrix {
                     TrustDecision::Skip(rule) => return Classification::Skipped(rule),
                 }
                 if envelope.unchecked {
-                    return Classification::Skipped(UNCHECKED);
+                    return Classification::Skipped(SkipRule::RedactionOrStateEncrypted);
                 }
             }
         }
@@ -313,10 +301,10 @@ impl Matrix {
         if let Action::Edit { target, .. } = &message.action {
             match self.author(room, &envelope.sender, target).await {
                 AuthorCheck::Same => {}
-                AuthorCheck::Other => return Classification::Skipped(FOREIGN_EDIT),
+                AuthorCheck::Other => return Classification::Skipped(SkipRule::ForeignEdit),
                 // In an unencrypted room there is no better evidence.
                 AuthorCheck::Claimed if !encrypted => {}
-                AuthorCheck::Claimed => return Classification::Skipped(UNKNOWN_TARGET),
+                AuthorCheck::Claimed => return Classification::Skipped(SkipRule::UnknownTarget),
             }
         }
         Classification::Message(message)
@@ -337,7 +325,7 @@ impl Matrix {
                     Classification::Waits(_, session)
                         if self.is_of_another_room(room, session).await =>
                     {
-                        Classification::Skipped(FOREIGN_ROOM)
+                        Classification::Skipped(SkipRule::ForeignRoom)
                     }
                     _ => waits,
                 }
@@ -350,14 +338,14 @@ impl Matrix {
                 match decide(self.trust, Provenance::Device(&state, &unsealed.pin)) {
                     TrustDecision::Hold(hold) => waits(WaitReason::Trust(hold), unsealed, envelope),
                     TrustDecision::Skip(rule) => Classification::Skipped(rule),
-                    TrustDecision::Relay => Classification::Skipped(UNDECRYPTABLE),
+                    TrustDecision::Relay => Classification::Skipped(SkipRule::Undecryptable),
                 }
             }
             // It was decrypted, and says that it belongs to another room.
             UnableToDecryptReason::MalformedEncryptedEvent if unsealed.opened.is_some() => {
-                Classification::Skipped(FOREIGN_ROOM)
+                Classification::Skipped(SkipRule::ForeignRoom)
             }
-            _ => Classification::Skipped(UNDECRYPTABLE),
+            _ => Classification::Skipped(SkipRule::Undecryptable),
         }
     }
 }
@@ -386,6 +374,6 @@ pub(super) fn waits(
     match session.or_else(named) {
         Some(session) => Classification::Waits(why, session.to_owned()),
         // Redacted, or encrypted with an unknown algorithm.
-        None => Classification::Skipped(UNDECRYPTABLE),
+        None => Classification::Skipped(SkipRule::Undecryptable),
     }
 }

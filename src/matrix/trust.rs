@@ -7,7 +7,7 @@ use std::{
 };
 
 use footbridge_core::{inbox::Inbox, persons::UserIdentities};
-use footbridge_store::{EntryId, HeldIdentity, Place};
+use footbridge_store::{EntryId, HeldIdentity, Place, SkipRule};
 use matrix_sdk::{
     Room,
     encryption::identities::UserIdentity,
@@ -22,7 +22,7 @@ use super::{
     decrypt::DecryptionResult,
     security_metrics::SecurityClass,
     timeline::{Classification, EventFields, WaitReason, waits},
-    trust_policy::{MISMATCH, PLAINTEXT, PinStatus, TrustHold},
+    trust_policy::{PinStatus, TrustHold},
     undecryptable::{self, CHANGED},
 };
 
@@ -247,16 +247,16 @@ impl Matrix {
     }
 
     /// Counts what was refused, and logs as an error what an honest homeserver never shows.
-    pub(super) fn refused(&self, rule: &'static str, room: &Room) {
-        self.security.skipped(rule);
-        if rule == PLAINTEXT {
+    pub(super) fn refused(&self, rule: SkipRule, room: &Room) {
+        self.security.skipped(rule.as_str());
+        if rule == SkipRule::PlaintextInEncryptedRoom {
             self.lock_plaintext()
                 .insert(Place::room(room.room_id().as_str()));
         }
-        if rule == MISMATCH || rule == SecurityClass::ForeignRoom.as_str() {
+        if rule == SkipRule::SenderMismatch || rule == SkipRule::ForeignRoom {
             error!(
                 matrix.room = %room.room_id(),
-                rule,
+                rule = rule.as_str(),
                 "An event does not match what the homeserver says about it: it was dropped"
             );
         }

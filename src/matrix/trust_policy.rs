@@ -1,18 +1,10 @@
 //! Whose messages are relayed (P02): the table. One pure function decides, from everything that can be known about a
 //! message's origin.
 
+use footbridge_store::SkipRule;
 use matrix_sdk::deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState};
 
-use super::{config::Trust, security_metrics::SecurityClass};
-
-/// The rule for a message of a device that did not become known as signed.
-pub(super) const UNTRUSTED: &str = SecurityClass::UntrustedDevice.as_str();
-/// The rule for a plaintext event in a room that is or was encrypted.
-pub(super) const PLAINTEXT: &str = SecurityClass::Plaintext.as_str();
-/// The rule for a room key from a backup, a file or a third party.
-const INSECURE: &str = SecurityClass::InsecureKey.as_str();
-/// The rule for a room key that belongs to another user than the sender.
-pub(super) const MISMATCH: &str = SecurityClass::SenderMismatch.as_str();
+use super::config::Trust;
 
 /// What is known about a message's origin.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +38,7 @@ pub(super) enum TrustDecision {
     /// It is held.
     Hold(TrustHold),
     /// It is not relayed, by this rule.
-    Skip(&'static str),
+    Skip(SkipRule),
 }
 
 /// What a message is held for.
@@ -65,7 +57,7 @@ pub(super) fn decide(trust: Trust, origin: Provenance<'_>) -> TrustDecision {
     let (state, pin) = match origin {
         Provenance::Plaintext {
             ever_encrypted: true,
-        } => return TrustDecision::Skip(PLAINTEXT),
+        } => return TrustDecision::Skip(SkipRule::PlaintextInEncryptedRoom),
         Provenance::Plaintext {
             ever_encrypted: false,
         } => return TrustDecision::Relay,
@@ -80,8 +72,10 @@ pub(super) fn decide(trust: Trust, origin: Provenance<'_>) -> TrustDecision {
         VerificationState::Unverified(level) => level,
     };
     match level {
-        VerificationLevel::MismatchedSender => TrustDecision::Skip(MISMATCH),
-        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => TrustDecision::Skip(INSECURE),
+        VerificationLevel::MismatchedSender => TrustDecision::Skip(SkipRule::SenderMismatch),
+        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => {
+            TrustDecision::Skip(SkipRule::InsecureKey)
+        }
         VerificationLevel::VerificationViolation => TrustDecision::Hold(TrustHold::Approval),
         _ if *pin == PinStatus::Changed => TrustDecision::Hold(TrustHold::Approval),
         // Trust on first use: signed by its owner, whom nobody verified by hand.
@@ -126,8 +120,11 @@ mod tests {
             [Held(TrustHold::Approval), Held(TrustHold::Approval)],
             [Held(TrustHold::Signature), Relay],
             [Held(TrustHold::DeviceList), Relay],
-            [Skip("insecure-key"), Skip("insecure-key")],
-            [Skip("sender-mismatch"), Skip("sender-mismatch")],
+            [Skip(SkipRule::InsecureKey), Skip(SkipRule::InsecureKey)],
+            [
+                Skip(SkipRule::SenderMismatch),
+                Skip(SkipRule::SenderMismatch),
+            ],
         ];
         let changed = [
             [Held(TrustHold::Approval), Held(TrustHold::Approval)],
@@ -135,8 +132,11 @@ mod tests {
             [Held(TrustHold::Approval), Held(TrustHold::Approval)],
             [Held(TrustHold::Approval), Held(TrustHold::Approval)],
             [Held(TrustHold::Approval), Held(TrustHold::Approval)],
-            [Skip("insecure-key"), Skip("insecure-key")],
-            [Skip("sender-mismatch"), Skip("sender-mismatch")],
+            [Skip(SkipRule::InsecureKey), Skip(SkipRule::InsecureKey)],
+            [
+                Skip(SkipRule::SenderMismatch),
+                Skip(SkipRule::SenderMismatch),
+            ],
         ];
         let pins = [
             (PinStatus::None, &unchanged),
@@ -158,7 +158,7 @@ mod tests {
         }
         for trust in [CrossSigned, AnyDevice] {
             let clear = |ever_encrypted| decide(trust, Provenance::Plaintext { ever_encrypted });
-            assert_eq!(clear(true), Skip("plaintext-in-encrypted-room"));
+            assert_eq!(clear(true), Skip(SkipRule::PlaintextInEncryptedRoom));
             assert_eq!(clear(false), Relay);
         }
     }

@@ -14,7 +14,7 @@ use footbridge_core::{
     reactions::{self, ReactionState},
     text::{Block, Body, Inline},
 };
-use footbridge_store::{Copy, Millis, RemoteId};
+use footbridge_store::{Copy, Millis, RemoteId, SkipRule};
 
 use edits::{and_then, carried_by, copies_with_text, edits, has_other_files};
 
@@ -85,7 +85,7 @@ pub fn plan(
             new_posts(author_only, (body, *style), files, root.as_ref())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
-            Plan::Skip("unknown-target".to_owned())
+            Plan::Skip(SkipRule::UnknownTarget)
         }
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
             removals(&outgoing.copies, true)
@@ -112,7 +112,7 @@ pub fn plan(
         Action::Delete { .. } => removals(&outgoing.copies, false),
         // They are no messages (see `Outlet::plan_reactions`).
         Action::React { .. } | Action::Unreact { .. } | Action::Marker { .. } => {
-            Plan::Skip("no-reactions".to_owned())
+            Plan::Skip(SkipRule::NoReactions)
         }
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
@@ -139,7 +139,7 @@ fn new_posts(
     root: Option<&RemoteId>,
 ) -> Plan {
     if body.is_empty() && files.is_empty() {
-        return Plan::Skip("empty".to_owned());
+        return Plan::Skip(SkipRule::Empty);
     }
     let named_posts = |body: &Body, files: &[File]| {
         let (flat, style) = named(body, style, files);
@@ -170,7 +170,7 @@ pub fn reaction_line(
     is_told: impl Fn(&str) -> bool,
 ) -> Plan {
     let Some(message) = outgoing.copies.first() else {
-        return Plan::Skip("unknown-target".to_owned());
+        return Plan::Skip(SkipRule::UnknownTarget);
     };
     let line = reactions::summary_line(reacted, is_told);
     let text = line.and_then(|line| {
@@ -372,7 +372,7 @@ fn content(text: String, (style, author): PostStyle<'_>) -> Content {
 
 fn removals(copies: &[Copy], by_edit: bool) -> Plan {
     if copies.is_empty() {
-        return Plan::Skip("unknown-target".to_owned());
+        return Plan::Skip(SkipRule::UnknownTarget);
     }
     let removals = copies.iter().map(|copy| Step::Delete {
         target: copy.remote.clone(),
@@ -707,7 +707,7 @@ mod tests {
                 Millis(0),
                 ToString::to_string,
             );
-            assert_eq!(skipped, Plan::Skip("unknown-target".to_owned()));
+            assert_eq!(skipped, Plan::Skip(SkipRule::UnknownTarget));
         }
     }
 

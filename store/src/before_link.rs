@@ -12,8 +12,6 @@ use crate::{
     database::{Tx, TxError},
 };
 
-/// The rule for what was written while the room was not linked.
-pub(crate) const BEFORE_LINK: &str = "before-link";
 /// How many fingerprints are kept of a room, two for each encrypted event. There is a limit because members decide how many there
 /// are.
 const MAX_FINGERPRINTS: i64 = 4_000;

@@ -4,7 +4,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, Place, Store, bundles,
+    Copy, DeliveryId, EntryId, Error, Place, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd},
     database::{Tx, TxError},
     links, reactions,
@@ -17,9 +17,8 @@ impl Store {
         &self,
         target: DeliveryId,
         deletion: DeliveryId,
-        rule: &str,
+        rule: SkipRule,
     ) -> Result<bool, Error> {
-        let rule = rule.to_owned();
         self.transaction("cancel a pending delivery", move |tx| {
             let bundle_leader: Option<DeliveryId> = tx
                 .sql
@@ -38,7 +37,7 @@ impl Store {
             for id in [target, deletion] {
                 if let Some(pending) = counters::pending(tx.sql, id)? {
                     reactions::forget_unshown(tx, pending.entry, &pending.to)?;
-                    counters::settle(tx, &pending, DeliveryEnd::Skipped(&rule))?;
+                    counters::settle(tx, &pending, DeliveryEnd::Skipped(rule))?;
                 }
             }
             Ok(true)
@@ -78,9 +77,6 @@ impl Store {
     }
 }
 
-/// The rule for a delivery that continues in another lane, behind the delivery that it depends on.
-const MOVED_LANE: &str = "moved-to-another-lane";
-
 /// From now on a delivery is on hold and ends like another one, and uses its lane. Returns whether that changed anything.
 fn move_behind(tx: &Tx<'_>, delivery: DeliveryId, target: DeliveryId) -> Result<bool, TxError> {
     let (Some(pending), Some(before)) = (
@@ -91,7 +87,7 @@ fn move_behind(tx: &Tx<'_>, delivery: DeliveryId, target: DeliveryId) -> Result<
     };
     if pending.lane != before.lane {
         // The old lane counts it as skipped and the new one as accepted, so that both keep adding up.
-        counters::move_to_lane(tx, &pending, before.lane, MOVED_LANE)?;
+        counters::move_to_lane(tx, &pending, before.lane, SkipRule::MovedToAnotherLane)?;
         tx.sql
             .prepare_cached(
                 "UPDATE outbox SET bundle_leader_id = NULL, bundle_slot = NULL, from_place = ?2 WHERE id = ?1",

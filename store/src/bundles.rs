@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, Error, FailureNotice, LaneId, Millis, RemoteId, Store,
+    Copy, Delivery, DeliveryId, Error, FailureNotice, LaneId, Millis, RemoteId, SkipRule, Store,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     edits, links, outbox, parked, queue, redacted_edits, rewritten,
@@ -23,7 +23,7 @@ pub struct Bundle {
     pub merged: Vec<MergedMessage>,
     /// Deliveries that are settled when the bundle is made, each as skipped by a rule: edits that the plan includes, and redacted
     /// edits.
-    pub included: Vec<(DeliveryId, String)>,
+    pub included: Vec<(DeliveryId, SkipRule)>,
 }
 
 /// A message that was not attempted yet, with the pending edits that wait behind it.
@@ -124,7 +124,7 @@ impl Store {
     pub async fn include_edits(
         &self,
         merged: MergedMessage,
-        included: Vec<(DeliveryId, String)>,
+        included: Vec<(DeliveryId, SkipRule)>,
     ) -> Result<bool, Error> {
         self.transaction("include edits in a message", move |tx| {
             if !all_unchanged(tx, std::slice::from_ref(&merged))? {
@@ -263,11 +263,11 @@ fn write_merged(tx: &Tx<'_>, one: &MergedMessage) -> Result<(), TxError> {
     Ok(())
 }
 
-fn skip_included(tx: &Tx<'_>, included: &[(DeliveryId, String)]) -> Result<(), TxError> {
+fn skip_included(tx: &Tx<'_>, included: &[(DeliveryId, SkipRule)]) -> Result<(), TxError> {
     for (id, rule) in included {
         if let Some(pending) = counters::pending(tx.sql, *id)? {
             edits::note_included(tx, pending.entry, &pending.to)?;
-            counters::settle(tx, &pending, DeliveryEnd::Skipped(rule))?;
+            counters::settle(tx, &pending, DeliveryEnd::Skipped(*rule))?;
         }
     }
     Ok(())

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneCounters, LaneId, Millis, Place, RemoteId, cascades, closed_lanes,
-    columns,
+    DeliveryId, EntryId, LaneCounters, LaneId, Millis, Place, RemoteId, SkipRule, cascades,
+    closed_lanes, columns,
     database::{Tx, TxError},
     delivered_texts, edits, parked, rewritten,
     routes::RoutingTable,
@@ -26,9 +26,9 @@ pub(crate) struct PendingDelivery {
 
 /// How a delivery ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum DeliveryEnd<'a> {
+pub(crate) enum DeliveryEnd {
     Delivered,
-    Skipped(&'a str),
+    Skipped(SkipRule),
     Failed,
 }
 
@@ -160,7 +160,7 @@ pub(crate) fn skip_on_arrival(
     tx: &Tx<'_>,
     entry: EntryId,
     (lane, to): (LaneId, &Place),
-    rule: &str,
+    rule: SkipRule,
 ) -> Result<(), TxError> {
     count_accepted(tx.sql, lane)?;
     note_skipped(tx.sql, entry, to, rule)?;
@@ -172,7 +172,7 @@ pub(crate) fn move_to_lane(
     tx: &Tx<'_>,
     pending: &PendingDelivery,
     to: LaneId,
-    rule: &str,
+    rule: SkipRule,
 ) -> Result<(), TxError> {
     tx.sql
         .prepare_cached("UPDATE outbox SET portal_id = ?2, toward = ?3 WHERE id = ?1")?
@@ -185,7 +185,7 @@ pub(crate) fn move_to_lane(
 pub(crate) fn settle(
     tx: &Tx<'_>,
     pending: &PendingDelivery,
-    end: DeliveryEnd<'_>,
+    end: DeliveryEnd,
 ) -> Result<(), TxError> {
     tx.sql
         .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
@@ -261,7 +261,12 @@ pub(crate) fn count(sql: &Connection, lane: LaneId, update: &str) -> Result<(), 
     })
 }
 
-fn note_skipped(sql: &Connection, entry: EntryId, to: &Place, rule: &str) -> Result<(), TxError> {
+fn note_skipped(
+    sql: &Connection,
+    entry: EntryId,
+    to: &Place,
+    rule: SkipRule,
+) -> Result<(), TxError> {
     sql.prepare_cached(
         "INSERT INTO skipped_delivery (entry_id, to_place, rule) VALUES (?1, ?2, ?3)
          ON CONFLICT (entry_id, to_place) DO UPDATE SET rule = excluded.rule",
@@ -270,7 +275,7 @@ fn note_skipped(sql: &Connection, entry: EntryId, to: &Place, rule: &str) -> Res
     Ok(())
 }
 
-fn count_skipped(sql: &Connection, lane: LaneId, rule: &str) -> Result<(), TxError> {
+fn count_skipped(sql: &Connection, lane: LaneId, rule: SkipRule) -> Result<(), TxError> {
     sql.prepare_cached(
         "INSERT INTO lane_skip_counter (portal_id, toward, rule, count) VALUES (?1, ?2, ?3, 1)
          ON CONFLICT (portal_id, toward, rule) DO UPDATE SET count = count + 1",

@@ -3,8 +3,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    ClosedLane, DeliveryId, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, Store,
-    closed_lanes, columns,
+    ClosedLane, DeliveryId, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, SkipRule,
+    Store, closed_lanes, columns,
     database::{Tx, TxError},
     links, notices,
     routes::RoutingTable,
@@ -63,7 +63,7 @@ pub enum DeliveryStatus {
     /// It ended by a rule.
     Skipped {
         /// Which rule.
-        rule: String,
+        rule: SkipRule,
     },
     /// It failed.
     Failed {

@@ -4,15 +4,12 @@
 use rusqlite::params;
 
 use crate::{
-    Error, LaneId, Millis, Place, PortalId, PortalSpec, RemoteId, Side, Store,
+    Error, LaneId, Millis, Place, PortalId, PortalSpec, RemoteId, Side, SkipRule, Store,
     database::{Tx, TxError},
     notices,
     portals::{self, PortalSource},
     removal,
 };
-
-/// The rule for answers that nobody can read any more.
-const ROOM_LEFT: &str = "room-left";
 
 /// The place that stands for the missing channel.
 fn management_target() -> Place {
@@ -60,7 +57,7 @@ impl Store {
                 removal::deactivate(tx, portal.id)?;
             }
             if !open.is_empty() {
-                removal::end_routeless_deliveries(tx, ROOM_LEFT, now)?;
+                removal::end_routeless_deliveries(tx, SkipRule::RoomLeft, now)?;
             }
             Ok(!open.is_empty())
         })

@@ -4,14 +4,11 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Millis, Place, PortalId, RemoteId, Store,
+    DeliveryId, EntryId, Error, Millis, Place, PortalId, RemoteId, SkipRule, Store,
     counters::{self, DeliveryEnd},
     database::{Tx, TxError},
     journal, notices, pending_changes,
 };
-
-/// The rule for messages of people who opted out.
-const OPTED_OUT: &str = "opted-out";
 
 /// Where an opt-out applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +248,7 @@ fn cancel_notices_naming(
             .collect::<Result<_, _>>()?;
         for entry in named {
             for pending in counters::pending_of_entry(tx.sql, entry)? {
-                counters::settle(tx, &pending, DeliveryEnd::Skipped(OPTED_OUT))?;
+                counters::settle(tx, &pending, DeliveryEnd::Skipped(SkipRule::OptedOut))?;
             }
         }
     }
@@ -302,7 +299,7 @@ fn cancel_messages_of(
         }
         dropped += 1;
         for pending in counters::pending_of_entry(tx.sql, entry)? {
-            counters::settle(tx, &pending, DeliveryEnd::Skipped(OPTED_OUT))?;
+            counters::settle(tx, &pending, DeliveryEnd::Skipped(SkipRule::OptedOut))?;
         }
     }
     for (entry, to) in theirs {

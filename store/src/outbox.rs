@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundles,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     links, parked,
@@ -86,7 +86,7 @@ pub enum QueueHead {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undelivered {
     /// By a documented rule; counted.
-    Skipped(String),
+    Skipped(SkipRule),
     /// It could not be delivered. It can be retried, and [`Store::refresh_notices`] writes the notice about it.
     Failed {
         /// The kind of the last error: a short fixed word.
@@ -119,7 +119,7 @@ pub struct LaneCounters {
     /// Delivered.
     pub delivered: u64,
     /// Ended by a rule: rule, count.
-    pub skipped: Vec<(String, u64)>,
+    pub skipped: Vec<(SkipRule, u64)>,
     /// Ended without success.
     pub failed: u64,
     /// Still pending.
@@ -244,7 +244,7 @@ impl Store {
             for pending in bound.into_iter().map(|(member, _)| member).chain([pending]) {
                 match &how {
                     Undelivered::Skipped(rule) => {
-                        counters::settle(tx, &pending, DeliveryEnd::Skipped(rule))?;
+                        counters::settle(tx, &pending, DeliveryEnd::Skipped(*rule))?;
                     }
                     Undelivered::Failed {
                         kind,

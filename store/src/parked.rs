@@ -282,7 +282,7 @@ fn upsert(
 pub(crate) fn record_end(
     tx: &Tx<'_>,
     pending: &PendingDelivery,
-    end: DeliveryEnd<'_>,
+    end: DeliveryEnd,
 ) -> Result<(), TxError> {
     let state = match end {
         DeliveryEnd::Failed => return Ok(()),

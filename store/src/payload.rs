@@ -1,6 +1,6 @@
 //! The content of an arrival: decrypted, waiting for its room key, skipped, or a command to the bridge.
 
-use crate::Millis;
+use crate::{Millis, SkipRule};
 
 /// The content of an arrival.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,17 +17,17 @@ pub enum Payload {
         key_wait_until: Millis,
     },
     /// Accepted and at once settled as skipped by this rule. Only its id is kept.
-    Skipped(&'static str),
+    Skipped(SkipRule),
     /// A command to the bridge: settled as skipped (`command`), and kept until it is answered.
     Command(Vec<u8>),
 }
 
 impl Payload {
     /// The rule by which it reaches no other place.
-    pub(crate) fn skip_rule(&self) -> Option<&'static str> {
+    pub(crate) fn skip_rule(&self) -> Option<SkipRule> {
         match self {
-            Self::Skipped(rule) => Some(rule),
-            Self::Command(_) => Some("command"),
+            Self::Skipped(rule) => Some(*rule),
+            Self::Command(_) => Some(SkipRule::Command),
             Self::Ready(_) | Self::Undecryptable { .. } => None,
         }
     }

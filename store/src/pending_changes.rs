@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use rusqlite::params;
 
 use crate::{
-    Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
-    bundles,
+    Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId,
+    SkipRule, Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     links, queue, redacted_edits, status_notices,
@@ -127,9 +127,9 @@ pub(crate) fn note_decrypted_edit(
         .sql
         .prepare_cached("SELECT to_place, rule FROM skipped_delivery WHERE entry_id = ?1")?
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(Place, String)>, _>>()?;
+        .collect::<Result<Vec<(Place, SkipRule)>, _>>()?;
     for (to, rule) in kept {
-        cancel_if_untried(tx, (&place, target), &to, &rule, now)?;
+        cancel_if_untried(tx, (&place, target), &to, rule, now)?;
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ pub(crate) fn cancel_if_untried(
     tx: &Tx<'_>,
     (place, target): (&Place, &RemoteId),
     to: &Place,
-    rule: &str,
+    rule: SkipRule,
     now: Millis,
 ) -> Result<(), TxError> {
     const CANCEL_REASON: &str = "its author edited it before it could be relayed";

@@ -5,13 +5,10 @@ use std::collections::{HashSet, VecDeque};
 use rusqlite::{Connection, Row, params};
 
 use crate::{
-    Error, LaneId, Millis, Place, PortalId, Side, Store,
+    Error, LaneId, Millis, Place, PortalId, Side, SkipRule, Store,
     database::{Tx, TxError},
     link_barriers, removal,
 };
-
-/// The rule for the deliveries of a removed portal.
-const REMOVED: &str = "portal-removed";
 
 /// A portal as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -158,7 +155,7 @@ impl Store {
             for portal in gone {
                 removal::deactivate(tx, portal.id)?;
             }
-            removal::end_routeless_deliveries(tx, REMOVED, now).map(drop)
+            removal::end_routeless_deliveries(tx, SkipRule::PortalRemoved, now).map(drop)
         })
         .await
     }

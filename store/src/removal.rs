@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::params;
 
 use crate::{
-    DeliveryId, EntryId, Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store, bundles,
-    columns, commands,
+    DeliveryId, EntryId, Error, LaneId, Millis, Place, PortalId, RemoteId, Side, SkipRule, Store,
+    bundles, columns, commands,
     counters::{self, DeliveryEnd},
     cursors,
     database::{Tx, TxError},
@@ -16,9 +16,6 @@ use crate::{
     reactions,
     routes::RoutingTable,
 };
-
-/// The rule for the deliveries of a portal that somebody removed.
-const UNLINKED: &str = "unlinked";
 
 /// The result of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +62,7 @@ impl Store {
             for (_, room) in &rooms {
                 management_rooms::open_management(tx, room, now)?;
             }
-            removed.dropped = end_routeless_deliveries(tx, UNLINKED, now)?;
+            removed.dropped = end_routeless_deliveries(tx, SkipRule::Unlinked, now)?;
             for (portal, room) in &rooms {
                 removed
                     .lanes
@@ -125,7 +122,7 @@ pub(crate) fn deactivate(tx: &Tx<'_>, portal: PortalId) -> Result<(), TxError> {
 /// any more.
 pub(crate) fn end_routeless_deliveries(
     tx: &Tx<'_>,
-    rule: &'static str,
+    rule: SkipRule,
     now: Millis,
 ) -> Result<usize, TxError> {
     let mut dropped = HashSet::new();
@@ -161,7 +158,7 @@ pub(crate) fn end_if_no_route(tx: &Tx<'_>, delivery: DeliveryId) -> Result<(), T
     };
     let linked = RoutingTable::load(tx.sql, Millis::default())?.linked(pending.lane);
     if !linked.allows(&pending.from, pending.entry) {
-        counters::settle(tx, &pending, DeliveryEnd::Skipped(UNLINKED))?;
+        counters::settle(tx, &pending, DeliveryEnd::Skipped(SkipRule::Unlinked))?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::{collections::HashMap, time::Duration};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Arrival, Batch, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
-    before_link::{self, BEFORE_LINK},
+    Arrival, Batch, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, SkipRule, Store,
+    before_link,
     database::{Tx, TxError},
     journal, pending_changes,
     portals::PortalGraph,
@@ -16,9 +16,6 @@ use crate::{
 
 /// How long event ids are kept after the last use of their session.
 const INDEX_KEPT_FOR: Duration = Duration::from_hours(30 * 24);
-
-/// The rule for an old ciphertext under a new event.
-pub(crate) const REPLAYED: &str = "replayed";
 
 /// What an event was decrypted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +58,9 @@ impl Store {
                 None => false,
             };
             let payload = if replayed {
-                &Payload::Skipped(REPLAYED)
+                &Payload::Skipped(SkipRule::Replayed)
             } else if of_before {
-                &Payload::Skipped(BEFORE_LINK)
+                &Payload::Skipped(SkipRule::BeforeLink)
             } else {
                 &payload
             };
@@ -143,7 +140,7 @@ pub(crate) fn reject_replay(
     let replayed = is_replay(tx, (&arrival.place, &arrival.event_id), decrypted_with, now)?;
     Ok(replayed.then(|| Arrival {
         message: None,
-        payload: Payload::Skipped(REPLAYED),
+        payload: Payload::Skipped(SkipRule::Replayed),
         ..arrival.clone()
     }))
 }

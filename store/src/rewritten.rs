@@ -5,15 +5,12 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Millis, Place, Store, bundles,
+    DeliveryId, EntryId, Error, Millis, Place, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     journal, redacted_edits, retry, routes,
     seal::Cell,
 };
-
-/// The rule for an edit that was redacted before it was sent, for its redaction, and for a message that has no other text.
-pub const EDIT_REDACTED: &str = "edit-redacted";
 
 impl Store {
     /// Whether a delivery with the text of this edit may still be sent. If so it counts as attempted from now on, so that its
@@ -181,7 +178,7 @@ fn drop_redacted_texts(tx: &Tx<'_>, pending: &PendingDelivery) -> Result<(), TxE
     delete_redacted(tx, pending.entry, &pending.to)?;
     if has_redacted(tx, pending.entry, &pending.to)? {
         // The message's own room key never arrived, and it has the text of an edit that was redacted now or before.
-        counters::settle(tx, pending, DeliveryEnd::Skipped(EDIT_REDACTED))?;
+        counters::settle(tx, pending, DeliveryEnd::Skipped(SkipRule::EditRedacted))?;
     }
     Ok(())
 }

@@ -7,17 +7,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use rusqlite::{Connection, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneId, Millis, Place, PortalId, Side, Store,
-    before_link::BEFORE_LINK,
-    bundles,
+    DeliveryId, EntryId, LaneId, Millis, Place, PortalId, Side, SkipRule, Store, bundles,
     database::{Tx, TxError},
     holds::LACKS_CONSENT,
     link_barriers, notices, retry, rewritten,
 };
-
-/// The rule for messages that are sent in an encrypted room between a consent and the end of its delay. That is decided when a
-/// message is accepted, by the events that were accepted before it: no clock of a homeserver counts, and no late room key.
-const BEFORE_CONSENT: &str = "before-consent";
 
 /// A linked portal.
 struct Edge {
@@ -143,16 +137,16 @@ impl RoutingTable {
         from: &Place,
         lane: LaneId,
         out_of_order_at: Option<Millis>,
-    ) -> Option<&'static str> {
+    ) -> Option<SkipRule> {
         let heard = |edge: &Edge| edge.is_past_barrier(from, out_of_order_at);
         let agreed = |edge: &Edge, toward: Side| toward != Side::Silo || !edge.delayed;
         let leads = |paths: Routes| paths.0.contains_key(from);
         if !self.0.iter().all(heard) && !leads(self.paths(lane, |edge, _| heard(edge))) {
-            return Some(BEFORE_LINK);
+            return Some(SkipRule::BeforeLink);
         }
         let delayed = self.0.iter().any(|edge| edge.delayed);
         let both = |edge: &Edge, toward| heard(edge) && agreed(edge, toward);
-        (delayed && !leads(self.paths(lane, both))).then_some(BEFORE_CONSENT)
+        (delayed && !leads(self.paths(lane, both))).then_some(SkipRule::BeforeConsent)
     }
 
     /// The portals that nothing passes that is accepted of a place now, because they may have been linked after it was sent.

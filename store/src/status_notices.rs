@@ -8,7 +8,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Side, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Side, SkipRule, Store,
+    columns,
     counters::{self, DeliveryEnd},
     database::{Tx, TxError},
     notices,
@@ -17,8 +18,6 @@ use crate::{
 
 /// Failures in one place that follow each other within this time share a notice.
 const MERGE_WINDOW: Duration = Duration::from_mins(1);
-/// The rule for a text that a later one replaced before it was sent.
-const SUPERSEDED: &str = "superseded";
 
 /// The present state that a notice reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -281,7 +280,7 @@ fn supersede(tx: &Tx<'_>, notice_id: &RemoteId) -> Result<(), TxError> {
         .collect::<Result<_, _>>()?;
     for id in ids {
         if let Some(pending) = counters::pending(tx.sql, id)? {
-            counters::settle(tx, &pending, DeliveryEnd::Skipped(SUPERSEDED))?;
+            counters::settle(tx, &pending, DeliveryEnd::Skipped(SkipRule::Superseded))?;
         }
     }
     Ok(())

@@ -18,8 +18,8 @@ use footbridge_core::{
     persons::UserIdentities,
 };
 use footbridge_store::{
-    FailureNotice, LaneId, Payload, Place, Portal, QueueHead, RemoteId, Scope, Side, Tombstone,
-    Undelivered,
+    FailureNotice, LaneId, Payload, Place, Portal, QueueHead, RemoteId, Scope, Side, SkipRule,
+    Tombstone, Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -407,7 +407,7 @@ async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text()
     bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked), (1, 1));
-    assert_eq!(tally.skipped, [("edit-included".to_owned(), 1)]);
+    assert_eq!(tally.skipped, [(SkipRule::EditIncluded, 1)]);
     bench.ask("$q", "retry", Some("$too long"), "@a:x").await;
     bench.answer().await;
     bench.run(&outlet, LONG).await;
@@ -493,7 +493,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
     assert_eq!(told.len(), 3, "the notice was edited, not repeated");
     bench.balance().await;
     let skipped = bench.tally(Side::Silo).await.skipped;
-    assert_eq!(skipped, [("command".to_owned(), 2)]);
+    assert_eq!(skipped, [(SkipRule::Command, 2)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -622,7 +622,7 @@ async fn why_tells_each_state() {
     bench.hear("$pending1", post("p")).await;
     bench.hear("$pending2", post("p")).await;
     bench
-        .hear_payload("$skipped", None, Payload::Skipped("undecryptable"))
+        .hear_payload("$skipped", None, Payload::Skipped(SkipRule::Undecryptable))
         .await;
     bench.notices_in(&room).await;
     for (number, (target, words)) in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use footbridge_core::message::Action;
 use footbridge_silo::{FeedState, gitter::Feed};
-use footbridge_store::Side;
+use footbridge_store::{Side, SkipRule};
 use footbridge_testbed::gitter::{Cut, Fault, Framing, Options};
 
 use crate::{
@@ -62,7 +62,7 @@ async fn f13_what_is_published_later_than_that_is_doubled_counted_and_no_news() 
     }
     bridge.hears_nothing_more().await;
     let skipped = bridge.tally(Side::Matrix).await.skipped;
-    assert_eq!(skipped, [("late-duplicate".to_owned(), 1)]);
+    assert_eq!(skipped, [(SkipRule::LateDuplicate, 1)]);
     // Nor after a crash.
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;

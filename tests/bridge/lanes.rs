@@ -35,7 +35,7 @@ use footbridge_core::{
 };
 use footbridge_store::{
     Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalId, PortalSpec,
-    QueueHead, RemoteId, Side, Store, StoreKey,
+    QueueHead, RemoteId, Side, SkipRule, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -308,7 +308,7 @@ impl Outlet for FakeOutlet {
                 thread: None,
                 reply_to: about.as_ref().map(|about| about.message.clone()),
             }]),
-            _ => Plan::Skip("unknown-target".to_owned()),
+            _ => Plan::Skip(SkipRule::UnknownTarget),
         })
     }
 
@@ -960,13 +960,13 @@ async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands(
     bench.run_toward(Side::Matrix, &room, LONG).await;
     assert_eq!(room.keys.lock().unwrap().len(), 0, "no step is performed");
     let skipped = bench.tally(Side::Matrix).await.skipped;
-    assert_eq!(skipped, [("written-elsewhere".to_owned(), 2)]);
+    assert_eq!(skipped, [(SkipRule::WrittenElsewhere, 2)]);
     // The deleted copy stays deleted.
     bench.hear("$a2", edit("$a", "changed by its author")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["said in the room"]);
     let skipped = bench.tally(Side::Silo).await.skipped;
-    assert_eq!(skipped, [("unknown-target".to_owned(), 1)]);
+    assert_eq!(skipped, [(SkipRule::UnknownTarget, 1)]);
     bench.balance().await;
 }
 
@@ -1001,10 +1001,7 @@ async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
     bench.run_toward(Side::Matrix, &room, LONG).await;
     assert_eq!(room.texts(), ["corrected"]);
     let skipped = bench.tally(Side::Matrix).await.skipped;
-    assert!(
-        skipped.contains(&("foreign-edit".to_owned(), 1)),
-        "{skipped:?}"
-    );
+    assert!(skipped.contains(&(SkipRule::ForeignEdit, 1)), "{skipped:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1033,7 +1030,7 @@ async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
     assert_eq!(outlet.gone.lock().unwrap().len(), 1);
     assert_eq!(
         bench.tally(Side::Silo).await.skipped,
-        [("unknown-target".to_owned(), 1)]
+        [(SkipRule::UnknownTarget, 1)]
     );
     bench.balance().await;
 }
@@ -1076,7 +1073,7 @@ async fn d20_an_edit_whose_key_comes_late_does_not_overwrite_a_later_one() {
     assert_eq!(outlet.texts(), ["third"]);
     assert_eq!(
         bench.tally(Side::Silo).await.skipped,
-        [("superseded".to_owned(), 1)]
+        [(SkipRule::Superseded, 1)]
     );
     // An edit that is really later is still sent.
     bench.hear("$e3", edit("$m", "fourth")).await;
@@ -1112,7 +1109,7 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
     );
     assert_eq!(
         bench.tally(Side::Silo).await.skipped,
-        [("deleted-before-delivery".to_owned(), 2)]
+        [(SkipRule::DeletedBeforeDelivery, 2)]
     );
     bench.balance().await;
 }

@@ -250,7 +250,7 @@ impl TestBridge {
                 .iter()
                 .filter(|tally| tally.lane == lane)
                 .flat_map(|tally| &tally.skipped)
-                .find(|(name, _)| name == rule)
+                .find(|(name, _)| name.as_str() == rule)
                 .map_or(0, |(_, count)| *count);
             if count > 0 {
                 return count;

@@ -23,7 +23,7 @@ use footbridge_silo::{
 };
 use footbridge_store::{
     Arrival, Batch, Copy, LaneCounters, LaneId, Millis, Payload, Place, Portal, PortalSpec,
-    RemoteId, Side, Store, StoreKey,
+    RemoteId, Side, SkipRule, Store, StoreKey,
 };
 use footbridge_testbed::gitter::{Fault, GitterSim, Room, RoomOptions, User};
 use tokio::{task::JoinSet, time::Instant};
@@ -47,7 +47,7 @@ impl Rooms {
 impl Outlet for Rooms {
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let Action::Post { body, .. } = &outgoing.message.action else {
-            return Ok(Plan::Skip("no-post".to_owned()));
+            return Ok(Plan::Skip(SkipRule::Empty));
         };
         Ok(Plan::Steps(vec![Step::Post {
             content: Content {

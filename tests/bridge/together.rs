@@ -44,7 +44,7 @@ async fn delivered(bench: &Bench) -> u64 {
 
 async fn skipped(bench: &Bench, rule: &str) -> u64 {
     let tally = bench.tally(Side::Silo).await;
-    let found = tally.skipped.iter().find(|(name, _)| name == rule);
+    let found = tally.skipped.iter().find(|(name, _)| name.as_str() == rule);
     found.map_or(0, |(_, count)| *count)
 }
 

@@ -343,7 +343,7 @@ fn object(
             "toward": counters.lane.toward.as_str(),
             "accepted": counters.accepted,
             "delivered": counters.delivered,
-            "skipped": counters.skipped.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "skipped": counters.skipped.iter().map(|(rule, count)| (rule.as_str(), *count)).collect::<std::collections::BTreeMap<_, _>>(),
             "failed": counters.failed,
             "pending": counters.pending,
             "waiting_for_key": counters.waiting,
@@ -395,7 +395,7 @@ fn object(
 mod tests {
     use std::path::Path;
 
-    use footbridge_store::{LaneId, Place, PortalId, RefusedInvite, Side};
+    use footbridge_store::{LaneId, Place, PortalId, RefusedInvite, Side, SkipRule};
 
     use super::*;
     use crate::admin::{Backlog, Limited};
@@ -426,7 +426,7 @@ mod tests {
                 },
                 accepted: 10,
                 delivered: 5,
-                skipped: vec![("notice".into(), 2)],
+                skipped: vec![(SkipRule::Notice, 2)],
                 failed: 1,
                 pending: 2,
                 waiting: 1,

@@ -88,7 +88,7 @@ fn delivery_text(to: &str, status: &DeliveryStatus, accepted_at: Millis, now: Mi
         }
         DeliveryStatus::Pending { .. } => format!("{to}: {}.", pending(status, accepted_at, now)),
         DeliveryStatus::Skipped { rule } => {
-            format!("{to}: not sent, because {}.", rule_text(rule))
+            format!("{to}: not sent, because {}.", rule_text(rule.as_str()))
         }
         DeliveryStatus::Failed {
             reason,
@@ -311,7 +311,7 @@ fn line(to: &str, counters: &LaneCounters, now: Millis) -> String {
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::EntryId;
+    use footbridge_store::{EntryId, SkipRule};
 
     use super::*;
 
@@ -392,7 +392,7 @@ mod tests {
             assert!(rules.iter().any(|rule| rule == known), "{known}: {rules:?}");
         }
         assert!(rules.len() > 35, "{rules:?}");
-        rules.retain(|rule| rule_text(rule).starts_with("of the rule"));
+        rules.retain(|rule| rule_text(rule.as_str()).starts_with("of the rule"));
         assert_eq!(rules, Vec::<String>::new(), "these have no words");
     }
 
@@ -445,7 +445,7 @@ mod tests {
             ),
             (
                 DeliveryStatus::Skipped {
-                    rule: "untrusted-device".into(),
+                    rule: SkipRule::UntrustedDevice,
                 },
                 "To the gitter channel: not sent, because it was sent from a device that its owner has not verified.",
             ),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Millis, Place, RemoteId};
+use footbridge_store::{Millis, Place, RemoteId, SkipRule};
 
 use super::recent_texts::{ONCE, RecentTexts, SeenText, TEXTS};
 use crate::{
@@ -17,12 +17,8 @@ use crate::{
     text::is_invisible,
 };
 
-/// The rule for more reactions than one person may send within a minute.
-const FLOOD: &str = "reaction-flood";
 /// How many reactions of one person the inbox accepts within a minute.
 const REACTIONS: usize = 20;
-/// The rule for messages that return again and again: two bridges that relay each other's copies cause that.
-pub const LOOP: &str = "loop";
 /// A text that has returned this often is in a loop, however slowly: an account may send only so many messages a minute, and
 /// messages in a queue return late.
 const LOOP_PASSES: u32 = 8;
@@ -74,7 +70,7 @@ impl FloodGuard {
         message: &Message,
         joined: &HashSet<Place>,
         now: Millis,
-    ) -> Option<&'static str> {
+    ) -> Option<SkipRule> {
         if let Some(probe) = TextProbe::of(id, message) {
             let by = message.sender.id.clone();
             return self.check_loop((place, joined), probe, by, now);
@@ -94,7 +90,7 @@ impl FloodGuard {
         let who = (place.clone(), message.sender.id.clone());
         let moments = reactions.entry(who).or_default();
         if moments.len() >= REACTIONS {
-            return Some(FLOOD);
+            return Some(SkipRule::ReactionFlood);
         }
         moments.push(now);
         None
@@ -106,7 +102,7 @@ impl FloodGuard {
         probe: TextProbe,
         by: String,
         now: Millis,
-    ) -> Option<&'static str> {
+    ) -> Option<SkipRule> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let here = place_digest(place);
         let near: HashSet<u64> = joined.iter().map(place_digest).chain([here]).collect();
@@ -133,7 +129,7 @@ impl FloodGuard {
                 loops.insert(who, now);
             }
         }
-        is_loop.then_some(LOOP)
+        is_loop.then_some(SkipRule::Loop)
     }
 }
 

@@ -3,8 +3,8 @@
 //! meantime is never sent as it was.
 
 use footbridge_store::{
-    Bundle, Copies, Delivery, DeliveryId, EDIT_REDACTED, EntryId, Error, MergedMessage, Millis,
-    RemoteId, Undelivered,
+    Bundle, Copies, Delivery, DeliveryId, EntryId, Error, MergedMessage, Millis, RemoteId,
+    SkipRule, Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -19,10 +19,6 @@ use crate::{
 
 /// How many deliveries behind the head a lane reads.
 const LOOKAHEAD: usize = 64;
-/// The rule for an edit whose message was not sent yet: the message is sent with the new text.
-pub(super) const EDIT_INCLUDED: &str = "edit-included";
-/// The rule for a message that was deleted before it was sent, and for its deletion.
-pub(super) const DELETED_BEFORE_DELIVERY: &str = "deleted-before-delivery";
 
 /// The result of the lookahead in the queue.
 pub(super) enum Coalesced {
@@ -59,13 +55,13 @@ impl Changes {
     }
 
     /// The edits, each with the rule by which it ends.
-    pub fn ended(&self) -> Vec<(DeliveryId, String)> {
+    pub fn ended(&self) -> Vec<(DeliveryId, SkipRule)> {
         let in_it = self.in_it.iter();
-        let in_it = in_it.map(|(edit, _)| (*edit, EDIT_INCLUDED.to_owned()));
+        let in_it = in_it.map(|(edit, _)| (*edit, SkipRule::EditIncluded));
         let redacted = self
             .redacted
             .iter()
-            .map(|edit| (*edit, EDIT_REDACTED.to_owned()));
+            .map(|edit| (*edit, SkipRule::EditRedacted));
         in_it.chain(redacted).collect()
     }
 
@@ -258,12 +254,11 @@ impl Lane {
         deletion: DeliveryId,
         now: Millis,
     ) -> Result<(), Error> {
-        let deleted = [(member.id, DELETED_BEFORE_DELIVERY)].into_iter();
-        let deleted = deleted.map(|(id, rule)| (id, rule.to_owned()));
+        let deleted = [(member.id, SkipRule::DeletedBeforeDelivery)].into_iter();
         let edits = member.changes.ended().into_iter();
         for (id, rule) in deleted
             .chain(edits)
-            .chain([(deletion, DELETED_BEFORE_DELIVERY.to_owned())])
+            .chain([(deletion, SkipRule::DeletedBeforeDelivery)])
         {
             let how = Undelivered::Skipped(rule);
             self.store.end_undelivered(id, how, now).await?;
@@ -299,18 +294,18 @@ impl Lane {
                 ..edit.clone()
             };
             let Ok(payload) = message.to_bytes() else {
-                return Ok(Ok(Plan::Skip("target-waiting".to_owned())));
+                return Ok(Ok(Plan::Skip(SkipRule::TargetWaiting)));
             };
             let now = self.clock.now();
             let filled = self.store.fill_by_edit(entry, payload, delivery.entry, now);
             let Some(lanes) = filled.await? else {
-                return Ok(Ok(Plan::Skip(EDIT_REDACTED.to_owned())));
+                return Ok(Ok(Plan::Skip(SkipRule::EditRedacted)));
             };
             for lane in lanes {
                 self.signals.wake(lane);
             }
         }
-        Ok(Ok(Plan::Skip(EDIT_INCLUDED.to_owned())))
+        Ok(Ok(Plan::Skip(SkipRule::EditIncluded)))
     }
 
     /// Handles a step that failed or whose outcome is unknown. Messages that were refused as a bundle are retried one by one, but

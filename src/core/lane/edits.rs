@@ -1,20 +1,14 @@
 //! Edits that are not sent as they are: a later edit was delivered before them, or the message they change failed and is parked
 //! for a retry.
 
-use footbridge_store::{Copies, Delivery, Error, ParkedDelivery, RemoteId};
+use footbridge_store::{Copies, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
 
-use super::{
-    Lane,
-    coalesce::{EDIT_INCLUDED, rewrite},
-};
+use super::{Lane, coalesce::rewrite};
 use crate::{
     file::File,
     message::{Action, Message},
     outlet::{Plan, Step},
 };
-
-/// The rule for an edit that comes after a later edit.
-pub(super) const SUPERSEDED: &str = "superseded";
 
 /// Why the parked delivery of a message that its author deleted is no longer kept.
 pub(super) const DELETED_BY_AUTHOR: &str = "its author deleted it";
@@ -107,7 +101,7 @@ impl Lane {
                 _ => false,
             };
         Ok(Some(if is_superseded {
-            Plan::Skip(SUPERSEDED.to_owned())
+            Plan::Skip(SkipRule::Superseded)
         } else {
             plan
         }))
@@ -158,12 +152,12 @@ impl Lane {
         edit: &Message,
         target: &RemoteId,
         known: &Copies,
-    ) -> Result<Option<&'static str>, Error> {
+    ) -> Result<Option<SkipRule>, Error> {
         let latest =
             self.store
                 .advance_latest_edit(&delivery.from, target, &delivery.to, delivery.entry);
         if !latest.await? {
-            return Ok(Some(SUPERSEDED));
+            return Ok(Some(SkipRule::Superseded));
         }
         if !known.copies.is_empty() {
             return Ok(None);
@@ -177,7 +171,7 @@ impl Lane {
             .into_iter()
             .filter(|failed| Some(failed.entry) == known.entry);
         let included = self.rewrite_failed(delivery, edit, own).await?;
-        Ok(included.then_some(EDIT_INCLUDED))
+        Ok(included.then_some(SkipRule::EditIncluded))
     }
 
     /// A step of this delivery is done. If it is an edit, a parked delivery of its message, failed after some steps, or of an
@@ -272,7 +266,7 @@ mod tests {
         let deleted = with_edit_removals(plan.clone(), &delete, &known);
         assert_eq!(deleted, steps(&["$a", "$c", "$a1", "$b1", "$a2"]));
         // Somebody else deleted the copies.
-        let skip = Plan::Skip("unknown-target".to_owned());
+        let skip = Plan::Skip(SkipRule::UnknownTarget);
         let deleted = with_edit_removals(skip.clone(), &delete, &known);
         assert_eq!(deleted, steps(&["$a1", "$b1", "$a2"]));
         assert_eq!(with_edit_removals(skip.clone(), &edit(), &known), skip);
@@ -317,7 +311,7 @@ mod tests {
         let kept = [RemoteId::from("$k")];
         let plan = with_leftovers(Plan::Steps(vec![remove("$a")]), &kept);
         assert_eq!(plan, Plan::Steps(["$a", "$k"].map(remove).to_vec()));
-        let skip = || Plan::Skip("unknown-target".to_owned());
+        let skip = || Plan::Skip(SkipRule::UnknownTarget);
         assert_eq!(
             with_leftovers(skip(), &kept),
             Plan::Steps(vec![remove("$k")])

@@ -1,7 +1,7 @@
 //! Performs the steps of a plan, one after the other. The lane reconciles a step if its outcome is unknown, waits for a permit,
 //! records the step before the attempt, and settles it before the next step.
 
-use footbridge_store::{Cascade, Copy, Delivery, EDIT_REDACTED, Emptied, Error, Millis};
+use footbridge_store::{Cascade, Copy, Delivery, Emptied, Error, Millis, SkipRule};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -181,7 +181,7 @@ impl Lane {
             Reconciled::NotHappened if is_gone => {
                 let noted = self.store.may_be_delivered(delivery.entry, &delivery.to);
                 noted.await?;
-                self.skip(delivery, EDIT_REDACTED).await?
+                self.skip(delivery, SkipRule::EditRedacted).await?
             }
             Reconciled::NotHappened if how == ReconcileFor::Split => {
                 self.store.mark_not_attempted(delivery.id).await?;

@@ -1,20 +1,16 @@
 //! Changes to a message that was not sent yet, or that was written in another place than the change.
 
-use footbridge_store::{Copies, Delivery, Error};
+use footbridge_store::{Copies, Delivery, Error, SkipRule};
 use tracing::debug;
 
 use super::{
     Lane,
-    coalesce::{self, Changes, was_never_tried},
+    coalesce::{Changes, was_never_tried},
 };
 use crate::{
     message::{Action, Message},
     outlet::Plan,
 };
-
-/// The rule for a change to a message that was written in another place. A user who may change a copy has no right over the
-/// original or over other copies, and the bridge's account must not lend its power to anybody there.
-const ELSEWHERE: &str = "written-elsewhere";
 
 impl Lane {
     /// The plan for a change to a message that was written in another place; `None` where the message was written in the place of
@@ -31,7 +27,7 @@ impl Lane {
         if let Action::Delete { target } = &message.action {
             self.store.mark_copy_deleted(&delivery.from, target).await?;
         }
-        Ok(Some(Plan::Skip(ELSEWHERE.to_owned())))
+        Ok(Some(Plan::Skip(SkipRule::WrittenElsewhere)))
     }
 
     /// Applies the edits and the deletion that are queued behind a message that was never attempted, whether the message was on
@@ -55,7 +51,7 @@ impl Lane {
                 Action::Delete { .. } => {
                     let ended =
                         self.store
-                            .cancel_pending(head.id, id, coalesce::DELETED_BEFORE_DELIVERY);
+                            .cancel_pending(head.id, id, SkipRule::DeletedBeforeDelivery);
                     if ended.await? {
                         self.signals.notify_step_settled();
                         return Ok(true);
@@ -108,11 +104,11 @@ impl Lane {
         }
         let ended =
             self.store
-                .cancel_pending(pending, delivery.id, coalesce::DELETED_BEFORE_DELIVERY);
+                .cancel_pending(pending, delivery.id, SkipRule::DeletedBeforeDelivery);
         if ended.await? {
             debug!(
                 delivery.id = delivery.id.0,
-                rule = coalesce::DELETED_BEFORE_DELIVERY,
+                rule = SkipRule::DeletedBeforeDelivery.as_str(),
                 "Skipped"
             );
             if delivery.is_retry {

@@ -1,6 +1,6 @@
 //! Reactions in a lane: the store records who reacted with what, and the plan follows from all of it.
 
-use footbridge_store::{Copies, Delivery, EntryId, Error, Place, ReactionChange};
+use footbridge_store::{Copies, Delivery, EntryId, Error, Place, ReactionChange, SkipRule};
 
 use super::{EncryptedPolicy, Lane};
 use crate::{
@@ -8,16 +8,6 @@ use crate::{
     outlet::{Outgoing, Plan, Step},
     reactions::{ReactionState, StoredReaction},
 };
-
-/// The rule for a reaction that comes from or goes to a room that is or was encrypted. Matrix never encrypts reactions: the
-/// sender of one from there is not certain, and the homeservers can read one that goes there.
-const IN_CLEAR: &str = "reaction-in-encrypted-room";
-/// The rule where the portal relays no reactions.
-const UNWANTED: &str = "reaction-unwanted";
-/// The rule for a reaction that exists already.
-const DOUBLED: &str = "reaction-duplicate";
-/// The rule for an action whose target does not exist.
-const UNKNOWN: &str = "unknown-target";
 
 impl Lane {
     /// The plan for a reaction or its removal; `None` for any other action. Records it first.
@@ -27,28 +17,28 @@ impl Lane {
         message: &Message,
         known: &Copies,
     ) -> Result<Option<Plan>, Error> {
-        let skip = |rule: &str| Ok(Some(Plan::Skip(rule.to_owned())));
+        let skip = |rule| Ok(Some(Plan::Skip(rule)));
         let (entry, key) = match &message.action {
             Action::React { key, .. } => {
                 if let Some(rule) = self.reaction_skip_rule(delivery).await? {
                     return skip(rule);
                 }
                 let Some(entry) = known.entry.filter(|_| !known.copies.is_empty()) else {
-                    return skip(UNKNOWN);
+                    return skip(SkipRule::UnknownTarget);
                 };
                 let change = reaction_change(entry, &delivery.to, message, key);
                 if !self.store.add_reaction(delivery.entry, change).await? {
-                    return skip(DOUBLED);
+                    return skip(SkipRule::ReactionDuplicate);
                 }
                 (entry, key.clone())
             }
             Action::Unreact { key, .. } => {
                 let Some(entry) = known.entry else {
-                    return skip(UNKNOWN);
+                    return skip(SkipRule::UnknownTarget);
                 };
                 let change = reaction_change(entry, &delivery.to, message, key);
                 if !self.store.remove_reaction(delivery.entry, change).await? {
-                    return skip(UNKNOWN);
+                    return skip(SkipRule::UnknownTarget);
                 }
                 (entry, key.clone())
             }
@@ -65,14 +55,14 @@ impl Lane {
                 };
                 match serde_json::from_slice::<StoredReaction>(&payload) {
                     Ok(payload) => (entry, payload.key),
-                    Err(_) => return skip(UNKNOWN),
+                    Err(_) => return skip(SkipRule::UnknownTarget),
                 }
             }
             _ => return Ok(None),
         };
         let copies = self.store.copies_of(entry, &delivery.to).await?;
         if copies.is_empty() {
-            return skip(UNKNOWN);
+            return skip(SkipRule::UnknownTarget);
         }
         let stored = self.store.reactions(entry, &delivery.to).await?;
         let mut reacted: Vec<ReactionState> =
@@ -111,11 +101,12 @@ impl Lane {
     }
 
     /// The rule by which the portals that this delivery passes relay no reactions.
-    async fn reaction_skip_rule(&self, delivery: &Delivery) -> Result<Option<&'static str>, Error> {
+    async fn reaction_skip_rule(&self, delivery: &Delivery) -> Result<Option<SkipRule>, Error> {
         Ok(
             match self.effective_policy(delivery, |filters| filters.reactions) {
-                EncryptedPolicy::Never => Some(UNWANTED),
-                choice => (!self.is_allowed_by(choice, delivery).await?).then_some(IN_CLEAR),
+                EncryptedPolicy::Never => Some(SkipRule::ReactionUnwanted),
+                choice => (!self.is_allowed_by(choice, delivery).await?)
+                    .then_some(SkipRule::ReactionInEncryptedRoom),
             },
         )
     }

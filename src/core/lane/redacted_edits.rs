@@ -1,19 +1,15 @@
 //! Edits that remove or restore a text: an edit that was redacted, and an edit that turns its message into a notice.
 
-use footbridge_store::{Delivery, EDIT_REDACTED, Error, RedactedEdit, RemoteId, ShownText};
+use footbridge_store::{Delivery, Error, RedactedEdit, RemoteId, ShownText, SkipRule};
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, Lane, RelayFilter, edits::SUPERSEDED, fallback::read_error};
+use super::{Attempt, Lane, RelayFilter, fallback::read_error};
 use crate::{
     message::{Action, Message, Sender, Style},
     outlet::{Outlet, Plan, SendError, Step, TextBeforeEdit},
     text::Body,
 };
 
-/// The rule for the redaction of an edit whose message was redacted itself.
-const MESSAGE_REDACTED: &str = "message-redacted";
-/// The rule for a change to a message that has no copy.
-const NOT_THERE: &str = "unknown-target";
 /// What the bridge writes in the place of a redacted edit where no earlier text may be shown.
 const NOTHING_BEFORE: &str =
     "(An edit of this message was redacted. What it said before cannot be shown here.)";
@@ -28,7 +24,7 @@ pub(super) enum CurrentText {
     /// The text from before an edit that was redacted. The copies and events that the edit created are removed with it.
     Restores(Message, Vec<RemoteId>),
     /// No text, by this rule.
-    Nothing(&'static str),
+    Nothing(SkipRule),
     /// The text cannot be read yet.
     Unknown(SendError),
     /// Stopped before it was known.
@@ -50,7 +46,7 @@ impl Lane {
             Action::Edit { .. }
                 if !may_be_there(delivery) && self.is_redacted(delivery).await? =>
             {
-                return Ok(CurrentText::Nothing(EDIT_REDACTED));
+                return Ok(CurrentText::Nothing(SkipRule::EditRedacted));
             }
             Action::Delete { target } => {
                 let redacted = (&delivery.from, target);
@@ -85,12 +81,12 @@ impl Lane {
         // If the edit had failed, its notice now says that it was redacted.
         self.refresh_notices().await?;
         let Some(message) = found.message else {
-            return Ok(CurrentText::Nothing(EDIT_REDACTED));
+            return Ok(CurrentText::Nothing(SkipRule::EditRedacted));
         };
         if delivery.plan.is_some() {
             if delivery.is_retry && found.shown != ShownText::Redacted {
                 // It failed after some steps, and a later edit was delivered since.
-                return Ok(CurrentText::Nothing(SUPERSEDED));
+                return Ok(CurrentText::Nothing(SkipRule::Superseded));
             }
             // The plan contains what is restored.
             let action = Action::Edit {
@@ -105,14 +101,14 @@ impl Lane {
         }
         match found.shown {
             ShownText::Redacted => {}
-            ShownText::Later => return Ok(CurrentText::Nothing(SUPERSEDED)),
-            ShownText::Earlier => return Ok(CurrentText::Nothing(EDIT_REDACTED)),
+            ShownText::Later => return Ok(CurrentText::Nothing(SkipRule::Superseded)),
+            ShownText::Earlier => return Ok(CurrentText::Nothing(SkipRule::EditRedacted)),
         }
         let known = self.store.copies(&delivery.from, &message, &delivery.to);
         let known = known.await?;
         if known.copies.is_empty() && known.pending.is_none() {
             // There is no copy to restore. If the message failed and is parked, it has the text of its newest edit.
-            return Ok(CurrentText::Nothing(NOT_THERE));
+            return Ok(CurrentText::Nothing(SkipRule::UnknownTarget));
         }
         let events: Vec<RemoteId> = found
             .others
@@ -130,7 +126,9 @@ impl Lane {
                 // The redacted text must not stay either.
                 (Box::new(placeholder_edit(redaction, &message)), None)
             }
-            Ok(TextBeforeEdit::Redacted) => return Ok(CurrentText::Nothing(MESSAGE_REDACTED)),
+            Ok(TextBeforeEdit::Redacted) => {
+                return Ok(CurrentText::Nothing(SkipRule::MessageRedacted));
+            }
             Err(error) => return Ok(CurrentText::Unknown(read_error(error))),
         };
         let by = by.and_then(|by| found.others.iter().find(|edit| edit.event_id == by));
@@ -179,7 +177,7 @@ impl Lane {
             return Ok(None);
         }
         if !latest {
-            return Ok(Some(CurrentText::Nothing(SUPERSEDED)));
+            return Ok(Some(CurrentText::Nothing(SkipRule::Superseded)));
         }
         let action = Action::Delete {
             target: target.clone(),

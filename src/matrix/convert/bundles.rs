@@ -7,7 +7,7 @@ use footbridge_core::{
     outlet::{Content, Outgoing, Part, Plan, Step},
     text::{Block, Body, html_from_body},
 };
-use footbridge_store::{Copy, RemoteId};
+use footbridge_store::{Copy, RemoteId, SkipRule};
 use matrix_sdk::ruma::CanonicalJsonValue;
 use serde_json::Value;
 
@@ -273,7 +273,7 @@ pub fn revised(
 pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     let message = &outgoing.message;
     let Some(copy) = outgoing.copies.first() else {
-        return Plan::Skip("unknown-target".to_owned());
+        return Plan::Skip(SkipRule::UnknownTarget);
     };
     // Copies after the first are messages that had to be sent separately.
     let separate = outgoing.copies.get(1..).unwrap_or_default();
@@ -321,7 +321,7 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
             (Some(part_of(message, body)), Some(Box::new(separate)))
         }
         Action::Delete { .. } => (None, None),
-        _ => return Plan::Skip("unknown-target".to_owned()),
+        _ => return Plan::Skip(SkipRule::UnknownTarget),
     };
     let revise = Step::EditPart {
         target: copy.remote.clone(),

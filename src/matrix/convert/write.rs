@@ -7,7 +7,7 @@ use footbridge_core::{
     outlet::{Content, Outgoing, Plan, Step},
     text::{Block, Body, html_from_body, split_body},
 };
-use footbridge_store::{Copy, RemoteId};
+use footbridge_store::{Copy, RemoteId, SkipRule};
 use serde_json::{Value, json};
 
 use super::{
@@ -202,9 +202,9 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 })
                 .collect(),
         ),
-        Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
+        Action::Edit { .. } | Action::Delete { .. } => Plan::Skip(SkipRule::UnknownTarget),
         // Reactions are no messages (see `Outlet::plan_reactions`).
-        Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
+        Action::React { .. } | Action::Unreact { .. } => Plan::Skip(SkipRule::NoReactions),
         Action::Marker { target, key } => Plan::Steps(vec![Step::React {
             target: target.clone(),
             key: key.clone(),

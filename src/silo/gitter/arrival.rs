@@ -4,7 +4,7 @@ use footbridge_core::{
     message::{Action, Command, Message, Sender, Style},
     text::{Block, Body, Inline},
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
+use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
 
 use super::{api::ChatMessage, convert::body_from_html};
 
@@ -18,7 +18,7 @@ pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
     let payload = if let Some(words) = Command::parse_call(message.raw()) {
         command_payload(message, words)
     } else if body.is_empty() {
-        Payload::Skipped("empty")
+        Payload::Skipped(SkipRule::Empty)
     } else {
         message_payload(&Message {
             sender: sender(message),
@@ -71,7 +71,7 @@ pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
         place,
         edit_event_id(message),
         at,
-        Payload::Skipped("edit-included"),
+        Payload::Skipped(SkipRule::EditIncluded),
     )
 }
 
@@ -83,7 +83,7 @@ pub fn late_duplicate(place: &Place, message: &ChatMessage) -> Arrival {
                     `settle` would avoid this"
     );
     Arrival {
-        payload: Payload::Skipped("late-duplicate"),
+        payload: Payload::Skipped(SkipRule::LateDuplicate),
         ..post(place, message)
     }
 }
@@ -132,7 +132,7 @@ fn edit_event_id(message: &ChatMessage) -> String {
 fn message_payload(message: &Message) -> Payload {
     message
         .to_bytes()
-        .map_or(Payload::Skipped("unwritable"), Payload::Ready)
+        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Ready)
 }
 
 /// A command for the bridge, about the message whose thread it is in.
@@ -150,7 +150,7 @@ fn command_payload(message: &ChatMessage, words: &str) -> Payload {
     };
     command
         .to_bytes()
-        .map_or(Payload::Skipped("unwritable"), Payload::Command)
+        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Command)
 }
 
 fn sender(message: &ChatMessage) -> Sender {
@@ -341,6 +341,6 @@ mod tests {
     #[test]
     fn an_empty_message_is_skipped_by_name() {
         let arrival = post(&place(), &message(json!({"id": "a", "text": "  \n"})));
-        assert_eq!(arrival.payload, Payload::Skipped("empty"));
+        assert_eq!(arrival.payload, Payload::Skipped(SkipRule::Empty));
     }
 }

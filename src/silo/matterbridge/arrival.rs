@@ -1,7 +1,7 @@
 //! Pure functions from Matterbridge's events to arrivals for the journal.
 
 use footbridge_core::message::{Action, Command, Message, Sender, Style};
-use footbridge_store::{Arrival, Millis, Payload, Place};
+use footbridge_store::{Arrival, Millis, Payload, Place, SkipRule};
 
 use super::{
     api::{Event, EventKind},
@@ -38,7 +38,7 @@ pub fn arrival(
                 place,
                 event,
                 now,
-                Payload::Skipped("unknown-target"),
+                Payload::Skipped(SkipRule::UnknownTarget),
             ));
         }
         EventKind::Connected | EventKind::Unknown => return None,
@@ -51,7 +51,7 @@ pub fn arrival(
     let payload = if let Some(words) = Command::parse_call(&event.text) {
         command_payload(event, words)
     } else if empty {
-        Payload::Skipped("empty")
+        Payload::Skipped(SkipRule::Empty)
     } else {
         message_payload(&Message {
             sender: sender(event),
@@ -77,7 +77,7 @@ fn build_arrival(place: &Place, event: &Event, now: Millis, payload: Payload) ->
 fn message_payload(message: &Message) -> Payload {
     message
         .to_bytes()
-        .map_or(Payload::Skipped("unwritable"), Payload::Ready)
+        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Ready)
 }
 
 /// A command for the bridge. Matterbridge does not say which message it is about.
@@ -94,7 +94,7 @@ fn command_payload(event: &Event, words: &str) -> Payload {
     };
     command
         .to_bytes()
-        .map_or(Payload::Skipped("unwritable"), Payload::Command)
+        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Command)
 }
 
 /// One gateway joins several networks, so each id begins with its account.
@@ -174,7 +174,10 @@ mod tests {
             assert_eq!(spoken(&told).action, Action::System { summary }, "{event}");
         }
         let empty = json!({"text": " ", "event": "join"});
-        assert_eq!(heard(&empty).unwrap().payload, Payload::Skipped("empty"));
+        assert_eq!(
+            heard(&empty).unwrap().payload,
+            Payload::Skipped(SkipRule::Empty)
+        );
     }
 
     #[test]
@@ -186,9 +189,12 @@ mod tests {
             );
         }
         let skipped = |value: &Value| heard(value).unwrap().payload;
-        assert_eq!(skipped(&json!({"text": " \n"})), Payload::Skipped("empty"));
+        assert_eq!(
+            skipped(&json!({"text": " \n"})),
+            Payload::Skipped(SkipRule::Empty)
+        );
         let deleted = json!({"text": "msg_delete", "event": "msg_delete"});
-        assert_eq!(skipped(&deleted), Payload::Skipped("unknown-target"));
+        assert_eq!(skipped(&deleted), Payload::Skipped(SkipRule::UnknownTarget));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use footbridge_core::{
     outlet::{Content, Outgoing, Plan, Step},
     text::Body,
 };
-use footbridge_store::{Copy, Millis};
+use footbridge_store::{Copy, Millis, SkipRule};
 
 use super::convert::{as_reply, text_from_body};
 use crate::plan::named;
@@ -25,7 +25,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     let files = &outgoing.message.files;
     match &outgoing.message.action {
         Action::Post { body, .. } if body.is_empty() && files.is_empty() => {
-            Plan::Skip("empty".to_owned())
+            Plan::Skip(SkipRule::Empty)
         }
         Action::Post {
             body,
@@ -70,7 +70,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             Plan::Steps(steps.collect())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
-            Plan::Skip("unknown-target".to_owned())
+            Plan::Skip(SkipRule::UnknownTarget)
         }
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
             post(deletion_line(&outgoing.copies), Style::Emote, author)
@@ -84,7 +84,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         Action::Delete { .. } => post(deletion_line(&outgoing.copies), Style::Emote, author),
         // They are no messages (see `Outlet::plan_reactions`).
         Action::React { .. } | Action::Unreact { .. } | Action::Marker { .. } => {
-            Plan::Skip("no-reactions".to_owned())
+            Plan::Skip(SkipRule::NoReactions)
         }
         Action::Unsupported { summary } => {
             let text = text_from_body(&Body::plain(summary));
@@ -185,7 +185,7 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             },
-            Plan::Skip(rule) => (rule, Style::Notice),
+            Plan::Skip(rule) => (rule.as_str(), Style::Notice),
         }
     }
 

@@ -6,7 +6,7 @@ use footbridge_core::{
     peer_bridges::ACCOUNT_PREFIX,
     text::{Body, Inline},
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
+use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
 use url::Url;
 
 use super::{
@@ -61,7 +61,7 @@ pub fn post<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
                 },
                 action,
             }),
-            None => Payload::Skipped("empty"),
+            None => Payload::Skipped(SkipRule::Empty),
         }
     };
     Arrival {
@@ -121,12 +121,12 @@ pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
 
 /// The edit whose text a post already had when the bridge first saw it: recorded, so that it is not new later.
 pub fn edit_included(place: &Place, post: &Post) -> Arrival {
-    let payload = Payload::Skipped("edit-included");
+    let payload = Payload::Skipped(SkipRule::EditIncluded);
     build_arrival(place, edit_event_id(post), Millis(post.edit_at), payload)
 }
 
 /// A post that is recorded and skipped by this rule.
-pub fn note_only(place: &Place, post: &Post, rule: &'static str) -> Arrival {
+pub fn note_only(place: &Place, post: &Post, rule: SkipRule) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: post.remote(),
@@ -225,7 +225,7 @@ fn edit_event_id(post: &Post) -> String {
 fn message_payload(message: &Message) -> Payload {
     message
         .to_bytes()
-        .map_or(Payload::Skipped("unwritable"), Payload::Ready)
+        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Ready)
 }
 
 /// A command for the bridge, about the message whose thread it is in.
@@ -242,7 +242,7 @@ fn command_payload(post: &Post, who: PostAuthor<'_>, words: &str) -> Payload {
     };
     command
         .to_bytes()
-        .map_or(Payload::Skipped("unwritable"), Payload::Command)
+        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Command)
 }
 
 /// The author of a post, as people see it. A bot account may post for many: each overridden name is a sender of its

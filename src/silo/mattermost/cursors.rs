@@ -1,6 +1,6 @@
 //! The cursors of a channel: their names, their start and their repair.
 
-use footbridge_store::{Batch, Error, Millis, Place};
+use footbridge_store::{Batch, Error, Millis, Place, SkipRule};
 
 use super::{
     api::Post,
@@ -44,7 +44,7 @@ impl Listener {
         // are not new later.
         let future = future
             .iter()
-            .map(|post| arrival::note_only(&state.place, post, "before-link"));
+            .map(|post| arrival::note_only(&state.place, post, SkipRule::BeforeLink));
         let batch = Batch {
             arrivals: future.collect(),
             cursors: linked

@@ -5,7 +5,7 @@ use footbridge_core::{
     file::File,
     outlet::{Outgoing, Plan, Step},
 };
-use footbridge_store::{Copy, Millis, RemoteId};
+use footbridge_store::{Copy, Millis, RemoteId, SkipRule};
 
 use super::{AuthoredText, content, post, posts};
 
@@ -70,7 +70,7 @@ pub(super) fn edits(
     permalink: impl Fn(&RemoteId) -> String,
 ) -> Plan {
     let Some(first) = copies.first() else {
-        return Plan::Skip("unknown-target".to_owned());
+        return Plan::Skip(SkipRule::UnknownTarget);
     };
     let opening = format!("Edit of {}\n", permalink(&first.remote));
     let parts = speech.edited_parts(&opening);

@@ -2,7 +2,7 @@
 
 use footbridge_store::{
     Accepted, Batch, Cascade, Emptied, Flag, Gap, Millis, Payload, Place, QueueHead, RemoteId,
-    Undelivered,
+    SkipRule, Undelivered,
 };
 
 use crate::support::{
@@ -158,7 +158,7 @@ async fn a_gap_that_moved_keeps_its_stop_and_is_not_filled_by_the_old_answer() {
 #[tokio::test]
 async fn a_skipped_arrival_is_counted_and_known_but_owes_nothing() {
     let fixture = Fixture::new().await;
-    let skipped = arrival(&fixture.room, "$1", Payload::Skipped("too-old"));
+    let skipped = arrival(&fixture.room, "$1", Payload::Skipped(SkipRule::BeforeLink));
     assert_eq!(
         fixture.accept(vec![skipped.clone()]).await,
         [Accepted::New(vec![])]
@@ -166,7 +166,7 @@ async fn a_skipped_arrival_is_counted_and_known_but_owes_nothing() {
     assert_eq!(fixture.accept(vec![skipped]).await, [Accepted::Duplicate]);
     for lane in [to_silo(&fixture.a), to_silo(&fixture.b)] {
         let counters = fixture.counters(lane).await;
-        assert_eq!(counters.skipped, [("too-old".to_owned(), 1)]);
+        assert_eq!(counters.skipped, [(SkipRule::BeforeLink, 1)]);
         assert_eq!((counters.accepted, counters.pending), (1, 0));
     }
     assert!(
@@ -289,12 +289,12 @@ async fn a_filled_entry_may_turn_out_to_be_skipped() {
     let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
     let woken = fixture
         .store
-        .fill(entry, Payload::Skipped("untrusted"), NOW)
+        .fill(entry, Payload::Skipped(SkipRule::UntrustedDevice), NOW)
         .await
         .unwrap();
     assert_eq!(woken, [to_silo(&fixture.a), to_silo(&fixture.b)]);
     let counters = fixture.counters(to_silo(&fixture.b)).await;
-    assert_eq!(counters.skipped, [("untrusted".to_owned(), 1)]);
+    assert_eq!(counters.skipped, [(SkipRule::UntrustedDevice, 1)]);
     assert!(balances(&counters) && counters.pending == 0);
 }
 
@@ -416,7 +416,7 @@ async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
     // The deletion failed for good.
     let noted = store.note_cascade(delivery.id, &channel, along(&["a"]));
     noted.await.unwrap();
-    let skipped = Undelivered::Skipped("by-test".to_owned());
+    let skipped = Undelivered::Skipped(SkipRule::NothingToDo);
     let ended = store.end_undelivered(delivery.id, skipped, NOW);
     ended.await.unwrap();
     assert!(!goes("a", 2).await);
@@ -450,7 +450,7 @@ async fn a_removed_portal_accepts_nothing_until_it_is_opened_again() {
         .await
         .unwrap();
     let counters = fixture.counters(to_silo(&fixture.a)).await;
-    assert_eq!(counters.skipped, [("portal-removed".to_owned(), 1)]);
+    assert_eq!(counters.skipped, [(SkipRule::PortalRemoved, 1)]);
     assert_eq!(fixture.counters(to_silo(&fixture.b)).await.pending, 1);
     let accepted = fixture
         .accept(vec![

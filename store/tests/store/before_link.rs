@@ -1,7 +1,7 @@
 //! Events that were seen while their room was not linked are never relayed, however the homeserver shows them later.
 
 use footbridge_store::{
-    Accepted, Batch, DecryptedWith, Millis, Payload, PortalSpec, RemoteId, SeenEvent,
+    Accepted, Batch, DecryptedWith, Millis, Payload, PortalSpec, RemoteId, SeenEvent, SkipRule,
 };
 
 use crate::support::{Fixture, NOW, payload, to_silo};
@@ -124,7 +124,7 @@ async fn p06_a_key_that_comes_late_does_not_open_what_was_written_before_the_lin
     filled.await.unwrap();
     assert_eq!(
         fixture.counters(lane).await.skipped,
-        [("before-link".to_owned(), 1)]
+        [(SkipRule::BeforeLink, 1)]
     );
 }
 

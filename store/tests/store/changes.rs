@@ -2,7 +2,7 @@
 
 use footbridge_store::{
     Accepted, Arrival, Batch, Bundle, Change, Consent, DeliveryId, FailureNotice, Flag, LaneId,
-    MergedMessage, Millis, Payload, Place, QueueHead, RemoteId, Scope, Undelivered,
+    MergedMessage, Millis, Payload, Place, QueueHead, RemoteId, Scope, SkipRule, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, arrival, balances, payload, portal, to_matrix, to_silo};
@@ -87,7 +87,7 @@ async fn in_the_delay_of_a_consent_taking_back_is_owed_and_an_edit_keeps_its_mes
         let counters = fixture.counters(lane).await;
         assert!(balances(&counters));
         assert_eq!(counters.pending, 2, "$1 and what takes it back");
-        assert_eq!(counters.skipped, [("before-consent".to_owned(), 2)]);
+        assert_eq!(counters.skipped, [(SkipRule::BeforeConsent, 2)]);
     }
     let kept: i64 = fixture
         .sql()
@@ -189,7 +189,7 @@ async fn include(fixture: &Fixture, message: DeliveryId, edit: DeliveryId) -> bo
         message,
         edits: vec![(edit, b"as it reads".to_vec())],
     };
-    let included = vec![(edit, "edit-included".to_owned())];
+    let included = vec![(edit, SkipRule::EditIncluded)];
     fixture
         .store
         .include_edits(rewritten, included)
@@ -221,7 +221,7 @@ async fn an_edit_that_is_redacted_while_it_is_included_is_in_no_message() {
                     message: ids[0],
                     edits: vec![(ids[2], b"as it reads".to_vec())],
                 }],
-                included: vec![(ids[2], "edit-included".to_owned())],
+                included: vec![(ids[2], SkipRule::EditIncluded)],
             };
             fixture.store.create_bundle(bundle).await.unwrap()
         } else {
@@ -254,7 +254,7 @@ async fn messages_that_are_taken_apart_say_what_their_edits_said() {
             message: ids[1],
             edits: vec![(ids[2], b"as it reads".to_vec())],
         }],
-        included: vec![(ids[2], "edit-included".to_owned())],
+        included: vec![(ids[2], SkipRule::EditIncluded)],
     };
     assert!(fixture.store.create_bundle(bundle).await.unwrap());
     fixture.store.split_bundle(ids[0]).await.unwrap();
@@ -291,7 +291,7 @@ async fn an_edit_by_which_the_author_keeps_a_message_here_keeps_what_waits() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
-    let skipped = || Payload::Skipped("nobridge");
+    let skipped = || Payload::Skipped(SkipRule::NoBridge);
     changed(&fixture, "$foreign", "$1", (false, false), skipped()).await;
     assert_eq!(
         fixture.counters(lane).await.pending,

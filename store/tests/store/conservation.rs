@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use footbridge_store::{
     Accepted, DeliveryId, FailureNotice, LaneId, Millis, Payload, Place, QueueHead, RemoteId,
-    RetryDecision, Store, Undelivered,
+    RetryDecision, SkipRule, Store, Undelivered,
 };
 use proptest::prelude::*;
 
@@ -262,7 +262,7 @@ impl Run {
         let at = &self.places[place];
         let until = self.model.now + 10;
         let one = match kind {
-            0 => arrival(at, &name, Payload::Skipped("rule")),
+            0 => arrival(at, &name, Payload::Skipped(SkipRule::Empty)),
             1 => undecryptable_arrival(at, &name, until),
             _ => arrival(at, &name, Payload::Ready(name.clone().into_bytes())),
         };
@@ -438,7 +438,7 @@ impl Run {
         let payload = if readable {
             Payload::Ready(name.clone().into_bytes())
         } else {
-            Payload::Skipped("rule")
+            Payload::Skipped(SkipRule::Empty)
         };
         self.store()
             .fill(one.entry, payload, self.now())
@@ -497,7 +497,7 @@ impl Run {
                 }
             }
             Verb::Skip(lane) => {
-                self.give_up(lane, Undelivered::Skipped("rule".to_owned()))
+                self.give_up(lane, Undelivered::Skipped(SkipRule::NothingToDo))
                     .await;
             }
             Verb::Fail(lane) => {

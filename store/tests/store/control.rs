@@ -2,7 +2,7 @@
 
 use footbridge_store::{
     Accepted, Batch, Consent, Flag, Gap, LaneId, Millis, Place, PortalHold, PortalRequest,
-    PortalSource, PortalSpec, QueueHead, RemoteId, Scope, Tombstone, UndecryptableNotice,
+    PortalSource, PortalSpec, QueueHead, RemoteId, Scope, SkipRule, Tombstone, UndecryptableNotice,
 };
 
 use crate::support::{Fixture, NOW, balances, payload, to_matrix, to_silo, undecryptable_arrival};
@@ -166,7 +166,7 @@ async fn p15_what_is_said_between_a_consent_and_the_end_of_its_delay_stays_in_th
         deliver_at(&fixture, lane, &said, after).await;
         let counters = fixture.counters(lane).await;
         assert!(balances(&counters));
-        assert_eq!(counters.skipped, [("before-consent".to_owned(), 4)]);
+        assert_eq!(counters.skipped, [(SkipRule::BeforeConsent, 4)]);
     }
     deliver_at(&fixture, here, &[b"m1"], after).await;
     let kept: i64 = fixture
@@ -349,7 +349,12 @@ async fn p18_an_unlinked_portal_ends_all_it_owes_erases_it_and_says_how_much_it_
     for lane in [there, here] {
         let counters = fixture.counters(lane).await;
         assert!(balances(&counters) && counters.pending == 0, "{counters:?}");
-        assert!(counters.skipped.iter().any(|(rule, _)| rule == "unlinked"));
+        assert!(
+            counters
+                .skipped
+                .iter()
+                .any(|(rule, _)| *rule == SkipRule::Unlinked)
+        );
     }
     let kept: i64 = fixture
         .sql()
@@ -421,7 +426,7 @@ async fn a_person_who_opts_out_is_known_by_a_hash_and_what_waits_is_dropped() {
     assert_eq!(dropped, 1);
     let counters = fixture.counters(lane).await;
     assert!(balances(&counters));
-    assert_eq!(counters.skipped, [("opted-out".to_owned(), 1)]);
+    assert_eq!(counters.skipped, [(SkipRule::OptedOut, 1)]);
     let stays = async |place: &Place, user: &str| {
         let asked = vec![(place.clone(), user.to_owned())];
         fixture.store.opted_out(asked).await.unwrap()[0]

@@ -2,7 +2,7 @@
 
 use footbridge_store::{
     Batch, Bundle, Change, EntryId, FailureNotice, MergedMessage, Millis, Payload, PortalId,
-    RedactedEdit, RemoteId, ShownText, Undelivered,
+    RedactedEdit, RemoteId, ShownText, SkipRule, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, arrival, payload, portal, to_silo};
@@ -37,7 +37,7 @@ async fn send_with_edit(fixture: &Fixture, portal: &footbridge_store::Portal) {
         message: head.id,
         edits: vec![(behind[0].0, b"as it reads".to_vec())],
     };
-    let included = vec![(behind[0].0, "edit-included".to_owned())];
+    let included = vec![(behind[0].0, SkipRule::EditIncluded)];
     assert!(
         fixture
             .store
@@ -101,7 +101,7 @@ async fn include_edits_behind(
             .collect(),
     };
     let included = behind.iter();
-    let included = included.map(|(edit, _)| (*edit, "edit-included".to_owned()));
+    let included = included.map(|(edit, _)| (*edit, SkipRule::EditIncluded));
     let included = included.collect();
     assert!(
         fixture
@@ -213,7 +213,7 @@ async fn messages_that_go_together_are_taken_apart_when_an_edit_in_one_is_redact
             message: ids[0],
             edits: vec![(ids[2], b"first".to_vec())],
         }],
-        included: vec![(ids[2], "edit-included".to_owned())],
+        included: vec![(ids[2], SkipRule::EditIncluded)],
     };
     assert!(fixture.store.create_bundle(bundle).await.unwrap());
     change(&fixture, "$r1", "$e1").await;
@@ -253,7 +253,7 @@ async fn a_message_that_only_an_edit_made_readable_is_not_sent_once_that_is_reda
     assert_eq!(says(&fixture, &fixture.a).await, "$e1");
     assert_eq!(
         fixture.counters(lane).await.skipped,
-        [("edit-redacted".to_owned(), 1)]
+        [(SkipRule::EditRedacted, 1)]
     );
 }
 
@@ -514,7 +514,7 @@ async fn a_message_that_only_edits_made_readable_is_not_sent_once_all_of_them_ar
     assert_eq!(says(&fixture, a).await, "$r1");
     let skipped = fixture.counters(lane).await.skipped;
     assert!(
-        skipped.contains(&("edit-redacted".to_owned(), 1)),
+        skipped.contains(&(SkipRule::EditRedacted, 1)),
         "{skipped:?}"
     );
     // The same where it failed: it stays as long as it has the text of an edit that was not redacted.
@@ -669,7 +669,7 @@ async fn an_edit_that_ended_after_its_redaction_is_the_latest_of_nothing() {
     change(&fixture, "$r2", "$e2").await;
     assert!(!advance(older.entry).await.unwrap());
     fixture.store.mark_not_attempted(dead.id).await.unwrap();
-    let ended = Undelivered::Skipped("edit-redacted".to_owned());
+    let ended = Undelivered::Skipped(SkipRule::EditRedacted);
     let ended = fixture.store.end_undelivered(dead.id, ended, NOW);
     ended.await.unwrap();
     assert!(advance(older.entry).await.unwrap());

@@ -2,7 +2,7 @@
 
 use footbridge_store::{
     Arrival, Batch, Copy, Gap, Millis, Payload, Place, QueueHead, RemoteId, RetryDecision,
-    Undelivered,
+    SkipRule, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, balances, copy, payload, to_silo, undecryptable_arrival};
@@ -242,7 +242,7 @@ async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
         ])
         .await;
     let first = fixture.ready(lane).await.id;
-    let how = Undelivered::Skipped("no-target".to_owned());
+    let how = Undelivered::Skipped(SkipRule::UnknownTarget);
     assert_eq!(
         fixture
             .store
@@ -254,7 +254,7 @@ async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
     assert_eq!(fixture.ready(lane).await.payload, b"$2");
     assert_eq!(
         fixture.counters(lane).await.skipped,
-        [("no-target".to_owned(), 1)]
+        [(SkipRule::UnknownTarget, 1)]
     );
 }
 

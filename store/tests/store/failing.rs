@@ -1,8 +1,8 @@
 //! Failed deliveries: parked, reported, retried.
 
 use footbridge_store::{
-    DeliveryId, DeliveryStatus, FailureNotice, ParkedState, RemoteId, StatusNotice, StatusTopic,
-    Undelivered,
+    DeliveryId, DeliveryStatus, FailureNotice, ParkedState, RemoteId, SkipRule, StatusNotice,
+    StatusTopic, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, balances, payload, to_matrix, to_silo};
@@ -133,7 +133,7 @@ async fn a_notice_changes_with_what_becomes_of_the_failure_also_after_a_restart(
     assert_eq!(change.payload, b"0 0 0 1 no about - changed true");
     assert_eq!(
         fixture.counters(back).await.skipped,
-        [("superseded".to_owned(), 1)]
+        [(SkipRule::Superseded, 1)]
     );
     let story = fixture
         .store

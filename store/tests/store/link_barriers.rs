@@ -2,7 +2,7 @@
 //! read everything yet in a place that it already followed.
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, Gap, LaneId, LinkBarrier, Millis, Place, Portal, RemoteId,
+    Accepted, Arrival, Batch, Gap, LaneId, LinkBarrier, Millis, Place, Portal, RemoteId, SkipRule,
 };
 
 use crate::support::{
@@ -79,7 +79,7 @@ async fn what_a_followed_room_had_before_a_second_link_goes_to_the_first_channel
     assert_eq!(now, [first, new]);
     let counters = fixture.counters(new).await;
     assert!(balances(&counters));
-    assert_eq!(counters.skipped, [("before-link".to_owned(), 3)]);
+    assert_eq!(counters.skipped, [(SkipRule::BeforeLink, 3)]);
 }
 
 #[tokio::test]

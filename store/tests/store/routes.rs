@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use footbridge_store::{
     Batch, Bundle, Consent, Delivery, DeliveryStatus, FailureNotice, Flag, LaneId, Millis,
-    ParkedState, Place, Portal, QueueHead, Side, Tombstone, UndecryptableNotice, Undelivered,
+    ParkedState, Place, Portal, QueueHead, Side, SkipRule, Tombstone, UndecryptableNotice,
+    Undelivered,
 };
 
 use crate::support::{
@@ -194,7 +195,7 @@ async fn nothing_passes(
             assert_eq!(head_at(&fixture, lane, NOW).await, None);
             let counters = fixture.counters(lane).await;
             assert!(balances(&counters) && counters.pending == 0, "{counters:?}");
-            assert_eq!(counters.skipped, [("unlinked".to_owned(), 2)]);
+            assert_eq!(counters.skipped, [(SkipRule::Unlinked, 2)]);
             // After the portal is linked again, none of it is delivered.
             let channel = stopped.channel.address().to_owned();
             portal(&fixture.store, &stopped.room, &channel).await;
@@ -313,7 +314,7 @@ async fn another_path_carries_on_what_one_holds_up_but_none_that_was_linked_late
     stop(&fixture, &fixture.a, Stop::Removed).await;
     assert_eq!(fixture.deliver(lane, "c1").await.payload, b"after");
     let counters = fixture.counters(lane).await;
-    assert_eq!(counters.skipped, [("unlinked".to_owned(), 1)]);
+    assert_eq!(counters.skipped, [(SkipRule::Unlinked, 1)]);
     assert!(balances(&counters) && counters.pending == 0);
 }
 
@@ -468,7 +469,7 @@ async fn messages_of_which_nobody_knows_whether_they_went_together_wait_together
         (counters.failed, counters.parked, counters.pending),
         (2, 2, 1)
     );
-    assert_eq!(counters.skipped, [("unlinked".to_owned(), 1)]);
+    assert_eq!(counters.skipped, [(SkipRule::Unlinked, 1)]);
     let left = fixture.deliver(lane, "x3").await;
     assert_eq!((left.payload.as_slice(), left.plan), (&b"x3"[..], None));
 }
@@ -717,7 +718,9 @@ async fn the_deletion_of_a_part_of_a_shared_message_that_was_not_sent_takes_that
             .unwrap();
         let deletion = all.last().unwrap().id;
         let owed = line[deleted].id;
-        let ended = fixture.store.cancel_pending(owed, deletion, "taken-back");
+        let ended = fixture
+            .store
+            .cancel_pending(owed, deletion, SkipRule::DeletedBeforeDelivery);
         assert!(ended.await.unwrap());
         for said in ["x1", "r1", "x2"] {
             if line[deleted].payload != said.as_bytes() {
@@ -743,7 +746,9 @@ async fn the_deletion_of_what_may_have_arrived_waits_behind_it() {
         .accept(vec![payload(&fixture.a.channel, "gone")])
         .await;
     let deletion = fixture.ready(lane).await.id;
-    let ended = fixture.store.cancel_pending(owed, deletion, "taken-back");
+    let ended = fixture
+        .store
+        .cancel_pending(owed, deletion, SkipRule::DeletedBeforeDelivery);
     assert!(!ended.await.unwrap());
     assert_eq!(head_at(&fixture, lane, NOW).await, None);
     fixture.store.resume(fixture.a.id).await.unwrap();

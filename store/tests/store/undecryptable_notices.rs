@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use footbridge_store::{
     Copies, EntryId, LaneId, Millis, Payload, Place, QueueHead, QueueOrder, RemoteId, Scope,
-    UndecryptableNotice, UndecryptableText,
+    SkipRule, UndecryptableNotice, UndecryptableText,
 };
 
 use crate::support::{
@@ -119,7 +119,9 @@ async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_ag
     fill(first[0], Payload::Ready(b"$1".to_vec()))
         .await
         .unwrap();
-    fill(first[1], Payload::Skipped("rule")).await.unwrap();
+    fill(first[1], Payload::Skipped(SkipRule::Empty))
+        .await
+        .unwrap();
     let fixture = fixture.restart().await;
     assert!(
         fixture.store.resolved_groups().await.unwrap().is_empty(),
@@ -200,7 +202,7 @@ async fn refuse(fixture: &Fixture, sender: &str, id: &str, now: Millis) -> usize
         .notify_undecryptable(telling, payload, now)
         .await
         .unwrap();
-    let refused = Payload::Skipped("untrusted-device");
+    let refused = Payload::Skipped(SkipRule::UntrustedDevice);
     fixture.store.fill(entries[0], refused, now).await.unwrap();
     for group in fixture.store.resolved_groups().await.unwrap() {
         let lanes = fixture

@@ -1,8 +1,7 @@
 //! Messages that somebody else's bridge brings back, and messages that only that bridge relays on (C18).
 
 use super::*;
-
-const LOOP: &str = "loop";
+use footbridge_store::SkipRule;
 
 async fn join(bench: &Bench, room: &str, channel: &str) -> Portal {
     let spec = PortalSpec {
@@ -47,7 +46,7 @@ async fn looped(bench: &Bench) -> u64 {
     let tallies = bench.store.lane_counters().await.unwrap();
     let rules = tallies.iter().flat_map(|tally| &tally.skipped);
     rules
-        .filter(|(rule, _)| rule == LOOP)
+        .filter(|(rule, _)| *rule == SkipRule::Loop)
         .map(|(_, count)| count)
         .sum()
 }

@@ -7,7 +7,9 @@ use footbridge_core::{
     outlet::SendError,
     text::Body,
 };
-use footbridge_store::{Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side};
+use footbridge_store::{
+    Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side, SkipRule,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Bench, FakeOutlet, LONG, Next, bytes, post};
@@ -114,7 +116,7 @@ async fn c22_a_reaction_of_an_encrypted_room_reaches_no_clear_one_by_way_of_a_ch
     bench.hear("$2", react()).await;
     send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
     assert_eq!(outlet.texts(), ["one"]);
-    let skipped = [("reaction-in-encrypted-room".to_owned(), 1)];
+    let skipped = [(SkipRule::ReactionInEncryptedRoom, 1)];
     assert_eq!(tally(&bench, lane).await.skipped, skipped);
 }
 
@@ -140,10 +142,7 @@ async fn what_one_portal_does_not_want_reaches_nothing_behind_it() {
     filters.set(bench.portal.id, unwanted);
     send_pending(&bench, lane, &outlet, filters).await;
     assert_eq!(outlet.texts(), ["one"]);
-    let skipped = [
-        ("notice".to_owned(), 1),
-        ("reaction-unwanted".to_owned(), 1),
-    ];
+    let skipped = [(SkipRule::Notice, 1), (SkipRule::ReactionUnwanted, 1)];
     assert_eq!(tally(&bench, lane).await.skipped, skipped);
 }
 
@@ -256,6 +255,6 @@ async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
     send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
     assert_eq!(outlet.texts(), ["one"]);
     // The outlet has no reactions, but it knows the message.
-    let skipped = [("no-reactions".to_owned(), 1)];
+    let skipped = [(SkipRule::NoReactions, 1)];
     assert_eq!(tally(&bench, lane).await.skipped, skipped);
 }

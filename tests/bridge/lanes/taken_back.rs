@@ -12,7 +12,7 @@ use footbridge_core::{
     outlet::{Outcome, SendError},
     text::Body,
 };
-use footbridge_store::{Arrival, Batch, Millis, Payload, RemoteId, Side};
+use footbridge_store::{Arrival, Batch, Millis, Payload, RemoteId, Side, SkipRule};
 
 use super::{Bench, FakeOutlet, LONG, edit, post, undecryptable, unsent::delete};
 
@@ -35,12 +35,12 @@ async fn redact(bench: &Bench, outlet: &FakeOutlet, edit: &str) {
     bench.hear(&format!("$redacts{edit}"), delete(edit)).await;
 }
 
-async fn skipped(bench: &Bench) -> Vec<(String, u64)> {
+async fn skipped(bench: &Bench) -> Vec<(SkipRule, u64)> {
     bench.tally(Side::Silo).await.skipped
 }
 
-fn once(rule: &str) -> (String, u64) {
-    (rule.to_owned(), 1)
+fn once(rule: SkipRule) -> (SkipRule, u64) {
+    (rule, 1)
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +79,7 @@ async fn an_older_edit_that_is_redacted_changes_nothing_while_a_newer_one_stands
         (outlet.texts(), outlet.keys().len()),
         (vec!["third".into()], 3)
     );
-    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::Superseded)]);
     // Then only the message's own text is left.
     redact(&bench, &outlet, "$e2").await;
     bench.run(&outlet, LONG).await;
@@ -100,7 +100,7 @@ async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
         (outlet.texts(), outlet.keys().len()),
         (vec!["first".into()], 1)
     );
-    assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 2)]);
+    assert_eq!(skipped(&bench).await, [(SkipRule::EditRedacted, 2)]);
     // The same where the room key of the edit arrives after the redaction.
     bench
         .hear_payload("$e2", None, undecryptable(Millis(0)))
@@ -113,7 +113,7 @@ async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
         (outlet.texts(), outlet.keys().len()),
         (vec!["first".into()], 1)
     );
-    assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 4)]);
+    assert_eq!(skipped(&bench).await, [(SkipRule::EditRedacted, 4)]);
     bench.balance().await;
 }
 
@@ -173,7 +173,7 @@ async fn an_edit_that_may_be_there_is_looked_for_before_its_redaction() {
         let outlet = FakeOutlet::new(is_idempotent, Vec::new());
         redacted_after(&bench, &outlet, vec![super::Next::Fail(lost())]).await;
         assert_eq!(outlet.texts(), ["first"]);
-        assert_eq!(skipped(&bench).await, [once("edit-redacted")]);
+        assert_eq!(skipped(&bench).await, [once(SkipRule::EditRedacted)]);
         // The message, the edit, and the step by which the redaction reconciles it.
         assert_eq!(outlet.keys().len(), 3);
         bench.balance().await;
@@ -225,7 +225,7 @@ async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
-    assert_eq!(skipped(&bench).await, [once("edit-included")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::EditIncluded)]);
     bench.hear("$e3", edit("$m", "fourth")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["fourth"]);
@@ -249,7 +249,7 @@ async fn a_text_that_a_later_one_had_taken_the_place_of_is_not_sent_by_its_redac
     bench.decrypt(edit("$m", "a secret")).await;
     outlet.reads("$old", Some("a secret"));
     bench.run(&outlet, LONG).await;
-    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::Superseded)]);
     redact(&bench, &outlet, "$new").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["first"]);
@@ -302,7 +302,7 @@ async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
     outlet.forgets("$m");
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["one"]);
-    assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 2)]);
+    assert_eq!(skipped(&bench).await, [(SkipRule::EditRedacted, 2)]);
     // The part that failed can still be retried.
     again(&bench, "$m").await;
     bench.run(&outlet, LONG).await;
@@ -352,7 +352,7 @@ async fn nothing_more_goes_of_a_message_whose_text_is_redacted_in_the_middle() {
     bench.run(&outlet, LONG).await;
     // What the message said before the edit was never sent.
     assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
-    let rules = [once("edit-included")];
+    let rules = [once(SkipRule::EditIncluded)];
     assert_eq!(skipped(&bench).await, rules);
     bench.balance().await;
 }
@@ -437,7 +437,7 @@ async fn where_the_text_before_cannot_be_read_a_redacted_edit_does_not_stay_eith
     bench.hear("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed().len(), 1);
-    assert_eq!(skipped(&bench).await, [once("message-redacted")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::MessageRedacted)]);
     bench.balance().await;
 }
 
@@ -521,7 +521,7 @@ async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() 
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![refused()]);
     let root = RemoteId::from("$m");
-    let payload = Payload::Skipped("notice");
+    let payload = Payload::Skipped(SkipRule::Notice);
     bench.hear_payload("$m", Some(root.clone()), payload).await;
     let answer = Arrival {
         place: bench.portal.room.clone(),
@@ -585,7 +585,7 @@ async fn what_was_not_to_leave_its_room_does_not_by_the_redaction_of_an_edit() {
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["first"]);
-    assert_eq!(skipped(&bench).await, [once("nobridge")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::NoBridge)]);
     bench.balance().await;
 }
 
@@ -715,7 +715,7 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     let link = link.await.unwrap();
     bench.decrypt(edit("$m", "without one")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::Superseded)]);
     assert!(
         store
             .resolve_media_link(&link, now)
@@ -805,7 +805,7 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
     assert_eq!(again, [lane]);
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["three"]);
-    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::Superseded)]);
     bench.balance().await;
 }
 
@@ -820,6 +820,6 @@ async fn a_failed_message_that_an_edit_makes_a_notice_of_is_not_tried_again() {
     bench.hear("$n", notice("$m", "beep")).await;
     bench.run(&outlet, LONG).await;
     assert!(!is_kept(&bench, "$m").await);
-    assert_eq!(skipped(&bench).await, [once("notice")]);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::Notice)]);
     bench.balance().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use footbridge_core::message::Action;
-use footbridge_store::{Batch, Consent, Flag, Side};
+use footbridge_store::{Batch, Consent, Flag, Side, SkipRule};
 
 use super::{Bench, FakeOutlet, LONG, edit, post};
 
@@ -48,7 +48,7 @@ async fn begin(bench: &Bench) {
         .unwrap();
 }
 
-async fn skipped(bench: &Bench) -> Vec<(String, u64)> {
+async fn skipped(bench: &Bench) -> Vec<(SkipRule, u64)> {
     bench.tally(Side::Silo).await.skipped
 }
 
@@ -70,8 +70,8 @@ async fn c21_what_is_taken_back_while_a_portal_is_held_up_is_never_sent() {
     assert_eq!(outlet.texts(), ["[removed]", "plain"]);
     assert_eq!(outlet.keys.lock().unwrap().len(), 2);
     let rules = [
-        ("deleted-before-delivery".to_owned(), 2),
-        ("edit-included".to_owned(), 1),
+        (SkipRule::DeletedBeforeDelivery, 2),
+        (SkipRule::EditIncluded, 1),
     ];
     assert_eq!(skipped(&bench).await, rules);
     bench.balance().await;
@@ -99,8 +99,8 @@ async fn p15_what_is_taken_back_or_changed_in_the_delay_of_a_consent_does_not_cr
     assert_eq!(outlet.gone.lock().unwrap().len(), 1);
     let rules = [
         // The edit and its target.
-        ("before-consent".to_owned(), 2),
-        ("deleted-before-delivery".to_owned(), 2),
+        (SkipRule::BeforeConsent, 2),
+        (SkipRule::DeletedBeforeDelivery, 2),
     ];
     assert_eq!(skipped(&bench).await, rules);
     bench.balance().await;
