@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use footbridge_store::SkipRule;
+
 /// A class of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SecurityClass {
@@ -53,15 +55,15 @@ impl SecurityClass {
     /// The name of the class, which is also the rule by which messages are skipped.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::UntrustedDevice => "untrusted-device",
+            Self::UntrustedDevice => SkipRule::UntrustedDevice.as_str(),
             Self::IdentityChanged => "identity-changed",
-            Self::InsecureKey => "insecure-key",
-            Self::SenderMismatch => "sender-mismatch",
-            Self::Replay => "replayed",
-            Self::ForeignRoom => "foreign-room",
-            Self::Plaintext => "plaintext-in-encrypted-room",
-            Self::ForeignEdit => "foreign-edit",
-            Self::Unchecked => "redaction-or-state-encrypted",
+            Self::InsecureKey => SkipRule::InsecureKey.as_str(),
+            Self::SenderMismatch => SkipRule::SenderMismatch.as_str(),
+            Self::Replay => SkipRule::Replayed.as_str(),
+            Self::ForeignRoom => SkipRule::ForeignRoom.as_str(),
+            Self::Plaintext => SkipRule::PlaintextInEncryptedRoom.as_str(),
+            Self::ForeignEdit => SkipRule::ForeignEdit.as_str(),
+            Self::Unchecked => SkipRule::RedactionOrStateEncrypted.as_str(),
             Self::ReadBack => "forged-read-back",
             Self::Downgrade => "downgrade",
             Self::SentInClear => "sent-in-clear",
@@ -69,8 +71,18 @@ impl SecurityClass {
     }
 
     /// The class of a rule, if it is one of the trust policy.
-    fn from_rule(rule: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == rule)
+    const fn from_rule(rule: SkipRule) -> Option<Self> {
+        Some(match rule {
+            SkipRule::UntrustedDevice => Self::UntrustedDevice,
+            SkipRule::InsecureKey => Self::InsecureKey,
+            SkipRule::SenderMismatch => Self::SenderMismatch,
+            SkipRule::Replayed => Self::Replay,
+            SkipRule::ForeignRoom => Self::ForeignRoom,
+            SkipRule::PlaintextInEncryptedRoom => Self::Plaintext,
+            SkipRule::ForeignEdit => Self::ForeignEdit,
+            SkipRule::RedactionOrStateEncrypted => Self::Unchecked,
+            _ => return None,
+        })
     }
 }
 
@@ -87,7 +99,7 @@ impl SecurityMetrics {
     }
 
     /// Counts a message that was skipped by this rule, if it is one of the trust policy.
-    pub(super) fn skipped(&self, rule: &str) {
+    pub(super) fn skipped(&self, rule: SkipRule) {
         if let Some(class) = SecurityClass::from_rule(rule) {
             self.record(class, 1);
         }
@@ -107,6 +119,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_class_is_called_as_the_rule_that_it_counts() {
+        for rule in SkipRule::ALL {
+            if let Some(class) = SecurityClass::from_rule(*rule) {
+                assert_eq!(class.as_str(), rule.as_str());
+            }
+        }
+    }
+
+    #[test]
     fn every_class_is_shown_and_counts_for_itself() {
         let metrics = SecurityMetrics::default();
         assert_eq!(
@@ -116,8 +137,8 @@ mod tests {
         );
         assert!(metrics.counts().values().all(|count| *count == 0));
         metrics.record(SecurityClass::Replay, 2);
-        metrics.skipped("sender-mismatch");
-        metrics.skipped("not-a-message");
+        metrics.skipped(SkipRule::SenderMismatch);
+        metrics.skipped(SkipRule::NotAMessage);
         let recorded: Vec<_> = metrics
             .counts()
             .into_iter()

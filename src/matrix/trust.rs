@@ -248,7 +248,7 @@ impl Matrix {
 
     /// Counts what was refused, and logs as an error what an honest homeserver never shows.
     pub(super) fn refused(&self, rule: SkipRule, room: &Room) {
-        self.security.skipped(rule.as_str());
+        self.security.skipped(rule);
         if rule == SkipRule::PlaintextInEncryptedRoom {
             self.lock_plaintext()
                 .insert(Place::room(room.room_id().as_str()));
