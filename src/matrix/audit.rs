@@ -160,7 +160,7 @@ impl Matrix {
         // Events inside a gap come when the gap is filled. A gap of another room that cannot be filled must not stop
         // this audit.
         let followed = rooms.get(&id).filter(|followed| followed.gap.is_none());
-        let room = self.client.get_room(&id);
+        let room = self.account.client().get_room(&id);
         if let (Some(followed), Some(room)) = (followed, room) {
             match self.compare(&room, followed, &mut audited, inbox).await? {
                 Ok(()) => {}
@@ -205,7 +205,8 @@ impl Matrix {
             ids.iter().map(one).collect()
         };
         let is_entry = |event: &TimelineEvent| {
-            EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
+            EventFields::open(event)
+                .is_some_and(|envelope| envelope.is_join_of(self.account.user()))
         };
         let nothing = &audited.nothing;
         let findings = findings(&PageStatus {

@@ -52,7 +52,7 @@ impl AvatarRequests {
 impl Matrix {
     /// Whether an avatar has to be uploaded before this room can show it, and may be uploaded now.
     pub(super) async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
-        let (Some(room), Some(avatar)) = (self.room(to), &of.avatar) else {
+        let (Some(room), Some(avatar)) = (self.account.room(to), &of.avatar) else {
             return false;
         };
         let encrypted = self.needs_encryption(&room, to).await;
@@ -70,7 +70,7 @@ impl Matrix {
         of: &Sender,
         picture: &Image,
     ) -> Result<(), SendError> {
-        let (Some(room), Some(avatar)) = (self.room(to), &of.avatar) else {
+        let (Some(room), Some(avatar)) = (self.account.room(to), &of.avatar) else {
             return Ok(());
         };
         let encrypted = self.guard(&room, to).await?;
@@ -123,7 +123,7 @@ impl Matrix {
     /// The key of an uploaded avatar: another account uploads it anew.
     fn avatar_key(&self, encrypted: bool, avatar: &str) -> String {
         let kind = if encrypted { "sealed" } else { "clear" };
-        format!("{} {kind} {avatar}", self.own)
+        format!("{} {kind} {avatar}", self.account.user())
     }
 }
 

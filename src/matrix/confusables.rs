@@ -63,7 +63,7 @@ impl Matrix {
             && let Ok(members) = room.members(RoomMemberships::ACTIVE).await
         {
             let others = members.iter();
-            let others = others.filter(|member| member.user_id() != self.own);
+            let others = others.filter(|member| member.user_id() != self.account.user());
             let names = others.flat_map(|member| [member.name(), member.user_id().localpart()]);
             self.room_names
                 .learn(to, names.map(names::confusable_skeleton));

@@ -200,7 +200,7 @@ impl Matrix {
 
     /// Whether this session id is of another room's key: then the ciphertext was copied here from that room.
     pub(super) async fn is_of_another_room(&self, room: &Room, session: &str) -> bool {
-        for other in self.client.rooms() {
+        for other in self.account.client().rooms() {
             let id = other.room_id();
             if id == room.room_id() {
                 continue;

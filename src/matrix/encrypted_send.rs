@@ -49,7 +49,7 @@ impl Matrix {
                 MessageLikeEventType::RoomEncrypted,
                 encrypted.cast_unchecked(),
             );
-            let response = self.client.send(request).await?;
+            let response = self.account.client().send(request).await?;
             return Ok(SentEvent {
                 event: response.event_id,
                 encrypted: true,

@@ -231,7 +231,8 @@ impl Matrix {
         let id = event.event_id();
         let ends = match &bounds.gap.stop {
             Some(stop) => id.as_ref().is_some_and(|id| stop.as_str() == id.as_str()),
-            None => EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+            None => EventFields::open(event)
+                .is_some_and(|envelope| envelope.is_join_of(self.account.user())),
         };
         if ends {
             return Some(false);
@@ -250,7 +251,7 @@ impl Matrix {
         if gap.stop.is_some() {
             return Ok(None);
         }
-        let own = room.get_member_no_sync(&self.own).await;
+        let own = room.get_member_no_sync(self.account.user()).await;
         let own = own.map_err(|error| RequestError::from(&error))?;
         let Some(entry) = own.and_then(|own| Some(own.event().event_id()?.to_owned())) else {
             return Ok(None);

@@ -90,7 +90,7 @@ impl Invites {
         rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        let client = &matrix.client;
+        let client = matrix.account.client();
         let invited = client
             .invited_rooms()
             .into_iter()
@@ -126,7 +126,7 @@ impl Invites {
             let id = RoomId::parse(invite.room.address()).ok();
             self.refused.extend(id.filter(|id| rooms.contains_key(id)));
         }
-        let invited = matrix.client.invited_rooms().into_iter();
+        let invited = matrix.account.client().invited_rooms().into_iter();
         let invited = invited.map(|room| room.room_id().to_owned());
         let open = invited.filter(|id| rooms.contains_key(id)).collect();
         self.answer_these(open, matrix, rooms, inbox).await
@@ -139,7 +139,7 @@ impl Invites {
         rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        let client = &matrix.client;
+        let client = matrix.account.client();
         // Repeated invites must not delay the syncs: further ones are refused after the next syncs.
         let mut refused = 0;
         let mut named = None;
@@ -219,16 +219,16 @@ impl Invites {
             return Ok(true);
         }
         for name in &named.awaited_rooms {
-            let leads_here = match self.resolve_name(matrix, name).await {
-                Ok(Some(named)) => named == place,
-                // The alias does not exist yet; its room may already name it as canonical.
-                Ok(None) => matrix
-                    .client
-                    .get_room(room)
-                    .is_some_and(|room| room.canonical_alias().is_some_and(|alias| alias == *name)),
-                Err(error @ MatrixError::SignedOut(_)) => return Err(error),
-                Err(_) => true,
-            };
+            let leads_here =
+                match self.resolve_name(matrix, name).await {
+                    Ok(Some(named)) => named == place,
+                    // The alias does not exist yet; its room may already name it as canonical.
+                    Ok(None) => matrix.account.client().get_room(room).is_some_and(|room| {
+                        room.canonical_alias().is_some_and(|alias| alias == *name)
+                    }),
+                    Err(error @ MatrixError::SignedOut(_)) => return Err(error),
+                    Err(_) => true,
+                };
             if leads_here {
                 return Ok(true);
             }
@@ -249,7 +249,7 @@ impl Invites {
         {
             return Ok(known.clone());
         }
-        let found = match resolve(&matrix.client, name).await {
+        let found = match resolve(matrix.account.client(), name).await {
             Ok(place) => Some(place),
             Err(MatrixError::NoRoom(_)) => None,
             Err(error) => return Err(error),
@@ -261,7 +261,7 @@ impl Invites {
 
     /// Whether the invite comes from somebody on the operator's list.
     async fn is_from_inviter(&self, matrix: &Matrix, room: &RoomId) -> bool {
-        let Some(room) = matrix.client.get_room(room) else {
+        let Some(room) = matrix.account.client().get_room(room) else {
             return false;
         };
         let invite = room.invite_details().await;

@@ -55,7 +55,7 @@ pub(super) enum Wakeup {
 impl Matrix {
     /// The stream of events that may make waiting entries readable.
     pub(super) async fn wakeups(&self) -> Result<BoxStream<'static, Wakeup>, MatrixError> {
-        let encryption = self.client.encryption();
+        let encryption = self.account.client().encryption();
         let broken = |error: matrix_sdk::Error| {
             MatrixError::CryptoStore(format!("the device changes cannot be watched: {error}"))
         };
@@ -179,7 +179,7 @@ impl Matrix {
             let Ok(user) = UserId::parse(user) else {
                 continue;
             };
-            let encryption = self.client.encryption();
+            let encryption = self.account.client().encryption();
             let queried = timeout(
                 DEVICE_QUERY_TIMEOUT,
                 encryption.request_user_identity(&user),
@@ -238,7 +238,7 @@ impl Matrix {
 
     /// The outcome of retrying an entry; `None` while it still waits.
     async fn reread(&self, waiting: &UndecryptableEvent) -> Option<RetryOutcome> {
-        let room = self.room(&waiting.place)?;
+        let room = self.account.room(&waiting.place)?;
         let came = Self::as_received(waiting)?;
         let unsealed = self.try_decrypt(&room, &came).await;
         let envelope = EventFields::open(&unsealed.event)?;

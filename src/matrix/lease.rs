@@ -135,7 +135,7 @@ impl Lease {
     async fn renew(&self, matrix: &Matrix) -> Result<(), MatrixError> {
         let mut held = self.held.lock().await;
         let Some(epoch) = *held else { return Ok(()) };
-        if let Some(record) = fetch(&matrix.client).await?
+        if let Some(record) = fetch(matrix.account.client()).await?
             && record.run != self.run
             && record.epoch >= epoch
         {
@@ -144,7 +144,10 @@ impl Lease {
             ));
         }
         let now = matrix.clock.now();
-        *held = Some(self.raise(&matrix.client, &matrix.store, now).await?);
+        *held = Some(
+            self.raise(matrix.account.client(), &matrix.store, now)
+                .await?,
+        );
         Ok(())
     }
 }
@@ -171,7 +174,9 @@ async fn refuse_old(record: &LeaseRecord, store: &Store) -> Result<(), MatrixErr
 impl Matrix {
     /// Called before anything is sent or synced. Cheap once the lease is held.
     pub(super) async fn ensure_lease(&self) -> Result<(), MatrixError> {
-        self.lease.hold(&self.client, &self.store, self.clock).await
+        self.lease
+            .hold(self.account.client(), &self.store, self.clock)
+            .await
     }
 
     /// Takes the lease, however long the homeserver does not answer. Returns whether it is held; `false` when stopped.
@@ -229,7 +234,8 @@ impl Matrix {
         let released = Millis(0);
         let raised = timeout(
             RELEASE_TIMEOUT,
-            self.lease.raise(&self.client, &self.store, released),
+            self.lease
+                .raise(self.account.client(), &self.store, released),
         );
         match raised.await {
             Ok(Ok(_)) => {}

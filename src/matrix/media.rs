@@ -142,8 +142,8 @@ impl Matrix {
         path: &[&str],
         with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Result<Response, SendError> {
-        let url = below(self.client.homeserver(), path);
-        let token = self.client.access_token().unwrap_or_default();
+        let url = below(self.account.client().homeserver(), path);
+        let token = self.account.client().access_token().unwrap_or_default();
         let request = self.http.request(method, url).timeout(TRANSFER_TIMEOUT);
         let answer = with(request.bearer_auth(token)).send().await;
         let answer = answer.map_err(|error| not_done(&error))?;

@@ -2,6 +2,7 @@
 //! future it returns is boxed, so that other crates do not compile the SDK's futures again.
 
 pub mod account;
+mod account_client;
 pub mod session;
 mod databases;
 mod lease;
@@ -75,22 +76,21 @@ use std::{
 use footbridge_core::{clock::Clock, inbox::Inbox, peer_bridges::PeerBridges};
 use footbridge_store::{Batch, Flag, Millis, Place, Store, StoreKey};
 use matrix_sdk::{
-    Client, Room,
-    ruma::{OwnedUserId, RoomId},
+    Client,
     store::{StateStoreDataKey, StateStoreDataValue},
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
+    key_rotation::KeyRotation, security_metrics::SecurityMetrics, sender_cache::SenderCache,
+};
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
     error::MatrixError,
     power_levels::{MemberRights, Successor},
     trust::Approved,
-};
-use self::{
-    crypto_store::BufferedCryptoStore, key_claims::KeyClaims, key_rotation::KeyRotation,
-    security_metrics::SecurityMetrics, sender_cache::SenderCache,
 };
 
 /// The longest time that a sync response may take. Until then a missing response says nothing about the homeserver.
@@ -104,7 +104,7 @@ const SYNC_CURSOR: &str = "matrix";
 
 /// The running account.
 pub struct Matrix {
-    client: Client,
+    account: AccountClient,
     /// For files, which the SDK would hold in memory.
     http: reqwest::Client,
     /// The SDK's crypto store, for access without the SDK.
@@ -112,7 +112,6 @@ pub struct Matrix {
     claims: Arc<KeyClaims>,
     store: Store,
     clock: Clock,
-    own: OwnedUserId,
     trust: Trust,
     key_wait: Duration,
     inviters: Vec<String>,
@@ -206,9 +205,8 @@ impl Matrix {
             cross_signing::require_signed_device(&client).await?;
             let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
             Ok(Arc::new(Self {
-                own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 claims: KeyClaims::of(&client, &keys),
-                client,
+                account: AccountClient::of(client)?,
                 http,
                 keys,
                 store,
@@ -257,7 +255,7 @@ impl Matrix {
 
     /// Finds a room by alias or id.
     pub fn resolve<'a>(&'a self, room: &'a str) -> Boxed<'a, Result<Place, MatrixError>> {
-        Box::pin(rooms::resolve(&self.client, room))
+        Box::pin(rooms::resolve(self.account.client(), room))
     }
 
     /// Runs the sync loop until stopped: accepts invites to these rooms and from the configured inviters, refuses other
@@ -306,7 +304,7 @@ impl Matrix {
     /// Per joined room: whether it is encrypted, as far as the SDK knows.
     #[must_use]
     pub fn encryption(&self) -> Boxed<'_, HashMap<Place, bool>> {
-        let rooms = self.client.joined_rooms();
+        let rooms = self.account.client().joined_rooms();
         Box::pin(async move {
             rooms
                 .iter()
@@ -316,11 +314,6 @@ impl Matrix {
                 })
                 .collect()
         })
-    }
-
-    fn room(&self, place: &Place) -> Option<Room> {
-        let id = <&RoomId>::try_from(place.address()).ok()?;
-        self.client.get_room(id)
     }
 
     fn synced(&self) {

@@ -17,7 +17,7 @@ pub(super) async fn record_plaintext_rooms(
     rooms: &HashMap<OwnedRoomId, PortalRoom>,
 ) -> Result<(), MatrixError> {
     for (id, followed) in rooms {
-        let joined = matrix.client.get_room(id);
+        let joined = matrix.account.client().get_room(id);
         if joined.is_some_and(|room| room.state() == RoomState::Joined)
             && matrix.is_unrecorded_plaintext(id, &followed.place).await?
         {
@@ -41,7 +41,11 @@ impl Matrix {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(place);
-        let state = self.client.get_room(id).map(|room| room.encryption_state());
+        let state = self
+            .account
+            .client()
+            .get_room(id)
+            .map(|room| room.encryption_state());
         let in_clear = state.is_some_and(|state| !state.is_encrypted());
         Ok(!known && in_clear && !self.was_encrypted(place).await?)
     }

@@ -51,7 +51,7 @@ impl Matrix {
     /// The user id of the bridge's account.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.own.as_str()
+        self.account.user().as_str()
     }
 
     /// The rights of a user in a joined room, queried from the homeserver.
@@ -114,7 +114,8 @@ impl Matrix {
         request.via = sender
             .map(|sender| vec![sender.server_name().to_owned()])
             .unwrap_or_default();
-        self.client
+        self.account
+            .client()
             .send(request)
             .await
             .map_err(|error| RequestError::from(&error))?;
@@ -193,7 +194,7 @@ impl Matrix {
                 .map_err(|error| RequestError::Invalid(error.to_string()))?,
         );
         let request = send_state_event::v3::Request::new_raw(room, kind, key.to_owned(), content);
-        let sent = self.client.send(request).await;
+        let sent = self.account.client().send(request).await;
         sent.map(drop).map_err(|error| RequestError::from(&error))
     }
 
@@ -210,7 +211,7 @@ impl Matrix {
         if form == StateForm::Event {
             request.format = get_state_event_for_key::v3::StateEventFormat::Event;
         }
-        match self.client.send(request).await {
+        match self.account.client().send(request).await {
             Ok(answer) => {
                 let event = serde_json::from_str(answer.event_or_content.get());
                 Ok(Some(event.unwrap_or_default()))

@@ -44,6 +44,7 @@ impl Matrix {
         edits: &[RemoteId],
     ) -> Result<TextBeforeEdit, SendError> {
         let room = self
+            .account
             .room(from)
             .ok_or_else(|| RequestError::NotJoined.into_send_error())?;
         for edit in edits.iter().take(MAX_EDITS) {

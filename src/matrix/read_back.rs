@@ -48,7 +48,7 @@ impl Matrix {
         let Ok(json) = serde_json::from_str(event.raw().json().get()) else {
             return Ok(ReadBack::Unknown);
         };
-        let content = match bundles::newest(&json, self.own.as_str()) {
+        let content = match bundles::newest(&json, self.account.user().as_str()) {
             LatestContent::Content(content) => content,
             LatestContent::Redacted => return Ok(ReadBack::Redacted),
             LatestContent::Unreadable => return Ok(ReadBack::Unknown),
@@ -118,7 +118,7 @@ impl Matrix {
 
     /// Whether this device has encrypted the event and its latest edit.
     async fn has_encrypted(&self, event: &TimelineEvent, json: &Value) -> bool {
-        let Some(own) = self.client.encryption().curve25519_key().await else {
+        let Some(own) = self.account.client().encryption().curve25519_key().await else {
             return false;
         };
         let own = own.to_base64();
@@ -132,7 +132,7 @@ impl Matrix {
                 VerificationState::Verified
                     | VerificationState::Unverified(VerificationLevel::UnverifiedIdentity)
             );
-            info.sender == self.own && *curve25519_key == own && is_known
+            info.sender == self.account.user() && *curve25519_key == own && is_known
         };
         let newer = json.pointer("/unsigned/m.relations/m.replace").is_some();
         let bundled = event.kind.unsigned_encryption_map().and_then(|map| {

@@ -159,7 +159,7 @@ pub(super) async fn init_cursors(
             continue;
         };
         let newest = RemoteId(newest.to_string());
-        let room = matrix.client.get_room(&id);
+        let room = matrix.account.client().get_room(&id);
         let shown = matrix.shown_events(room.as_ref(), &followed.place, &events);
         batch.before_link.extend(shown.await);
         batch
@@ -176,7 +176,7 @@ async fn newest_of_unmarked(
     matrix: &Matrix,
     rooms: &HashMap<OwnedRoomId, PortalRoom>,
 ) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, RequestError> {
-    let client = &matrix.client;
+    let client = matrix.account.client();
     let failed = |error: matrix_sdk::HttpError| RequestError::from(&error);
     let joined = client.send(joined_rooms::v3::Request::new()).await;
     let mut marks = Vec::new();

@@ -79,7 +79,7 @@ impl Matrix {
             link,
             rooms: inside,
         };
-        let (client, keys) = (self.client.clone(), self.keys.clone());
+        let (client, keys) = (self.account.client().clone(), self.keys.clone());
         Ok(PendingSync {
             answer: Box::pin(async move {
                 let answer = client::sync(&client, wait).await;
@@ -119,7 +119,7 @@ impl Matrix {
     /// The joined rooms.
     fn inside(&self, rooms: &HashMap<OwnedRoomId, PortalRoom>) -> Vec<Place> {
         let is_in = |id: &RoomId| {
-            let room = self.client.get_room(id);
+            let room = self.account.client().get_room(id);
             room.is_some_and(|room| room.state() == RoomState::Joined)
         };
         let inside = rooms.iter().filter(|(id, _)| is_in(id));
@@ -156,7 +156,7 @@ impl Matrix {
     }
 
     async fn fetch_room_caught_up(&self, place: &Place) -> Result<bool, MatrixError> {
-        let room = self.room(place);
+        let room = self.account.room(place);
         let Some(room) = room.filter(|room| room.state() == RoomState::Joined) else {
             return Ok(false);
         };
@@ -174,7 +174,7 @@ impl Matrix {
         request.filter = Some(Filter::FilterDefinition(only(room.room_id().to_owned())));
         request.set_presence = PresenceState::Offline;
         request.timeout = Some(Duration::ZERO);
-        let Ok(answer) = self.client.send(request).await else {
+        let Ok(answer) = self.account.client().send(request).await else {
             return Ok(false);
         };
         if answer.rooms.leave.contains_key(room.room_id()) {
@@ -183,7 +183,9 @@ impl Matrix {
         let Some(joined) = answer.rooms.join.get(room.room_id()) else {
             return Ok(true);
         };
-        let is_own = |sender: Option<OwnedUserId>| sender.is_some_and(|sender| sender == self.own);
+        let is_own = |sender: Option<OwnedUserId>| {
+            sender.is_some_and(|sender| sender == self.account.user())
+        };
         let mut events = joined.timeline.events.iter();
         let only_own = events.all(|event| is_own(event.get_field("sender").ok().flatten()));
         Ok(only_own && !joined.timeline.limited)

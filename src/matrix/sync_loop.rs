@@ -66,7 +66,10 @@ pub(super) async fn listen(
         matrix,
         rooms: followed(&matrix.store, places).await?,
         wakes: matrix.wakeups().await?,
-        duplicates: matrix.client.subscribe_to_duplicate_key_upload_errors(),
+        duplicates: matrix
+            .account
+            .client()
+            .subscribe_to_duplicate_key_upload_errors(),
         flight: matrix
             .suspended_sync
             .lock()
@@ -288,7 +291,10 @@ impl SyncLoop<'_> {
     ) -> Result<(), MatrixError> {
         crash_points::point("sync.received");
         self.matrix.synced();
-        self.matrix.session.keep(&self.matrix.client).await?;
+        self.matrix
+            .session
+            .keep(self.matrix.account.client())
+            .await?;
         self.backoff.worked();
         self.matrix.repeat_sync.store(false, Ordering::SeqCst);
         // Events that earlier responses had left to fetch may have arrived since.
@@ -360,7 +366,7 @@ impl SyncLoop<'_> {
                 continue;
             };
             // The room is not known after a start without network; the first sync brings it.
-            let Some(room) = self.matrix.client.get_room(id) else {
+            let Some(room) = self.matrix.account.client().get_room(id) else {
                 followed.gap_retry_at = Instant::now() + followed.backoff.failed();
                 continue;
             };

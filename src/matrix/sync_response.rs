@@ -96,7 +96,7 @@ async fn take_in(
     if may_have_lost_member(&events, &state, timeline.limited) {
         matrix.rotation.end(&followed.place);
     }
-    let Some(room) = matrix.client.get_room(id) else {
+    let Some(room) = matrix.account.client().get_room(id) else {
         return Ok(false);
     };
     let encrypted = room.encryption_state().is_encrypted() || state_shows_encryption(&state);
@@ -184,7 +184,7 @@ pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, bat
     };
     if let Some(user) = envelope
         .joiner()
-        .filter(|user| *user != matrix.own.as_str())
+        .filter(|user| *user != matrix.account.user().as_str())
     {
         batch.joined.push((place.clone(), user.to_owned()));
     }
@@ -253,7 +253,7 @@ fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
 /// The position of the bridge's last own join.
 fn own_join(matrix: &Matrix, events: &[TimelineEvent]) -> Option<usize> {
     events.iter().rposition(|event| {
-        EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
+        EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(matrix.account.user()))
     })
 }
 

@@ -109,7 +109,7 @@ impl Matrix {
             );
             return EventOutcome::Nothing;
         };
-        let is_own = envelope.sender == self.own.as_str();
+        let is_own = self.account.is_own(&envelope.sender);
         let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
         if is_own && unanswered_sends::marked(&envelope).is_some() {
             if is_open || !encrypted {

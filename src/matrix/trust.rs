@@ -168,7 +168,12 @@ impl Matrix {
     async fn identity(&self, user: &str) -> Result<Option<UserIdentity>, MatrixError> {
         let id = <&UserId>::try_from(user)
             .map_err(|_| MatrixError::Identity(format!("{user} is not a user id")))?;
-        let identity = self.client.encryption().get_user_identity(id).await;
+        let identity = self
+            .account
+            .client()
+            .encryption()
+            .get_user_identity(id)
+            .await;
         identity.map_err(|error| broken(&error))
     }
 
@@ -190,14 +195,14 @@ impl Matrix {
             let Ok(id) = <&UserId>::try_from(user.as_str()) else {
                 continue;
             };
-            for room in self.client.joined_rooms() {
+            for room in self.account.client().joined_rooms() {
                 let member = room.get_member_no_sync(id).await;
                 if !matches!(member, Ok(Some(member)) if *member.membership() == MembershipState::Join)
                 {
                     continue;
                 }
                 let place = Place::room(room.room_id().as_str());
-                let name = self.name_of(&place, &user).await;
+                let name = self.account.display_name(&place, &user).await;
                 self.notify_identity_change(&place, (&user, &key), &name, inbox)
                     .await?;
             }

@@ -211,7 +211,7 @@ impl Matrix {
         if sent_at.plus(CLOCK_SKEW) < since {
             return EventMatch::TooOld;
         }
-        if envelope.sender != self.own.as_str() {
+        if !self.account.is_own(&envelope.sender) {
             return EventMatch::Another;
         }
         // Reactions are never encrypted. Any other plaintext event in an encrypted room may be forged by the
@@ -239,7 +239,8 @@ impl Matrix {
     fn may_be_this_device(&self, envelope: &EventFields) -> bool {
         let device = envelope.content.get("device_id").and_then(Value::as_str);
         let own = self
-            .client
+            .account
+            .client()
             .device_id()
             .map(matrix_sdk::ruma::DeviceId::as_str);
         device.is_none() || device == own

@@ -10,7 +10,6 @@ use std::{
 use footbridge_core::{
     crash_points,
     inbox::{Inbox, UndecryptableTexts},
-    names,
 };
 use footbridge_store::{
     EntryId, KeyWait, Place, ResolvedGroup, UndecryptableEvent, UndecryptableNotice,
@@ -24,7 +23,7 @@ use tracing::{info, warn};
 use super::{
     Matrix, MatrixError,
     decrypt::DecryptionResult,
-    timeline::{DisplayNames, EventFields},
+    timeline::EventFields,
     trust,
     trust_policy::{Provenance, TrustDecision, decide},
     unsigned_devices::{LOCK, UnreadableReason, advice},
@@ -109,7 +108,7 @@ impl Matrix {
     /// Edits the notices whose entries no longer wait.
     pub(super) async fn notify_resolved(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         for group in self.store.resolved_groups().await? {
-            let name = self.name_of(&group.place, &group.sender).await;
+            let name = self.account.display_name(&group.place, &group.sender).await;
             let elsewhere = if self.has_opted_out(&group.place, &group.sender).await? {
                 final_notice(&group, "somebody")
             } else {
@@ -189,7 +188,7 @@ impl Matrix {
         UnreadableReason { reason, device }: UnreadableReason<'_>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        let name = self.name_of(place, sender).await;
+        let name = self.account.display_name(place, sender).await;
         let why = why(reason);
         let text = match reason {
             UNSIGNED => format!(
@@ -281,8 +280,10 @@ impl Matrix {
 
     /// The reason code for an undecryptable entry.
     async fn reason(&self, waiting: &UndecryptableEvent) -> String {
-        let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_received(waiting))
-        else {
+        let (Some(room), Some(came)) = (
+            self.account.room(&waiting.place),
+            Self::as_received(waiting),
+        ) else {
             return NO_KEY.to_owned();
         };
         let unsealed = self.try_decrypt(&room, &came).await;
@@ -313,15 +314,6 @@ impl Matrix {
                 _ => NO_KEY,
             },
         }
-    }
-
-    /// The sender's display name, made harmless.
-    pub(super) async fn name_of(&self, place: &Place, sender: &str) -> String {
-        let name = match self.room(place) {
-            Some(room) => DisplayNames::default().of(&room, sender).await,
-            None => String::new(),
-        };
-        names::display_name(&name, sender)
     }
 
     fn check_by(&self, at: Instant) {

@@ -59,7 +59,7 @@ impl Matrix {
 
     /// The room, if it is known. An unknown room may be shown by the next sync, unless the account could not join it.
     pub(super) async fn known_room(&self, place: &Place) -> Result<Room, SendError> {
-        match self.room(place) {
+        match self.account.room(place) {
             Some(room) => Ok(room),
             None if self.is_unjoined(place) => Err(self.closed(place).await),
             None => Err(RequestError::NotJoined.into_send_error()),
@@ -79,9 +79,9 @@ impl Matrix {
         if refused.iter().any(|invite| invite.room == *room) {
             return "the bridge refused the invite to this room when no portal named it; invite it again".to_owned();
         }
-        let state = self.room(room).map(|room| room.state());
+        let state = self.account.room(room).map(|room| room.state());
         match state {
-            None => format!("the bridge is not in the room yet; invite {}", self.own),
+            None => format!("the bridge is not in the room yet; invite {}", self.account.user()),
             Some(RoomState::Invited) => {
                 "the homeserver does not let the bridge join the room although it is invited; see the bridge's log"
                     .to_owned()
@@ -91,7 +91,7 @@ impl Matrix {
     }
 
     fn has_left(&self, room: &RoomId) -> bool {
-        let room = self.client.get_room(room);
+        let room = self.account.client().get_room(room);
         room.is_some_and(|room| matches!(room.state(), RoomState::Left | RoomState::Banned))
     }
 

@@ -103,7 +103,7 @@ impl Matrix {
             if !is_over {
                 continue;
             }
-            let name = self.name_of(&group.place, &group.sender).await;
+            let name = self.account.display_name(&group.place, &group.sender).await;
             let opted_out = self.has_opted_out(&group.place, &group.sender).await?;
             let texts = signed(&name, opted_out, group.skipped);
             inbox.notify_obsolete(group, texts).await?;
@@ -118,7 +118,12 @@ impl Matrix {
             return false;
         };
         let device = <&DeviceId>::from(device);
-        let device = self.client.encryption().get_device(user, device).await;
+        let device = self
+            .account
+            .client()
+            .encryption()
+            .get_device(user, device)
+            .await;
         matches!(device, Ok(Some(device)) if device.is_cross_signed_by_owner())
     }
 

@@ -279,7 +279,12 @@ impl Matrix {
             let failed = |error: &matrix_sdk::Error| {
                 RequestError::from(error).into_matrix_error("ask to verify")
             };
-            let identity = self.client.encryption().request_user_identity(user).await;
+            let identity = self
+                .account
+                .client()
+                .encryption()
+                .request_user_identity(user)
+                .await;
             let identity = identity.map_err(|error| failed(&error))?.ok_or_else(|| {
                 MatrixError::Identity(format!("{user} has no cross-signing identity"))
             })?;
@@ -300,7 +305,12 @@ impl Matrix {
     pub(super) async fn run_verifications(&self) {
         // The SDK ignores requests of devices that it does not know.
         for admin in self.verify.admins.iter() {
-            let queried = self.client.encryption().request_user_identity(admin).await;
+            let queried = self
+                .account
+                .client()
+                .encryption()
+                .request_user_identity(admin)
+                .await;
             if let Err(error) = queried {
                 let error = error.to_string();
                 debug!(matrix.user = %admin, error, "Failed to query the devices of an admin");
@@ -332,7 +342,7 @@ impl Matrix {
             let Ok(user) = UserId::parse(user) else {
                 continue;
             };
-            let encryption = self.client.encryption();
+            let encryption = self.account.client().encryption();
             if let Some(request) = encryption.get_verification_request(&user, &flow).await {
                 let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
@@ -349,9 +359,9 @@ impl Matrix {
     async fn notify_verifier(&self, request: &VerificationRequest, text: &str) {
         let user = request.other_user_id();
         let room = match request.room_id() {
-            Some(room) => self.client.get_room(room),
-            None if user == self.own => None,
-            None => self.client.get_dm_room(user),
+            Some(room) => self.account.client().get_room(room),
+            None if user == self.account.user() => None,
+            None => self.account.client().get_dm_room(user),
         };
         let Some(room) = room else {
             info!(matrix.user = %user, "There is no direct room for this notice: {text}");
@@ -361,7 +371,7 @@ impl Matrix {
     }
 
     async fn send_notice_in(&self, room: &RoomId, text: &str) {
-        let Some(room) = self.client.get_room(room) else {
+        let Some(room) = self.account.client().get_room(room) else {
             return;
         };
         let place = Place::room(room.room_id().as_str());

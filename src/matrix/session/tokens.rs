@@ -164,7 +164,7 @@ impl Matrix {
     /// Refreshes the session before it expires, and at once where the refresh of a request failed because a response
     /// was lost. Returns when it cannot be refreshed any more.
     pub(crate) async fn maintain_session(&self) -> MatrixError {
-        let mut changes = self.client.subscribe_to_session_changes();
+        let mut changes = self.account.client().subscribe_to_session_changes();
         loop {
             let due = async {
                 match self.session.due_in() {
@@ -182,12 +182,12 @@ impl Matrix {
                 },
             };
             // Without a refresh token the request that failed reports the error.
-            let tokens = self.client.session_tokens();
+            let tokens = self.account.client().session_tokens();
             let renewable = tokens.is_some_and(|tokens| tokens.refresh_token.is_some());
             if !needed || !renewable {
                 continue;
             }
-            match self.session.renew(&self.client).await {
+            match self.session.renew(self.account.client()).await {
                 // However short a lifetime the homeserver names.
                 Ok(()) => sleep(MIN_REFRESH_INTERVAL).await,
                 Err(error @ RequestError::SignedOut(_)) => {

@@ -63,7 +63,7 @@ impl Matrix {
         });
         let mut requests: Vec<IncomingRequest> = to_device.collect();
         for (id, update) in &response.rooms.joined {
-            let room = self.client.get_room(id);
+            let room = self.account.client().get_room(id);
             let encrypted = room.is_none_or(|room| room.encryption_state().is_encrypted());
             let events = update.timeline.events.iter();
             let events = events.filter(|event| {
@@ -100,7 +100,7 @@ impl Matrix {
             TransactionId::new(),
             BTreeMap::from([(user.to_owned(), to)]),
         );
-        if let Err(error) = self.client.send(request).await {
+        if let Err(error) = self.account.client().send(request).await {
             let error = error.to_string();
             debug!(matrix.user = %user, error, "Failed to send the decline of a verification");
         }
@@ -110,7 +110,7 @@ impl Matrix {
         let text = |key| envelope.content.get(key).and_then(Value::as_str);
         envelope.event_type == "m.room.message"
             && text("msgtype") == Some("m.key.verification.request")
-            && text("to") == Some(self.own.as_str())
+            && text("to") == Some(self.account.user().as_str())
     }
 
     /// Handles the requests, once the sync response is saved.
@@ -135,7 +135,7 @@ impl Matrix {
                 }
                 RequestTransport::Device(_) | RequestTransport::Room(_) => {}
             }
-            let encryption = self.client.encryption();
+            let encryption = self.account.client().encryption();
             match encryption.get_verification_request(&user, &flow).await {
                 Some(request) if !request.we_started() && !request.is_passive() => {
                     if let RequestTransport::Room(room) = by
