@@ -255,8 +255,11 @@ impl Matrix {
         // The audit does not look for the beginning of encryption: plaintext is relayed only where the room was never
         // encrypted.
         let encrypted = room.encryption_state().is_encrypted()
-            || self.was_encrypted(place).await?
-            || self.flagged(place, Flag::HistoryReachesEncrypted).await?;
+            || self.flags.was_encrypted(place).await?
+            || self
+                .flags
+                .is_set(place, Flag::HistoryReachesEncrypted)
+                .await?;
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events {
             match self

@@ -117,7 +117,7 @@ impl Matrix {
 
     /// Whether media for this room must be encrypted.
     async fn needs_encryption(&self, room: &Room, to: &Place) -> bool {
-        room.encryption_state().is_encrypted() || self.was_encrypted(to).await.unwrap_or(true)
+        room.encryption_state().is_encrypted() || self.flags.was_encrypted(to).await.unwrap_or(true)
     }
 
     /// The key of an uploaded avatar: another account uploads it anew.

@@ -24,7 +24,10 @@ impl Matrix {
         encrypted: bool,
         within: bool,
     ) -> Result<EncryptionBoundary, MatrixError> {
-        let raised = self.flagged(place, Flag::HistoryReachesEncrypted).await?;
+        let raised = self
+            .flags
+            .is_set(place, Flag::HistoryReachesEncrypted)
+            .await?;
         Ok(EncryptionBoundary {
             place: place.clone(),
             past: raised || encrypted && !within,
@@ -38,7 +41,7 @@ impl Matrix {
         room: &Room,
         place: &Place,
     ) -> Result<bool, MatrixError> {
-        Ok(room.encryption_state().is_encrypted() && self.was_encrypted(place).await?)
+        Ok(room.encryption_state().is_encrypted() && self.flags.was_encrypted(place).await?)
     }
 }
 

@@ -34,7 +34,7 @@ impl Matrix {
     pub(super) async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
         let kept =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
-        let ever = self.was_encrypted(to).await.map_err(kept)?;
+        let ever = self.flags.was_encrypted(to).await.map_err(kept)?;
         let state = room
             .latest_encryption_state()
             .await
@@ -46,7 +46,7 @@ impl Matrix {
             is_now: will_encrypt || is_encrypted_now(room).await?,
         };
         if known.is_newly_encrypted() {
-            self.raise_encrypted(to).await.map_err(kept)?;
+            self.flags.raise_encrypted(to).await.map_err(kept)?;
             if self.store.may_not_relay_into(to).await.map_err(kept)? {
                 return Err(retry(
                     Some(BOUNDARY_RETRY),

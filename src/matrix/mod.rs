@@ -42,6 +42,7 @@ mod undecryptable;
 mod unsigned_devices;
 mod duplicate_keys;
 mod rooms;
+mod room_flags;
 mod invites;
 mod unjoined_rooms;
 mod sender_cache;
@@ -74,7 +75,7 @@ use std::{
 };
 
 use footbridge_core::{clock::Clock, inbox::Inbox, peer_bridges::PeerBridges};
-use footbridge_store::{Batch, Flag, Millis, Place, Store, StoreKey};
+use footbridge_store::{Millis, Place, Store, StoreKey};
 use matrix_sdk::{
     Client,
     store::{StateStoreDataKey, StateStoreDataValue},
@@ -84,7 +85,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
-    key_rotation::KeyRotation, security_metrics::SecurityMetrics, sender_cache::SenderCache,
+    key_rotation::KeyRotation, room_flags::RoomFlags, security_metrics::SecurityMetrics,
+    sender_cache::SenderCache,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -110,6 +112,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    flags: Arc<RoomFlags>,
     store: Store,
     clock: Clock,
     trust: Trust,
@@ -134,8 +137,6 @@ pub struct Matrix {
     suspended_sync: Mutex<Option<sync_coverage::PendingSync>>,
     /// Whether the next sync has to repeat the request of a sync that failed.
     repeat_sync: AtomicBool,
-    /// Room flags that are known to be set; other flags must be looked up in the store.
-    flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<SenderCache>,
     turns: send::RoomLocks,
     room_names: confusables::RoomNameTable,
@@ -205,6 +206,7 @@ impl Matrix {
             cross_signing::require_signed_device(&client).await?;
             let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
             Ok(Arc::new(Self {
+                flags: Arc::new(RoomFlags::of(store.clone(), clock)),
                 claims: KeyClaims::of(&client, &keys),
                 account: AccountClient::of(client)?,
                 http,
@@ -226,7 +228,6 @@ impl Matrix {
                 caught_up: AtomicBool::new(false),
                 suspended_sync: Mutex::default(),
                 repeat_sync: AtomicBool::new(true),
-                flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::RoomLocks::default(),
                 room_names: confusables::RoomNameTable::default(),
@@ -318,52 +319,6 @@ impl Matrix {
 
     fn synced(&self) {
         *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
-    }
-
-    /// Whether the room is encrypted or ever was.
-    async fn was_encrypted(&self, place: &Place) -> Result<bool, footbridge_store::Error> {
-        self.flagged(place, Flag::EverEncrypted).await
-    }
-
-    async fn flagged(&self, place: &Place, flag: Flag) -> Result<bool, footbridge_store::Error> {
-        let flag_of = (place.clone(), flag);
-        let known = self
-            .flags
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&flag_of);
-        if known {
-            return Ok(true);
-        }
-        let is_set = self.store.flag(place, flag).await?;
-        if is_set {
-            self.remember_flags([flag_of]);
-        }
-        Ok(is_set)
-    }
-
-    /// Records, for ever, that the room is encrypted.
-    async fn raise_encrypted(&self, place: &Place) -> Result<(), footbridge_store::Error> {
-        let flags = vec![(place.clone(), Flag::EverEncrypted)];
-        self.store
-            .accept(
-                Batch {
-                    flags: flags.clone(),
-                    ..Batch::default()
-                },
-                self.clock.now(),
-            )
-            .await?;
-        self.remember_flags(flags);
-        Ok(())
-    }
-
-    /// Remembers flags that the store has saved.
-    fn remember_flags(&self, flags: impl IntoIterator<Item = (Place, Flag)>) {
-        self.flags
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(flags);
     }
 }
 

@@ -47,7 +47,7 @@ impl Matrix {
             .get_room(id)
             .map(|room| room.encryption_state());
         let in_clear = state.is_some_and(|state| !state.is_encrypted());
-        Ok(!known && in_clear && !self.was_encrypted(place).await?)
+        Ok(!known && in_clear && !self.flags.was_encrypted(place).await?)
     }
 
     /// Remembers a room that the store has recorded.

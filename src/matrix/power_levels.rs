@@ -63,7 +63,7 @@ impl Matrix {
         Box::pin(async move {
             let rights = self.fetch_member_rights(room, user).await;
             let rights = rights.map_err(|error| error.into_matrix_error("look at the room"))?;
-            let ever = self.was_encrypted(room).await?;
+            let ever = self.flags.was_encrypted(room).await?;
             Ok(MemberRights {
                 encrypted: rights.encrypted || ever,
                 ..rights
@@ -146,7 +146,7 @@ impl Matrix {
         content: &'a Value,
     ) -> Boxed<'a, Result<bool, MatrixError>> {
         Box::pin(async move {
-            if self.was_encrypted(room).await? {
+            if self.flags.was_encrypted(room).await? {
                 return Ok(false);
             }
             match self.put_state(room, (event_type, key), content).await {

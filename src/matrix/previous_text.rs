@@ -98,7 +98,7 @@ impl Matrix {
         }
         let broken =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
-        let encrypted = self.was_encrypted(place).await.map_err(broken)?;
+        let encrypted = self.flags.was_encrypted(place).await.map_err(broken)?;
         if let Some(opened) = unsealed.opened_with(true) {
             let known = self.store.was_decrypted_with(event, &opened).await;
             if !known.map_err(broken)? {

@@ -66,6 +66,7 @@ impl Matrix {
             Some(matches) => matches,
             None => {
                 !self
+                    .flags
                     .was_encrypted(place)
                     .await
                     .map_err(|error| broken(&error))?

@@ -65,7 +65,7 @@ pub(super) async fn answer(
     let (flags, plaintext) = (batch.flags.clone(), batch.unencrypted.clone());
     let arrivals = batch.arrivals.len();
     matrix.accept(batch, inbox).await?;
-    matrix.remember_flags(flags);
+    matrix.flags.remember(flags);
     for place in &plaintext {
         matrix.remember_plaintext(place);
     }
@@ -100,7 +100,7 @@ async fn take_in(
         return Ok(false);
     };
     let encrypted = room.encryption_state().is_encrypted() || state_shows_encryption(&state);
-    if encrypted && !matrix.was_encrypted(&followed.place).await? {
+    if encrypted && !matrix.flags.was_encrypted(&followed.place).await? {
         batch
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));

@@ -220,7 +220,7 @@ impl Matrix {
         );
         // What a notice says in the room about a person's device is for encrypted rooms only.
         let here = match advice(reason, &name, device) {
-            Some(advice) if self.was_encrypted(place).await? => Some(advice),
+            Some(advice) if self.flags.was_encrypted(place).await? => Some(advice),
             _ => None,
         };
         let texts = UndecryptableTexts {

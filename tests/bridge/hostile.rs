@@ -156,7 +156,7 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
             let (before, _) = code.split_once("send_state_event::").unwrap();
             let marking = before.rsplit_once("pub fn put_plaintext_state").unwrap().1;
             for guard in [
-                "if self.was_encrypted(room).await? {return Ok(false);}",
+                "if self.flags.was_encrypted(room).await? {return Ok(false);}",
                 "if encryption.await?.is_some() {return Ok(false);}",
             ] {
                 assert!(marking.contains(guard), "{marking}");
