@@ -7,7 +7,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -292,7 +291,7 @@ impl Matrix {
                 count, "The homeserver's syncs omitted events; they are accepted late"
             );
             let count = u64::try_from(count).unwrap_or(u64::MAX);
-            self.missed.fetch_add(count, Ordering::Relaxed);
+            self.sync.add_missed(count);
         }
         Ok(())
     }

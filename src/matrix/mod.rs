@@ -23,6 +23,7 @@ mod decrypt;
 mod key_rotation;
 mod sync_coverage;
 mod sync_loop;
+mod sync_state;
 mod olm;
 mod sync_response;
 mod encryption_boundary;
@@ -67,10 +68,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -86,7 +84,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
     key_rotation::KeyRotation, room_flags::RoomFlags, security_metrics::SecurityMetrics,
-    sender_cache::SenderCache,
+    sender_cache::SenderCache, sync_state::SyncState,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -112,6 +110,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    sync: Arc<SyncState>,
     flags: Arc<RoomFlags>,
     store: Store,
     clock: Clock,
@@ -129,14 +128,6 @@ pub struct Matrix {
     verify: verify::Verifications,
     /// When this device was saved in the store: messages sent before that came from another device.
     device_since: Millis,
-    /// When the last sync response arrived.
-    synced: Mutex<Option<Millis>>,
-    /// Whether a sync response without new events has arrived since the start.
-    caught_up: AtomicBool,
-    /// The sync that was in flight when the sync loop stopped.
-    suspended_sync: Mutex<Option<sync_coverage::PendingSync>>,
-    /// Whether the next sync has to repeat the request of a sync that failed.
-    repeat_sync: AtomicBool,
     senders: Mutex<SenderCache>,
     turns: send::RoomLocks,
     room_names: confusables::RoomNameTable,
@@ -161,8 +152,6 @@ pub struct Matrix {
     unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
     /// When to check the events that wait for a room key.
     watch: Mutex<undecryptable::WaitTimer>,
-    /// The number of events that audits found and no sync had brought, since the start.
-    missed: AtomicU64,
 }
 
 impl Matrix {
@@ -207,6 +196,7 @@ impl Matrix {
             let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
             Ok(Arc::new(Self {
                 flags: Arc::new(RoomFlags::of(store.clone(), clock)),
+                sync: Arc::new(SyncState::of(clock)),
                 claims: KeyClaims::of(&client, &keys),
                 account: AccountClient::of(client)?,
                 http,
@@ -224,10 +214,6 @@ impl Matrix {
                 lease,
                 session,
                 device_since: account.since,
-                synced: Mutex::default(),
-                caught_up: AtomicBool::new(false),
-                suspended_sync: Mutex::default(),
-                repeat_sync: AtomicBool::new(true),
                 senders: Mutex::default(),
                 turns: send::RoomLocks::default(),
                 room_names: confusables::RoomNameTable::default(),
@@ -242,7 +228,6 @@ impl Matrix {
                 plaintext_rooms: Mutex::default(),
                 unsigned_notices: Mutex::new(unsigned_notices),
                 watch: Mutex::new(undecryptable::WaitTimer::new()),
-                missed: AtomicU64::new(0),
             }))
         })
     }
@@ -280,26 +265,26 @@ impl Matrix {
     /// How many events the homeserver's syncs had omitted, as audits of the rooms' history found, since the start.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.missed.load(Ordering::Relaxed)
+        self.sync.missed()
     }
 
     /// When the last sync response arrived, if any.
     #[must_use]
     pub fn last_sync(&self) -> Option<Millis> {
-        *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sync.last_sync()
     }
 
     /// Whether the last sync that has ended was answered.
     #[must_use]
     pub fn is_answered(&self) -> bool {
-        !self.repeat_sync.load(Ordering::SeqCst)
+        self.sync.is_answered()
     }
 
     /// Whether the bridge has accepted everything that the homeserver had at the start, and no event is held until its
     /// sender's device is known.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        self.caught_up.load(Ordering::SeqCst) && self.next_deadline().is_none()
+        self.sync.is_caught_up() && self.next_deadline().is_none()
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.
@@ -315,10 +300,6 @@ impl Matrix {
                 })
                 .collect()
         })
-    }
-
-    fn synced(&self) {
-        *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
     }
 }
 

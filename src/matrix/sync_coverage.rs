@@ -2,7 +2,7 @@
 //! except for events in gaps. That, and not the clock of any sender, ends the delay of a consent, and decides from
 //! which message on a portal relays that was linked while its room was already followed.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use footbridge_store::{LinkBarrier, Millis, Place};
 use matrix_sdk::{
@@ -73,7 +73,7 @@ impl Matrix {
         };
         // A sync that failed may have been processed by the homeserver: for two minutes Synapse then repeats its
         // response.
-        let repeats = self.repeat_sync.load(Ordering::SeqCst);
+        let repeats = !self.sync.is_answered();
         let snapshot = SyncSnapshot {
             at,
             link,
@@ -132,7 +132,7 @@ impl Matrix {
         &self,
         rooms: &HashMap<OwnedRoomId, PortalRoom>,
     ) -> Result<(), MatrixError> {
-        if self.last_sync().is_none() {
+        if self.sync.last_sync().is_none() {
             return Ok(());
         }
         for place in self.inside(rooms) {

@@ -1,11 +1,7 @@
 //! The sync loop of the account. The events of a sync response are written to the journal together with the sync
 //! cursor, in one transaction; only then is the next sync requested.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::anyhow;
 use footbridge_core::{backoff::Backoff, crash_points, inbox::Inbox};
@@ -70,11 +66,7 @@ pub(super) async fn listen(
             .account
             .client()
             .subscribe_to_duplicate_key_upload_errors(),
-        flight: matrix
-            .suspended_sync
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(),
+        flight: matrix.sync.resume(),
         inbox,
         stop,
         invites: Invites::default(),
@@ -249,11 +241,7 @@ impl SyncLoop<'_> {
         if let Ok(answer) = timeout(STOP_GRACE, &mut flight.answer).await {
             flight.answer = Box::pin(std::future::ready(answer));
         }
-        *self
-            .matrix
-            .suspended_sync
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(flight);
+        self.matrix.sync.suspend(flight);
     }
 
     fn next_due(&self) -> Instant {
@@ -290,13 +278,13 @@ impl SyncLoop<'_> {
         asked: Option<SyncSnapshot>,
     ) -> Result<(), MatrixError> {
         crash_points::point("sync.received");
-        self.matrix.synced();
+        self.matrix.sync.arrived();
         self.matrix
             .session
             .keep(self.matrix.account.client())
             .await?;
         self.backoff.worked();
-        self.matrix.repeat_sync.store(false, Ordering::SeqCst);
+        self.matrix.sync.answered();
         // Events that earlier responses had left to fetch may have arrived since.
         if let Some(before) = self.coverage.take() {
             self.matrix.note_covered(&before).await?;
@@ -320,7 +308,7 @@ impl SyncLoop<'_> {
         self.coverage = self.matrix.sync_applied(&self.rooms, asked).await?;
         if is_empty {
             self.long_poll = LONG_POLL;
-            self.matrix.caught_up.store(true, Ordering::SeqCst);
+            self.matrix.sync.caught_up();
         }
         if has_messages {
             let busy = self
@@ -336,7 +324,7 @@ impl SyncLoop<'_> {
 
     async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
         self.coverage = None;
-        self.matrix.repeat_sync.store(true, Ordering::SeqCst);
+        self.matrix.sync.failed();
         if !matches!(error, matrix_sdk::Error::Http(_)) {
             // The SDK received the response and could not store it. Continuing would skip the response; a restart does
             // not.
