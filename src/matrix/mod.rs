@@ -83,8 +83,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
-    key_rotation::KeyRotation, room_flags::RoomFlags, security_metrics::SecurityMetrics,
-    sender_cache::SenderCache, sync_state::SyncState,
+    key_rotation::KeyRotation, plaintext_rooms::PlaintextRooms, room_flags::RoomFlags,
+    security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -110,6 +110,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    plaintext_rooms: PlaintextRooms,
     sync: Arc<SyncState>,
     flags: Arc<RoomFlags>,
     store: Store,
@@ -146,8 +147,6 @@ pub struct Matrix {
     unverified_sessions: Mutex<HashMap<String, Instant>>,
     /// The senders of these sessions, until their devices have been queried.
     unknown_senders: Mutex<HashSet<String>>,
-    /// Rooms that the store has recorded as unencrypted.
-    plaintext_rooms: Mutex<HashSet<Place>>,
     /// Which senders have devices that are not cross-signed.
     unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
     /// When to check the events that wait for a room key.
@@ -167,10 +166,10 @@ impl Matrix {
         clock: Clock,
     ) -> Boxed<'_, Result<Arc<Self>, MatrixError>> {
         Box::pin(async move {
-            let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
-            account::check_user(&account.info, &config)?;
+            let saved = store.account().await?.ok_or(MatrixError::NoAccount)?;
+            account::check_user(&saved.info, &config)?;
             let interrupted =
-                account.info.ed25519.is_none() && store.former_device().await?.is_some();
+                saved.info.ed25519.is_none() && store.former_device().await?.is_some();
             if interrupted {
                 return Err(MatrixError::Identity(
                     "a reset of the device was interrupted; `footbridge login` finishes it".into(),
@@ -179,7 +178,7 @@ impl Matrix {
             let directory = account::directory(&store);
             databases::require_databases(&directory)?;
             let (client, keys) = client::build_with_keys(client::ClientOptions {
-                homeserver: &account::homeserver(&account.info, &config)?,
+                homeserver: &account::homeserver(&saved.info, &config)?,
                 directory: &directory,
                 key: &key.derive(account::KEY_PURPOSE),
                 trust,
@@ -188,17 +187,21 @@ impl Matrix {
             .await?;
             keys.pins().load(&store, clock).await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
-            account::restore(&client, &account.session).await?;
+            account::restore(&client, &saved.session).await?;
             trust::recheck(&keys).await?;
-            let session = session::SessionKeeper::of(&client, &store, &account.session, clock)?;
+            let session = session::SessionKeeper::of(&client, &store, &saved.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             cross_signing::require_signed_device(&client).await?;
             let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
+            let flags = Arc::new(RoomFlags::of(store.clone(), clock));
+            let account = AccountClient::of(client.clone())?;
+            let plaintext_rooms = PlaintextRooms::of(account.clone(), store.clone(), flags.clone());
             Ok(Arc::new(Self {
-                flags: Arc::new(RoomFlags::of(store.clone(), clock)),
+                flags,
                 sync: Arc::new(SyncState::of(clock)),
+                plaintext_rooms,
                 claims: KeyClaims::of(&client, &keys),
-                account: AccountClient::of(client)?,
+                account,
                 http,
                 keys,
                 store,
@@ -213,7 +216,7 @@ impl Matrix {
                 timeouts: config.timeouts,
                 lease,
                 session,
-                device_since: account.since,
+                device_since: saved.since,
                 senders: Mutex::default(),
                 turns: send::RoomLocks::default(),
                 room_names: confusables::RoomNameTable::default(),
@@ -225,7 +228,6 @@ impl Matrix {
                 approved: Arc::default(),
                 unverified_sessions: Mutex::default(),
                 unknown_senders: Mutex::default(),
-                plaintext_rooms: Mutex::default(),
                 unsigned_notices: Mutex::new(unsigned_notices),
                 watch: Mutex::new(undecryptable::WaitTimer::new()),
             }))

@@ -26,7 +26,6 @@ use super::{
     gaps::GapFill,
     invites::Invites,
     late_keys::Wakeup,
-    plaintext_rooms::record_plaintext_rooms,
     request_error::RequestError,
     rooms::{PortalRoom, RoomCursor, followed, init_cursors, rooms_with_channels},
     sync_coverage::{PendingSync, SyncSnapshot},
@@ -199,8 +198,7 @@ impl SyncLoop<'_> {
                 init_cursors(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
                 self.matrix.check_new_links(&self.rooms).await?;
                 self.matrix.mark_left_rooms(&self.rooms).await?;
-                self.matrix.forget_plaintext();
-                record_plaintext_rooms(self.matrix, &self.rooms).await?;
+                self.matrix.plaintext_rooms.record(&self.rooms).await?;
                 self.invites
                     .enter(self.matrix, &mut self.rooms, &self.inbox)
                     .await?;

@@ -67,7 +67,7 @@ pub(super) async fn answer(
     matrix.accept(batch, inbox).await?;
     matrix.flags.remember(flags);
     for place in &plaintext {
-        matrix.remember_plaintext(place);
+        matrix.plaintext_rooms.remember(place);
     }
     for place in &rejoined {
         matrix.mark_joined(place, inbox).await?;
@@ -105,7 +105,11 @@ async fn take_in(
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));
     }
-    if matrix.is_unrecorded_plaintext(id, &followed.place).await? {
+    if matrix
+        .plaintext_rooms
+        .is_unrecorded(id, &followed.place)
+        .await?
+    {
         batch.unencrypted.push(followed.place.clone());
     }
     // An event that the SDK has decrypted lacks the ciphertext, which is needed to detect replays, so it is fetched
