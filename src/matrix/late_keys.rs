@@ -150,7 +150,7 @@ impl Matrix {
             self.unverified_sessions().remove(&waiting.session);
         }
         let replayed = inbox.fill(waiting.entry, payload, opened).await?;
-        self.replayed(usize::from(replayed));
+        self.refusals.replayed(usize::from(replayed));
         self.notify_signed(inbox).await?;
         Ok(true)
     }
@@ -163,10 +163,11 @@ impl Matrix {
     ) -> Result<Vec<Accepted>, MatrixError> {
         let accepted = inbox.accept(batch).await?;
         let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
-        self.replayed(accepted.iter().filter(is_replay).count());
+        self.refusals
+            .replayed(accepted.iter().filter(is_replay).count());
         self.query_held_devices().await;
         self.notify_signed(inbox).await?;
-        self.notify_plaintext(inbox).await?;
+        self.refusals.notify_plaintext(inbox).await?;
         Ok(accepted)
     }
 
@@ -275,7 +276,7 @@ impl Matrix {
             Classification::Waits(WaitReason::Key, _) => return None,
         };
         if let Payload::Skipped(rule) = payload {
-            self.refused(rule, &room);
+            self.refusals.refused(rule, &room);
         }
         Some(RetryOutcome {
             payload,

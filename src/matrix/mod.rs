@@ -21,6 +21,7 @@ mod trust;
 mod trust_policy;
 mod decrypt;
 mod key_rotation;
+mod refusals;
 mod sync_coverage;
 mod sync_loop;
 mod sync_state;
@@ -83,8 +84,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
-    key_rotation::KeyRotation, plaintext_rooms::PlaintextRooms, room_flags::RoomFlags,
-    security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
+    key_rotation::KeyRotation, plaintext_rooms::PlaintextRooms, refusals::Refusals,
+    room_flags::RoomFlags, security_metrics::SecurityMetrics, sender_cache::SenderCache,
+    sync_state::SyncState,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -110,6 +112,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    refusals: Refusals,
     plaintext_rooms: PlaintextRooms,
     sync: Arc<SyncState>,
     flags: Arc<RoomFlags>,
@@ -137,9 +140,7 @@ pub struct Matrix {
     rotation: KeyRotation,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
-    security: SecurityMetrics,
-    /// Rooms in which a plaintext event was refused and the people there have not been notified yet.
-    plaintext_refused: Mutex<HashSet<Place>>,
+    security: Arc<SecurityMetrics>,
     /// Notified when an admin has approved an identity.
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be cross-signed, and until when the bridge waits for the
@@ -196,10 +197,13 @@ impl Matrix {
             let flags = Arc::new(RoomFlags::of(store.clone(), clock));
             let account = AccountClient::of(client.clone())?;
             let plaintext_rooms = PlaintextRooms::of(account.clone(), store.clone(), flags.clone());
+            let security = Arc::new(SecurityMetrics::default());
+            let refusals = Refusals::of(security.clone());
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
                 plaintext_rooms,
+                refusals,
                 claims: KeyClaims::of(&client, &keys),
                 account,
                 http,
@@ -223,8 +227,7 @@ impl Matrix {
                 avatar_requests: avatars::AvatarRequests::default(),
                 rotation: KeyRotation::default(),
                 peer_bridges: PeerBridges::default(),
-                security: SecurityMetrics::default(),
-                plaintext_refused: Mutex::default(),
+                security,
                 approved: Arc::default(),
                 unverified_sessions: Mutex::default(),
                 unknown_senders: Mutex::default(),

@@ -22,7 +22,6 @@ use super::{
     decrypt::DecryptionResult,
     processed_event::ProcessedEvent,
     relation::Relation,
-    security_metrics::SecurityClass,
     sender_cache::{AuthorCheck, writer},
     trust_policy::{PinStatus, Provenance, TrustDecision, TrustHold, decide},
     unanswered_sends,
@@ -137,7 +136,7 @@ impl Matrix {
             _ => Vec::new(),
         };
         if let Classification::Skipped(rule) = classification {
-            self.refused(rule, room);
+            self.refusals.refused(rule, room);
         }
         let for_approval = matches!(
             classification,
@@ -188,9 +187,7 @@ impl Matrix {
                 debug!(why = ?why, "An event cannot be relayed yet");
                 match why {
                     WaitReason::Key => {}
-                    WaitReason::Trust(TrustHold::Approval) => {
-                        self.security.record(SecurityClass::IdentityChanged, 1)
-                    }
+                    WaitReason::Trust(TrustHold::Approval) => self.refusals.identity_changed(),
                     WaitReason::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
                 }
                 self.begin_waiting();

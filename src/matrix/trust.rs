@@ -1,26 +1,21 @@
 //! Pinned identities: the first identity under which a message of a user arrived, until an admin approves another. And
-//! the notices about messages that are held or refused by the trust policy, which `trust_policy` decides.
+//! the notices about identities that have changed.
 
-use std::{
-    collections::HashSet,
-    sync::{MutexGuard, PoisonError},
-};
+use std::collections::HashSet;
 
 use footbridge_core::{inbox::Inbox, persons::UserIdentities};
-use footbridge_store::{EntryId, HeldIdentity, Place, SkipRule};
+use footbridge_store::{EntryId, HeldIdentity, Place};
 use matrix_sdk::{
-    Room,
     encryption::identities::UserIdentity,
     ruma::{UserId, events::room::member::MembershipState},
 };
 use sha2::{Digest, Sha256};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Boxed, Matrix, MatrixError,
     crypto_store::BufferedCryptoStore,
     decrypt::DecryptionResult,
-    security_metrics::SecurityClass,
     timeline::{Classification, EventFields, WaitReason, waits},
     trust_policy::{PinStatus, TrustHold},
     undecryptable::{self, CHANGED},
@@ -236,54 +231,6 @@ impl Matrix {
         }
         Ok(())
     }
-
-    /// Sends one notice to each room in which a plaintext message was refused.
-    pub(super) async fn notify_plaintext(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let places: HashSet<Place> = std::mem::take(&mut *self.lock_plaintext());
-        for place in places {
-            let notice_id = fingerprint(&[place.as_str()]);
-            let text = "⚠ A message in this room was not encrypted, although the room is. It was not relayed, and no \
-                        such message will be: anybody could have written it.";
-            inbox
-                .send_notice(&place, &format!("plaintext-{notice_id}"), text)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Counts what was refused, and logs as an error what an honest homeserver never shows.
-    pub(super) fn refused(&self, rule: SkipRule, room: &Room) {
-        self.security.skipped(rule);
-        if rule == SkipRule::PlaintextInEncryptedRoom {
-            self.lock_plaintext()
-                .insert(Place::room(room.room_id().as_str()));
-        }
-        if rule == SkipRule::SenderMismatch || rule == SkipRule::ForeignRoom {
-            error!(
-                matrix.room = %room.room_id(),
-                rule = rule.as_str(),
-                "An event does not match what the homeserver says about it: it was dropped"
-            );
-        }
-    }
-
-    /// Counts ciphertexts that were replayed in a new event.
-    pub(super) fn replayed(&self, times: usize) {
-        if times > 0 {
-            self.security
-                .record(SecurityClass::Replay, times.try_into().unwrap_or(u64::MAX));
-            error!(
-                times,
-                "Two events with the same ratchet index of a room key: the second was dropped"
-            );
-        }
-    }
-
-    fn lock_plaintext(&self) -> MutexGuard<'_, HashSet<Place>> {
-        self.plaintext_refused
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Compares the pinned identities with those in the crypto store.
@@ -314,7 +261,7 @@ pub(super) fn reason(hold: TrustHold) -> &'static str {
 }
 
 /// A short hash over these texts, which does not reveal them.
-fn fingerprint(of: &[&str]) -> String {
+pub(super) fn fingerprint(of: &[&str]) -> String {
     use std::fmt::Write as _;
     let mut hash = Sha256::new();
     for part in of {
