@@ -164,14 +164,17 @@ impl Invites {
                         Ok(()) => {
                             self.refused.remove(&id);
                             matrix.store.forget_refused_invite(&followed.place).await?;
-                            matrix.mark_joined(&followed.place, inbox).await?;
+                            matrix
+                                .unjoined_rooms
+                                .mark_joined(&followed.place, inbox)
+                                .await?;
                         }
                         Err(
                             RequestError::Forbidden(_)
                             | RequestError::NotFound(_)
                             | RequestError::Invalid(_),
                         ) => {
-                            matrix.mark_unjoined(&followed.place).await?;
+                            matrix.unjoined_rooms.mark_unjoined(&followed.place).await?;
                         }
                         Err(_) => {}
                     }

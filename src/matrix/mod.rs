@@ -86,7 +86,7 @@ use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
     key_rotation::KeyRotation, plaintext_rooms::PlaintextRooms, refusals::Refusals,
     room_flags::RoomFlags, security_metrics::SecurityMetrics, sender_cache::SenderCache,
-    sync_state::SyncState,
+    sync_state::SyncState, unjoined_rooms::UnjoinedRooms,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -112,6 +112,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    unjoined_rooms: Arc<UnjoinedRooms>,
     refusals: Refusals,
     plaintext_rooms: PlaintextRooms,
     sync: Arc<SyncState>,
@@ -124,8 +125,6 @@ pub struct Matrix {
     greeting: String,
     /// Rooms that portals name and that are not resolved yet.
     awaited_rooms: Mutex<Vec<String>>,
-    /// Rooms of portals that the account has not joined.
-    unjoined_rooms: Mutex<HashSet<Place>>,
     timeouts: Timeouts,
     lease: lease::Lease,
     session: session::SessionKeeper,
@@ -199,11 +198,13 @@ impl Matrix {
             let plaintext_rooms = PlaintextRooms::of(account.clone(), store.clone(), flags.clone());
             let security = Arc::new(SecurityMetrics::default());
             let refusals = Refusals::of(security.clone());
+            let unjoined_rooms = Arc::new(UnjoinedRooms::of(account.clone(), store.clone(), clock));
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
                 plaintext_rooms,
                 refusals,
+                unjoined_rooms,
                 claims: KeyClaims::of(&client, &keys),
                 account,
                 http,
@@ -216,7 +217,6 @@ impl Matrix {
                 inviters: config.inviters,
                 greeting: config.greeting,
                 awaited_rooms: Mutex::default(),
-                unjoined_rooms: Mutex::default(),
                 timeouts: config.timeouts,
                 lease,
                 session,
@@ -290,6 +290,12 @@ impl Matrix {
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.sync.is_caught_up() && self.next_deadline().is_none()
+    }
+
+    /// Whether this is the room of a portal that the account is known not to be in.
+    #[must_use]
+    pub fn is_unjoined(&self, room: &Place) -> bool {
+        self.unjoined_rooms.contains(room)
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.

@@ -18,7 +18,7 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
 use matrix_sdk::{
-    Room, RoomState,
+    Room,
     room::futures::SendMessageLikeEventResult,
     ruma::{EventId, OwnedTransactionId, TransactionId},
 };
@@ -242,18 +242,7 @@ impl Outlet for Matrix {
 impl Matrix {
     /// The room, if the account may write into it.
     async fn open_room(&self, to: &Place) -> Result<Room, SendError> {
-        let room = self.known_room(to).await?;
-        match room.state() {
-            RoomState::Joined => {}
-            RoomState::Left | RoomState::Banned => return Err(self.closed(to).await),
-            RoomState::Invited | RoomState::Knocked if self.is_unjoined(to) => {
-                return Err(self.closed(to).await);
-            }
-            // The invite is accepted as soon as a sync shows it.
-            RoomState::Invited | RoomState::Knocked => {
-                return Err(RequestError::NotJoined.into_send_error());
-            }
-        }
+        let room = self.unjoined_rooms.joined_room(to).await?;
         self.ensure_lease().await.map_err(lease_error)?;
         Ok(room)
     }

@@ -197,7 +197,10 @@ impl SyncLoop<'_> {
             LoopWork::Begin => {
                 init_cursors(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
                 self.matrix.check_new_links(&self.rooms).await?;
-                self.matrix.mark_left_rooms(&self.rooms).await?;
+                self.matrix
+                    .unjoined_rooms
+                    .mark_left_rooms(&self.rooms)
+                    .await?;
                 self.matrix.plaintext_rooms.record(&self.rooms).await?;
                 self.invites
                     .enter(self.matrix, &mut self.rooms, &self.inbox)

@@ -36,7 +36,7 @@ pub(super) async fn answer(
     let (mut left_rooms, mut rejoined) = (Vec::new(), Vec::new());
     for id in response.rooms.joined.keys() {
         let place = rooms.get(id).map(|followed| followed.place.clone());
-        rejoined.extend(place.filter(|place| matrix.is_unjoined(place)));
+        rejoined.extend(place.filter(|place| matrix.unjoined_rooms.contains(place)));
     }
     let joined = response.rooms.joined.into_iter();
     let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
@@ -70,10 +70,10 @@ pub(super) async fn answer(
         matrix.plaintext_rooms.remember(place);
     }
     for place in &rejoined {
-        matrix.mark_joined(place, inbox).await?;
+        matrix.unjoined_rooms.mark_joined(place, inbox).await?;
     }
     for place in &left_rooms {
-        matrix.mark_unjoined(place).await?;
+        matrix.unjoined_rooms.mark_unjoined(place).await?;
         leave_management_room(matrix, place, inbox).await?;
     }
     if arrivals > 0 {

@@ -88,7 +88,7 @@ impl Matrix {
         let found = if let Some(found) = self.former(to, key).await? {
             Some(found)
         } else {
-            let room = self.known_room(to).await?;
+            let room = self.unjoined_rooms.known_room(to).await?;
             self.search_back(&room, to, key, since).await?
         };
         let what = if found.is_some() {

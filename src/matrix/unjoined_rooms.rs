@@ -1,31 +1,50 @@
 //! Rooms of portals that the account has not joined. As soon as that is known, their lanes are closed, even if nothing
 //! is pending; as soon as the account joins, the lanes are opened.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use footbridge_core::{inbox::Inbox, outlet::SendError};
-use footbridge_store::{LaneId, Place, PortalSource, Side};
+use footbridge_core::{clock::Clock, inbox::Inbox, outlet::SendError};
+use footbridge_store::{LaneId, Place, PortalSource, Side, Store};
 use matrix_sdk::{
     Room, RoomState,
     ruma::{OwnedRoomId, RoomId},
 };
 
-use super::{Matrix, MatrixError, request_error::RequestError, rooms::PortalRoom};
+use super::{
+    MatrixError, account_client::AccountClient, request_error::RequestError, rooms::PortalRoom,
+};
 
-impl Matrix {
+/// The rooms of portals that the account is known not to be in.
+#[derive(Debug)]
+pub(super) struct UnjoinedRooms {
+    account: AccountClient,
+    store: Store,
+    clock: Clock,
+    rooms: Mutex<HashSet<Place>>,
+}
+
+impl UnjoinedRooms {
+    pub(super) fn of(account: AccountClient, store: Store, clock: Clock) -> Self {
+        Self {
+            account,
+            store,
+            clock,
+            rooms: Mutex::default(),
+        }
+    }
+
     /// Whether this is the room of a portal that the account is known not to be in.
-    pub fn is_unjoined(&self, room: &Place) -> bool {
-        let unjoined = self
-            .unjoined_rooms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unjoined.contains(room)
+    pub(super) fn contains(&self, room: &Place) -> bool {
+        self.lock().contains(room)
     }
 
     /// Records that the account is not in a portal's room: the homeserver refused the join, or shows that the account
     /// has left.
     pub(super) async fn mark_unjoined(&self, room: &Place) -> Result<(), MatrixError> {
-        self.set_unjoined(room, true);
+        self.lock().insert(room.clone());
         let (reason, now) = (self.unjoined_reason(room).await, self.clock.now());
         for lane in self.lanes_into(room).await? {
             self.store.close_lane(lane, &reason, now).await?;
@@ -35,7 +54,7 @@ impl Matrix {
 
     /// Records that the account is in the room: pending deliveries are sent.
     pub(super) async fn mark_joined(&self, room: &Place, inbox: &Inbox) -> Result<(), MatrixError> {
-        self.set_unjoined(room, false);
+        self.lock().remove(room);
         let now = self.clock.now();
         for lane in self.lanes_into(room).await? {
             self.store.open_lane(lane, now).await?;
@@ -57,17 +76,33 @@ impl Matrix {
         Ok(())
     }
 
+    /// The room, if the account is in it.
+    pub(super) async fn joined_room(&self, place: &Place) -> Result<Room, SendError> {
+        let room = self.known_room(place).await?;
+        match room.state() {
+            RoomState::Joined => Ok(room),
+            RoomState::Left | RoomState::Banned => Err(self.closed(place).await),
+            RoomState::Invited | RoomState::Knocked if self.contains(place) => {
+                Err(self.closed(place).await)
+            }
+            // The invite is accepted as soon as a sync shows it.
+            RoomState::Invited | RoomState::Knocked => {
+                Err(RequestError::NotJoined.into_send_error())
+            }
+        }
+    }
+
     /// The room, if it is known. An unknown room may be shown by the next sync, unless the account could not join it.
     pub(super) async fn known_room(&self, place: &Place) -> Result<Room, SendError> {
         match self.account.room(place) {
             Some(room) => Ok(room),
-            None if self.is_unjoined(place) => Err(self.closed(place).await),
+            None if self.contains(place) => Err(self.closed(place).await),
             None => Err(RequestError::NotJoined.into_send_error()),
         }
     }
 
     /// The error of a step into a room that the account is not in.
-    pub(super) async fn closed(&self, room: &Place) -> SendError {
+    async fn closed(&self, room: &Place) -> SendError {
         SendError::Closed {
             reason: self.unjoined_reason(room).await,
         }
@@ -95,16 +130,8 @@ impl Matrix {
         room.is_some_and(|room| matches!(room.state(), RoomState::Left | RoomState::Banned))
     }
 
-    fn set_unjoined(&self, room: &Place, is_unjoined: bool) {
-        let mut unjoined = self
-            .unjoined_rooms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if is_unjoined {
-            unjoined.insert(room.clone());
-        } else {
-            unjoined.remove(room);
-        }
+    fn lock(&self) -> MutexGuard<'_, HashSet<Place>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn lanes_into(&self, room: &Place) -> Result<Vec<LaneId>, MatrixError> {
