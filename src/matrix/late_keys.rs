@@ -1,11 +1,7 @@
 //! Late room keys: undecryptable entries are retried when a key or a change of a device arrives. Entries of devices
 //! that do not become trusted are given up here; for keys that never arrive see `undecryptable`.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use footbridge_core::inbox::Inbox;
 use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, SkipRule, UndecryptableEvent};
@@ -18,16 +14,13 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
-    Matrix, MatrixError, Timeouts,
+    Matrix, MatrixError,
     commands::command_payload,
     timeline::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
     trust_policy::TrustHold,
     unsigned_devices,
 };
 
-/// How long it may take until the sender's device is known to be signed. Device changes arrive by other ways than
-/// messages and may come after them.
-const TRUST_WAIT: Duration = Duration::from_secs(10);
 /// How long a query of a user's devices may block the sync loop.
 const DEVICE_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -97,7 +90,7 @@ impl Matrix {
             Wakeup::Devices => {
                 self.notify_identity_changes(inbox).await?;
                 self.retry_held(inbox).await?;
-                self.unverified_sessions().keys().cloned().collect()
+                self.unverified_sessions.all()
             }
             Wakeup::Approved => return self.retry_held(inbox).await,
         };
@@ -147,7 +140,7 @@ impl Matrix {
                 .await?;
         } else {
             // The sender's device has become known, so the session is no longer watched.
-            self.unverified_sessions().remove(&waiting.session);
+            self.unverified_sessions.remove(&waiting.session);
         }
         let replayed = inbox.fill(waiting.entry, payload, opened).await?;
         self.refusals.replayed(usize::from(replayed));
@@ -175,7 +168,7 @@ impl Matrix {
     /// does that itself for the members of rooms whose encryption a sync reported, but not where the SDK requested the
     /// encryption state.
     async fn query_held_devices(&self) {
-        let senders = std::mem::take(&mut *self.unknown_senders());
+        let senders = self.unverified_sessions.take_unknown_senders();
         for user in senders {
             let Ok(user) = UserId::parse(user) else {
                 continue;
@@ -194,47 +187,11 @@ impl Matrix {
 
     /// Gives up entries whose sender's device did not become trusted in time.
     pub(super) async fn give_up(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let now = Instant::now();
-        let due: Vec<String> = self
-            .unverified_sessions()
-            .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(session, _)| session.clone())
-            .collect();
-        for session in due {
+        for session in self.unverified_sessions.due() {
             self.retry(Some(&session), inbox).await?;
-            self.unverified_sessions().remove(&session);
+            self.unverified_sessions.remove(&session);
         }
         Ok(())
-    }
-
-    /// When [`Matrix::give_up`] has something to do.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.unverified_sessions().values().min().copied()
-    }
-
-    /// Holds an entry of this session until its sender's device is known or trusted. Returns the deadline.
-    pub(super) fn hold(&self, session: &str, sender: &str, hold: TrustHold) -> Instant {
-        let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.timeouts));
-        *self
-            .unverified_sessions()
-            .entry(session.to_owned())
-            .or_insert_with(|| {
-                self.unknown_senders().insert(sender.to_owned());
-                deadline
-            })
-    }
-
-    fn unknown_senders(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.unknown_senders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn unverified_sessions(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.unverified_sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The outcome of retrying an entry; `None` while it still waits.
@@ -267,10 +224,15 @@ impl Matrix {
                 return None;
             }
             Classification::Waits(WaitReason::Trust(hold), session) => {
-                if self.hold(&session, &envelope.sender, hold) > Instant::now() {
+                if self
+                    .unverified_sessions
+                    .hold(&session, &envelope.sender, hold)
+                    > Instant::now()
+                {
                     return None;
                 }
-                self.warn_untrusted_sender(&envelope.sender);
+                self.unverified_sessions
+                    .warn_untrusted_sender(&envelope.sender);
                 Payload::Skipped(SkipRule::UntrustedDevice)
             }
             Classification::Waits(WaitReason::Key, _) => return None,
@@ -283,43 +245,5 @@ impl Matrix {
             opened: unsealed.opened_with(true),
             device: unsigned_devices::device_of(&unsealed, waiting),
         })
-    }
-
-    /// Warns once per sender that their messages are not relayed, without naming them.
-    fn warn_untrusted_sender(&self, sender: &str) {
-        let first = {
-            let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-            senders.first_warning(sender)
-        };
-        if let Some(sender) = first {
-            warn!(
-                sender = format!("{sender:016x}"),
-                "Messages from an unverified device are not relayed"
-            );
-        }
-    }
-}
-
-/// The longest time that a message may be held for this reason.
-fn longest(hold: TrustHold, timeouts: &Timeouts) -> Duration {
-    match hold {
-        TrustHold::DeviceList => timeouts.device_wait,
-        TrustHold::Signature => TRUST_WAIT,
-        // There is no limit for an admin's approval; this only bounds how long the session is watched.
-        TrustHold::Approval => Duration::from_hours(365 * 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn p02_a_device_list_has_a_minute_and_a_person_all_the_time() {
-        let timeouts = Timeouts::default();
-        let waits =
-            [TrustHold::Signature, TrustHold::DeviceList].map(|hold| longest(hold, &timeouts));
-        assert_eq!(waits, [10, 60].map(Duration::from_secs));
-        assert!(longest(TrustHold::Approval, &timeouts) > timeouts.key_limit);
     }
 }

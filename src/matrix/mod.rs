@@ -41,6 +41,8 @@ mod gaps;
 mod history_pages;
 mod late_keys;
 mod undecryptable;
+mod wait_timer;
+mod unverified_sessions;
 mod unsigned_devices;
 mod duplicate_keys;
 mod rooms;
@@ -66,7 +68,7 @@ mod error;
 mod request_error;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -79,14 +81,15 @@ use matrix_sdk::{
     Client,
     store::{StateStoreDataKey, StateStoreDataValue},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
     key_rotation::KeyRotation, plaintext_rooms::PlaintextRooms, refusals::Refusals,
     room_flags::RoomFlags, security_metrics::SecurityMetrics, sender_cache::SenderCache,
-    sync_state::SyncState, unjoined_rooms::UnjoinedRooms,
+    sync_state::SyncState, unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions,
+    wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -112,6 +115,8 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    wait_timer: Arc<WaitTimer>,
+    unverified_sessions: Arc<UnverifiedSessions>,
     unjoined_rooms: Arc<UnjoinedRooms>,
     refusals: Refusals,
     plaintext_rooms: PlaintextRooms,
@@ -142,15 +147,8 @@ pub struct Matrix {
     security: Arc<SecurityMetrics>,
     /// Notified when an admin has approved an identity.
     approved: Arc<Notify>,
-    /// Sessions whose sender's device is not known to be cross-signed, and until when the bridge waits for the
-    /// signature.
-    unverified_sessions: Mutex<HashMap<String, Instant>>,
-    /// The senders of these sessions, until their devices have been queried.
-    unknown_senders: Mutex<HashSet<String>>,
     /// Which senders have devices that are not cross-signed.
     unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
-    /// When to check the events that wait for a room key.
-    watch: Mutex<undecryptable::WaitTimer>,
 }
 
 impl Matrix {
@@ -199,12 +197,19 @@ impl Matrix {
             let security = Arc::new(SecurityMetrics::default());
             let refusals = Refusals::of(security.clone());
             let unjoined_rooms = Arc::new(UnjoinedRooms::of(account.clone(), store.clone(), clock));
+            let unverified_sessions = Arc::new(UnverifiedSessions::of(
+                config.key_wait,
+                config.timeouts.device_wait,
+            ));
+            let wait_timer = Arc::new(WaitTimer::of(config.timeouts.notice_after));
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
                 plaintext_rooms,
                 refusals,
                 unjoined_rooms,
+                unverified_sessions,
+                wait_timer,
                 claims: KeyClaims::of(&client, &keys),
                 account,
                 http,
@@ -229,10 +234,7 @@ impl Matrix {
                 peer_bridges: PeerBridges::default(),
                 security,
                 approved: Arc::default(),
-                unverified_sessions: Mutex::default(),
-                unknown_senders: Mutex::default(),
                 unsigned_notices: Mutex::new(unsigned_notices),
-                watch: Mutex::new(undecryptable::WaitTimer::new()),
             }))
         })
     }
@@ -289,7 +291,7 @@ impl Matrix {
     /// sender's device is known.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        self.sync.is_caught_up() && self.next_deadline().is_none()
+        self.sync.is_caught_up() && self.unverified_sessions.next_deadline().is_none()
     }
 
     /// Whether this is the room of a portal that the account is known not to be in.

@@ -1,7 +1,7 @@
 //! The senders of recent events: an edit counts only when it comes from the author.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::{BuildHasher, RandomState},
     sync::PoisonError,
     time::Duration,
@@ -35,7 +35,6 @@ pub(super) struct SenderCache {
     hasher: RandomState,
     by_event: HashMap<u64, u64>,
     order: VecDeque<u64>,
-    warned: HashSet<u64>,
 }
 
 impl SenderCache {
@@ -60,12 +59,6 @@ impl SenderCache {
         self.by_event
             .get(&self.hasher.hash_one(event))
             .map(|known| *known == self.hasher.hash_one(sender))
-    }
-
-    /// A number for this sender, at their first warning. It means nothing outside of this process.
-    pub(super) fn first_warning(&mut self, sender: &str) -> Option<u64> {
-        let sender = self.hasher.hash_one(sender);
-        (self.warned.len() < CAPACITY && self.warned.insert(sender)).then_some(sender)
     }
 }
 
@@ -169,13 +162,5 @@ mod tests {
         assert_eq!(senders.sent("@a:x", "$event"), Some(true));
         assert_eq!(senders.sent("@b:x", "$event"), Some(false));
         assert_eq!(senders.order.len(), 1);
-    }
-
-    #[test]
-    fn a_sender_is_complained_of_once() {
-        let mut senders = SenderCache::default();
-        assert!(senders.first_warning("@a:x").is_some());
-        assert!(senders.first_warning("@a:x").is_none());
-        assert!(senders.first_warning("@b:x").is_some());
     }
 }

@@ -251,15 +251,15 @@ impl SyncLoop<'_> {
             .values()
             .filter(|room| room.gap.is_some())
             .map(|room| room.gap_retry_at);
-        gaps.chain(self.matrix.next_deadline())
-            .chain(self.matrix.next_check())
+        gaps.chain(self.matrix.unverified_sessions.next_deadline())
+            .chain(self.matrix.wait_timer.next_check())
             .chain(self.audits.next_due())
             .fold(self.next_sweep, Instant::min)
     }
 
     async fn due(&mut self) -> Result<(), MatrixError> {
         self.matrix.give_up(&self.inbox).await?;
-        let look = self.matrix.next_check();
+        let look = self.matrix.wait_timer.next_check();
         if look.is_some_and(|at| at <= Instant::now()) {
             self.matrix.check_waiting(&self.inbox).await?;
         }

@@ -188,9 +188,13 @@ impl Matrix {
                 match why {
                     WaitReason::Key => {}
                     WaitReason::Trust(TrustHold::Approval) => self.refusals.identity_changed(),
-                    WaitReason::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
+                    WaitReason::Trust(hold) => drop(self.unverified_sessions.hold(
+                        &session,
+                        &envelope.sender,
+                        hold,
+                    )),
                 }
-                self.begin_waiting();
+                self.wait_timer.begin_waiting();
                 let relation = Relation::of(&envelope.content);
                 Some(NewEntry {
                     is_new: !relation.replaces,

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -46,41 +45,10 @@ pub(super) const UNSIGNED: &str = "unsigned";
 /// The sender's identity has changed.
 pub(super) const CHANGED: &str = "identity-changed";
 
-/// When the age of waiting entries was last saved, and when to check them next.
-#[derive(Debug)]
-pub(super) struct WaitTimer {
-    aged: Instant,
-    next: Option<Instant>,
-}
-
-impl WaitTimer {
-    pub(super) fn new() -> Self {
-        Self {
-            aged: Instant::now(),
-            next: None,
-        }
-    }
-}
-
 impl Matrix {
-    /// An entry starts to wait: a notice is sent if it still waits after a while.
-    pub(super) fn begin_waiting(&self) {
-        self.check_by(Instant::now() + self.timeouts.notice_after);
-    }
-
-    /// When [`Matrix::check_waiting`] has something to do.
-    pub(super) fn next_check(&self) -> Option<Instant> {
-        self.watch().next
-    }
-
     /// Sends notices about entries that have waited for a while, and gives up those that have waited for too long.
     pub(super) async fn check_waiting(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let ran = {
-            let mut timer = self.watch();
-            let ran = timer.aged.elapsed();
-            *timer = WaitTimer::new();
-            ran
-        };
+        let ran = self.wait_timer.restart();
         let (notice_after, limit) = (self.timeouts.notice_after, self.timeouts.key_limit);
         let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
         let (expired, waiting): (Vec<_>, Vec<_>) =
@@ -95,12 +63,13 @@ impl Matrix {
         self.give_up_keys(&expired, inbox).await?;
         for one in &waiting {
             if !one.told && one.age < notice_after {
-                self.check_by(Instant::now() + notice_after.saturating_sub(one.age));
+                self.wait_timer
+                    .check_by(Instant::now() + notice_after.saturating_sub(one.age));
             }
             let left = limit
                 .saturating_sub(one.waited)
                 .clamp(MIN_CHECK_PAUSE, CHECK_INTERVAL);
-            self.check_by(Instant::now() + left);
+            self.wait_timer.check_by(Instant::now() + left);
         }
         self.notify_resolved(inbox).await
     }
@@ -314,15 +283,6 @@ impl Matrix {
                 _ => NO_KEY,
             },
         }
-    }
-
-    fn check_by(&self, at: Instant) {
-        let mut timer = self.watch();
-        timer.next = Some(timer.next.map_or(at, |next| next.min(at)));
-    }
-
-    fn watch(&self) -> MutexGuard<'_, WaitTimer> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
