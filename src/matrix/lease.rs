@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Matrix, MatrixError, request_error::RequestError};
+use super::{MatrixError, request_error::RequestError};
 
 /// The prefix of the record's type; the device id follows.
 pub(super) const ACCOUNT_DATA_TYPE: &str = "org.footbridge.lease";
@@ -50,51 +50,14 @@ struct LeaseRecord {
     seen: i64,
 }
 
-/// This process's side of the lease.
+/// This process, as a lease record names it.
 #[derive(Debug)]
-pub(super) struct Lease {
+struct Holder {
     instance: String,
     run: String,
-    /// The epoch under which it is held, once it is.
-    held: Mutex<Option<u64>>,
 }
 
-impl Lease {
-    /// Does not take the lease yet.
-    pub(super) fn of(store: &Store, key: &StoreKey) -> Self {
-        let place = place(store.directory());
-        Self {
-            // The hash hides this machine from the homeserver.
-            instance: hex(&key.derive(&format!("lease of {place}"))),
-            run: format!("{:016x}", rand::random::<u64>()),
-            held: Mutex::new(None),
-        }
-    }
-
-    /// Takes the lease if it is not held yet.
-    ///
-    /// # Errors
-    /// [`MatrixError::StaleStore`] and [`MatrixError::StoreInUse`] are final; if the homeserver did not answer, the
-    /// call may be repeated.
-    pub(super) async fn hold(
-        &self,
-        client: &Client,
-        store: &Store,
-        clock: Clock,
-    ) -> Result<(), MatrixError> {
-        let mut held = self.held.lock().await;
-        if held.is_some() {
-            return Ok(());
-        }
-        let record = fetch(client).await?;
-        if let Some(record) = &record {
-            refuse_old(record, store).await?;
-            self.refuse_in_use(record, clock.now())?;
-        }
-        *held = Some(self.raise(client, store, clock.now()).await?);
-        Ok(())
-    }
-
+impl Holder {
     fn refuse_in_use(&self, record: &LeaseRecord, now: Millis) -> Result<(), MatrixError> {
         let seen = Millis(record.seen);
         let apart = if seen > now {
@@ -110,44 +73,142 @@ impl Lease {
             apart.as_secs()
         )))
     }
+}
+
+/// This process's side of the lease of one device.
+#[derive(Debug)]
+pub(super) struct Lease {
+    client: Client,
+    store: Store,
+    clock: Clock,
+    holder: Holder,
+    /// The epoch under which it is held, once it is.
+    held: Mutex<Option<u64>>,
+}
+
+impl Lease {
+    /// Does not take the lease yet.
+    pub(super) fn of(client: Client, store: Store, key: &StoreKey, clock: Clock) -> Self {
+        let place = place(store.directory());
+        Self {
+            client,
+            store,
+            clock,
+            holder: Holder {
+                // The hash hides this machine from the homeserver.
+                instance: hex(&key.derive(&format!("lease of {place}"))),
+                run: format!("{:016x}", rand::random::<u64>()),
+            },
+            held: Mutex::new(None),
+        }
+    }
+
+    /// Takes the lease if it is not held yet. Called before anything is sent or synced; cheap once the lease is held.
+    ///
+    /// # Errors
+    /// [`MatrixError::StaleStore`] and [`MatrixError::StoreInUse`] are final; if the homeserver did not answer, the
+    /// call may be repeated.
+    pub(super) async fn hold(&self) -> Result<(), MatrixError> {
+        let mut held = self.held.lock().await;
+        if held.is_some() {
+            return Ok(());
+        }
+        let record = fetch(&self.client).await?;
+        let now = self.clock.now();
+        if let Some(record) = &record {
+            refuse_old(record, &self.store).await?;
+            self.holder.refuse_in_use(record, now)?;
+        }
+        *held = Some(self.raise(now).await?);
+        Ok(())
+    }
+
+    /// Takes the lease, however long the homeserver does not answer. Returns whether it is held; `false` when stopped.
+    pub(super) async fn acquire(&self, stop: &CancellationToken) -> Result<bool, MatrixError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.hold().await {
+                Ok(()) => return Ok(true),
+                Err(MatrixError::Unavailable(error)) => format!("{error:#}"),
+                Err(error) => return Err(error),
+            };
+            let wait = backoff.failed();
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            warn!(
+                wait_ms,
+                error, "The homeserver does not answer; trying again"
+            );
+            tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Renews the lease. Returns only when it is lost.
+    pub(super) async fn maintain(&self) -> MatrixError {
+        loop {
+            sleep(RENEW_INTERVAL).await;
+            match self.renew().await {
+                Ok(()) => {}
+                Err(
+                    lost @ (MatrixError::StoreInUse(_)
+                    | MatrixError::StaleStore(_)
+                    | MatrixError::Store(_)),
+                ) => return lost,
+                Err(error) => {
+                    debug!(
+                        error = format!("{error:#}"),
+                        "Failed to renew the lease; trying again"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Releases the lease, so that the store may start elsewhere at once. The last request of the account.
+    pub(super) async fn release(&self) {
+        let mut held = self.held.lock().await;
+        if held.take().is_none() {
+            return;
+        }
+        match timeout(RELEASE_TIMEOUT, self.raise(Millis(0))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                warn!(error = format!("{error:#}"), "The lease was not released");
+            }
+            Err(_) => warn!("The lease was not released: the homeserver does not answer"),
+        }
+    }
 
     /// Disk first, homeserver second.
-    async fn raise(
-        &self,
-        client: &Client,
-        store: &Store,
-        seen: Millis,
-    ) -> Result<u64, MatrixError> {
-        let epoch = store.raise_epoch(0).await?;
+    async fn raise(&self, seen: Millis) -> Result<u64, MatrixError> {
+        let epoch = self.store.raise_epoch(0).await?;
         crash_points::point("lease.raised");
         let record = LeaseRecord {
-            instance: self.instance.clone(),
-            run: self.run.clone(),
+            instance: self.holder.instance.clone(),
+            run: self.holder.run.clone(),
             epoch,
             seen: seen.0,
         };
-        put(client, &record).await?;
+        put(&self.client, &record).await?;
         crash_points::point("lease.written");
         Ok(epoch)
     }
 
     /// Renews the lease, unless another process has taken it.
-    async fn renew(&self, matrix: &Matrix) -> Result<(), MatrixError> {
+    async fn renew(&self) -> Result<(), MatrixError> {
         let mut held = self.held.lock().await;
         let Some(epoch) = *held else { return Ok(()) };
-        if let Some(record) = fetch(matrix.account.client()).await?
-            && record.run != self.run
+        if let Some(record) = fetch(&self.client).await?
+            && record.run != self.holder.run
             && record.epoch >= epoch
         {
             return Err(MatrixError::StoreInUse(
                 "a copy of this store was started in another place meanwhile".into(),
             ));
         }
-        let now = matrix.clock.now();
-        *held = Some(
-            self.raise(matrix.account.client(), &matrix.store, now)
-                .await?,
-        );
+        *held = Some(self.raise(self.clock.now()).await?);
         Ok(())
     }
 }
@@ -169,82 +230,6 @@ async fn refuse_old(record: &LeaseRecord, store: &Store) -> Result<(), MatrixErr
         "this store's lease epoch is {known}, the homeserver's is {}",
         record.epoch
     )))
-}
-
-impl Matrix {
-    /// Called before anything is sent or synced. Cheap once the lease is held.
-    pub(super) async fn ensure_lease(&self) -> Result<(), MatrixError> {
-        self.lease
-            .hold(self.account.client(), &self.store, self.clock)
-            .await
-    }
-
-    /// Takes the lease, however long the homeserver does not answer. Returns whether it is held; `false` when stopped.
-    pub(super) async fn acquire_lease(
-        &self,
-        stop: &CancellationToken,
-    ) -> Result<bool, MatrixError> {
-        let mut backoff = Backoff::default();
-        loop {
-            let error = match self.ensure_lease().await {
-                Ok(()) => return Ok(true),
-                Err(MatrixError::Unavailable(error)) => format!("{error:#}"),
-                Err(error) => return Err(error),
-            };
-            let wait = backoff.failed();
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            warn!(
-                wait_ms,
-                error, "The homeserver does not answer; trying again"
-            );
-            tokio::select! {
-                () = stop.cancelled() => return Ok(false),
-                () = sleep(wait) => {}
-            }
-        }
-    }
-
-    /// Renews the lease. Returns only when it is lost.
-    pub(super) async fn maintain_lease(&self) -> MatrixError {
-        loop {
-            sleep(RENEW_INTERVAL).await;
-            match self.lease.renew(self).await {
-                Ok(()) => {}
-                Err(
-                    lost @ (MatrixError::StoreInUse(_)
-                    | MatrixError::StaleStore(_)
-                    | MatrixError::Store(_)),
-                ) => return lost,
-                Err(error) => {
-                    debug!(
-                        error = format!("{error:#}"),
-                        "Failed to renew the lease; trying again"
-                    );
-                }
-            }
-        }
-    }
-
-    /// Releases the lease, so that the store may start elsewhere at once. The last request of the account.
-    pub async fn release_lease(&self) {
-        let mut held = self.lease.held.lock().await;
-        if held.take().is_none() {
-            return;
-        }
-        let released = Millis(0);
-        let raised = timeout(
-            RELEASE_TIMEOUT,
-            self.lease
-                .raise(self.account.client(), &self.store, released),
-        );
-        match raised.await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                warn!(error = format!("{error:#}"), "The lease was not released");
-            }
-            Err(_) => warn!("The lease was not released: the homeserver does not answer"),
-        }
-    }
 }
 
 /// The account data type of this device's record.
@@ -316,10 +301,9 @@ mod tests {
 
     #[test]
     fn p12_only_another_place_seen_lately_is_in_the_way() {
-        let lease = Lease {
+        let holder = Holder {
             instance: "here".into(),
             run: "mine".into(),
-            held: Mutex::new(None),
         };
         let now = Millis(10_000_000);
         let table = [
@@ -332,7 +316,7 @@ mod tests {
         ];
         for (record, may_start) in table {
             assert_eq!(
-                lease.refuse_in_use(&record, now).is_ok(),
+                holder.refuse_in_use(&record, now).is_ok(),
                 may_start,
                 "{record:?}"
             );

@@ -188,7 +188,7 @@ impl Matrix {
             account::restore(&client, &saved.session).await?;
             trust::recheck(&keys).await?;
             let session = session::SessionKeeper::of(&client, &store, &saved.session, clock)?;
-            let lease = lease::Lease::of(&store, key);
+            let lease = lease::Lease::of(client.clone(), store.clone(), key, clock);
             cross_signing::require_signed_device(&client).await?;
             let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
             let flags = Arc::new(RoomFlags::of(store.clone(), clock));
@@ -243,7 +243,12 @@ impl Matrix {
     /// side may send anything before. Waits while the homeserver does not answer. Returns whether the lease was taken;
     /// `false` when stopped.
     pub fn take_up(&self, stop: CancellationToken) -> Boxed<'_, Result<bool, MatrixError>> {
-        Box::pin(async move { self.acquire_lease(&stop).await })
+        Box::pin(async move { self.lease.acquire(&stop).await })
+    }
+
+    /// Releases the lease, so that the store may start elsewhere at once. The last request of the account.
+    pub async fn release_lease(&self) {
+        self.lease.release().await;
     }
 
     /// Finds a room by alias or id.

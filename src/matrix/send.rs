@@ -243,7 +243,7 @@ impl Matrix {
     /// The room, if the account may write into it.
     async fn open_room(&self, to: &Place) -> Result<Room, SendError> {
         let room = self.unjoined_rooms.joined_room(to).await?;
-        self.ensure_lease().await.map_err(lease_error)?;
+        self.lease.hold().await.map_err(lease_error)?;
         Ok(room)
     }
 

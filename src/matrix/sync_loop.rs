@@ -54,7 +54,7 @@ pub(super) async fn listen(
     inbox: Inbox,
     stop: CancellationToken,
 ) -> Result<(), MatrixError> {
-    if !matrix.acquire_lease(&stop).await? {
+    if !matrix.lease.acquire(&stop).await? {
         return Ok(());
     }
     let mut listener = SyncLoop {
@@ -85,8 +85,8 @@ pub(super) async fn listen(
     let outcome = {
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
-            lost = Box::pin(matrix.maintain_lease()) => Err(lost),
-            over = Box::pin(matrix.maintain_session()) => Err(over),
+            lost = Box::pin(matrix.lease.maintain()) => Err(lost),
+            over = Box::pin(matrix.session.maintain()) => Err(over),
             () = Box::pin(matrix.run_verifications()) => Ok(()),
             () = Box::pin(matrix.claims.follow(&deferred)) => Ok(()),
         }
@@ -280,10 +280,7 @@ impl SyncLoop<'_> {
     ) -> Result<(), MatrixError> {
         crash_points::point("sync.received");
         self.matrix.sync.arrived();
-        self.matrix
-            .session
-            .keep(self.matrix.account.client())
-            .await?;
+        self.matrix.session.keep().await?;
         self.backoff.worked();
         self.matrix.sync.answered();
         // Events that earlier responses had left to fetch may have arrived since.

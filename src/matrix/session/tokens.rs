@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    super::{Matrix, MatrixError, account, request_error::RequestError},
+    super::{MatrixError, account, request_error::RequestError},
     REFRESH_ATTEMPTS, REFRESH_PAUSE, REFRESH_TIMEOUT,
 };
 
@@ -60,9 +60,10 @@ impl TokenLifetime {
     }
 }
 
-/// Saves each new pair of tokens.
+/// Saves each new pair of tokens of a client, and refreshes the session in time.
 #[derive(Debug)]
 pub(crate) struct SessionKeeper {
+    client: Client,
     store: Store,
     clock: Clock,
     life: Arc<Mutex<TokenLifetime>>,
@@ -107,6 +108,7 @@ impl SessionKeeper {
             MatrixError::CryptoStore(format!("the session changes cannot be watched: {error}"))
         })?;
         Ok(Self {
+            client: client.clone(),
             store: store.clone(),
             clock,
             life,
@@ -114,11 +116,54 @@ impl SessionKeeper {
         })
     }
 
+    /// Refreshes the session before it expires, and at once where the refresh of a request failed because a response
+    /// was lost. Returns when it cannot be refreshed any more.
+    pub(crate) async fn maintain(&self) -> MatrixError {
+        let mut changes = self.client.subscribe_to_session_changes();
+        loop {
+            let due = async {
+                match self.due_in() {
+                    Some(wait) => sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let needed = tokio::select! {
+                () = due => true,
+                change = changes.recv() => match change {
+                    Ok(SessionChange::UnknownToken(_)) | Err(RecvError::Lagged(_)) => true,
+                    Ok(SessionChange::TokensRefreshed) => false,
+                    // The client was dropped.
+                    Err(RecvError::Closed) => std::future::pending().await,
+                },
+            };
+            // Without a refresh token the request that failed reports the error.
+            let tokens = self.client.session_tokens();
+            let renewable = tokens.is_some_and(|tokens| tokens.refresh_token.is_some());
+            if !needed || !renewable {
+                continue;
+            }
+            match self.renew().await {
+                // However short a lifetime the homeserver names.
+                Ok(()) => sleep(MIN_REFRESH_INTERVAL).await,
+                Err(error @ RequestError::SignedOut(_)) => {
+                    return error.into_matrix_error("renew the session");
+                }
+                Err(error) => {
+                    let error = format!("{:#}", error.into_matrix_error("renew the session"));
+                    warn!(error, "Failed to renew the session; trying again");
+                    sleep(REFRESH_RETRY).await;
+                }
+            }
+            // A report about the old tokens that came meanwhile no longer matters.
+            changes = changes.resubscribe();
+        }
+    }
+
     /// Refreshes the session. If the response is lost, it is unknown whether the old tokens are used up, so the request
     /// is repeated at once.
-    async fn renew(&self, client: &Client) -> Result<(), RequestError> {
+    async fn renew(&self) -> Result<(), RequestError> {
         let mut error = RequestError::NotSent("the homeserver does not answer".to_owned());
-        let auth = client.matrix_auth();
+        let auth = self.client.matrix_auth();
         for _ in 0..REFRESH_ATTEMPTS {
             error = match timeout(REFRESH_TIMEOUT, auth.refresh_access_token()).await {
                 Ok(Ok(())) => return Ok(()),
@@ -140,13 +185,15 @@ impl SessionKeeper {
     }
 
     /// Saves a pair that could not be saved when it was received. Waits for a store that is locked or full.
-    pub(crate) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
+    pub(crate) async fn keep(&self) -> Result<(), MatrixError> {
         if !self.unsaved.load(Ordering::SeqCst) {
             return Ok(());
         }
         error!("A renewed session could not be saved; trying again");
         let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        self.store.save_session(&present(client, life)?).await?;
+        self.store
+            .save_session(&present(&self.client, life)?)
+            .await?;
         self.unsaved.store(false, Ordering::SeqCst);
         Ok(())
     }
@@ -158,49 +205,4 @@ fn present(
 ) -> Result<footbridge_store::SecretBytes, MatrixError> {
     let session = client.matrix_auth().session();
     account::sealed(&session.ok_or(MatrixError::NoAccount)?, life)
-}
-
-impl Matrix {
-    /// Refreshes the session before it expires, and at once where the refresh of a request failed because a response
-    /// was lost. Returns when it cannot be refreshed any more.
-    pub(crate) async fn maintain_session(&self) -> MatrixError {
-        let mut changes = self.account.client().subscribe_to_session_changes();
-        loop {
-            let due = async {
-                match self.session.due_in() {
-                    Some(wait) => sleep(wait).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let needed = tokio::select! {
-                () = due => true,
-                change = changes.recv() => match change {
-                    Ok(SessionChange::UnknownToken(_)) | Err(RecvError::Lagged(_)) => true,
-                    Ok(SessionChange::TokensRefreshed) => false,
-                    // The client was dropped.
-                    Err(RecvError::Closed) => std::future::pending().await,
-                },
-            };
-            // Without a refresh token the request that failed reports the error.
-            let tokens = self.account.client().session_tokens();
-            let renewable = tokens.is_some_and(|tokens| tokens.refresh_token.is_some());
-            if !needed || !renewable {
-                continue;
-            }
-            match self.session.renew(self.account.client()).await {
-                // However short a lifetime the homeserver names.
-                Ok(()) => sleep(MIN_REFRESH_INTERVAL).await,
-                Err(error @ RequestError::SignedOut(_)) => {
-                    return error.into_matrix_error("renew the session");
-                }
-                Err(error) => {
-                    let error = format!("{:#}", error.into_matrix_error("renew the session"));
-                    warn!(error, "Failed to renew the session; trying again");
-                    sleep(REFRESH_RETRY).await;
-                }
-            }
-            // A report about the old tokens that came meanwhile no longer matters.
-            changes = changes.resubscribe();
-        }
-    }
 }
