@@ -73,9 +73,10 @@ impl Matrix {
         let (Some(room), Some(avatar)) = (self.account.room(to), &of.avatar) else {
             return Ok(());
         };
-        let encrypted = self.guard(&room, to).await?;
+        let encrypted = self.guard.check(&room, to).await?;
         let address = self
-            .upload_media(&picture.bytes, picture.mime, encrypted)
+            .media
+            .upload_file(&picture.bytes, picture.mime, encrypted)
             .await?;
         let saved = if encrypted {
             let mut file = picture.bytes.key_json().clone();

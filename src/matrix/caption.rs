@@ -32,7 +32,7 @@ impl Matrix {
         let event = edited_caption_event(&old, content, target)
             .unwrap_or_else(|| event_content(content, None, None, Some(target)));
         let in_clear = event.get("url").is_some();
-        if in_clear && self.guard(room, to).await? {
+        if in_clear && self.guard.check(room, to).await? {
             // The room has been encrypted since: the URL of a plaintext file is not repeated.
             return Err(SendError::TooLate);
         }

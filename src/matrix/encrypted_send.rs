@@ -32,7 +32,7 @@ impl From<SendMessageLikeEventResult> for SentEvent {
 }
 
 impl Matrix {
-    /// Sends an event that must be encrypted. Must be called with the room's lock, after `Matrix::guard` has confirmed
+    /// Sends an event that must be encrypted. Must be called with the room's lock, after `EncryptionGuard::check` has confirmed
     /// that the SDK would encrypt it.
     pub(super) async fn send_encrypted(
         &self,

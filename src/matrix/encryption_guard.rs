@@ -1,9 +1,9 @@
 //! The check before every send: whether the event may be sent, and whether it will be encrypted (P04).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use footbridge_core::outlet::{Outcome, SendError};
-use footbridge_store::Place;
+use footbridge_store::{Place, Store};
 use matrix_sdk::{
     Room,
     ruma::{api::client::state::get_state_event_for_key, events::StateEventType},
@@ -11,10 +11,10 @@ use matrix_sdk::{
 use tracing::error;
 
 use super::{
-    Matrix,
     encryption_states::{EncryptionDecision, EncryptionState},
     request_error::{RequestError, retry},
-    security_metrics::SecurityClass,
+    room_flags::RoomFlags,
+    security_metrics::{SecurityClass, SecurityMetrics},
     send::not_sent,
 };
 
@@ -24,14 +24,30 @@ const DOWNGRADE_RETRY: Duration = Duration::from_mins(1);
 /// How long a lane waits until the SDK also knows that its room is encrypted.
 const BOUNDARY_RETRY: Duration = Duration::from_secs(2);
 
-impl Matrix {
+/// The encryption check of every send.
+#[derive(Debug)]
+pub(super) struct EncryptionGuard {
+    store: Store,
+    flags: Arc<RoomFlags>,
+    security: Arc<SecurityMetrics>,
+}
+
+impl EncryptionGuard {
+    pub(super) fn of(store: Store, flags: Arc<RoomFlags>, security: Arc<SecurityMetrics>) -> Self {
+        Self {
+            store,
+            flags,
+            security,
+        }
+    }
+
     /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Returns whether it
     /// will.
     ///
     /// The SDK's knowledge of a room is as old as the last sync, so the homeserver is asked before anything is sent in
     /// plaintext (F36). What remains is encryption that begins between its answer and the event: some milliseconds, in
     /// which every client sends in plaintext.
-    pub(super) async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
+    pub(super) async fn check(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
         let kept =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
         let ever = self.flags.was_encrypted(to).await.map_err(kept)?;

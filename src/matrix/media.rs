@@ -8,24 +8,15 @@ use anyhow::anyhow;
 use footbridge_core::{
     bounded::{self, BodyError},
     file::File,
-    image::Image,
-    outlet::{Done, Outcome, SendError, Step, no_files_error},
+    outlet::{Outcome, SendError},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Place};
-use matrix_sdk::{Room, ruma::OwnedTransactionId};
+use matrix_sdk::Client;
 use reqwest::{Body, Method, Response, header};
 use serde::Deserialize;
-use tracing::debug;
 use url::Url;
 
-use super::{
-    Matrix,
-    convert::{
-        self,
-        files::{self, MediaSource},
-    },
-};
+use super::convert::files::{self, MediaSource};
 
 /// How long the transfer of a file may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_mins(15);
@@ -34,7 +25,19 @@ const ENCRYPTED_MIME: &str = "application/octet-stream";
 /// The longest response about a file, in bytes: it contains a URL.
 const MAX_RESPONSE: usize = 64 << 10;
 
-impl Matrix {
+/// Files of the account's homeserver.
+#[derive(Debug)]
+pub(super) struct Media {
+    client: Client,
+    /// For files, which the SDK would hold in memory.
+    http: reqwest::Client,
+}
+
+impl Media {
+    pub(super) fn of(client: Client, http: reqwest::Client) -> Self {
+        Self { client, http }
+    }
+
     /// Downloads a file of a room, complete and verified.
     pub(super) async fn download(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
         let no_url = || refused("the message has no media URL");
@@ -58,57 +61,8 @@ impl Matrix {
         })
     }
 
-    /// Uploads a file and sends its event. Encrypted rooms get it encrypted.
-    pub(super) async fn send_media(
-        &self,
-        room: &Room,
-        to: &Place,
-        key: OwnedTransactionId,
-        step: &Step,
-        (spooled, preview): (&Spooled, Option<&Image>),
-    ) -> Result<Done, SendError> {
-        let Step::SendFile {
-            file,
-            content,
-            thread,
-            reply_to,
-            ..
-        } = step
-        else {
-            return Err(no_files_error());
-        };
-        let encrypted = self.guard(room, to).await?;
-        let address = self
-            .upload_media(spooled, file.safe_type(), encrypted)
-            .await?;
-        let source = (file, spooled);
-        let content = self.disambiguate(room, to, content).await;
-        let mut event = files::event_of(source, &content, &address, encrypted);
-        if let Some(preview) = preview {
-            // Without a thumbnail the file is sent all the same.
-            match self
-                .upload_media(&preview.bytes, preview.mime, encrypted)
-                .await
-            {
-                Ok(address) => files::put_thumbnail(&mut event, file, preview, &address, encrypted),
-                Err(error) => debug!(%error, "A thumbnail is missing"),
-            }
-        }
-        convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
-        let event = self.with_avatar(room, to, &content, event).await;
-        let digest_input = convert::caption::to_verify(&event);
-        let remote = self.send_event(room, to, key, event).await?;
-        self.save_event_digest(to, &remote, digest_input).await?;
-        Ok(Done::Created(Copy {
-            remote,
-            thread: thread.clone(),
-            sent_at: self.clock.now(),
-            file: None,
-        }))
-    }
-
     /// Uploads a file, encrypted or not. Returns its URL.
-    pub(super) async fn upload_media(
+    pub(super) async fn upload_file(
         &self,
         spooled: &Spooled,
         kind: &str,
@@ -142,8 +96,8 @@ impl Matrix {
         path: &[&str],
         with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Result<Response, SendError> {
-        let url = below(self.account.client().homeserver(), path);
-        let token = self.account.client().access_token().unwrap_or_default();
+        let url = below(self.client.homeserver(), path);
+        let token = self.client.access_token().unwrap_or_default();
         let request = self.http.request(method, url).timeout(TRANSFER_TIMEOUT);
         let answer = with(request.bearer_auth(token)).send().await;
         let answer = answer.map_err(|error| not_done(&error))?;

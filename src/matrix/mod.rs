@@ -85,11 +85,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    account_client::AccountClient, crypto_store::BufferedCryptoStore, key_claims::KeyClaims,
-    key_rotation::KeyRotation, plaintext_rooms::PlaintextRooms, refusals::Refusals,
-    room_flags::RoomFlags, security_metrics::SecurityMetrics, sender_cache::SenderCache,
-    sync_state::SyncState, unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions,
-    wait_timer::WaitTimer,
+    account_client::AccountClient, crypto_store::BufferedCryptoStore,
+    encryption_guard::EncryptionGuard, key_claims::KeyClaims, key_rotation::KeyRotation,
+    media::Media, plaintext_rooms::PlaintextRooms, refusals::Refusals, room_flags::RoomFlags,
+    security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
+    unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -110,11 +110,11 @@ const SYNC_CURSOR: &str = "matrix";
 /// The running account.
 pub struct Matrix {
     account: AccountClient,
-    /// For files, which the SDK would hold in memory.
-    http: reqwest::Client,
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    guard: Arc<EncryptionGuard>,
+    media: Arc<Media>,
     wait_timer: Arc<WaitTimer>,
     unverified_sessions: Arc<UnverifiedSessions>,
     unjoined_rooms: Arc<UnjoinedRooms>,
@@ -202,6 +202,12 @@ impl Matrix {
                 config.timeouts.device_wait,
             ));
             let wait_timer = Arc::new(WaitTimer::of(config.timeouts.notice_after));
+            let media = Arc::new(Media::of(client.clone(), http));
+            let guard = Arc::new(EncryptionGuard::of(
+                store.clone(),
+                flags.clone(),
+                security.clone(),
+            ));
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
@@ -210,9 +216,10 @@ impl Matrix {
                 unjoined_rooms,
                 unverified_sessions,
                 wait_timer,
+                media,
+                guard,
                 claims: KeyClaims::of(&client, &keys),
                 account,
-                http,
                 keys,
                 store,
                 clock,

@@ -35,7 +35,7 @@ impl Matrix {
         (target, with, how): (&RemoteId, &str, ReactOptions),
     ) -> Result<Done, SendError> {
         let _turn = self.turns.take(to).await;
-        if self.guard(room, to).await? && !how.unencrypted {
+        if self.guard.check(room, to).await? && !how.unencrypted {
             // At the retry the lane knows that the room is encrypted.
             return Err(retry(
                 None,

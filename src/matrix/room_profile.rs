@@ -63,7 +63,8 @@ impl Matrix {
         Box::pin(async move {
             let value = match picture {
                 Some(picture) => {
-                    self.upload_media(&picture.bytes, picture.mime, false)
+                    self.media
+                        .upload_file(&picture.bytes, picture.mime, false)
                         .await?
                 }
                 None => value.to_owned(),

@@ -24,11 +24,11 @@ use matrix_sdk::{
 };
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::{
     Matrix, MatrixError,
-    convert::{self, bundles},
+    convert::{self, bundles, files},
     crypto_store,
     encrypted_send::SentEvent,
     reactions::ReactOptions,
@@ -59,7 +59,7 @@ impl Outlet for Matrix {
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
-        self.download(file, spool).await
+        self.media.download(file, spool).await
     }
 
     async fn text_before_edit(
@@ -247,6 +247,57 @@ impl Matrix {
         Ok(room)
     }
 
+    /// Uploads a file and sends its event. Encrypted rooms get it encrypted.
+    async fn send_media(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        step: &Step,
+        (spooled, preview): (&Spooled, Option<&Image>),
+    ) -> Result<Done, SendError> {
+        let Step::SendFile {
+            file,
+            content,
+            thread,
+            reply_to,
+            ..
+        } = step
+        else {
+            return Err(outlet::no_files_error());
+        };
+        let encrypted = self.guard.check(room, to).await?;
+        let address = self
+            .media
+            .upload_file(spooled, file.safe_type(), encrypted)
+            .await?;
+        let source = (file, spooled);
+        let content = self.disambiguate(room, to, content).await;
+        let mut event = files::event_of(source, &content, &address, encrypted);
+        if let Some(preview) = preview {
+            // Without a thumbnail the file is sent all the same.
+            match self
+                .media
+                .upload_file(&preview.bytes, preview.mime, encrypted)
+                .await
+            {
+                Ok(address) => files::put_thumbnail(&mut event, file, preview, &address, encrypted),
+                Err(error) => debug!(%error, "A thumbnail is missing"),
+            }
+        }
+        convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
+        let event = self.with_avatar(room, to, &content, event).await;
+        let digest_input = convert::caption::to_verify(&event);
+        let remote = self.send_event(room, to, key, event).await?;
+        self.save_event_digest(to, &remote, digest_input).await?;
+        Ok(Done::Created(Copy {
+            remote,
+            thread: thread.clone(),
+            sent_at: self.clock.now(),
+            file: None,
+        }))
+    }
+
     pub(super) async fn send_event(
         &self,
         room: &Room,
@@ -257,7 +308,7 @@ impl Matrix {
         unanswered_sends::mark(&mut content, key.as_str());
         self.peer_bridges.mark(to, &mut content);
         let _turn = self.turns.take(to).await;
-        let must_encrypt = self.guard(room, to).await?;
+        let must_encrypt = self.guard.check(room, to).await?;
         if must_encrypt && content.get("url").is_some() {
             // The file was uploaded unencrypted, and the room has been encrypted meanwhile.
             return Err(retry(
@@ -298,7 +349,7 @@ impl Matrix {
     }
 }
 
-/// Every unencrypted event and every event that the SDK encrypts is sent here; the caller has called `Matrix::guard`.
+/// Every unencrypted event and every event that the SDK encrypts is sent here; the caller has called `EncryptionGuard::check`.
 pub(super) async fn put(
     room: &Room,
     key: &TransactionId,

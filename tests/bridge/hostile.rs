@@ -176,9 +176,9 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
         .unwrap();
     let (before, _) = code.split_once(".send_raw(").unwrap();
     let sending = before.rsplit_once("async fn send_event(").unwrap().1;
-    assert!(sending.contains("self.guard(room, to).await?"), "{sending}");
+    assert!(sending.contains("self.guard.check(room, to).await?"), "{sending}");
     let (guarded, _) = sending.split_once(".send_encrypted(").unwrap();
-    assert!(guarded.contains("self.guard(room, to).await?"), "{guarded}");
+    assert!(guarded.contains("self.guard.check(room, to).await?"), "{guarded}");
 }
 
 #[test]
