@@ -8,8 +8,8 @@ use matrix_sdk::{Room, ruma::OwnedTransactionId};
 use super::{
     Matrix,
     convert::bundles::{self, RevisedParts},
+    event_sender::redact,
     read_back::ReadBack,
-    send::redact,
 };
 
 impl Matrix {
@@ -36,7 +36,7 @@ impl Matrix {
                 if let (Some(now), Some(next)) = (&now, &next) {
                     self.save_next_event_digest(to, target, (now, next)).await?;
                 }
-                let remote = self.send_event(room, to, key, event).await?;
+                let remote = self.events.send_message(room, to, key, event).await?;
                 // From here on an edit with older content does not count.
                 self.save_event_digest(to, target, next).await?;
                 Ok(rewritten((target, slot), part, self.edit(remote)))

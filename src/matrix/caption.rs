@@ -37,7 +37,7 @@ impl Matrix {
             return Err(SendError::TooLate);
         }
         let event = self.with_avatar(room, to, content, event).await;
-        let remote = self.send_event(room, to, key, event).await?;
+        let remote = self.events.send_message(room, to, key, event).await?;
         Ok(self.replaced(target, remote))
     }
 

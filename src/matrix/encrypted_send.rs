@@ -1,8 +1,10 @@
 //! Sending into an encrypted room. If all members have the room key and nothing has changed since the SDK checked that,
 //! the event is encrypted with that key at once; otherwise the SDK goes through all members first.
 
+use std::sync::Arc;
+
 use matrix_sdk::{
-    Room,
+    Client, Room,
     room::futures::SendMessageLikeEventResult,
     ruma::{
         OwnedEventId, TransactionId,
@@ -13,7 +15,11 @@ use matrix_sdk::{
 };
 use serde_json::Value;
 
-use super::{Matrix, crypto_store, send::put};
+use super::{
+    crypto_store::{self, BufferedCryptoStore},
+    event_sender::put,
+    key_claims::KeyClaims,
+};
 
 /// An event that was sent.
 pub(super) struct SentEvent {
@@ -31,10 +37,31 @@ impl From<SendMessageLikeEventResult> for SentEvent {
     }
 }
 
-impl Matrix {
+/// Sends into encrypted rooms.
+#[derive(Debug)]
+pub(super) struct EncryptedSender {
+    client: Client,
+    keys: Arc<BufferedCryptoStore>,
+    claims: Arc<KeyClaims>,
+}
+
+impl EncryptedSender {
+    /// With the client's crypto store, and with what establishes its Olm sessions.
+    pub(super) fn of(
+        client: Client,
+        keys: Arc<BufferedCryptoStore>,
+        claims: Arc<KeyClaims>,
+    ) -> Self {
+        Self {
+            client,
+            keys,
+            claims,
+        }
+    }
+
     /// Sends an event that must be encrypted. Must be called with the room's lock, after `EncryptionGuard::check` has confirmed
     /// that the SDK would encrypt it.
-    pub(super) async fn send_encrypted(
+    pub(super) async fn send(
         &self,
         room: &Room,
         key: &TransactionId,
@@ -49,7 +76,7 @@ impl Matrix {
                 MessageLikeEventType::RoomEncrypted,
                 encrypted.cast_unchecked(),
             );
-            let response = self.account.client().send(request).await?;
+            let response = self.client.send(request).await?;
             return Ok(SentEvent {
                 event: response.event_id,
                 encrypted: true,

@@ -12,10 +12,10 @@ use tracing::error;
 
 use super::{
     encryption_states::{EncryptionDecision, EncryptionState},
+    event_sender::not_sent,
     request_error::{RequestError, retry},
     room_flags::RoomFlags,
     security_metrics::{SecurityClass, SecurityMetrics},
-    send::not_sent,
 };
 
 /// How long a lane waits when the homeserver reports its encrypted room as unencrypted.

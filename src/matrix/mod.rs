@@ -51,11 +51,11 @@ mod invites;
 mod unjoined_rooms;
 mod sender_cache;
 mod send;
+mod event_sender;
 mod encrypted_send;
 mod read_back;
 mod bundle_edits;
 mod caption;
-mod reactions;
 mod encryption_states;
 mod encryption_guard;
 mod confusables;
@@ -86,8 +86,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     account_client::AccountClient, crypto_store::BufferedCryptoStore,
-    encryption_guard::EncryptionGuard, key_claims::KeyClaims, key_rotation::KeyRotation,
-    media::Media, plaintext_rooms::PlaintextRooms, refusals::Refusals, room_flags::RoomFlags,
+    encrypted_send::EncryptedSender, encryption_guard::EncryptionGuard, event_sender::EventSender,
+    key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
+    plaintext_rooms::PlaintextRooms, refusals::Refusals, room_flags::RoomFlags,
     security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
     unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
 };
@@ -113,6 +114,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    events: Arc<EventSender>,
     guard: Arc<EncryptionGuard>,
     media: Arc<Media>,
     wait_timer: Arc<WaitTimer>,
@@ -137,11 +139,10 @@ pub struct Matrix {
     /// When this device was saved in the store: messages sent before that came from another device.
     device_since: Millis,
     senders: Mutex<SenderCache>,
-    turns: send::RoomLocks,
     room_names: confusables::RoomNameTable,
     /// Which avatars were requested, and when.
     avatar_requests: avatars::AvatarRequests,
-    rotation: KeyRotation,
+    rotation: Arc<KeyRotation>,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
     security: Arc<SecurityMetrics>,
@@ -208,6 +209,18 @@ impl Matrix {
                 flags.clone(),
                 security.clone(),
             ));
+            let claims = KeyClaims::of(&client, &keys);
+            let rotation = Arc::new(KeyRotation::default());
+            let peer_bridges = PeerBridges::default();
+            let encrypted = EncryptedSender::of(client.clone(), keys.clone(), claims.clone());
+            let events = Arc::new(EventSender::of(
+                guard.clone(),
+                encrypted,
+                rotation.clone(),
+                peer_bridges.clone(),
+                security.clone(),
+                clock,
+            ));
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
@@ -218,7 +231,8 @@ impl Matrix {
                 wait_timer,
                 media,
                 guard,
-                claims: KeyClaims::of(&client, &keys),
+                claims,
+                events,
                 account,
                 keys,
                 store,
@@ -234,11 +248,10 @@ impl Matrix {
                 session,
                 device_since: saved.since,
                 senders: Mutex::default(),
-                turns: send::RoomLocks::default(),
                 room_names: confusables::RoomNameTable::default(),
                 avatar_requests: avatars::AvatarRequests::default(),
-                rotation: KeyRotation::default(),
-                peer_bridges: PeerBridges::default(),
+                rotation,
+                peer_bridges,
                 security,
                 approved: Arc::default(),
                 unsigned_notices: Mutex::new(unsigned_notices),

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use super::{
     Matrix,
+    event_sender::not_sent,
     request_error::{RequestError, retry},
-    send::not_sent,
     timeline::{Classification, DisplayNames, EventFields},
 };
 

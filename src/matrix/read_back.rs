@@ -19,9 +19,9 @@ use tracing::error;
 use super::{
     Matrix,
     convert::bundles::{self, LatestContent},
+    event_sender::not_sent,
     request_error::{RequestError, retry},
     security_metrics::SecurityClass,
-    send::not_sent,
 };
 
 /// The result of reading an own event back.

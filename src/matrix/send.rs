@@ -1,11 +1,7 @@
 //! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver creates one
 //! event however often the step is retried.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use footbridge_core::{
@@ -17,40 +13,15 @@ use footbridge_core::{
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
-use matrix_sdk::{
-    Room,
-    room::futures::SendMessageLikeEventResult,
-    ruma::{EventId, OwnedTransactionId, TransactionId},
-};
-use serde_json::Value;
-use tokio::sync::OwnedMutexGuard;
-use tracing::{debug, error};
+use matrix_sdk::{Room, ruma::OwnedTransactionId};
+use tracing::debug;
 
 use super::{
     Matrix, MatrixError,
     convert::{self, bundles, files},
-    crypto_store,
-    encrypted_send::SentEvent,
-    reactions::ReactOptions,
-    request_error::{RequestError, retry},
-    security_metrics::SecurityClass,
-    unanswered_sends,
+    event_sender::{Reaction, redact},
+    request_error::retry,
 };
-
-/// One event at a time into each room. Two lanes at once could both find the room key usable for one more message; the
-/// SDK panics at the second.
-#[derive(Debug, Default)]
-pub(super) struct RoomLocks(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
-
-impl RoomLocks {
-    pub(super) async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.entry(place.clone()).or_default().clone()
-        };
-        turn.lock_owned().await
-    }
-}
 
 #[async_trait]
 impl Outlet for Matrix {
@@ -109,7 +80,7 @@ impl Outlet for Matrix {
                 let event =
                     convert::event_content(&content, thread.as_ref(), reply_to.as_ref(), None);
                 let event = self.with_avatar(&room, to, &content, event).await;
-                let remote = self.send_event(&room, to, key, event).await?;
+                let remote = self.events.send_message(&room, to, key, event).await?;
                 Ok(Done::Created(Copy {
                     remote,
                     thread: thread.clone(),
@@ -131,7 +102,7 @@ impl Outlet for Matrix {
                 }
                 let event = convert::event_content(&content, None, None, Some(target));
                 let event = self.with_avatar(&room, to, &content, event).await;
-                let remote = self.send_event(&room, to, key, event).await?;
+                let remote = self.events.send_message(&room, to, key, event).await?;
                 Ok(self.replaced(target, remote))
             }
             Step::Delete { target, .. } => redact(&room, target, key).await,
@@ -141,11 +112,13 @@ impl Outlet for Matrix {
                 unencrypted,
                 is_marker,
             } => {
-                let how = ReactOptions {
+                let reaction = Reaction {
+                    target,
+                    key: with,
                     unencrypted: *unencrypted,
                     own: *is_marker,
                 };
-                self.react(&room, to, key, (target, with, how)).await
+                self.events.react(&room, to, key, reaction).await
             }
             Step::Unreact { shown } => redact(&room, shown, key)
                 .await
@@ -154,7 +127,7 @@ impl Outlet for Matrix {
                 let event =
                     bundles::event_of(parts, thread.as_ref(), None).ok_or_else(not_writable)?;
                 let digest_input = bundles::to_verify(&event);
-                let remote = self.send_event(&room, to, key, event).await?;
+                let remote = self.events.send_message(&room, to, key, event).await?;
                 self.save_event_digest(to, &remote, digest_input).await?;
                 Ok(Done::Created(Copy {
                     remote,
@@ -288,7 +261,7 @@ impl Matrix {
         convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
         let event = self.with_avatar(room, to, &content, event).await;
         let digest_input = convert::caption::to_verify(&event);
-        let remote = self.send_event(room, to, key, event).await?;
+        let remote = self.events.send_message(room, to, key, event).await?;
         self.save_event_digest(to, &remote, digest_input).await?;
         Ok(Done::Created(Copy {
             remote,
@@ -297,67 +270,6 @@ impl Matrix {
             file: None,
         }))
     }
-
-    pub(super) async fn send_event(
-        &self,
-        room: &Room,
-        to: &Place,
-        key: OwnedTransactionId,
-        mut content: Value,
-    ) -> Result<RemoteId, SendError> {
-        unanswered_sends::mark(&mut content, key.as_str());
-        self.peer_bridges.mark(to, &mut content);
-        let _turn = self.turns.take(to).await;
-        let must_encrypt = self.guard.check(room, to).await?;
-        if must_encrypt && content.get("url").is_some() {
-            // The file was uploaded unencrypted, and the room has been encrypted meanwhile.
-            return Err(retry(
-                None,
-                Outcome::NotDone,
-                "the room has just been encrypted",
-            ));
-        }
-        if must_encrypt {
-            self.rotate(room, to).await?;
-        }
-        let sent = if must_encrypt {
-            self.send_encrypted(room, &key, content).await
-        } else {
-            let sent = put(room, &key, "m.room.message", content).await;
-            sent.map(SentEvent::from)
-        };
-        let sent = sent.map_err(|error| RequestError::from(&error).into_send_error())?;
-        if must_encrypt && !sent.encrypted {
-            self.security.record(SecurityClass::SentInClear, 1);
-            error!(
-                matrix.room = to.address(),
-                "The SDK sent an unencrypted event into an encrypted room"
-            );
-        }
-        Ok(RemoteId(sent.event.to_string()))
-    }
-
-    /// Counts a send, and discards the room key where it has been used enough.
-    async fn rotate(&self, room: &Room, to: &Place) -> Result<(), SendError> {
-        if self.rotation.is_due(to)
-            && let Err(error) = room.discard_room_key().await
-        {
-            self.rotation.end(to);
-            return Err(not_sent(&RequestError::from(&error)));
-        }
-        Ok(())
-    }
-}
-
-/// Every unencrypted event and every event that the SDK encrypts is sent here; the caller has called `EncryptionGuard::check`.
-pub(super) async fn put(
-    room: &Room,
-    key: &TransactionId,
-    event_type: &str,
-    content: Value,
-) -> matrix_sdk::Result<SendMessageLikeEventResult> {
-    let sending = room.send_raw(event_type, content);
-    crypto_store::sharing(sending.with_transaction_id(key).into_future()).await
 }
 
 /// Nothing is sent before it is certain that this store is the newest of its device.
@@ -371,39 +283,5 @@ fn lease_error(error: MatrixError) -> SendError {
 fn not_writable() -> SendError {
     SendError::Refused {
         reason: "it cannot be converted to an event".into(),
-    }
-}
-
-/// A request before the event was sent failed: whatever became of that request, the step was not done.
-pub(super) fn not_sent(error: &RequestError) -> SendError {
-    match error.clone() {
-        RequestError::Unknown(why) => RequestError::NotSent(why).into_send_error(),
-        error => error.into_send_error(),
-    }
-}
-
-pub(super) async fn redact(
-    room: &Room,
-    target: &RemoteId,
-    key: OwnedTransactionId,
-) -> Result<Done, SendError> {
-    let Ok(event) = <&EventId>::try_from(target.as_str()) else {
-        return Err(SendError::Refused {
-            reason: "the message to delete has no valid event id".into(),
-        });
-    };
-    match room.redact(event, None, Some(key)).await {
-        Ok(_) => Ok(Done::Deleted(target.clone())),
-        Err(error) => match RequestError::from(&error) {
-            // The event never existed, or exists no longer: the step is done.
-            RequestError::NotFound(_) => Ok(Done::Deleted(target.clone())),
-            // The room is not closed to the bridge; only this event, of another user, cannot be redacted.
-            RequestError::Forbidden(_) => Err(SendError::Refused {
-                reason:
-                    "the bridge has no permission to delete other people's messages in the room"
-                        .into(),
-            }),
-            error => Err(error.into_send_error()),
-        },
     }
 }

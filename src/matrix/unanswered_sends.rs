@@ -16,8 +16,8 @@ use serde_json::Value;
 use tracing::info;
 
 use super::{
-    Matrix, bundle_edits::rewritten, convert::bundles, request_error::RequestError,
-    request_error::retry, send::not_sent, timeline::EventFields,
+    Matrix, bundle_edits::rewritten, convert::bundles, event_sender::not_sent,
+    request_error::RequestError, request_error::retry, timeline::EventFields,
 };
 
 /// The content key under which each event of the bridge holds its transaction id. In encrypted rooms it is encrypted

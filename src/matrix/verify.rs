@@ -377,7 +377,11 @@ impl Matrix {
         let place = Place::room(room.room_id().as_str());
         let key = format!("verify-{:016x}", rand::random::<u64>());
         let content = json!({ "msgtype": "m.notice", "body": text });
-        if let Err(error) = self.send_event(&room, &place, key.into(), content).await {
+        if let Err(error) = self
+            .events
+            .send_message(&room, &place, key.into(), content)
+            .await
+        {
             let error = error.to_string();
             warn!(matrix.room = %room.room_id(), error, "Failed to send a notice about a verification");
         }

@@ -168,17 +168,36 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
     let [only] = &ways_out[..] else {
         panic!("{ways_out:?}")
     };
-    assert!(only.ends_with("matrix/send.rs"), "{only}");
-    // The encryption check precedes it.
+    assert!(only.ends_with("matrix/event_sender.rs"), "{only}");
+    // The encryption check precedes it, and every send of a message or a reaction.
     let (_, code) = matrix_side()
         .into_iter()
-        .find(|(file, _)| file.ends_with("matrix/send.rs"))
+        .find(|(file, _)| file.ends_with("matrix/event_sender.rs"))
         .unwrap();
-    let (before, _) = code.split_once(".send_raw(").unwrap();
-    let sending = before.rsplit_once("async fn send_event(").unwrap().1;
-    assert!(sending.contains("self.guard.check(room, to).await?"), "{sending}");
-    let (guarded, _) = sending.split_once(".send_encrypted(").unwrap();
-    assert!(guarded.contains("self.guard.check(room, to).await?"), "{guarded}");
+    for (function, sends) in [
+        ("async fn send_message(", ".encrypted.send("),
+        (
+            "async fn send_message(",
+            "put(room, &key, \"m.room.message\"",
+        ),
+        ("async fn react(", "put(room, &key, \"m.reaction\""),
+    ] {
+        let (_, body) = code.split_once(function).unwrap();
+        let (before, _) = body.split_once(sends).unwrap();
+        assert!(!before.contains("async fn "), "{function}: {before}");
+        let check = "self.guard.check(room, to).await?";
+        assert!(before.contains(check), "{function}: {before}");
+    }
+    // Nothing else sends what it makes itself.
+    let callers: Vec<_> = matrix_side()
+        .into_iter()
+        .map(|(file, code)| (code.matches("put(room, key").count(), file))
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    let [(1, only)] = &callers[..] else {
+        panic!("{callers:?}")
+    };
+    assert!(only.ends_with("matrix/encrypted_send.rs"), "{only}");
 }
 
 #[test]
