@@ -3,21 +3,25 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use footbridge_core::{
+    clock::Clock,
     image::Image,
     message::Sender,
     outlet::{Content, Outcome, SendError},
 };
-use footbridge_store::Place;
+use footbridge_store::{Place, Store};
 use matrix_sdk::Room;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Matrix, convert::put_avatar, request_error::retry};
+use super::{
+    account_client::AccountClient, convert::put_avatar, encryption_guard::EncryptionGuard,
+    media::Media, request_error::retry, room_flags::RoomFlags,
+};
 
 /// The shortest time between two requests for one person's avatar, whatever became of the first.
 const RETRY_AFTER: Duration = Duration::from_mins(10);
@@ -26,7 +30,7 @@ const MAX_PEOPLE: usize = 10_000;
 
 /// Whose avatars were requested, and when.
 #[derive(Debug, Default)]
-pub(super) struct AvatarRequests(Mutex<HashMap<String, Instant>>);
+struct AvatarRequests(Mutex<HashMap<String, Instant>>);
 
 impl AvatarRequests {
     /// Whether to request the avatar now.
@@ -49,18 +53,49 @@ impl AvatarRequests {
     }
 }
 
-impl Matrix {
+/// The avatars that this account shows.
+#[derive(Debug)]
+pub(super) struct Avatars {
+    account: AccountClient,
+    store: Store,
+    clock: Clock,
+    flags: Arc<RoomFlags>,
+    guard: Arc<EncryptionGuard>,
+    media: Arc<Media>,
+    requests: AvatarRequests,
+}
+
+impl Avatars {
+    pub(super) fn of(
+        account: AccountClient,
+        store: Store,
+        clock: Clock,
+        flags: Arc<RoomFlags>,
+        guard: Arc<EncryptionGuard>,
+        media: Arc<Media>,
+    ) -> Self {
+        Self {
+            account,
+            store,
+            clock,
+            flags,
+            guard,
+            media,
+            requests: AvatarRequests::default(),
+        }
+    }
+
     /// Whether an avatar has to be uploaded before this room can show it, and may be uploaded now.
-    pub(super) async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
+    pub(super) async fn needs(&self, to: &Place, of: &Sender) -> bool {
         let (Some(room), Some(avatar)) = (self.account.room(to), &of.avatar) else {
             return false;
         };
         let encrypted = self.needs_encryption(&room, to).await;
         let known = self
             .store
-            .uploaded_avatar(&self.avatar_key(encrypted, avatar))
+            .uploaded_avatar(&self.key(encrypted, avatar))
             .await;
-        matches!(known, Ok(None)) && self.avatar_requests.may(format!("{encrypted} {}", of.id))
+        matches!(known, Ok(None)) && self.requests.may(format!("{encrypted} {}", of.id))
     }
 
     /// Uploads an avatar for this room and for all others of the same kind, encrypted or not.
@@ -88,13 +123,13 @@ impl Matrix {
             json!({ "avatar_url": address })
         };
         let saved = saved.to_string().into_bytes();
-        let (which, now) = (self.avatar_key(encrypted, avatar), self.clock.now());
+        let (which, now) = (self.key(encrypted, avatar), self.clock.now());
         let kept = self.store.save_uploaded_avatar(&which, saved, now).await;
         kept.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
     /// Adds the author's avatar to the event, where it has been uploaded.
-    pub(super) async fn with_avatar(
+    pub(super) async fn attach(
         &self,
         room: &Room,
         to: &Place,
@@ -106,7 +141,7 @@ impl Matrix {
             let encrypted = self.needs_encryption(room, to).await;
             let saved = self
                 .store
-                .uploaded_avatar(&self.avatar_key(encrypted, avatar))
+                .uploaded_avatar(&self.key(encrypted, avatar))
                 .await;
             let saved = saved.ok().flatten().unwrap_or_default();
             if let Ok(picture) = serde_json::from_slice(&saved) {
@@ -122,7 +157,7 @@ impl Matrix {
     }
 
     /// The key of an uploaded avatar: another account uploads it anew.
-    fn avatar_key(&self, encrypted: bool, avatar: &str) -> String {
+    fn key(&self, encrypted: bool, avatar: &str) -> String {
         let kind = if encrypted { "sealed" } else { "clear" };
         format!("{} {kind} {avatar}", self.account.user())
     }

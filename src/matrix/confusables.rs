@@ -9,10 +9,10 @@ use std::{
 
 use footbridge_core::{message::Sender, names, outlet::Content};
 use footbridge_store::Place;
-use matrix_sdk::{Room, RoomMemberships};
+use matrix_sdk::{Room, RoomMemberships, ruma::OwnedUserId};
 use tokio::time::Instant;
 
-use super::{Matrix, convert::renamed};
+use super::convert::renamed;
 
 /// How long the names of a room's members stay valid.
 const MEMBERS_TTL: Duration = Duration::from_mins(5);
@@ -22,8 +22,11 @@ const MAX_SPEAKERS: usize = 10_000;
 const ID_CHARS: usize = 8;
 
 /// The names of each room's members and authors.
-#[derive(Debug, Default)]
-pub(super) struct RoomNameTable(Mutex<HashMap<Place, RoomNames>>);
+#[derive(Debug)]
+pub(super) struct RoomNameTable {
+    own: OwnedUserId,
+    rooms: Mutex<HashMap<Place, RoomNames>>,
+}
 
 #[derive(Debug, Default)]
 struct RoomNames {
@@ -52,32 +55,37 @@ impl RoomNames {
     }
 }
 
-impl Matrix {
+impl RoomNameTable {
+    /// For the rooms of the account with this user id.
+    pub(super) fn of(own: OwnedUserId) -> Self {
+        Self {
+            own,
+            rooms: Mutex::default(),
+        }
+    }
+
     /// The content with a name that nobody else in the room has.
     pub(super) async fn disambiguate(&self, room: &Room, to: &Place, content: &Content) -> Content {
         let Some(author) = &content.author else {
             return content.clone();
         };
         // If the members cannot be read now, the next message reads them.
-        if !self.room_names.is_fresh(to)
+        if !self.is_fresh(to)
             && let Ok(members) = room.members(RoomMemberships::ACTIVE).await
         {
             let others = members.iter();
-            let others = others.filter(|member| member.user_id() != self.account.user());
+            let others = others.filter(|member| member.user_id() != self.own);
             let names = others.flat_map(|member| [member.name(), member.user_id().localpart()]);
-            self.room_names
-                .learn(to, names.map(names::confusable_skeleton));
+            self.learn(to, names.map(names::confusable_skeleton));
         }
-        match self.room_names.mark(to, author) {
+        match self.mark(to, author) {
             Some(mark) => renamed(content, &format!("{} ({mark})", author.name)),
             None => content.clone(),
         }
     }
-}
 
-impl RoomNameTable {
     fn with<T>(&self, place: &Place, act: impl FnOnce(&mut RoomNames) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         act(all.entry(place.clone()).or_default())
     }
 
@@ -113,7 +121,8 @@ mod tests {
 
     #[test]
     fn c10_who_looks_like_a_member_or_like_another_speaker_is_marked() {
-        let (room, all) = (Place::room("!r:x"), RoomNameTable::default());
+        let all = RoomNameTable::of(OwnedUserId::try_from("@bridge:x").unwrap());
+        let room = Place::room("!r:x");
         all.learn(
             &room,
             [names::confusable_skeleton("Ann"), String::new()].into_iter(),

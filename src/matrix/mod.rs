@@ -53,9 +53,9 @@ mod sender_cache;
 mod send;
 mod event_sender;
 mod encrypted_send;
-mod read_back;
-mod bundle_edits;
-mod caption;
+mod own_events;
+mod event_edits;
+mod file_sender;
 mod encryption_states;
 mod encryption_guard;
 mod confusables;
@@ -85,12 +85,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    account_client::AccountClient, crypto_store::BufferedCryptoStore,
-    encrypted_send::EncryptedSender, encryption_guard::EncryptionGuard, event_sender::EventSender,
-    key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
-    plaintext_rooms::PlaintextRooms, refusals::Refusals, room_flags::RoomFlags,
-    security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
-    unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
+    account_client::AccountClient, avatars::Avatars, confusables::RoomNameTable,
+    crypto_store::BufferedCryptoStore, encrypted_send::EncryptedSender,
+    encryption_guard::EncryptionGuard, event_edits::EventEdits, event_sender::EventSender,
+    file_sender::FileSender, key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
+    own_events::OwnEvents, plaintext_rooms::PlaintextRooms, refusals::Refusals,
+    room_flags::RoomFlags, security_metrics::SecurityMetrics, sender_cache::SenderCache,
+    sync_state::SyncState, unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions,
+    wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -114,8 +116,12 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    files: FileSender,
+    edits: EventEdits,
+    room_names: Arc<RoomNameTable>,
+    avatars: Arc<Avatars>,
+    own_events: Arc<OwnEvents>,
     events: Arc<EventSender>,
-    guard: Arc<EncryptionGuard>,
     media: Arc<Media>,
     wait_timer: Arc<WaitTimer>,
     unverified_sessions: Arc<UnverifiedSessions>,
@@ -139,9 +145,6 @@ pub struct Matrix {
     /// When this device was saved in the store: messages sent before that came from another device.
     device_since: Millis,
     senders: Mutex<SenderCache>,
-    room_names: confusables::RoomNameTable,
-    /// Which avatars were requested, and when.
-    avatar_requests: avatars::AvatarRequests,
     rotation: Arc<KeyRotation>,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
@@ -221,6 +224,37 @@ impl Matrix {
                 security.clone(),
                 clock,
             ));
+            let own_events = Arc::new(OwnEvents::of(
+                account.clone(),
+                store.clone(),
+                flags.clone(),
+                security.clone(),
+            ));
+            let avatars = Arc::new(Avatars::of(
+                account.clone(),
+                store.clone(),
+                clock,
+                flags.clone(),
+                guard.clone(),
+                media.clone(),
+            ));
+            let room_names = Arc::new(RoomNameTable::of(account.user().to_owned()));
+            let edits = EventEdits::of(
+                own_events.clone(),
+                guard.clone(),
+                avatars.clone(),
+                events.clone(),
+                clock,
+            );
+            let files = FileSender {
+                guard: guard.clone(),
+                media: media.clone(),
+                room_names: room_names.clone(),
+                avatars: avatars.clone(),
+                events: events.clone(),
+                own_events: own_events.clone(),
+                clock,
+            };
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
@@ -230,8 +264,12 @@ impl Matrix {
                 unverified_sessions,
                 wait_timer,
                 media,
-                guard,
                 claims,
+                files,
+                edits,
+                room_names,
+                avatars,
+                own_events,
                 events,
                 account,
                 keys,
@@ -248,8 +286,6 @@ impl Matrix {
                 session,
                 device_since: saved.since,
                 senders: Mutex::default(),
-                room_names: confusables::RoomNameTable::default(),
-                avatar_requests: avatars::AvatarRequests::default(),
                 rotation,
                 peer_bridges,
                 security,

@@ -14,11 +14,11 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
-use tracing::debug;
 
 use super::{
     Matrix, MatrixError,
-    convert::{self, bundles, files},
+    convert::{self, bundles},
+    event_edits::{PartEdit, edit_copy, replaced},
     event_sender::{Reaction, redact},
     request_error::retry,
 };
@@ -43,7 +43,7 @@ impl Outlet for Matrix {
     }
 
     async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
-        self.needs_avatar(to, of).await
+        self.avatars.needs(to, of).await
     }
 
     async fn upload_avatar(
@@ -52,7 +52,7 @@ impl Outlet for Matrix {
         of: &Sender,
         picture: &Image,
     ) -> Result<(), SendError> {
-        self.upload_avatar(to, of, picture).await
+        self.avatars.upload_avatar(to, of, picture).await
     }
 
     async fn send_file(
@@ -63,7 +63,8 @@ impl Outlet for Matrix {
         file: (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         let room = self.open_room(to).await?;
-        self.send_media(&room, to, OwnedTransactionId::from(key), step, file)
+        self.files
+            .send(&room, to, OwnedTransactionId::from(key), step, file)
             .await
     }
 
@@ -76,10 +77,10 @@ impl Outlet for Matrix {
                 thread,
                 reply_to,
             } => {
-                let content = self.disambiguate(&room, to, content).await;
+                let content = self.room_names.disambiguate(&room, to, content).await;
                 let event =
                     convert::event_content(&content, thread.as_ref(), reply_to.as_ref(), None);
-                let event = self.with_avatar(&room, to, &content, event).await;
+                let event = self.avatars.attach(&room, to, &content, event).await;
                 let remote = self.events.send_message(&room, to, key, event).await?;
                 Ok(Done::Created(Copy {
                     remote,
@@ -95,15 +96,15 @@ impl Outlet for Matrix {
                 is_caption,
                 ..
             } => {
-                let content = self.disambiguate(&room, to, content).await;
+                let content = self.room_names.disambiguate(&room, to, content).await;
                 if *is_caption {
                     let edit = (target, &content);
-                    return self.edit_caption(&room, to, key, edit).await;
+                    return self.edits.edit_caption(&room, to, key, edit).await;
                 }
                 let event = convert::event_content(&content, None, None, Some(target));
-                let event = self.with_avatar(&room, to, &content, event).await;
+                let event = self.avatars.attach(&room, to, &content, event).await;
                 let remote = self.events.send_message(&room, to, key, event).await?;
-                Ok(self.replaced(target, remote))
+                Ok(replaced(target, edit_copy(remote, self.clock)))
             }
             Step::Delete { target, .. } => redact(&room, target, key).await,
             Step::React {
@@ -128,7 +129,9 @@ impl Outlet for Matrix {
                     bundles::event_of(parts, thread.as_ref(), None).ok_or_else(not_writable)?;
                 let digest_input = bundles::to_verify(&event);
                 let remote = self.events.send_message(&room, to, key, event).await?;
-                self.save_event_digest(to, &remote, digest_input).await?;
+                self.own_events
+                    .save_digest(to, &remote, digest_input)
+                    .await?;
                 Ok(Done::Created(Copy {
                     remote,
                     thread: thread.clone(),
@@ -139,8 +142,11 @@ impl Outlet for Matrix {
             Step::EditPart {
                 target, slot, part, ..
             } => {
-                let part = (*slot, part.as_ref());
-                self.edit_bundle(&room, to, key, target, part).await
+                let edit = PartEdit {
+                    slot: *slot,
+                    part: part.as_ref(),
+                };
+                self.edits.edit_part(&room, to, key, (target, edit)).await
             }
         }
     }
@@ -218,57 +224,6 @@ impl Matrix {
         let room = self.unjoined_rooms.joined_room(to).await?;
         self.lease.hold().await.map_err(lease_error)?;
         Ok(room)
-    }
-
-    /// Uploads a file and sends its event. Encrypted rooms get it encrypted.
-    async fn send_media(
-        &self,
-        room: &Room,
-        to: &Place,
-        key: OwnedTransactionId,
-        step: &Step,
-        (spooled, preview): (&Spooled, Option<&Image>),
-    ) -> Result<Done, SendError> {
-        let Step::SendFile {
-            file,
-            content,
-            thread,
-            reply_to,
-            ..
-        } = step
-        else {
-            return Err(outlet::no_files_error());
-        };
-        let encrypted = self.guard.check(room, to).await?;
-        let address = self
-            .media
-            .upload_file(spooled, file.safe_type(), encrypted)
-            .await?;
-        let source = (file, spooled);
-        let content = self.disambiguate(room, to, content).await;
-        let mut event = files::event_of(source, &content, &address, encrypted);
-        if let Some(preview) = preview {
-            // Without a thumbnail the file is sent all the same.
-            match self
-                .media
-                .upload_file(&preview.bytes, preview.mime, encrypted)
-                .await
-            {
-                Ok(address) => files::put_thumbnail(&mut event, file, preview, &address, encrypted),
-                Err(error) => debug!(%error, "A thumbnail is missing"),
-            }
-        }
-        convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
-        let event = self.with_avatar(room, to, &content, event).await;
-        let digest_input = convert::caption::to_verify(&event);
-        let remote = self.events.send_message(room, to, key, event).await?;
-        self.save_event_digest(to, &remote, digest_input).await?;
-        Ok(Done::Created(Copy {
-            remote,
-            thread: thread.clone(),
-            sent_at: self.clock.now(),
-            file: None,
-        }))
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::info;
 
 use super::{
-    Matrix, bundle_edits::rewritten, convert::bundles, event_sender::not_sent,
+    Matrix, convert::bundles, event_edits::rewritten, event_sender::not_sent,
     request_error::RequestError, request_error::retry, timeline::EventFields,
 };
 
@@ -103,7 +103,9 @@ impl Matrix {
         if let (Some((remote, _)), Step::Bundle { parts, thread }) = (&found, step) {
             let event = bundles::event_of(parts, thread.as_ref(), None);
             let digest_input = event.as_ref().and_then(bundles::to_verify);
-            self.save_event_digest(to, remote, digest_input).await?;
+            self.own_events
+                .save_digest(to, remote, digest_input)
+                .await?;
         }
         let event = |remote, sent_at| Copy {
             remote,

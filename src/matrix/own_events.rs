@@ -3,8 +3,10 @@
 //! newest content that the bridge sent. Without a saved digest, an event of an encrypted room must have been encrypted
 //! by this device.
 
+use std::sync::Arc;
+
 use footbridge_core::outlet::{Outcome, SendError};
-use footbridge_store::{Place, RemoteId};
+use footbridge_store::{Place, RemoteId, Store};
 use matrix_sdk::{
     Room,
     deserialized_responses::{
@@ -17,11 +19,12 @@ use serde_json::Value;
 use tracing::error;
 
 use super::{
-    Matrix,
+    account_client::AccountClient,
     convert::bundles::{self, LatestContent},
     event_sender::not_sent,
     request_error::{RequestError, retry},
-    security_metrics::SecurityClass,
+    room_flags::RoomFlags,
+    security_metrics::{SecurityClass, SecurityMetrics},
 };
 
 /// The result of reading an own event back.
@@ -34,7 +37,30 @@ pub(super) enum ReadBack {
     Unknown,
 }
 
-impl Matrix {
+/// Reads the account's own events back, and keeps the digests by which they are recognised.
+#[derive(Debug)]
+pub(super) struct OwnEvents {
+    account: AccountClient,
+    store: Store,
+    flags: Arc<RoomFlags>,
+    security: Arc<SecurityMetrics>,
+}
+
+impl OwnEvents {
+    pub(super) fn of(
+        account: AccountClient,
+        store: Store,
+        flags: Arc<RoomFlags>,
+        security: Arc<SecurityMetrics>,
+    ) -> Self {
+        Self {
+            account,
+            store,
+            flags,
+            security,
+        }
+    }
+
     /// The latest content of an own event. `to_verify` returns the part of a content that will be sent again.
     pub(super) async fn read_back(
         &self,
@@ -87,7 +113,7 @@ impl Matrix {
     }
 
     /// Saves the digest of an event that was sent.
-    pub(super) async fn save_event_digest(
+    pub(super) async fn save_digest(
         &self,
         place: &Place,
         remote: &RemoteId,
@@ -104,7 +130,7 @@ impl Matrix {
     }
 
     /// Saves the digest of an event that is about to be sent.
-    pub(super) async fn save_next_event_digest(
+    pub(super) async fn save_next_digest(
         &self,
         place: &Place,
         target: &RemoteId,
