@@ -35,6 +35,7 @@ mod event_fields;
 mod processed_event;
 mod commands;
 mod power_levels;
+mod room_state;
 mod room_profile;
 mod relation;
 mod gaps;
@@ -75,12 +76,19 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{clock::Clock, inbox::Inbox, peer_bridges::PeerBridges};
-use footbridge_store::{Millis, Place, Store, StoreKey};
+use footbridge_core::{
+    clock::Clock,
+    image::Image,
+    inbox::Inbox,
+    peer_bridges::PeerBridges,
+    room_profile::{ProfileField, RoomProfile},
+};
+use footbridge_store::{Millis, Place, Store, StoreKey, Tombstone};
 use matrix_sdk::{
     Client,
     store::{StateStoreDataKey, StateStoreDataValue},
 };
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -90,14 +98,16 @@ use self::{
     encryption_guard::EncryptionGuard, event_edits::EventEdits, event_sender::EventSender,
     file_sender::FileSender, key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
     own_events::OwnEvents, plaintext_rooms::PlaintextRooms, refusals::Refusals,
-    room_flags::RoomFlags, security_metrics::SecurityMetrics, sender_cache::SenderCache,
-    sync_state::SyncState, unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions,
-    wait_timer::WaitTimer,
+    room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
+    security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
+    unanswered_sends::UnansweredSends, unjoined_rooms::UnjoinedRooms,
+    unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
     error::MatrixError,
-    power_levels::{MemberRights, Successor},
+    power_levels::MemberRights,
+    room_state::Successor,
     trust::Approved,
 };
 
@@ -116,6 +126,9 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    room_profiles: RoomProfiles,
+    room_state: Arc<RoomState>,
+    unanswered_sends: UnansweredSends,
     files: FileSender,
     edits: EventEdits,
     room_names: Arc<RoomNameTable>,
@@ -142,8 +155,6 @@ pub struct Matrix {
     lease: lease::Lease,
     session: session::SessionKeeper,
     verify: verify::Verifications,
-    /// When this device was saved in the store: messages sent before that came from another device.
-    device_since: Millis,
     senders: Mutex<SenderCache>,
     rotation: Arc<KeyRotation>,
     /// Which channels the rooms are linked to.
@@ -255,6 +266,17 @@ impl Matrix {
                 own_events: own_events.clone(),
                 clock,
             };
+            let unanswered_sends = UnansweredSends {
+                account: account.clone(),
+                store: store.clone(),
+                clock,
+                unjoined_rooms: unjoined_rooms.clone(),
+                own_events: own_events.clone(),
+                device_since: saved.since,
+                unknown_after: config.timeouts.unknown_after,
+            };
+            let room_state = Arc::new(RoomState::of(client.clone(), store.clone(), flags.clone()));
+            let room_profiles = RoomProfiles::of(room_state.clone(), media.clone());
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
@@ -265,6 +287,9 @@ impl Matrix {
                 wait_timer,
                 media,
                 claims,
+                room_profiles,
+                room_state,
+                unanswered_sends,
                 files,
                 edits,
                 room_names,
@@ -284,7 +309,6 @@ impl Matrix {
                 timeouts: config.timeouts,
                 lease,
                 session,
-                device_since: saved.since,
                 senders: Mutex::default(),
                 rotation,
                 peer_bridges,
@@ -305,6 +329,60 @@ impl Matrix {
     /// Releases the lease, so that the store may start elsewhere at once. The last request of the account.
     pub async fn release_lease(&self) {
         self.lease.release().await;
+    }
+
+    /// The user id of the bridge's account.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.account.user().as_str()
+    }
+
+    /// The rights of a user in a joined room, queried from the homeserver.
+    pub fn member_rights<'a>(
+        &'a self,
+        room: &'a Place,
+        user: &'a str,
+    ) -> Boxed<'a, Result<MemberRights, MatrixError>> {
+        Box::pin(self.room_state.member_rights(room, user))
+    }
+
+    /// Joins the room that replaces another one, and returns its properties.
+    pub fn join_successor<'a>(
+        &'a self,
+        tombstone: &'a Tombstone,
+    ) -> Boxed<'a, Result<Successor, MatrixError>> {
+        Box::pin(self.room_state.join_successor(tombstone))
+    }
+
+    /// Writes a state event into a room that is not and never was encrypted. Returns whether that was possible: the
+    /// room's homeserver can read its state.
+    pub fn put_plaintext_state<'a>(
+        &'a self,
+        room: &'a Place,
+        event: (&'a str, &'a str),
+        content: &'a Value,
+    ) -> Boxed<'a, Result<bool, MatrixError>> {
+        Box::pin(self.room_state.put_plaintext(room, event, content))
+    }
+
+    /// The room's current profile, queried from the homeserver.
+    pub fn room_profile<'a>(
+        &'a self,
+        room: &'a Place,
+    ) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
+        Box::pin(self.room_profiles.read(room))
+    }
+
+    /// Changes a field of the room's profile, if the account may; an avatar is uploaded first. Returns the field's new
+    /// value.
+    pub fn set_room_profile<'a>(
+        &'a self,
+        room: &'a Place,
+        field: ProfileField,
+        value: &'a str,
+        picture: Option<&'a Image>,
+    ) -> Boxed<'a, Result<String, anyhow::Error>> {
+        Box::pin(self.room_profiles.set(room, field, value, picture))
     }
 
     /// Finds a room by alias or id.

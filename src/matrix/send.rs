@@ -204,7 +204,7 @@ impl Outlet for Matrix {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        self.find_unanswered_send(to, key, step, since).await
+        self.unanswered_sends.find(to, key, step, since).await
     }
 
     async fn find_by_key_always(
@@ -214,7 +214,9 @@ impl Outlet for Matrix {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        self.find_in_room(to, key, step, since).await
+        self.unanswered_sends
+            .find_always(to, key, step, since)
+            .await
     }
 }
 

@@ -2,10 +2,13 @@
 //! long as it remembers the transaction id, and it may treat a plaintext send and an encrypted one as two. Where that
 //! is uncertain, the event is looked up in the room before the send is repeated.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use footbridge_core::outlet::{Done, Outcome, SendError, Step};
-use footbridge_store::{Copy, Flag, Millis, Place, RemoteId};
+use footbridge_core::{
+    clock::Clock,
+    outlet::{Done, Outcome, SendError, Step},
+};
+use footbridge_store::{Copy, Flag, Millis, Place, RemoteId, Store};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
@@ -16,8 +19,14 @@ use serde_json::Value;
 use tracing::info;
 
 use super::{
-    Matrix, convert::bundles, event_edits::rewritten, event_sender::not_sent,
-    request_error::RequestError, request_error::retry, timeline::EventFields,
+    account_client::AccountClient,
+    convert::bundles,
+    event_edits::rewritten,
+    event_fields::EventFields,
+    event_sender::not_sent,
+    own_events::OwnEvents,
+    request_error::{RequestError, retry},
+    unjoined_rooms::UnjoinedRooms,
 };
 
 /// The content key under which each event of the bridge holds its transaction id. In encrypted rooms it is encrypted
@@ -53,9 +62,23 @@ enum EventMatch {
     TooOld,
 }
 
-impl Matrix {
+/// Looks for sends of this device whose outcome is unknown.
+#[derive(Debug)]
+pub(super) struct UnansweredSends {
+    pub account: AccountClient,
+    pub store: Store,
+    pub clock: Clock,
+    pub unjoined_rooms: Arc<UnjoinedRooms>,
+    pub own_events: Arc<OwnEvents>,
+    /// When this device was saved in the store: messages sent before that came from another device.
+    pub device_since: Millis,
+    /// When a send of unknown outcome is no longer repeated before the bridge has looked for it.
+    pub unknown_after: Duration,
+}
+
+impl UnansweredSends {
     /// See `Outlet::find_by_key`.
-    pub(super) async fn find_unanswered_send(
+    pub(super) async fn find(
         &self,
         to: &Place,
         key: &str,
@@ -65,11 +88,11 @@ impl Matrix {
         if !self.may_be_forgotten(to, since).await? {
             return Ok(None);
         }
-        self.find_in_room(to, key, step, since).await
+        self.find_always(to, key, step, since).await
     }
 
     /// See `Outlet::find_by_key_always`.
-    pub(super) async fn find_in_room(
+    pub(super) async fn find_always(
         &self,
         to: &Place,
         key: &str,
@@ -140,7 +163,7 @@ impl Matrix {
     async fn may_be_forgotten(&self, to: &Place, since: Millis) -> Result<bool, SendError> {
         let now = self.clock.now();
         // A time in the future was recorded before the clock was put back: its age is unknown.
-        if since > now || now.since(since) >= self.timeouts.unknown_after {
+        if since > now || now.since(since) >= self.unknown_after {
             return Ok(true);
         }
         // Transaction ids are known per device.
