@@ -1,11 +1,11 @@
 //! Decryption of events by the bridge itself. The SDK drops the ciphertext of what it decrypts, and with it the ratchet
 //! index; so the events of rooms with a portal arrive encrypted (see `crypto_store`), and are decrypted here.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use footbridge_store::{DecryptedWith, Millis, Place, RemoteId, SeenEvent, UndecryptableEvent};
 use matrix_sdk::{
-    Room,
+    Client, Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
     ruma::serde::Raw,
 };
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 use vodozemac::megolm::MegolmMessage;
 
-use super::{Matrix, relation, trust_policy::PinStatus};
+use super::{crypto_store::BufferedCryptoStore, relation, trust_policy::PinStatus};
 
 /// An event, decrypted if that is possible.
 pub(super) struct DecryptionResult<'a> {
@@ -110,7 +110,19 @@ impl Ciphertext {
     }
 }
 
-impl Matrix {
+/// Decrypts with the keys of one device.
+#[derive(Debug)]
+pub(super) struct Decryptor {
+    client: Client,
+    /// The SDK's crypto store, for the identity under which a room key arrived.
+    keys: Arc<BufferedCryptoStore>,
+}
+
+impl Decryptor {
+    pub(super) fn of(client: Client, keys: Arc<BufferedCryptoStore>) -> Self {
+        Self { client, keys }
+    }
+
     /// Events from before a link, as they arrived. Only what identifies them again is kept.
     pub(super) async fn shown_events(
         &self,
@@ -121,7 +133,7 @@ impl Matrix {
         let mut all = Vec::new();
         for event in events {
             let unsealed = match room {
-                Some(room) => self.try_decrypt(room, event).await,
+                Some(room) => self.decrypt(room, event).await,
                 None => DecryptionResult::clear(event),
             };
             all.push(unsealed.shown(place, event));
@@ -130,7 +142,7 @@ impl Matrix {
     }
 
     /// Decrypts an event that arrived encrypted.
-    pub(super) async fn try_decrypt<'a>(
+    pub(super) async fn decrypt<'a>(
         &self,
         room: &Room,
         event: &'a TimelineEvent,
@@ -200,7 +212,7 @@ impl Matrix {
 
     /// Whether this session id is of another room's key: then the ciphertext was copied here from that room.
     pub(super) async fn is_of_another_room(&self, room: &Room, session: &str) -> bool {
-        for other in self.account.client().rooms() {
+        for other in self.client.rooms() {
             let id = other.room_id();
             if id == room.room_id() {
                 continue;
@@ -212,13 +224,13 @@ impl Matrix {
         }
         false
     }
+}
 
-    /// An undecryptable entry, as the event that arrived.
-    pub(super) fn as_received(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
-        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
-        let raw = Raw::from_json_string(raw).ok()?;
-        Some(TimelineEvent::from_plaintext(raw))
-    }
+/// An undecryptable entry, as the event that arrived.
+pub(super) fn as_received(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
+    let raw = String::from_utf8(waiting.raw.clone()).ok()?;
+    let raw = Raw::from_json_string(raw).ok()?;
+    Some(TimelineEvent::from_plaintext(raw))
 }
 
 /// The public master key of the identity that had signed this sender's device when the room key arrived.

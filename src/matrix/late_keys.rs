@@ -1,7 +1,7 @@
 //! Late room keys: undecryptable entries are retried when a key or a change of a device arrives. Entries of devices
 //! that do not become trusted are given up here; for keys that never arrive see `undecryptable`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use footbridge_core::inbox::Inbox;
 use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, SkipRule, UndecryptableEvent};
@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError,
     commands::command_payload,
+    decrypt::as_received,
     timeline::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
     trust_policy::TrustHold,
     unsigned_devices,
@@ -70,7 +71,7 @@ impl Matrix {
             .await
             .map_err(broken)?
             .map(|_| Wakeup::Devices);
-        let approvals = stream::unfold(self.approved.clone(), |approved| async move {
+        let approvals = stream::unfold(self.identities.approvals(), |approved| async move {
             approved.notified().await;
             Some((Wakeup::Approved, approved))
         });
@@ -88,7 +89,7 @@ impl Matrix {
             Wakeup::ManyKeys => return self.retry(None, inbox).await,
             Wakeup::Keys(sessions) => sessions,
             Wakeup::Devices => {
-                self.notify_identity_changes(inbox).await?;
+                self.identities.notify_identity_changes(inbox).await?;
                 self.retry_held(inbox).await?;
                 self.unverified_sessions.all()
             }
@@ -103,7 +104,7 @@ impl Matrix {
     /// The hourly maintenance, whatever else happens.
     pub(super) async fn sweep(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         self.store.compact_used_indexes(self.clock.now()).await?;
-        self.notify_identity_changes(inbox).await?;
+        self.identities.notify_identity_changes(inbox).await?;
         self.retry(None, inbox).await
     }
 
@@ -117,6 +118,18 @@ impl Matrix {
             self.retry_entry(&waiting, inbox).await?;
         }
         self.query_held_devices().await;
+        Ok(())
+    }
+
+    /// Retries messages that were held for an identity that is approved by now, and messages that no identity had
+    /// signed. If one message of a room key is still held, so are all later ones.
+    pub(super) async fn retry_held(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        let mut held = HashSet::new();
+        for waiting in self.store.releasable_trust_holds().await? {
+            if !held.contains(&waiting.session) && !self.retry_entry(&waiting, inbox).await? {
+                held.insert(waiting.session);
+            }
+        }
         Ok(())
     }
 
@@ -197,8 +210,8 @@ impl Matrix {
     /// The outcome of retrying an entry; `None` while it still waits.
     async fn reread(&self, waiting: &UndecryptableEvent) -> Option<RetryOutcome> {
         let room = self.account.room(&waiting.place)?;
-        let came = Self::as_received(waiting)?;
-        let unsealed = self.try_decrypt(&room, &came).await;
+        let came = as_received(waiting)?;
+        let unsealed = self.decryptor.decrypt(&room, &came).await;
         let envelope = EventFields::open(&unsealed.event)?;
         let classification = self
             .classify(
@@ -219,8 +232,10 @@ impl Matrix {
             Classification::Nothing => Payload::Skipped(SkipRule::NotAMessage),
             Classification::Skipped(rule) => Payload::Skipped(rule),
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _) => {
-                let held = self.suspect(&envelope.sender, &unsealed);
-                self.hold_for_approval(waiting.entry, &held).await;
+                let held = self.identities.suspect(&envelope.sender, &unsealed);
+                self.identities
+                    .hold_for_approval(waiting.entry, &held)
+                    .await;
                 return None;
             }
             Classification::Waits(WaitReason::Trust(hold), session) => {

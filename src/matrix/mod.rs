@@ -17,7 +17,7 @@ mod cross_signing;
 mod security_metrics;
 mod audit;
 mod identity_pins;
-mod trust;
+mod identities;
 mod trust_policy;
 mod decrypt;
 mod key_rotation;
@@ -50,7 +50,7 @@ mod rooms;
 mod room_flags;
 mod invites;
 mod unjoined_rooms;
-mod sender_cache;
+mod message_authors;
 mod send;
 mod event_sender;
 mod encrypted_send;
@@ -81,6 +81,7 @@ use footbridge_core::{
     image::Image,
     inbox::Inbox,
     peer_bridges::PeerBridges,
+    persons::UserIdentities,
     room_profile::{ProfileField, RoomProfile},
 };
 use footbridge_store::{Millis, Place, Store, StoreKey, Tombstone};
@@ -89,26 +90,25 @@ use matrix_sdk::{
     store::{StateStoreDataKey, StateStoreDataValue},
 };
 use serde_json::Value;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     account_client::AccountClient, avatars::Avatars, confusables::RoomNameTable,
-    crypto_store::BufferedCryptoStore, encrypted_send::EncryptedSender,
+    crypto_store::BufferedCryptoStore, decrypt::Decryptor, encrypted_send::EncryptedSender,
     encryption_guard::EncryptionGuard, event_edits::EventEdits, event_sender::EventSender,
-    file_sender::FileSender, key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
+    file_sender::FileSender, identities::Identities, key_claims::KeyClaims,
+    key_rotation::KeyRotation, media::Media, message_authors::MessageAuthors,
     own_events::OwnEvents, plaintext_rooms::PlaintextRooms, refusals::Refusals,
     room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
-    security_metrics::SecurityMetrics, sender_cache::SenderCache, sync_state::SyncState,
-    unanswered_sends::UnansweredSends, unjoined_rooms::UnjoinedRooms,
-    unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
+    security_metrics::SecurityMetrics, sync_state::SyncState, unanswered_sends::UnansweredSends,
+    unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
     error::MatrixError,
+    identities::Approved,
     power_levels::MemberRights,
     room_state::Successor,
-    trust::Approved,
 };
 
 /// The longest time that a sync response may take. Until then a missing response says nothing about the homeserver.
@@ -126,6 +126,9 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    authors: Arc<MessageAuthors>,
+    identities: Arc<Identities>,
+    decryptor: Arc<Decryptor>,
     room_profiles: RoomProfiles,
     room_state: Arc<RoomState>,
     unanswered_sends: UnansweredSends,
@@ -155,13 +158,10 @@ pub struct Matrix {
     lease: lease::Lease,
     session: session::SessionKeeper,
     verify: verify::Verifications,
-    senders: Mutex<SenderCache>,
     rotation: Arc<KeyRotation>,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
     security: Arc<SecurityMetrics>,
-    /// Notified when an admin has approved an identity.
-    approved: Arc<Notify>,
     /// Which senders have devices that are not cross-signed.
     unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
 }
@@ -201,7 +201,7 @@ impl Matrix {
             keys.pins().load(&store, clock).await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &saved.session).await?;
-            trust::recheck(&keys).await?;
+            identities::recheck(&keys).await?;
             let session = session::SessionKeeper::of(&client, &store, &saved.session, clock)?;
             let lease = lease::Lease::of(client.clone(), store.clone(), key, clock);
             cross_signing::require_signed_device(&client).await?;
@@ -277,6 +277,14 @@ impl Matrix {
             };
             let room_state = Arc::new(RoomState::of(client.clone(), store.clone(), flags.clone()));
             let room_profiles = RoomProfiles::of(room_state.clone(), media.clone());
+            let decryptor = Arc::new(Decryptor::of(client.clone(), keys.clone()));
+            let identities = Arc::new(Identities::of(
+                account.clone(),
+                keys.clone(),
+                store.clone(),
+                clock,
+            ));
+            let authors = Arc::new(MessageAuthors::of(store.clone()));
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
@@ -287,6 +295,9 @@ impl Matrix {
                 wait_timer,
                 media,
                 claims,
+                authors,
+                identities,
+                decryptor,
                 room_profiles,
                 room_state,
                 unanswered_sends,
@@ -309,11 +320,9 @@ impl Matrix {
                 timeouts: config.timeouts,
                 lease,
                 session,
-                senders: Mutex::default(),
                 rotation,
                 peer_bridges,
                 security,
-                approved: Arc::default(),
                 unsigned_notices: Mutex::new(unsigned_notices),
             }))
         })
@@ -329,6 +338,29 @@ impl Matrix {
     /// Releases the lease, so that the store may start elsewhere at once. The last request of the account.
     pub async fn release_lease(&self) {
         self.lease.release().await;
+    }
+
+    /// The known identities of a user, including the one that the homeserver shows now.
+    pub fn identities_of<'a>(
+        &'a self,
+        user: &'a str,
+    ) -> Boxed<'a, Result<UserIdentities, MatrixError>> {
+        Box::pin(self.identities.known(user))
+    }
+
+    /// An admin approves the identity of a user with this public master key and no other. Messages that were held
+    /// because of it are relayed, late. `None` if no such identity of the user is known.
+    pub fn approve<'a>(
+        &'a self,
+        user: &'a str,
+        key: &'a str,
+    ) -> Boxed<'a, Result<Option<Approved>, MatrixError>> {
+        Box::pin(self.identities.approve(user, key))
+    }
+
+    /// The users whose messages are held until an admin approves their identity, with the number of messages.
+    pub fn held_for_approval(&self) -> Boxed<'_, Result<Vec<(String, u64)>, MatrixError>> {
+        Box::pin(self.identities.held_for_approval())
     }
 
     /// The user id of the bridge's account.

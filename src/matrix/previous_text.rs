@@ -81,7 +81,7 @@ impl Matrix {
         let Some(came) = fetch(room, event).await? else {
             return Ok(RereadEvent::Unreadable);
         };
-        let unsealed = self.try_decrypt(room, &came).await;
+        let unsealed = self.decryptor.decrypt(room, &came).await;
         let Some(envelope) = EventFields::open(&unsealed.event) else {
             return Ok(RereadEvent::Unreadable);
         };

@@ -13,8 +13,8 @@ use tracing::error;
 
 use super::{
     MatrixError,
+    identities::fingerprint,
     security_metrics::{SecurityClass, SecurityMetrics},
-    trust::fingerprint,
 };
 
 /// The refusals of one account.

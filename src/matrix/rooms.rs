@@ -160,7 +160,9 @@ pub(super) async fn init_cursors(
         };
         let newest = RemoteId(newest.to_string());
         let room = matrix.account.client().get_room(&id);
-        let shown = matrix.shown_events(room.as_ref(), &followed.place, &events);
+        let shown = matrix
+            .decryptor
+            .shown_events(room.as_ref(), &followed.place, &events);
         batch.before_link.extend(shown.await);
         batch
             .cursors

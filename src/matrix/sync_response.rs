@@ -145,7 +145,9 @@ async fn take_in(
         Some(RoomCursor::Event(mark)) => after(mark, &events),
     };
     let before = before_link(followed, own_join, &events);
-    let before = matrix.shown_events(Some(&room), &followed.place, before);
+    let before = matrix
+        .decryptor
+        .shown_events(Some(&room), &followed.place, before);
     batch.before_link.extend(before.await);
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
         let newest = RemoteId(newest.to_string());

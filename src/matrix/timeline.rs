@@ -20,9 +20,9 @@ use super::{
     commands::command_payload,
     convert::{self, Converted, Incoming},
     decrypt::DecryptionResult,
+    message_authors::{AuthorCheck, writer},
     processed_event::ProcessedEvent,
     relation::Relation,
-    sender_cache::{AuthorCheck, writer},
     trust_policy::{PinStatus, Provenance, TrustDecision, TrustHold, decide},
     unanswered_sends,
 };
@@ -99,7 +99,7 @@ impl Matrix {
         names: &mut DisplayNames,
         encrypted: bool,
     ) -> EventOutcome {
-        let unsealed = self.try_decrypt(room, came).await;
+        let unsealed = self.decryptor.decrypt(room, came).await;
         let event = unsealed.event.as_ref();
         let Some(envelope) = EventFields::open(event) else {
             warn!(
@@ -112,7 +112,7 @@ impl Matrix {
         let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
         if is_own && unanswered_sends::marked(&envelope).is_some() {
             if is_open || !encrypted {
-                self.remember_sender(place, &envelope);
+                self.authors.remember(place, &envelope);
             }
             return EventOutcome::Nothing;
         }
@@ -126,7 +126,7 @@ impl Matrix {
             || !matches!(classification, Classification::Skipped(_))
                 && (is_open || classification.waits())
         {
-            self.remember_sender(place, &envelope);
+            self.authors.remember(place, &envelope);
         }
         if is_open && matches!(classification, Classification::Message(_)) {
             self.has_relayed(place, &envelope.sender);
@@ -142,7 +142,7 @@ impl Matrix {
             classification,
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _)
         );
-        let held = for_approval.then(|| self.suspect(&envelope.sender, &unsealed));
+        let held = for_approval.then(|| self.identities.suspect(&envelope.sender, &unsealed));
         let Some(entry) = self.to_entry(classification, came, &envelope) else {
             return EventOutcome::Nothing;
         };
@@ -300,7 +300,7 @@ impl Matrix {
             return Classification::Skipped(rule);
         }
         if let Action::Edit { target, .. } = &message.action {
-            match self.author(room, &envelope.sender, target).await {
+            match self.authors.check(room, &envelope.sender, target).await {
                 AuthorCheck::Same => {}
                 AuthorCheck::Other => return Classification::Skipped(SkipRule::ForeignEdit),
                 // In an unencrypted room there is no better evidence.
@@ -309,6 +309,31 @@ impl Matrix {
             }
         }
         Classification::Message(message)
+    }
+
+    /// Pins the identity that signed the message that has just been read, if no identity of the sender was pinned
+    /// before. A message that another identity has signed is held.
+    pub(super) async fn pin_sender(
+        &self,
+        classification: Classification,
+        unsealed: &DecryptionResult<'_>,
+        envelope: &EventFields,
+    ) -> Classification {
+        let (PinStatus::First(key), Classification::Message(_) | Classification::Command(_)) =
+            (&unsealed.pin, &classification)
+        else {
+            return classification;
+        };
+        let user = &envelope.sender;
+        match self.identities.pin(user, key).await {
+            Ok(true) => classification,
+            Ok(false) => waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope),
+            Err(error) => {
+                let error = format!("{error:#}");
+                warn!(error, "Failed to save an identity pin; message held");
+                waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope)
+            }
+        }
     }
 
     /// Classifies an event that could not be decrypted.
@@ -324,7 +349,7 @@ impl Matrix {
                 let waits = waits(WaitReason::Key, unsealed, envelope);
                 match &waits {
                     Classification::Waits(_, session)
-                        if self.is_of_another_room(room, session).await =>
+                        if self.decryptor.is_of_another_room(room, session).await =>
                     {
                         Classification::Skipped(SkipRule::ForeignRoom)
                     }

@@ -22,8 +22,9 @@ use tracing::{info, warn};
 use super::{
     Matrix, MatrixError,
     decrypt::DecryptionResult,
+    decrypt::as_received,
+    identities,
     timeline::EventFields,
-    trust,
     trust_policy::{Provenance, TrustDecision, decide},
     unsigned_devices::{LOCK, UnreadableReason, advice},
 };
@@ -174,7 +175,8 @@ impl Matrix {
         };
         if reason == CHANGED {
             for (key, _) in self.store.changed_identities_of(sender).await? {
-                self.notify_identity_change(place, (sender, &key), &name, inbox)
+                self.identities
+                    .notify_identity_change(place, (sender, &key), &name, inbox)
                     .await?;
             }
         }
@@ -249,13 +251,11 @@ impl Matrix {
 
     /// The reason code for an undecryptable entry.
     async fn reason(&self, waiting: &UndecryptableEvent) -> String {
-        let (Some(room), Some(came)) = (
-            self.account.room(&waiting.place),
-            Self::as_received(waiting),
-        ) else {
+        let (Some(room), Some(came)) = (self.account.room(&waiting.place), as_received(waiting))
+        else {
             return NO_KEY.to_owned();
         };
-        let unsealed = self.try_decrypt(&room, &came).await;
+        let unsealed = self.decryptor.decrypt(&room, &came).await;
         self.reason_in(&unsealed).to_owned()
     }
 
@@ -264,7 +264,7 @@ impl Matrix {
             self.trust,
             Provenance::Device(state, &unsealed.pin),
         ) {
-            TrustDecision::Hold(hold) => trust::reason(hold),
+            TrustDecision::Hold(hold) => identities::reason(hold),
             TrustDecision::Relay | TrustDecision::Skip(_) => UNSIGNED,
         };
         match &unsealed.event.kind {

@@ -74,7 +74,7 @@ impl<'a> VerificationFlow<'a> {
         let stage = match self.run_steps(answers).await {
             Ok(()) | Err(FlowEnd::Done) => {
                 info!(matrix.user = %user, "Verified: both sides confirmed the emoji");
-                self.matrix.pin_verified(&user).await;
+                self.matrix.identities.pin_verified(&user).await;
                 self.send_notice("Verified: both sides have confirmed.")
                     .await;
                 VerificationStage::Done

@@ -3,16 +3,16 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     hash::{BuildHasher, RandomState},
-    sync::PoisonError,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use footbridge_store::{Arrival, Place, RemoteId};
+use footbridge_store::{Arrival, Place, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::EventId};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Matrix, request_error::RequestError, timeline::EventFields};
+use super::{event_fields::EventFields, request_error::RequestError};
 
 /// How often an edit's author is looked up before the edit is skipped.
 const MAX_LOOKUPS: u32 = 3;
@@ -31,7 +31,7 @@ pub(super) fn writer(
 /// A bounded cache of event → sender. It keeps hashes with a key of its own, so that nobody who chooses ids can make
 /// them collide.
 #[derive(Debug, Default)]
-pub(super) struct SenderCache {
+struct SenderCache {
     hasher: RandomState,
     by_event: HashMap<u64, u64>,
     order: VecDeque<u64>,
@@ -40,7 +40,7 @@ pub(super) struct SenderCache {
 impl SenderCache {
     /// Remembers who sent an event. The first sender is kept: an event has one sender for ever, and a homeserver that
     /// shows it again with another one lies.
-    pub(super) fn remember(&mut self, event: &str, sender: &str) {
+    fn remember(&mut self, event: &str, sender: &str) {
         let event = self.hasher.hash_one(event);
         let Entry::Vacant(place) = self.by_event.entry(event) else {
             return;
@@ -55,7 +55,7 @@ impl SenderCache {
     }
 
     /// Whether this user sent the event; `None` if the event is not remembered.
-    pub(super) fn sent(&self, sender: &str, event: &str) -> Option<bool> {
+    fn sent(&self, sender: &str, event: &str) -> Option<bool> {
         self.by_event
             .get(&self.hasher.hash_one(event))
             .map(|known| *known == self.hasher.hash_one(sender))
@@ -78,10 +78,24 @@ impl AuthorCheck {
     }
 }
 
-impl Matrix {
+/// Knows who wrote which message.
+#[derive(Debug)]
+pub(super) struct MessageAuthors {
+    store: Store,
+    recent: Mutex<SenderCache>,
+}
+
+impl MessageAuthors {
+    pub(super) fn of(store: Store) -> Self {
+        Self {
+            store,
+            recent: Mutex::default(),
+        }
+    }
+
     /// Remembers who sent an event.
-    pub(super) fn remember_sender(&self, place: &Place, envelope: &EventFields) {
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn remember(&self, place: &Place, envelope: &EventFields) {
+        let mut senders = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
     }
 
@@ -89,7 +103,7 @@ impl Matrix {
     /// messages, the cache those of messages that are about to be relayed, and in an encrypted room both know them from
     /// the session that decrypted the event. The homeserver is asked only about events that neither knows, and in an
     /// encrypted room its answer proves nothing.
-    pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> AuthorCheck {
+    pub(super) async fn check(&self, room: &Room, user: &str, event: &RemoteId) -> AuthorCheck {
         let place = Place::room(room.room_id().as_str());
         match self.store.is_author(&place, event, user).await {
             Ok(Some(known)) => return AuthorCheck::known(known),
@@ -97,7 +111,7 @@ impl Matrix {
             Err(error) => warn!(error = %error, "Failed to read the author of a message"),
         }
         let remembered = {
-            let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            let senders = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
             senders.sent(user, &in_room(&place, event.as_str()))
         };
         if let Some(known) = remembered {

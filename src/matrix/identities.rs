@@ -1,23 +1,24 @@
 //! Pinned identities: the first identity under which a message of a user arrived, until an admin approves another. And
 //! the notices about identities that have changed.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
-use footbridge_core::{inbox::Inbox, persons::UserIdentities};
-use footbridge_store::{EntryId, HeldIdentity, Place};
+use footbridge_core::{clock::Clock, inbox::Inbox, persons::UserIdentities};
+use footbridge_store::{EntryId, HeldIdentity, Place, Store};
 use matrix_sdk::{
     encryption::identities::UserIdentity,
     ruma::{UserId, events::room::member::MembershipState},
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::{
-    Boxed, Matrix, MatrixError,
+    MatrixError,
+    account_client::AccountClient,
     crypto_store::BufferedCryptoStore,
     decrypt::DecryptionResult,
-    timeline::{Classification, EventFields, WaitReason, waits},
-    trust_policy::{PinStatus, TrustHold},
+    trust_policy::TrustHold,
     undecryptable::{self, CHANGED},
 };
 
@@ -28,58 +29,83 @@ pub struct Approved {
     pub held: u64,
 }
 
-impl Matrix {
+/// The identities of users, as this device sees them.
+#[derive(Debug)]
+pub(super) struct Identities {
+    account: AccountClient,
+    /// The SDK's crypto store, which has the pins.
+    keys: Arc<BufferedCryptoStore>,
+    store: Store,
+    clock: Clock,
+    /// Notified when an admin has approved an identity.
+    approved: Arc<Notify>,
+}
+
+impl Identities {
+    pub(super) fn of(
+        account: AccountClient,
+        keys: Arc<BufferedCryptoStore>,
+        store: Store,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            account,
+            keys,
+            store,
+            clock,
+            approved: Arc::default(),
+        }
+    }
+
+    /// Notified when an admin has approved an identity.
+    pub(super) fn approvals(&self) -> Arc<Notify> {
+        self.approved.clone()
+    }
+
     /// The known identities of a user, including the one that the homeserver shows now.
-    pub fn identities_of<'a>(
-        &'a self,
-        user: &'a str,
-    ) -> Boxed<'a, Result<UserIdentities, MatrixError>> {
-        Box::pin(async move {
-            let mut known = UserIdentities {
-                pinned: self.keys.pins().pinned_key(user),
-                changed: self.store.changed_identities_of(user).await?,
-            };
-            let shown = self.identity(user).await?.and_then(|shown| key_of(&shown));
-            if let Some(key) = shown
-                && known.pinned.as_ref() != Some(&key)
-                && known.changed.iter().all(|(other, _)| *other != key)
-            {
-                known.changed.push((key, 0));
-            }
-            Ok(known)
-        })
+    pub(super) async fn known(&self, user: &str) -> Result<UserIdentities, MatrixError> {
+        let mut known = UserIdentities {
+            pinned: self.keys.pins().pinned_key(user),
+            changed: self.store.changed_identities_of(user).await?,
+        };
+        let shown = self.identity(user).await?.and_then(|shown| key_of(&shown));
+        if let Some(key) = shown
+            && known.pinned.as_ref() != Some(&key)
+            && known.changed.iter().all(|(other, _)| *other != key)
+        {
+            known.changed.push((key, 0));
+        }
+        Ok(known)
     }
 
     /// An admin approves the identity of a user with this public master key and no other, even if an older one had been
     /// verified. Messages that were held because of it are relayed, late. `None` if no such identity of the user is
     /// known.
-    pub fn approve<'a>(
-        &'a self,
-        user: &'a str,
-        key: &'a str,
-    ) -> Boxed<'a, Result<Option<Approved>, MatrixError>> {
-        Box::pin(async move {
-            let known = self.identities_of(user).await?;
-            let other = known.changed.iter().find(|(other, _)| other == key);
-            let held = other.map_or(0, |(_, held)| *held);
-            if other.is_none() && known.pinned.as_deref() != Some(key) {
-                return Ok(None);
+    pub(super) async fn approve(
+        &self,
+        user: &str,
+        key: &str,
+    ) -> Result<Option<Approved>, MatrixError> {
+        let known = self.known(user).await?;
+        let other = known.changed.iter().find(|(other, _)| other == key);
+        let held = other.map_or(0, |(_, held)| *held);
+        if other.is_none() && known.pinned.as_deref() != Some(key) {
+            return Ok(None);
+        }
+        self.keys.pins().accept(user, key).await?;
+        // The homeserver may show yet another identity now.
+        check_identity(&self.keys, user).await?;
+        let shown = self.identity(user).await?;
+        if let Some(shown) = shown.filter(|shown| key_of(shown).as_deref() == Some(key)) {
+            if shown.has_verification_violation() {
+                let withdrawn = shown.withdraw_verification().await;
+                withdrawn.map_err(|error| broken(&error))?;
             }
-            self.keys.pins().accept(user, key).await?;
-            // The homeserver may show yet another identity now.
-            check_identity(&self.keys, user).await?;
-            let shown = self.identity(user).await?;
-            if let Some(shown) = shown.filter(|shown| key_of(shown).as_deref() == Some(key)) {
-                if shown.has_verification_violation() {
-                    let withdrawn = shown.withdraw_verification().await;
-                    withdrawn.map_err(|error| broken(&error))?;
-                }
-                shown.pin().await.map_err(|error| broken(&error))?;
-            }
-            info!("An admin approved an identity");
-            self.approved.notify_one();
-            Ok(Some(Approved { held }))
-        })
+            shown.pin().await.map_err(|error| broken(&error))?;
+        }
+        info!("An admin approved an identity");
+        self.approved.notify_one();
+        Ok(Some(Approved { held }))
     }
 
     /// Somebody has compared emoji with a user: the verified identity is approved.
@@ -102,51 +128,17 @@ impl Matrix {
     }
 
     /// The users whose messages are held until an admin approves their identity, with the number of messages.
-    pub fn held_for_approval(&self) -> Boxed<'_, Result<Vec<(String, u64)>, MatrixError>> {
-        Box::pin(async move { Ok(self.store.trust_holds().await?) })
+    pub(super) async fn held_for_approval(&self) -> Result<Vec<(String, u64)>, MatrixError> {
+        Ok(self.store.trust_holds().await?)
     }
 
-    /// Retries messages that were held for an identity that is approved by now, and messages that no identity had
-    /// signed. If one message of a room key is still held, so are all later ones.
-    pub(super) async fn retry_held(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let mut held = HashSet::new();
-        for waiting in self.store.releasable_trust_holds().await? {
-            if !held.contains(&waiting.session) && !self.retry_entry(&waiting, inbox).await? {
-                held.insert(waiting.session);
-            }
-        }
-        Ok(())
-    }
-
-    /// Pins the identity that signed the message that has just been read, if no identity of the sender was pinned
-    /// before. A message that another identity has signed is held.
-    pub(super) async fn pin_sender(
-        &self,
-        classification: Classification,
-        unsealed: &DecryptionResult<'_>,
-        envelope: &EventFields,
-    ) -> Classification {
-        let (PinStatus::First(key), Classification::Message(_) | Classification::Command(_)) =
-            (&unsealed.pin, &classification)
-        else {
-            return classification;
-        };
-        let user = &envelope.sender;
-        let pinned = async {
-            let is_same = self.keys.pins().pin_identity(user, key).await?;
-            // The homeserver may have shown another identity since the room key arrived.
-            check_identity(&self.keys, user).await?;
-            Ok::<_, MatrixError>(is_same)
-        };
-        match pinned.await {
-            Ok(true) => classification,
-            Ok(false) => waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope),
-            Err(error) => {
-                let error = format!("{error:#}");
-                warn!(error, "Failed to save an identity pin; message held");
-                waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope)
-            }
-        }
+    /// Pins the identity that signed a message, if no identity of the sender was pinned before. Returns whether the
+    /// pinned identity is this one.
+    pub(super) async fn pin(&self, user: &str, key: &str) -> Result<bool, MatrixError> {
+        let is_same = self.keys.pins().pin_identity(user, key).await?;
+        // The homeserver may have shown another identity since the room key arrived.
+        check_identity(&self.keys, user).await?;
+        Ok(is_same)
     }
 
     /// The identity because of which a message is held.
