@@ -18,11 +18,12 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError,
+    event_fields::{DisplayNames, EventFields},
     gaps::id_of,
     history_pages::page,
     request_error::RequestError,
     rooms::{PortalRoom, RoomCursor},
-    timeline::{DisplayNames, EventFields, EventOutcome},
+    timeline::EventOutcome,
 };
 
 /// How many events are compared.
@@ -262,7 +263,8 @@ impl Matrix {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events {
             match self
-                .process_event(room, place, event, names, encrypted)
+                .timeline
+                .process(room, place, event, names, encrypted)
                 .await
             {
                 EventOutcome::Nothing => {}

@@ -4,7 +4,7 @@
 use footbridge_store::{Flag, Place};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 
-use super::{Matrix, MatrixError, timeline::EventFields};
+use super::{Matrix, MatrixError, event_fields::EventFields};
 
 /// A span of a room's timeline that is processed oldest event first.
 #[derive(Debug)]

@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Matrix, MatrixError,
     encryption_boundary::EncryptionBoundary,
+    event_fields::DisplayNames,
     history_pages::{GapBounds, GapPages},
     request_error::RequestError,
     room_cursor_name, sync_response,
-    timeline::{DisplayNames, EventOutcome},
+    timeline::EventOutcome,
 };
 
 /// How many events are written to the journal at once; the gap is then shorter by them, so that a process that is
@@ -164,7 +165,8 @@ impl Matrix {
             let encrypted = boundary.pass(event);
             sync_response::changes(self, &gap.place, event, &mut batch);
             match self
-                .process_event(room, &gap.place, event, names, encrypted)
+                .timeline
+                .process(room, &gap.place, event, names, encrypted)
                 .await
             {
                 EventOutcome::Nothing => {}

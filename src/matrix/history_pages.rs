@@ -22,9 +22,9 @@ use tracing::{debug, info, warn};
 use super::{
     Matrix,
     encryption_boundary::begins_encryption,
+    event_fields::{DisplayNames, EventFields},
     gaps::id_of,
     request_error::RequestError,
-    timeline::{DisplayNames, EventFields},
 };
 
 /// Pages that stay in memory between finding the end of a gap and writing it to the journal (500 events each). Further

@@ -17,7 +17,9 @@ use super::{
     Matrix, MatrixError,
     commands::command_payload,
     decrypt::as_received,
-    timeline::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
+    event_fields::{DisplayNames, EventFields},
+    event_reader::{Classification, WaitReason},
+    timeline::message_payload,
     trust_policy::TrustHold,
     unsigned_devices,
 };
@@ -214,6 +216,7 @@ impl Matrix {
         let unsealed = self.decryptor.decrypt(&room, &came).await;
         let envelope = EventFields::open(&unsealed.event)?;
         let classification = self
+            .reader
             .classify(
                 &room,
                 &unsealed,
@@ -222,10 +225,10 @@ impl Matrix {
                 true,
             )
             .await;
-        let classification = self.pin_sender(classification, &unsealed, &envelope).await;
         let payload = match classification {
             Classification::Message(message) => {
-                self.has_relayed(&waiting.place, &envelope.sender);
+                self.unsigned_notices
+                    .has_relayed(&waiting.place, &envelope.sender);
                 message_payload(&message)?
             }
             Classification::Command(command) => command_payload(&command)?,

@@ -30,7 +30,7 @@ mod sync_response;
 mod encryption_boundary;
 mod plaintext_rooms;
 mod timeline;
-mod panic_guard;
+mod event_reader;
 mod event_fields;
 mod processed_event;
 mod commands;
@@ -95,13 +95,15 @@ use tokio_util::sync::CancellationToken;
 use self::{
     account_client::AccountClient, avatars::Avatars, confusables::RoomNameTable,
     crypto_store::BufferedCryptoStore, decrypt::Decryptor, encrypted_send::EncryptedSender,
-    encryption_guard::EncryptionGuard, event_edits::EventEdits, event_sender::EventSender,
-    file_sender::FileSender, identities::Identities, key_claims::KeyClaims,
-    key_rotation::KeyRotation, media::Media, message_authors::MessageAuthors,
-    own_events::OwnEvents, plaintext_rooms::PlaintextRooms, refusals::Refusals,
-    room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
-    security_metrics::SecurityMetrics, sync_state::SyncState, unanswered_sends::UnansweredSends,
-    unjoined_rooms::UnjoinedRooms, unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
+    encryption_guard::EncryptionGuard, event_edits::EventEdits, event_reader::EventReader,
+    event_sender::EventSender, file_sender::FileSender, identities::Identities,
+    key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
+    message_authors::MessageAuthors, own_events::OwnEvents, plaintext_rooms::PlaintextRooms,
+    refusals::Refusals, room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
+    security_metrics::SecurityMetrics, sync_state::SyncState, timeline::Timeline,
+    unanswered_sends::UnansweredSends, unjoined_rooms::UnjoinedRooms,
+    unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions,
+    wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -126,7 +128,9 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
-    authors: Arc<MessageAuthors>,
+    timeline: Arc<Timeline>,
+    reader: Arc<EventReader>,
+    unsigned_notices: Arc<UnsignedNotices>,
     identities: Arc<Identities>,
     decryptor: Arc<Decryptor>,
     room_profiles: RoomProfiles,
@@ -142,14 +146,13 @@ pub struct Matrix {
     wait_timer: Arc<WaitTimer>,
     unverified_sessions: Arc<UnverifiedSessions>,
     unjoined_rooms: Arc<UnjoinedRooms>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
     plaintext_rooms: PlaintextRooms,
     sync: Arc<SyncState>,
     flags: Arc<RoomFlags>,
     store: Store,
     clock: Clock,
     trust: Trust,
-    key_wait: Duration,
     inviters: Vec<String>,
     greeting: String,
     /// Rooms that portals name and that are not resolved yet.
@@ -162,8 +165,6 @@ pub struct Matrix {
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
     security: Arc<SecurityMetrics>,
-    /// Which senders have devices that are not cross-signed.
-    unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
 }
 
 impl Matrix {
@@ -205,12 +206,12 @@ impl Matrix {
             let session = session::SessionKeeper::of(&client, &store, &saved.session, clock)?;
             let lease = lease::Lease::of(client.clone(), store.clone(), key, clock);
             cross_signing::require_signed_device(&client).await?;
-            let unsigned_notices = unsigned_devices::UnsignedNotices::learn(&store).await?;
+            let unsigned_notices = Arc::new(UnsignedNotices::load(&store).await?);
             let flags = Arc::new(RoomFlags::of(store.clone(), clock));
             let account = AccountClient::of(client.clone())?;
             let plaintext_rooms = PlaintextRooms::of(account.clone(), store.clone(), flags.clone());
             let security = Arc::new(SecurityMetrics::default());
-            let refusals = Refusals::of(security.clone());
+            let refusals = Arc::new(Refusals::of(security.clone()));
             let unjoined_rooms = Arc::new(UnjoinedRooms::of(account.clone(), store.clone(), clock));
             let unverified_sessions = Arc::new(UnverifiedSessions::of(
                 config.key_wait,
@@ -285,6 +286,27 @@ impl Matrix {
                 clock,
             ));
             let authors = Arc::new(MessageAuthors::of(store.clone()));
+            let reader = Arc::new(EventReader::of(
+                trust,
+                store.clone(),
+                decryptor.clone(),
+                identities.clone(),
+                authors.clone(),
+                peer_bridges.clone(),
+            ));
+            let timeline = Arc::new(Timeline {
+                account: account.clone(),
+                clock,
+                key_wait: config.key_wait,
+                reader: reader.clone(),
+                identities: identities.clone(),
+                authors: authors.clone(),
+                refusals: refusals.clone(),
+                unverified_sessions: unverified_sessions.clone(),
+                wait_timer: wait_timer.clone(),
+                unsigned_notices: unsigned_notices.clone(),
+                peer_bridges: peer_bridges.clone(),
+            });
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
@@ -295,7 +317,9 @@ impl Matrix {
                 wait_timer,
                 media,
                 claims,
-                authors,
+                timeline,
+                reader,
+                unsigned_notices,
                 identities,
                 decryptor,
                 room_profiles,
@@ -312,7 +336,6 @@ impl Matrix {
                 store,
                 clock,
                 trust,
-                key_wait: config.key_wait,
                 verify: verify::Verifications::with(config.admins, config.timeouts.verification),
                 inviters: config.inviters,
                 greeting: config.greeting,
@@ -323,7 +346,6 @@ impl Matrix {
                 rotation,
                 peer_bridges,
                 security,
-                unsigned_notices: Mutex::new(unsigned_notices),
             }))
         })
     }
@@ -361,6 +383,12 @@ impl Matrix {
     /// The users whose messages are held until an admin approves their identity, with the number of messages.
     pub fn held_for_approval(&self) -> Boxed<'_, Result<Vec<(String, u64)>, MatrixError>> {
         Box::pin(self.identities.held_for_approval())
+    }
+
+    /// Which channels the rooms are linked to.
+    #[must_use]
+    pub fn peer_bridges(&self) -> &PeerBridges {
+        &self.peer_bridges
     }
 
     /// The user id of the bridge's account.

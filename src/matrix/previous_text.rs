@@ -17,9 +17,10 @@ use tracing::{info, warn};
 
 use super::{
     Matrix,
+    event_fields::{DisplayNames, EventFields},
+    event_reader::Classification,
     event_sender::not_sent,
     request_error::{RequestError, retry},
-    timeline::{Classification, DisplayNames, EventFields},
 };
 
 /// The most edits that are read again, each with one request, while the homeserver says that they were redacted.
@@ -113,35 +114,32 @@ impl Matrix {
         }
         let mut names = DisplayNames::default();
         let classification = self
+            .reader
             .classify(room, &unsealed, &envelope, &mut names, encrypted)
             .await;
-        Ok(
-            match self.pin_sender(classification, &unsealed, &envelope).await {
-                Classification::Message(message) if message.is_nobridge() => {
-                    RereadEvent::Unreadable
-                }
-                Classification::Message(message) => {
-                    let wrote = self.store.is_author(place, event, &envelope.sender).await;
-                    match (wrote.map_err(broken)?, &message.action) {
-                        // `classify` has compared the sender of an edit with the sender of its message.
-                        (_, Action::Edit { .. }) | (Some(true), _) => {
-                            RereadEvent::Text(Box::new(message))
-                        }
-                        _ => RereadEvent::Unreadable,
+        Ok(match classification {
+            Classification::Message(message) if message.is_nobridge() => RereadEvent::Unreadable,
+            Classification::Message(message) => {
+                let wrote = self.store.is_author(place, event, &envelope.sender).await;
+                match (wrote.map_err(broken)?, &message.action) {
+                    // `classify` has compared the sender of an edit with the sender of its message.
+                    (_, Action::Edit { .. }) | (Some(true), _) => {
+                        RereadEvent::Text(Box::new(message))
                     }
+                    _ => RereadEvent::Unreadable,
                 }
-                Classification::Nothing
-                | Classification::Command(_)
-                | Classification::Waits(..)
-                | Classification::Skipped(_) => {
-                    info!(
-                        matrix.room = place.address(),
-                        "An event that was read before can no longer be read"
-                    );
-                    RereadEvent::Unreadable
-                }
-            },
-        )
+            }
+            Classification::Nothing
+            | Classification::Command(_)
+            | Classification::Waits(..)
+            | Classification::Skipped(_) => {
+                info!(
+                    matrix.room = place.address(),
+                    "An event that was read before can no longer be read"
+                );
+                RereadEvent::Unreadable
+            }
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use footbridge_store::{
     Arrival, Batch, DecryptedWith, HeldIdentity, PeerClaim, Place, RemoteId, SeenEvent,
 };
 
-use super::{Matrix, timeline::EventFields};
+use super::event_fields::EventFields;
 
 /// An arrival and the data that belong to it.
 #[derive(Debug)]
@@ -48,28 +48,21 @@ impl ProcessedEvent {
     }
 }
 
-impl Matrix {
-    /// Which channels the rooms are linked to.
-    #[must_use]
-    pub fn peer_bridges(&self) -> &PeerBridges {
-        &self.peer_bridges
-    }
-
-    /// The claims of the peer bridge that sent this event.
-    pub(super) fn other_bridges(&self, place: &Place, envelope: &EventFields) -> Vec<PeerClaim> {
-        let others = self
-            .peer_bridges
-            .peers_in(place, &envelope.content)
-            .into_iter();
-        let named = others.filter_map(|other| {
-            Some(PeerClaim {
-                place: other.place,
-                account: other.account?,
-                claimant: envelope.sender.clone(),
-            })
-        });
-        named.collect()
-    }
+/// The claims of the peer bridge that sent this event.
+pub(super) fn peer_claims(
+    bridges: &PeerBridges,
+    place: &Place,
+    envelope: &EventFields,
+) -> Vec<PeerClaim> {
+    let others = bridges.peers_in(place, &envelope.content).into_iter();
+    let named = others.filter_map(|other| {
+        Some(PeerClaim {
+            place: other.place,
+            account: other.account?,
+            claimant: envelope.sender.clone(),
+        })
+    });
+    named.collect()
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use tracing::warn;
 
 use super::{
     Matrix, MatrixError, SYNC_CURSOR,
+    event_fields::DisplayNames,
     history_pages::{PAGE, page_of},
     request_error::RequestError,
     room_cursor_name,
-    timeline::DisplayNames,
 };
 
 /// The cursor of a room in which every event after the bridge's own join is still to be processed.

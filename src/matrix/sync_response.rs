@@ -15,10 +15,11 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError, SYNC_CURSOR,
     encryption_boundary::begins_encryption,
+    event_fields::{DisplayNames, EventFields},
     key_rotation::may_have_lost_member,
     room_cursor_name,
     rooms::{PortalRoom, RoomCursor, leave_management_room},
-    timeline::{DisplayNames, EventFields, EventOutcome},
+    timeline::EventOutcome,
 };
 
 /// Saves a response: messages, room cursors, gaps, flags and the sync cursor, all or nothing.
@@ -169,7 +170,9 @@ async fn take_in(
     for event in events {
         let encrypted = boundary.pass(event);
         changes(matrix, &followed.place, event, batch);
-        let outcome = matrix.process_event(&room, &followed.place, event, &mut names, encrypted);
+        let outcome = matrix
+            .timeline
+            .process(&room, &followed.place, event, &mut names, encrypted);
         match outcome.await {
             EventOutcome::Nothing => {}
             EventOutcome::Arrival(processed) => processed.file(batch),

@@ -1,33 +1,36 @@
-//! Processing one event of a room's timeline into at most one arrival. All rules about what is relayed and what is not
-//! are applied here.
+//! Processing one event of a room's timeline into at most one arrival. `event_reader` decides what the event is; here
+//! it is decided what becomes of that.
+
+use std::{sync::Arc, time::Duration};
 
 use footbridge_core::{
-    crash_points,
-    message::{Action, Command, Message},
+    clock::Clock,
+    message::{Action, Message},
+    peer_bridges::PeerBridges,
 };
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
 use matrix_sdk::{
     Room,
-    deserialized_responses::{
-        TimelineEvent, TimelineEventKind, UnableToDecryptReason, VerificationState,
-    },
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
 };
-use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::{
-    Matrix,
+    account_client::AccountClient,
     commands::command_payload,
-    convert::{self, Converted, Incoming},
-    decrypt::DecryptionResult,
-    message_authors::{AuthorCheck, writer},
-    processed_event::ProcessedEvent,
+    event_fields::{DisplayNames, EventFields},
+    event_reader::{Classification, EventReader, WaitReason},
+    identities::Identities,
+    message_authors::{MessageAuthors, writer},
+    processed_event::{ProcessedEvent, peer_claims},
+    refusals::Refusals,
     relation::Relation,
-    trust_policy::{PinStatus, Provenance, TrustDecision, TrustHold, decide},
+    trust_policy::TrustHold,
     unanswered_sends,
+    unsigned_devices::UnsignedNotices,
+    unverified_sessions::UnverifiedSessions,
+    wait_timer::WaitTimer,
 };
-
-pub(super) use super::event_fields::{DisplayNames, EventFields};
 
 /// The result of processing an event.
 #[derive(Debug)]
@@ -39,35 +42,6 @@ pub(super) enum EventOutcome {
     /// An arrival from the bridge's own account but, by the homeserver's claim, not from this device: a person who
     /// shares the account, or a step of a lane that has not been settled yet.
     OwnAccount(ProcessedEvent),
-}
-
-/// Why an entry waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitReason {
-    /// Its room key has not arrived.
-    Key,
-    /// It is not known yet whether its sender can be trusted.
-    Trust(TrustHold),
-}
-
-/// The classification of an event.
-pub(super) enum Classification {
-    /// Nothing to relay.
-    Nothing,
-    /// A message.
-    Message(Message),
-    /// A command to the bridge.
-    Command(Command),
-    /// It cannot be relayed yet, with the session id of its room key.
-    Waits(WaitReason, String),
-    /// It is not relayed, by this rule.
-    Skipped(SkipRule),
-}
-
-impl Classification {
-    fn waits(&self) -> bool {
-        matches!(self, Self::Waits(..))
-    }
 }
 
 /// A new entry for the journal.
@@ -89,9 +63,27 @@ impl NewEntry {
     }
 }
 
-impl Matrix {
+/// Processes the events of one account's rooms.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    pub account: AccountClient,
+    pub clock: Clock,
+    /// How long a lane waits for a missing room key before it delivers later messages.
+    pub key_wait: Duration,
+    pub reader: Arc<EventReader>,
+    pub identities: Arc<Identities>,
+    pub authors: Arc<MessageAuthors>,
+    pub refusals: Arc<Refusals>,
+    pub unverified_sessions: Arc<UnverifiedSessions>,
+    pub wait_timer: Arc<WaitTimer>,
+    pub unsigned_notices: Arc<UnsignedNotices>,
+    /// Which channels the rooms are linked to.
+    pub peer_bridges: PeerBridges,
+}
+
+impl Timeline {
     /// Processes one event. `encrypted` says whether the room is or ever was encrypted.
-    pub(super) async fn process_event(
+    pub(super) async fn process(
         &self,
         room: &Room,
         place: &Place,
@@ -99,7 +91,7 @@ impl Matrix {
         names: &mut DisplayNames,
         encrypted: bool,
     ) -> EventOutcome {
-        let unsealed = self.decryptor.decrypt(room, came).await;
+        let unsealed = self.reader.decrypt(room, came).await;
         let event = unsealed.event.as_ref();
         let Some(envelope) = EventFields::open(event) else {
             warn!(
@@ -117,9 +109,9 @@ impl Matrix {
             return EventOutcome::Nothing;
         }
         let classification = self
+            .reader
             .classify(room, &unsealed, &envelope, names, encrypted)
             .await;
-        let classification = self.pin_sender(classification, &unsealed, &envelope).await;
         // In an encrypted room the sender of an event that is not relayed is not certain. A waiting event is relayed
         // with the sender that is shown now, or never.
         if !encrypted
@@ -129,10 +121,12 @@ impl Matrix {
             self.authors.remember(place, &envelope);
         }
         if is_open && matches!(classification, Classification::Message(_)) {
-            self.has_relayed(place, &envelope.sender);
+            self.unsigned_notices.has_relayed(place, &envelope.sender);
         }
         let bridges = match classification {
-            Classification::Skipped(SkipRule::PeerBridge) => self.other_bridges(place, &envelope),
+            Classification::Skipped(SkipRule::PeerBridge) => {
+                peer_claims(&self.peer_bridges, place, &envelope)
+            }
             _ => Vec::new(),
         };
         if let Classification::Skipped(rule) = classification {
@@ -222,158 +216,6 @@ impl Matrix {
             }),
         }
     }
-
-    /// Classifies one event, by the rules about trust and encryption. May panic (see `Matrix::classify`).
-    pub(super) async fn classify_unguarded(
-        &self,
-        room: &Room,
-        unsealed: &DecryptionResult<'_>,
-        envelope: &EventFields,
-        names: &mut DisplayNames,
-        encrypted: bool,
-    ) -> Classification {
-        let event = unsealed.event.as_ref();
-        crash_points::poison(&envelope.event_type);
-        if envelope.state_key.is_some() || envelope.unsigned.redacted_because.is_some() {
-            return Classification::Nothing;
-        }
-        match &event.kind {
-            TimelineEventKind::UnableToDecrypt { utd_info, .. } => {
-                return self
-                    .classify_undecryptable(room, &utd_info.reason, unsealed, envelope)
-                    .await;
-            }
-            // Decryption was not even tried.
-            TimelineEventKind::PlainText { .. } if envelope.event_type == "m.room.encrypted" => {
-                return waits(WaitReason::Key, unsealed, envelope);
-            }
-            TimelineEventKind::PlainText { .. } => {}
-            TimelineEventKind::Decrypted(decrypted) => {
-                let state = &decrypted.encryption_info.verification_state;
-                match decide(self.trust, Provenance::Device(state, &unsealed.pin)) {
-                    TrustDecision::Relay => {}
-                    TrustDecision::Hold(hold) => {
-                        return waits(WaitReason::Trust(hold), unsealed, envelope);
-                    }
-                    TrustDecision::Skip(rule) => return Classification::Skipped(rule),
-                }
-                if envelope.unchecked {
-                    return Classification::Skipped(SkipRule::RedactionOrStateEncrypted);
-                }
-            }
-        }
-        let version = room.version().and_then(|version| version.rules());
-        let incoming = Incoming {
-            event_id: RemoteId(envelope.event_id.clone()),
-            sender: envelope.sender.clone(),
-            sender_name: names.of(room, &envelope.sender).await,
-            sent_at: Millis(envelope.origin_server_ts),
-            event_type: envelope.event_type.clone(),
-            content: envelope.content.clone(),
-            redacts: envelope.redacted(version.as_ref().map(|rules| &rules.redaction)),
-        };
-        let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
-        // Even where messages of unsigned devices are relayed, commands require a device that its owner has signed.
-        let signed = !in_clear && matches!(unsealed.pin, PinStatus::Same | PinStatus::First(_));
-        if let Some(command) = self
-            .command(room, &incoming, encrypted && in_clear, signed)
-            .await
-        {
-            return Classification::Command(command);
-        }
-        let message = match convert::message_from_event(&incoming) {
-            Converted::Message(message) => message,
-            Converted::Skip(rule) => {
-                debug!(matrix.room = %room.room_id(), rule, "Event ignored: not relayed by type");
-                return Classification::Nothing;
-            }
-        };
-        // Redactions are never encrypted; the homeserver has checked that the sender may redact. Reactions are never
-        // encrypted either: the portal decides whether one is relayed.
-        let never_encrypted =
-            matches!(message.action, Action::Delete { .. } | Action::React { .. });
-        let ever_encrypted = encrypted && !never_encrypted;
-        if in_clear
-            && let TrustDecision::Skip(rule) =
-                decide(self.trust, Provenance::Plaintext { ever_encrypted })
-        {
-            return Classification::Skipped(rule);
-        }
-        if let Action::Edit { target, .. } = &message.action {
-            match self.authors.check(room, &envelope.sender, target).await {
-                AuthorCheck::Same => {}
-                AuthorCheck::Other => return Classification::Skipped(SkipRule::ForeignEdit),
-                // In an unencrypted room there is no better evidence.
-                AuthorCheck::Claimed if !encrypted => {}
-                AuthorCheck::Claimed => return Classification::Skipped(SkipRule::UnknownTarget),
-            }
-        }
-        Classification::Message(message)
-    }
-
-    /// Pins the identity that signed the message that has just been read, if no identity of the sender was pinned
-    /// before. A message that another identity has signed is held.
-    pub(super) async fn pin_sender(
-        &self,
-        classification: Classification,
-        unsealed: &DecryptionResult<'_>,
-        envelope: &EventFields,
-    ) -> Classification {
-        let (PinStatus::First(key), Classification::Message(_) | Classification::Command(_)) =
-            (&unsealed.pin, &classification)
-        else {
-            return classification;
-        };
-        let user = &envelope.sender;
-        match self.identities.pin(user, key).await {
-            Ok(true) => classification,
-            Ok(false) => waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope),
-            Err(error) => {
-                let error = format!("{error:#}");
-                warn!(error, "Failed to save an identity pin; message held");
-                waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope)
-            }
-        }
-    }
-
-    /// Classifies an event that could not be decrypted.
-    async fn classify_undecryptable(
-        &self,
-        room: &Room,
-        reason: &UnableToDecryptReason,
-        unsealed: &DecryptionResult<'_>,
-        envelope: &EventFields,
-    ) -> Classification {
-        match reason {
-            UnableToDecryptReason::MissingMegolmSession { .. } => {
-                let waits = waits(WaitReason::Key, unsealed, envelope);
-                match &waits {
-                    Classification::Waits(_, session)
-                        if self.decryptor.is_of_another_room(room, session).await =>
-                    {
-                        Classification::Skipped(SkipRule::ForeignRoom)
-                    }
-                    _ => waits,
-                }
-            }
-            UnableToDecryptReason::UnknownMegolmMessageIndex => {
-                waits(WaitReason::Key, unsealed, envelope)
-            }
-            UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
-                let state = VerificationState::Unverified(level.clone());
-                match decide(self.trust, Provenance::Device(&state, &unsealed.pin)) {
-                    TrustDecision::Hold(hold) => waits(WaitReason::Trust(hold), unsealed, envelope),
-                    TrustDecision::Skip(rule) => Classification::Skipped(rule),
-                    TrustDecision::Relay => Classification::Skipped(SkipRule::Undecryptable),
-                }
-            }
-            // It was decrypted, and says that it belongs to another room.
-            UnableToDecryptReason::MalformedEncryptedEvent if unsealed.opened.is_some() => {
-                Classification::Skipped(SkipRule::ForeignRoom)
-            }
-            _ => Classification::Skipped(SkipRule::Undecryptable),
-        }
-    }
 }
 
 /// A message, serialized for the store.
@@ -384,22 +226,5 @@ pub(super) fn message_payload(message: &Message) -> Option<Payload> {
             warn!(error = %error, "Failed to serialize a message");
             None
         }
-    }
-}
-
-pub(super) fn waits(
-    why: WaitReason,
-    unsealed: &DecryptionResult<'_>,
-    envelope: &EventFields,
-) -> Classification {
-    let named = || envelope.content.get("session_id").and_then(Value::as_str);
-    let session = unsealed
-        .opened
-        .as_ref()
-        .map(|opened| opened.session.as_str());
-    match session.or_else(named) {
-        Some(session) => Classification::Waits(why, session.to_owned()),
-        // Redacted, or encrypted with an unknown algorithm.
-        None => Classification::Skipped(SkipRule::Undecryptable),
     }
 }

@@ -23,8 +23,8 @@ use super::{
     Matrix, MatrixError,
     decrypt::DecryptionResult,
     decrypt::as_received,
+    event_fields::EventFields,
     identities,
-    timeline::EventFields,
     trust_policy::{Provenance, TrustDecision, decide},
     unsigned_devices::{LOCK, UnreadableReason, advice},
 };
@@ -214,7 +214,7 @@ impl Matrix {
             device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
         };
         if inbox.notify_undecryptable(notice, texts).await? && reason == UNSIGNED {
-            self.note_notified(place, sender);
+            self.unsigned_notices.note_notified(place, sender);
         }
         crash_points::point("undecryptable.notified");
         Ok(())

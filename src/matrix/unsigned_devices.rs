@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use footbridge_core::inbox::{Inbox, UndecryptableTexts};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     Matrix, MatrixError,
     decrypt::DecryptionResult,
-    timeline::EventFields,
+    event_fields::EventFields,
     undecryptable::{self, UNSIGNED},
 };
 
@@ -35,23 +35,56 @@ pub(super) struct UnreadableReason<'a> {
 /// The senders with a notice that their device is not signed, and those of them who have written from a signed device
 /// since.
 #[derive(Debug, Default)]
-pub(super) struct UnsignedNotices {
+pub(super) struct UnsignedNotices(Mutex<NotifiedSenders>);
+
+#[derive(Debug, Default)]
+struct NotifiedSenders {
     notified: HashSet<(Place, String)>,
     relayed: HashSet<(Place, String)>,
 }
 
 impl UnsignedNotices {
     /// Loads the senders with such a notice from the store.
-    pub(super) async fn learn(store: &Store) -> Result<Self, footbridge_store::Error> {
+    pub(super) async fn load(store: &Store) -> Result<Self, footbridge_store::Error> {
         let notices = store.outdated_groups().await?.into_iter();
-        let told = notices
+        let notified = notices
             .filter(|(group, _)| group.reason == UNSIGNED)
             .map(|(group, _)| (group.place, group.sender))
             .collect();
-        Ok(Self {
-            notified: told,
+        let senders = NotifiedSenders {
+            notified,
             relayed: HashSet::new(),
-        })
+        };
+        Ok(Self(Mutex::new(senders)))
+    }
+
+    /// Records that this sender has such a notice.
+    pub(super) fn note_notified(&self, place: &Place, sender: &str) {
+        let who = (place.clone(), sender.to_owned());
+        self.lock().notified.insert(who);
+    }
+
+    /// Records that an encrypted message of this sender was relayed.
+    pub(super) fn has_relayed(&self, place: &Place, sender: &str) {
+        let mut senders = self.lock();
+        let who = (place.clone(), sender.to_owned());
+        if senders.notified.contains(&who) {
+            senders.relayed.insert(who);
+        }
+    }
+
+    /// Takes the senders with such a notice of whom a message was relayed since.
+    pub(super) fn take_relayed(&self) -> HashSet<(Place, String)> {
+        std::mem::take(&mut self.lock().relayed)
+    }
+
+    /// The notice about this sender is over.
+    pub(super) fn forget(&self, who: &(Place, String)) {
+        self.lock().notified.remove(who);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, NotifiedSenders> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,24 +107,9 @@ impl Matrix {
         self.notify(entries, place, &sender, why, inbox).await
     }
 
-    /// Records that this sender has such a notice.
-    pub(super) fn note_notified(&self, place: &Place, sender: &str) {
-        let told = (place.clone(), sender.to_owned());
-        self.standing().notified.insert(told);
-    }
-
-    /// Records that an encrypted message of this sender was relayed.
-    pub(super) fn has_relayed(&self, place: &Place, sender: &str) {
-        let mut notices = self.standing();
-        let who = (place.clone(), sender.to_owned());
-        if notices.notified.contains(&who) {
-            notices.relayed.insert(who);
-        }
-    }
-
     /// Edits the notices about devices that are signed by now.
     pub(super) async fn notify_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let crossed = std::mem::take(&mut self.standing().relayed);
+        let crossed = self.unsigned_notices.take_relayed();
         if crossed.is_empty() {
             return Ok(());
         }
@@ -107,7 +125,7 @@ impl Matrix {
             let opted_out = self.has_opted_out(&group.place, &group.sender).await?;
             let texts = signed(&name, opted_out, group.skipped);
             inbox.notify_obsolete(group, texts).await?;
-            self.standing().notified.remove(&who);
+            self.unsigned_notices.forget(&who);
         }
         Ok(())
     }
@@ -125,12 +143,6 @@ impl Matrix {
             .get_device(user, device)
             .await;
         matches!(device, Ok(Some(device)) if device.is_cross_signed_by_owner())
-    }
-
-    fn standing(&self) -> MutexGuard<'_, UnsignedNotices> {
-        self.unsigned_notices
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
