@@ -282,7 +282,7 @@ impl Matrix {
         batch.late = facts
             .map(|one| (one.place.clone(), one.event_id.clone()))
             .collect();
-        let accepted = self.accept(batch, inbox).await?;
+        let accepted = self.journal.accept(batch, inbox).await?;
         let new = accepted
             .iter()
             .filter(|one| matches!(one, Accepted::New(_)));

@@ -115,7 +115,7 @@ impl Matrix {
                 }
                 crash_points::point("gap.fetched");
                 let flags = batch.flags.clone();
-                self.accept(batch, inbox).await?;
+                self.journal.accept(batch, inbox).await?;
                 self.flags.remember(flags);
                 if events.is_empty() {
                     break;

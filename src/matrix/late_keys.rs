@@ -1,31 +1,33 @@
 //! Late room keys: undecryptable entries are retried when a key or a change of a device arrives. Entries of devices
-//! that do not become trusted are given up here; for keys that never arrive see `undecryptable`.
+//! that do not become trusted are given up here; for keys that never arrive see `key_waits`.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, SkipRule, UndecryptableEvent};
+use footbridge_core::{clock::Clock, inbox::Inbox};
+use footbridge_store::{DecryptedWith, Payload, SkipRule, Store, UndecryptableEvent};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use matrix_sdk::ruma::UserId;
-use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::debug;
 
 use super::{
-    Matrix, MatrixError,
+    MatrixError,
+    account_client::AccountClient,
     commands::command_payload,
     decrypt::as_received,
     event_fields::{DisplayNames, EventFields},
-    event_reader::{Classification, WaitReason},
+    event_reader::{Classification, EventReader, WaitReason},
+    identities::Identities,
+    journal_writer::JournalWriter,
+    refusals::Refusals,
     timeline::message_payload,
     trust_policy::TrustHold,
-    unsigned_devices,
+    undecryptable::UndecryptableNotices,
+    unsigned_devices::{self, UnsignedNotices},
+    unverified_sessions::UnverifiedSessions,
 };
-
-/// How long a query of a user's devices may block the sync loop.
-const DEVICE_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The outcome of retrying an entry.
 struct RetryOutcome {
@@ -48,7 +50,22 @@ pub(super) enum Wakeup {
     Approved,
 }
 
-impl Matrix {
+/// Retries the waiting entries of one account.
+#[derive(Debug)]
+pub(super) struct LateKeys {
+    pub account: AccountClient,
+    pub store: Store,
+    pub clock: Clock,
+    pub reader: Arc<EventReader>,
+    pub identities: Arc<Identities>,
+    pub unverified_sessions: Arc<UnverifiedSessions>,
+    pub refusals: Arc<Refusals>,
+    pub notices: Arc<UndecryptableNotices>,
+    pub unsigned_notices: Arc<UnsignedNotices>,
+    pub journal: Arc<JournalWriter>,
+}
+
+impl LateKeys {
     /// The stream of events that may make waiting entries readable.
     pub(super) async fn wakeups(&self) -> Result<BoxStream<'static, Wakeup>, MatrixError> {
         let encryption = self.account.client().encryption();
@@ -119,13 +136,13 @@ impl Matrix {
         for waiting in self.store.undecryptable_events(session).await? {
             self.retry_entry(&waiting, inbox).await?;
         }
-        self.query_held_devices().await;
+        self.journal.query_held_devices().await;
         Ok(())
     }
 
     /// Retries messages that were held for an identity that is approved by now, and messages that no identity had
     /// signed. If one message of a room key is still held, so are all later ones.
-    pub(super) async fn retry_held(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+    async fn retry_held(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let mut held = HashSet::new();
         for waiting in self.store.releasable_trust_holds().await? {
             if !held.contains(&waiting.session) && !self.retry_entry(&waiting, inbox).await? {
@@ -136,7 +153,7 @@ impl Matrix {
     }
 
     /// Retries one waiting entry. Returns whether it no longer waits.
-    pub(super) async fn retry_entry(
+    async fn retry_entry(
         &self,
         waiting: &UndecryptableEvent,
         inbox: &Inbox,
@@ -151,53 +168,17 @@ impl Matrix {
         };
         debug!(entry.id = %waiting.entry, "A waiting entry was resolved");
         if payload == Payload::Skipped(SkipRule::UntrustedDevice) {
-            self.notify_unsigned(waiting, device.as_deref(), inbox)
+            self.notices
+                .notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
         } else {
             // The sender's device has become known, so the session is no longer watched.
             self.unverified_sessions.remove(&waiting.session);
         }
-        let replayed = inbox.fill(waiting.entry, payload, opened).await?;
-        self.refusals.replayed(usize::from(replayed));
-        self.notify_signed(inbox).await?;
+        self.journal
+            .fill(waiting.entry, payload, opened, inbox)
+            .await?;
         Ok(true)
-    }
-
-    /// Accepts a batch into the inbox, and reports what of it was refused.
-    pub(super) async fn accept(
-        &self,
-        batch: Batch,
-        inbox: &Inbox,
-    ) -> Result<Vec<Accepted>, MatrixError> {
-        let accepted = inbox.accept(batch).await?;
-        let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
-        self.refusals
-            .replayed(accepted.iter().filter(is_replay).count());
-        self.query_held_devices().await;
-        self.notify_signed(inbox).await?;
-        self.refusals.notify_plaintext(inbox).await?;
-        Ok(accepted)
-    }
-
-    /// Queries the devices of senders whose messages are held because no signature of their device is known. The SDK
-    /// does that itself for the members of rooms whose encryption a sync reported, but not where the SDK requested the
-    /// encryption state.
-    async fn query_held_devices(&self) {
-        let senders = self.unverified_sessions.take_unknown_senders();
-        for user in senders {
-            let Ok(user) = UserId::parse(user) else {
-                continue;
-            };
-            let encryption = self.account.client().encryption();
-            let queried = timeout(
-                DEVICE_QUERY_TIMEOUT,
-                encryption.request_user_identity(&user),
-            )
-            .await;
-            if !matches!(queried, Ok(Ok(_))) {
-                warn!(matrix.user = %user, "Failed to query the devices of a sender");
-            }
-        }
     }
 
     /// Gives up entries whose sender's device did not become trusted in time.
@@ -213,7 +194,7 @@ impl Matrix {
     async fn reread(&self, waiting: &UndecryptableEvent) -> Option<RetryOutcome> {
         let room = self.account.room(&waiting.place)?;
         let came = as_received(waiting)?;
-        let unsealed = self.decryptor.decrypt(&room, &came).await;
+        let unsealed = self.reader.decrypt(&room, &came).await;
         let envelope = EventFields::open(&unsealed.event)?;
         let classification = self
             .reader

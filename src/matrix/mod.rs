@@ -41,6 +41,8 @@ mod relation;
 mod gaps;
 mod history_pages;
 mod late_keys;
+mod key_waits;
+mod journal_writer;
 mod undecryptable;
 mod wait_timer;
 mod unverified_sessions;
@@ -97,13 +99,14 @@ use self::{
     crypto_store::BufferedCryptoStore, decrypt::Decryptor, encrypted_send::EncryptedSender,
     encryption_guard::EncryptionGuard, event_edits::EventEdits, event_reader::EventReader,
     event_sender::EventSender, file_sender::FileSender, identities::Identities,
-    key_claims::KeyClaims, key_rotation::KeyRotation, media::Media,
-    message_authors::MessageAuthors, own_events::OwnEvents, plaintext_rooms::PlaintextRooms,
+    journal_writer::JournalWriter, key_claims::KeyClaims, key_rotation::KeyRotation,
+    key_waits::KeyWaits, late_keys::LateKeys, media::Media, message_authors::MessageAuthors,
+    own_events::OwnEvents, plaintext_rooms::PlaintextRooms, previous_text::PreviousTexts,
     refusals::Refusals, room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
     security_metrics::SecurityMetrics, sync_state::SyncState, timeline::Timeline,
-    unanswered_sends::UnansweredSends, unjoined_rooms::UnjoinedRooms,
-    unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions,
-    wait_timer::WaitTimer,
+    unanswered_sends::UnansweredSends, undecryptable::UndecryptableNotices,
+    unjoined_rooms::UnjoinedRooms, unsigned_devices::UnsignedNotices,
+    unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -128,9 +131,12 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    previous_texts: PreviousTexts,
+    key_waits: KeyWaits,
+    late_keys: Arc<LateKeys>,
+    journal: Arc<JournalWriter>,
+    undecryptable_notices: Arc<UndecryptableNotices>,
     timeline: Arc<Timeline>,
-    reader: Arc<EventReader>,
-    unsigned_notices: Arc<UnsignedNotices>,
     identities: Arc<Identities>,
     decryptor: Arc<Decryptor>,
     room_profiles: RoomProfiles,
@@ -143,16 +149,13 @@ pub struct Matrix {
     own_events: Arc<OwnEvents>,
     events: Arc<EventSender>,
     media: Arc<Media>,
-    wait_timer: Arc<WaitTimer>,
     unverified_sessions: Arc<UnverifiedSessions>,
     unjoined_rooms: Arc<UnjoinedRooms>,
-    refusals: Arc<Refusals>,
     plaintext_rooms: PlaintextRooms,
     sync: Arc<SyncState>,
     flags: Arc<RoomFlags>,
     store: Store,
     clock: Clock,
-    trust: Trust,
     inviters: Vec<String>,
     greeting: String,
     /// Rooms that portals name and that are not resolved yet.
@@ -307,19 +310,63 @@ impl Matrix {
                 unsigned_notices: unsigned_notices.clone(),
                 peer_bridges: peer_bridges.clone(),
             });
+            let undecryptable_notices = Arc::new(UndecryptableNotices {
+                account: account.clone(),
+                store: store.clone(),
+                trust,
+                key_limit: config.timeouts.key_limit,
+                flags: flags.clone(),
+                decryptor: decryptor.clone(),
+                identities: identities.clone(),
+                unsigned_notices: unsigned_notices.clone(),
+            });
+            let journal = Arc::new(JournalWriter::of(
+                client.clone(),
+                unverified_sessions.clone(),
+                refusals.clone(),
+                undecryptable_notices.clone(),
+            ));
+            let late_keys = Arc::new(LateKeys {
+                account: account.clone(),
+                store: store.clone(),
+                clock,
+                reader: reader.clone(),
+                identities: identities.clone(),
+                unverified_sessions: unverified_sessions.clone(),
+                refusals: refusals.clone(),
+                notices: undecryptable_notices.clone(),
+                unsigned_notices: unsigned_notices.clone(),
+                journal: journal.clone(),
+            });
+            let key_waits = KeyWaits {
+                store: store.clone(),
+                clock,
+                notice_after: config.timeouts.notice_after,
+                key_limit: config.timeouts.key_limit,
+                timer: wait_timer.clone(),
+                notices: undecryptable_notices.clone(),
+                late_keys: late_keys.clone(),
+            };
+            let previous_texts = PreviousTexts::of(
+                account.clone(),
+                store.clone(),
+                flags.clone(),
+                reader.clone(),
+            );
             Ok(Arc::new(Self {
                 flags,
                 sync: Arc::new(SyncState::of(clock)),
                 plaintext_rooms,
-                refusals,
                 unjoined_rooms,
                 unverified_sessions,
-                wait_timer,
                 media,
                 claims,
+                previous_texts,
+                key_waits,
+                late_keys,
+                journal,
+                undecryptable_notices,
                 timeline,
-                reader,
-                unsigned_notices,
                 identities,
                 decryptor,
                 room_profiles,
@@ -335,7 +382,6 @@ impl Matrix {
                 keys,
                 store,
                 clock,
-                trust,
                 verify: verify::Verifications::with(config.admins, config.timeouts.verification),
                 inviters: config.inviters,
                 greeting: config.greeting,

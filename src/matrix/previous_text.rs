@@ -2,12 +2,14 @@
 //! read back from the homeserver. Only a content counts that this bridge has read before under the same event id, so
 //! that the homeserver cannot replace it.
 
+use std::sync::Arc;
+
 use footbridge_core::{
     message::{Action, Message, Style},
     outlet::{Outcome, SendError, TextBeforeEdit},
     text::Body,
 };
-use footbridge_store::{Place, RemoteId};
+use footbridge_store::{Place, RemoteId, Store};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
@@ -16,11 +18,13 @@ use matrix_sdk::{
 use tracing::{info, warn};
 
 use super::{
-    Matrix,
+    account_client::AccountClient,
     event_fields::{DisplayNames, EventFields},
-    event_reader::Classification,
+    event_reader::{Classification, EventReader},
     event_sender::not_sent,
     request_error::{RequestError, retry},
+    room_flags::RoomFlags,
+    undecryptable::has_opted_out,
 };
 
 /// The most edits that are read again, each with one request, while the homeserver says that they were redacted.
@@ -36,9 +40,32 @@ enum RereadEvent {
     Unreadable,
 }
 
-impl Matrix {
+/// Reads messages of rooms again.
+#[derive(Debug)]
+pub(super) struct PreviousTexts {
+    account: AccountClient,
+    store: Store,
+    flags: Arc<RoomFlags>,
+    reader: Arc<EventReader>,
+}
+
+impl PreviousTexts {
+    pub(super) fn of(
+        account: AccountClient,
+        store: Store,
+        flags: Arc<RoomFlags>,
+        reader: Arc<EventReader>,
+    ) -> Self {
+        Self {
+            account,
+            store,
+            flags,
+            reader,
+        }
+    }
+
     /// See `Outlet::text_before_edit`.
-    pub(super) async fn find_previous_text(
+    pub(super) async fn find(
         &self,
         from: &Place,
         message: &RemoteId,
@@ -82,7 +109,7 @@ impl Matrix {
         let Some(came) = fetch(room, event).await? else {
             return Ok(RereadEvent::Unreadable);
         };
-        let unsealed = self.decryptor.decrypt(room, &came).await;
+        let unsealed = self.reader.decrypt(room, &came).await;
         let Some(envelope) = EventFields::open(&unsealed.event) else {
             return Ok(RereadEvent::Unreadable);
         };
@@ -92,7 +119,7 @@ impl Matrix {
         if envelope.is_redacted() {
             return Ok(RereadEvent::Redacted);
         }
-        let opted_out = self.has_opted_out(place, &envelope.sender).await;
+        let opted_out = has_opted_out(&self.store, place, &envelope.sender).await;
         if opted_out.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
             // The sender has opted out of relaying since.
             return Ok(RereadEvent::Unreadable);

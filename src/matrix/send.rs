@@ -39,7 +39,7 @@ impl Outlet for Matrix {
         message: &RemoteId,
         edits: &[RemoteId],
     ) -> Result<TextBeforeEdit, SendError> {
-        self.find_previous_text(from, message, edits).await
+        self.previous_texts.find(from, message, edits).await
     }
 
     async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {

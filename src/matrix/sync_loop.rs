@@ -60,7 +60,7 @@ pub(super) async fn listen(
     let mut listener = SyncLoop {
         matrix,
         rooms: followed(&matrix.store, places).await?,
-        wakes: matrix.wakeups().await?,
+        wakes: matrix.late_keys.wakeups().await?,
         duplicates: matrix
             .account
             .client()
@@ -205,13 +205,19 @@ impl SyncLoop<'_> {
                 self.invites
                     .enter(self.matrix, &mut self.rooms, &self.inbox)
                     .await?;
-                self.matrix.retry(None, &self.inbox).await?;
-                self.matrix.check_waiting(&self.inbox).await?;
+                self.matrix.late_keys.retry(None, &self.inbox).await?;
+                self.matrix.key_waits.check(&self.inbox).await?;
                 self.fill_gaps().await
             }
             LoopWork::Woken(woken) => {
-                self.matrix.handle_wakeup(woken, &self.inbox).await?;
-                self.matrix.notify_resolved(&self.inbox).await
+                self.matrix
+                    .late_keys
+                    .handle_wakeup(woken, &self.inbox)
+                    .await?;
+                self.matrix
+                    .undecryptable_notices
+                    .notify_resolved(&self.inbox)
+                    .await
             }
             LoopWork::Due => self.due().await,
         }
@@ -252,20 +258,20 @@ impl SyncLoop<'_> {
             .filter(|room| room.gap.is_some())
             .map(|room| room.gap_retry_at);
         gaps.chain(self.matrix.unverified_sessions.next_deadline())
-            .chain(self.matrix.wait_timer.next_check())
+            .chain(self.matrix.key_waits.next_check())
             .chain(self.audits.next_due())
             .fold(self.next_sweep, Instant::min)
     }
 
     async fn due(&mut self) -> Result<(), MatrixError> {
-        self.matrix.give_up(&self.inbox).await?;
-        let look = self.matrix.wait_timer.next_check();
+        self.matrix.late_keys.give_up(&self.inbox).await?;
+        let look = self.matrix.key_waits.next_check();
         if look.is_some_and(|at| at <= Instant::now()) {
-            self.matrix.check_waiting(&self.inbox).await?;
+            self.matrix.key_waits.check(&self.inbox).await?;
         }
         if self.next_sweep <= Instant::now() {
             self.next_sweep = Instant::now() + SWEEP_INTERVAL;
-            self.matrix.sweep(&self.inbox).await?;
+            self.matrix.late_keys.sweep(&self.inbox).await?;
         }
         self.fill_gaps().await?;
         self.matrix

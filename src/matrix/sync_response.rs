@@ -65,7 +65,7 @@ pub(super) async fn answer(
     }
     let (flags, plaintext) = (batch.flags.clone(), batch.unencrypted.clone());
     let arrivals = batch.arrivals.len();
-    matrix.accept(batch, inbox).await?;
+    matrix.journal.accept(batch, inbox).await?;
     matrix.flags.remember(flags);
     for place in &plaintext {
         matrix.plaintext_rooms.remember(place);

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,32 +12,30 @@ use footbridge_core::{
     inbox::{Inbox, UndecryptableTexts},
 };
 use footbridge_store::{
-    EntryId, KeyWait, Place, ResolvedGroup, UndecryptableEvent, UndecryptableNotice,
+    EntryId, KeyWait, Place, ResolvedGroup, Store, UndecryptableEvent, UndecryptableNotice,
 };
-use matrix_sdk::deserialized_responses::{
-    TimelineEventKind, UnableToDecryptReason, VerificationState,
+use matrix_sdk::{
+    deserialized_responses::{TimelineEventKind, UnableToDecryptReason, VerificationState},
+    ruma::{DeviceId, UserId},
 };
-use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
-    Matrix, MatrixError,
-    decrypt::DecryptionResult,
-    decrypt::as_received,
+    MatrixError,
+    account_client::AccountClient,
+    config::Trust,
+    decrypt::{DecryptionResult, Decryptor, as_received},
     event_fields::EventFields,
-    identities,
+    identities::{self, Identities},
+    room_flags::RoomFlags,
     trust_policy::{Provenance, TrustDecision, decide},
-    unsigned_devices::{LOCK, UnreadableReason, advice},
+    unsigned_devices::{self, LOCK, UnreadableReason, UnsignedNotices, advice},
 };
 
 /// The shortest time between two notices about one sender.
 const NOTICE_INTERVAL: Duration = Duration::from_hours(1);
 /// The shortest time between two notices about an unsigned device.
 const UNSIGNED_NOTICE_INTERVAL: Duration = Duration::from_hours(24);
-/// How often at least the age of waiting entries is saved, so that a kill loses no more of it.
-const CHECK_INTERVAL: Duration = Duration::from_hours(1);
-/// The shortest time between two checks.
-const MIN_CHECK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The reason codes in the store. For a withheld key it is the code of the protocol.
 const NO_KEY: &str = "no-key";
@@ -46,40 +45,26 @@ pub(super) const UNSIGNED: &str = "unsigned";
 /// The sender's identity has changed.
 pub(super) const CHANGED: &str = "identity-changed";
 
-impl Matrix {
-    /// Sends notices about entries that have waited for a while, and gives up those that have waited for too long.
-    pub(super) async fn check_waiting(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let ran = self.wait_timer.restart();
-        let (notice_after, limit) = (self.timeouts.notice_after, self.timeouts.key_limit);
-        let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
-        let (expired, waiting): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|one| one.waited >= limit);
-        let without_notice = |one: &&KeyWait| !one.told;
-        let due = waiting
-            .iter()
-            .filter(without_notice)
-            .filter(|one| one.age >= notice_after);
-        let due: Vec<&KeyWait> = due.chain(expired.iter().filter(without_notice)).collect();
-        self.notify_waiting(&due, inbox).await?;
-        self.give_up_keys(&expired, inbox).await?;
-        for one in &waiting {
-            if !one.told && one.age < notice_after {
-                self.wait_timer
-                    .check_by(Instant::now() + notice_after.saturating_sub(one.age));
-            }
-            let left = limit
-                .saturating_sub(one.waited)
-                .clamp(MIN_CHECK_PAUSE, CHECK_INTERVAL);
-            self.wait_timer.check_by(Instant::now() + left);
-        }
-        self.notify_resolved(inbox).await
-    }
+/// Sends the notices of one account.
+#[derive(Debug)]
+pub(super) struct UndecryptableNotices {
+    pub account: AccountClient,
+    pub store: Store,
+    pub trust: Trust,
+    /// When a room key is no longer expected.
+    pub key_limit: Duration,
+    pub flags: Arc<RoomFlags>,
+    pub decryptor: Arc<Decryptor>,
+    pub identities: Arc<Identities>,
+    pub unsigned_notices: Arc<UnsignedNotices>,
+}
 
+impl UndecryptableNotices {
     /// Edits the notices whose entries no longer wait.
     pub(super) async fn notify_resolved(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         for group in self.store.resolved_groups().await? {
             let name = self.account.display_name(&group.place, &group.sender).await;
-            let elsewhere = if self.has_opted_out(&group.place, &group.sender).await? {
+            let elsewhere = if has_opted_out(&self.store, &group.place, &group.sender).await? {
                 final_notice(&group, "somebody")
             } else {
                 final_notice(&group, &name)
@@ -106,10 +91,14 @@ impl Matrix {
     }
 
     /// Sends one notice per sender about these waiting entries.
-    async fn notify_waiting(&self, due: &[&KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn notify_waiting(
+        &self,
+        due: &[&KeyWait],
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
         let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
         let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
-        let limit = self.timeouts.key_limit;
+        let limit = self.key_limit;
         let expired: HashSet<EntryId> = due
             .iter()
             .filter(|one| one.waited >= limit)
@@ -150,7 +139,7 @@ impl Matrix {
     }
 
     /// Sends or extends one notice that these entries of one sender are held or cannot be decrypted.
-    pub(super) async fn notify(
+    async fn notify(
         &self,
         entries: Vec<EntryId>,
         place: &Place,
@@ -180,7 +169,7 @@ impl Matrix {
                     .await?;
             }
         }
-        if self.has_opted_out(place, sender).await? {
+        if has_opted_out(&self.store, place, sender).await? {
             return Ok(());
         }
         info!(
@@ -220,33 +209,60 @@ impl Matrix {
         Ok(())
     }
 
-    /// Whether this user has opted out: then no notice on the other side names them.
-    pub(super) async fn has_opted_out(
+    /// Sends a notice about a message whose device did not become known as signed in time.
+    pub(super) async fn notify_unsigned(
         &self,
-        place: &Place,
-        sender: &str,
-    ) -> Result<bool, MatrixError> {
-        let senders = vec![(place.clone(), sender.to_owned())];
-        Ok(self.store.opted_out(senders).await?.contains(&true))
+        waiting: &UndecryptableEvent,
+        device: Option<&str>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let Some(sender) = sender_of(waiting) else {
+            return Ok(());
+        };
+        let why = UnreadableReason {
+            reason: UNSIGNED,
+            device,
+        };
+        let (entries, place) = (vec![waiting.entry], &waiting.place);
+        self.notify(entries, place, &sender, why, inbox).await
     }
 
-    /// Gives up these entries unless a last retry decrypts them.
-    async fn give_up_keys(&self, expired: &[KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
-        let sessions: HashSet<&str> = expired.iter().map(|one| one.session.as_str()).collect();
-        for session in sessions {
-            self.retry(Some(session), inbox).await?;
+    /// Edits the notices about devices that are signed by now.
+    pub(super) async fn notify_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        let crossed = self.unsigned_notices.take_relayed();
+        if crossed.is_empty() {
+            return Ok(());
         }
-        for one in expired {
-            if self
-                .store
-                .fail_key_wait(one.entry, self.clock.now())
-                .await?
-            {
-                warn!(entry.id = %one.entry, "Room key never arrived; message failed");
-                crash_points::point("undecryptable.failed");
+        for (group, device) in self.store.outdated_groups().await? {
+            let who = (group.place.clone(), group.sender.clone());
+            let is_over = group.reason == UNSIGNED
+                && crossed.contains(&who)
+                && self.is_signed(&group.sender, device.as_deref()).await;
+            if !is_over {
+                continue;
             }
+            let name = self.account.display_name(&group.place, &group.sender).await;
+            let opted_out = has_opted_out(&self.store, &group.place, &group.sender).await?;
+            let texts = unsigned_devices::signed(&name, opted_out, group.skipped);
+            inbox.notify_obsolete(group, texts).await?;
+            self.unsigned_notices.forget(&who);
         }
         Ok(())
+    }
+
+    /// Whether the owner of this device has signed it, as far as the SDK knows; no request is made.
+    async fn is_signed(&self, user: &str, device: Option<&str>) -> bool {
+        let (Ok(user), Some(device)) = (<&UserId>::try_from(user), device) else {
+            return false;
+        };
+        let device = <&DeviceId>::from(device);
+        let device = self
+            .account
+            .client()
+            .encryption()
+            .get_device(user, device)
+            .await;
+        matches!(device, Ok(Some(device)) if device.is_cross_signed_by_owner())
     }
 
     /// The reason code for an undecryptable entry.
@@ -284,6 +300,16 @@ impl Matrix {
             },
         }
     }
+}
+
+/// Whether this user has opted out: then no notice on the other side names them.
+pub(super) async fn has_opted_out(
+    store: &Store,
+    place: &Place,
+    sender: &str,
+) -> Result<bool, MatrixError> {
+    let senders = vec![(place.clone(), sender.to_owned())];
+    Ok(store.opted_out(senders).await?.contains(&true))
 }
 
 /// The sender of a waiting entry.

@@ -8,13 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use footbridge_core::inbox::{Inbox, UndecryptableTexts};
+use footbridge_core::inbox::UndecryptableTexts;
 use footbridge_store::{Place, Store, UndecryptableEvent};
-use matrix_sdk::ruma::{DeviceId, UserId};
 use serde_json::Value;
 
 use super::{
-    Matrix, MatrixError,
     decrypt::DecryptionResult,
     event_fields::EventFields,
     undecryptable::{self, UNSIGNED},
@@ -88,64 +86,6 @@ impl UnsignedNotices {
     }
 }
 
-impl Matrix {
-    /// Sends a notice about a message whose device did not become known as signed in time.
-    pub(super) async fn notify_unsigned(
-        &self,
-        waiting: &UndecryptableEvent,
-        device: Option<&str>,
-        inbox: &Inbox,
-    ) -> Result<(), MatrixError> {
-        let Some(sender) = undecryptable::sender_of(waiting) else {
-            return Ok(());
-        };
-        let why = UnreadableReason {
-            reason: UNSIGNED,
-            device,
-        };
-        let (entries, place) = (vec![waiting.entry], &waiting.place);
-        self.notify(entries, place, &sender, why, inbox).await
-    }
-
-    /// Edits the notices about devices that are signed by now.
-    pub(super) async fn notify_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        let crossed = self.unsigned_notices.take_relayed();
-        if crossed.is_empty() {
-            return Ok(());
-        }
-        for (group, device) in self.store.outdated_groups().await? {
-            let who = (group.place.clone(), group.sender.clone());
-            let is_over = group.reason == UNSIGNED
-                && crossed.contains(&who)
-                && self.is_signed(&group.sender, device.as_deref()).await;
-            if !is_over {
-                continue;
-            }
-            let name = self.account.display_name(&group.place, &group.sender).await;
-            let opted_out = self.has_opted_out(&group.place, &group.sender).await?;
-            let texts = signed(&name, opted_out, group.skipped);
-            inbox.notify_obsolete(group, texts).await?;
-            self.unsigned_notices.forget(&who);
-        }
-        Ok(())
-    }
-
-    /// Whether the owner of this device has signed it, as far as the SDK knows; no request is made.
-    async fn is_signed(&self, user: &str, device: Option<&str>) -> bool {
-        let (Ok(user), Some(device)) = (<&UserId>::try_from(user), device) else {
-            return false;
-        };
-        let device = <&DeviceId>::from(device);
-        let device = self
-            .account
-            .client()
-            .encryption()
-            .get_device(user, device)
-            .await;
-        matches!(device, Ok(Some(device)) if device.is_cross_signed_by_owner())
-    }
-}
-
 /// The device that sent a waiting entry: from its room key or, without one, from the event.
 pub(super) fn device_of(
     unsealed: &DecryptionResult<'_>,
@@ -189,7 +129,7 @@ pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<S
 }
 
 /// The texts when a device has been signed. A sender who has opted out is not named on the other side.
-fn signed(name: &str, opted_out: bool, dropped: u64) -> UndecryptableTexts {
+pub(super) fn signed(name: &str, opted_out: bool, dropped: u64) -> UndecryptableTexts {
     let lost = lost(dropped);
     let (there, here) = if opted_out {
         (
