@@ -7,23 +7,28 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, Flag, Place, RemoteId};
+use footbridge_store::{Accepted, Batch, Flag, Place, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::OwnedRoomId};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
-    Matrix, MatrixError,
+    MatrixError,
+    account_client::AccountClient,
     event_fields::{DisplayNames, EventFields},
     gaps::id_of,
     history_pages::page,
+    journal_writer::JournalWriter,
     request_error::RequestError,
+    room_flags::RoomFlags,
     rooms::{PortalRoom, RoomCursor},
-    timeline::EventOutcome,
+    sync_state::SyncState,
+    timeline::{EventOutcome, Timeline},
 };
 
 /// How many events are compared.
@@ -144,7 +149,18 @@ fn findings(page: &PageStatus<'_>) -> PageFindings {
     findings
 }
 
-impl Matrix {
+/// Audits the rooms of one account.
+#[derive(Debug)]
+pub(super) struct Auditor {
+    pub account: AccountClient,
+    pub store: Store,
+    pub flags: Arc<RoomFlags>,
+    pub timeline: Arc<Timeline>,
+    pub journal: Arc<JournalWriter>,
+    pub sync: Arc<SyncState>,
+}
+
+impl Auditor {
     /// Audits one room that is due. Events that arrive meanwhile wait for this one request at most.
     pub(super) async fn audit(
         &self,

@@ -2,9 +2,9 @@
 //! that was written in plaintext before it, and is read after the bridge knows of it, is relayed.
 
 use footbridge_store::{Flag, Place};
-use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
+use matrix_sdk::deserialized_responses::TimelineEvent;
 
-use super::{Matrix, MatrixError, event_fields::EventFields};
+use super::{MatrixError, event_fields::EventFields, room_flags::RoomFlags};
 
 /// A span of a room's timeline that is processed oldest event first.
 #[derive(Debug)]
@@ -15,37 +15,23 @@ pub(super) struct EncryptionBoundary {
     recorded: bool,
 }
 
-impl Matrix {
+impl EncryptionBoundary {
     /// Starts a span. `encrypted` says whether the room is encrypted at the end of the span or later, `within` whether
     /// its encryption begins in the span.
-    pub(super) async fn encryption_boundary(
-        &self,
+    pub(super) async fn begin(
+        flags: &RoomFlags,
         place: &Place,
         encrypted: bool,
         within: bool,
-    ) -> Result<EncryptionBoundary, MatrixError> {
-        let raised = self
-            .flags
-            .is_set(place, Flag::HistoryReachesEncrypted)
-            .await?;
-        Ok(EncryptionBoundary {
+    ) -> Result<Self, MatrixError> {
+        let raised = flags.is_set(place, Flag::HistoryReachesEncrypted).await?;
+        Ok(Self {
             place: place.clone(),
             past: raised || encrypted && !within,
             recorded: raised,
         })
     }
 
-    /// Whether a room is encrypted, as of the last sync that was processed.
-    pub(super) async fn is_encrypted(
-        &self,
-        room: &Room,
-        place: &Place,
-    ) -> Result<bool, MatrixError> {
-        Ok(room.encryption_state().is_encrypted() && self.flags.was_encrypted(place).await?)
-    }
-}
-
-impl EncryptionBoundary {
     /// Processes one event. Returns whether plaintext is refused from here on.
     pub(super) fn pass(&mut self, event: &TimelineEvent) -> bool {
         self.past = self.past || shows_encryption(event);

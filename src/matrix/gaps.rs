@@ -4,21 +4,25 @@
 //! The order of history differs from that of syncs: an event of another server that arrives late is among events that
 //! were processed before. So a gap overlaps older events, and unknown ones among them are accepted as well.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use footbridge_core::{crash_points, inbox::Inbox};
-use footbridge_store::{Batch, Gap, RemoteId};
+use footbridge_store::{Batch, Gap, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Matrix, MatrixError,
+    MatrixError,
+    account_client::AccountClient,
     encryption_boundary::EncryptionBoundary,
     event_fields::DisplayNames,
-    history_pages::{GapBounds, GapPages},
+    history_pages::{GapBounds, GapPages, History},
+    journal_writer::JournalWriter,
     request_error::RequestError,
-    room_cursor_name, sync_response,
-    timeline::EventOutcome,
+    room_cursor_name,
+    room_flags::RoomFlags,
+    sync_response,
+    timeline::{EventOutcome, Timeline},
 };
 
 /// How many events are written to the journal at once; the gap is then shorter by them, so that a process that is
@@ -36,7 +40,35 @@ pub(super) enum GapFill {
     Failed(RequestError),
 }
 
-impl Matrix {
+/// Fills the gaps of one account's rooms.
+#[derive(Debug)]
+pub(super) struct GapFiller {
+    account: AccountClient,
+    store: Store,
+    flags: Arc<RoomFlags>,
+    history: History,
+    timeline: Arc<Timeline>,
+    journal: Arc<JournalWriter>,
+}
+
+impl GapFiller {
+    pub(super) fn of(
+        account: AccountClient,
+        store: Store,
+        flags: Arc<RoomFlags>,
+        timeline: Arc<Timeline>,
+        journal: Arc<JournalWriter>,
+    ) -> Self {
+        Self {
+            history: History::of(account.clone(), store.clone()),
+            account,
+            store,
+            flags,
+            timeline,
+            journal,
+        }
+    }
+
     /// Fills one gap. If this ends early, `gap` is what remains of it.
     pub(super) async fn fill(
         &self,
@@ -45,7 +77,7 @@ impl Matrix {
         inbox: &Inbox,
         stop: &CancellationToken,
     ) -> Result<GapFill, MatrixError> {
-        let first = match self.first_after_entry(room, gap).await {
+        let first = match self.history.first_after_entry(room, gap).await {
             Ok(first) => first,
             Err(error) => return Ok(GapFill::Failed(error)),
         };
@@ -54,24 +86,25 @@ impl Matrix {
             begins,
             skip_to,
         } = match self
-            .fetch_gap_pages(room, gap, first.as_deref(), stop)
+            .history
+            .fetch_gap(room, gap, first.as_deref(), stop)
             .await
         {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(GapFill::Stopped),
             Err(error) => return Ok(GapFill::Failed(error)),
         };
-        let encrypted = self.is_encrypted(room, &gap.place).await?;
-        let mut boundary = self
-            .encryption_boundary(&gap.place, encrypted, begins)
-            .await?;
+        let encrypted = self.is_encrypted(room, gap).await?;
+        let boundary = EncryptionBoundary::begin(&self.flags, &gap.place, encrypted, begins);
+        let mut boundary = boundary.await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
             let fetched = if let Some(fetched) = page.fetched.take() {
                 Ok(fetched)
             } else {
                 let first = first.as_deref();
-                self.fetch(room, &GapBounds { gap, first }, page.from.as_deref())
+                self.history
+                    .fetch(room, &GapBounds { gap, first }, page.from.as_deref())
                     .await
             };
             let (mut events, overlap, mut names) = match fetched {
@@ -125,30 +158,10 @@ impl Matrix {
         Ok(GapFill::Complete(newest))
     }
 
-    /// For a page, newest first: whether an event on it was processed before, and the position of the first event older
-    /// than all such that was seen before the room was linked.
-    pub(super) async fn before_link(
-        &self,
-        gap: &Gap,
-        events: &[TimelineEvent],
-    ) -> Result<(bool, Option<usize>), RequestError> {
-        let ids: Vec<RemoteId> = events.iter().filter_map(id_of).collect();
-        let broken = |error: footbridge_store::Error| RequestError::NotSent(error.to_string());
-        let known = self.store.known_events(&gap.place, ids.clone()).await;
-        let known = known.map_err(broken)?;
-        let unlinked = self
-            .store
-            .events_before_link(&gap.place, ids)
-            .await
-            .map_err(broken)?;
-        let is_in = |set: &HashSet<RemoteId>, event: &TimelineEvent| {
-            id_of(event).is_some_and(|id| set.contains(&id))
-        };
-        let last_known = events.iter().rposition(|event| is_in(&known, event));
-        let behind = last_known.map_or(0, |last| last + 1);
-        let mut rest = events.iter().enumerate().skip(behind);
-        let before = rest.find(|(_, event)| is_in(&unlinked, event));
-        Ok((last_known.is_some(), before.map(|(place, _)| place)))
+    /// Whether the gap's room is encrypted, as of the last sync that was processed.
+    async fn is_encrypted(&self, room: &Room, gap: &Gap) -> Result<bool, MatrixError> {
+        let encrypted = room.encryption_state().is_encrypted();
+        Ok(encrypted && self.flags.was_encrypted(&gap.place).await?)
     }
 
     /// Processes a part of a page, oldest first.
@@ -163,7 +176,7 @@ impl Matrix {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
             let encrypted = boundary.pass(event);
-            sync_response::changes(self, &gap.place, event, &mut batch);
+            sync_response::changes(&self.account, &gap.place, event, &mut batch);
             match self
                 .timeline
                 .process(room, &gap.place, event, names, encrypted)

@@ -5,7 +5,9 @@
 //! page; otherwise the events around it are requested. Where the bridge's own join is the end of the gap, no event from
 //! before it is accepted, whether a page shows the join or not.
 
-use footbridge_store::{Gap, RemoteId};
+use std::collections::HashSet;
+
+use footbridge_store::{Gap, RemoteId, Store};
 use matrix_sdk::{
     Client, Room,
     deserialized_responses::TimelineEvent,
@@ -20,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    Matrix,
+    account_client::AccountClient,
     encryption_boundary::begins_encryption,
     event_fields::{DisplayNames, EventFields},
     gaps::id_of,
@@ -75,9 +77,20 @@ pub(super) struct FetchedPage {
     pub anchored: bool,
 }
 
-impl Matrix {
+/// Fetches the history of rooms.
+#[derive(Debug)]
+pub(super) struct History {
+    account: AccountClient,
+    store: Store,
+}
+
+impl History {
+    pub(super) fn of(account: AccountClient, store: Store) -> Self {
+        Self { account, store }
+    }
+
     /// Finds the end of the gap. The pages are newest first; `None` when stopped.
-    pub(super) async fn fetch_gap_pages(
+    pub(super) async fn fetch_gap(
         &self,
         room: &Room,
         gap: &Gap,
@@ -149,6 +162,32 @@ impl Matrix {
             all: pages,
             skip_to: None,
         }))
+    }
+
+    /// For a page, newest first: whether an event on it was processed before, and the position of the first event older
+    /// than all such that was seen before the room was linked.
+    async fn before_link(
+        &self,
+        gap: &Gap,
+        events: &[TimelineEvent],
+    ) -> Result<(bool, Option<usize>), RequestError> {
+        let ids: Vec<RemoteId> = events.iter().filter_map(id_of).collect();
+        let broken = |error: footbridge_store::Error| RequestError::NotSent(error.to_string());
+        let known = self.store.known_events(&gap.place, ids.clone()).await;
+        let known = known.map_err(broken)?;
+        let unlinked = self
+            .store
+            .events_before_link(&gap.place, ids)
+            .await
+            .map_err(broken)?;
+        let is_in = |set: &HashSet<RemoteId>, event: &TimelineEvent| {
+            id_of(event).is_some_and(|id| set.contains(&id))
+        };
+        let last_known = events.iter().rposition(|event| is_in(&known, event));
+        let behind = last_known.map_or(0, |last| last + 1);
+        let mut rest = events.iter().enumerate().skip(behind);
+        let before = rest.find(|(_, event)| is_in(&unlinked, event));
+        Ok((last_known.is_some(), before.map(|(place, _)| place)))
     }
 
     /// Adds to the newest page what history omits of the newest events that the sync brought.

@@ -95,15 +95,16 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    account_client::AccountClient, avatars::Avatars, confusables::RoomNameTable,
+    account_client::AccountClient, audit::Auditor, avatars::Avatars, confusables::RoomNameTable,
     crypto_store::BufferedCryptoStore, decrypt::Decryptor, encrypted_send::EncryptedSender,
     encryption_guard::EncryptionGuard, event_edits::EventEdits, event_reader::EventReader,
-    event_sender::EventSender, file_sender::FileSender, identities::Identities,
+    event_sender::EventSender, file_sender::FileSender, gaps::GapFiller, identities::Identities,
     journal_writer::JournalWriter, key_claims::KeyClaims, key_rotation::KeyRotation,
     key_waits::KeyWaits, late_keys::LateKeys, media::Media, message_authors::MessageAuthors,
     own_events::OwnEvents, plaintext_rooms::PlaintextRooms, previous_text::PreviousTexts,
     refusals::Refusals, room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
-    security_metrics::SecurityMetrics, sync_state::SyncState, timeline::Timeline,
+    rooms::NewCursors, security_metrics::SecurityMetrics, sync_coverage::SyncCoverage,
+    sync_response::SyncResponses, sync_state::SyncState, timeline::Timeline,
     unanswered_sends::UnansweredSends, undecryptable::UndecryptableNotices,
     unjoined_rooms::UnjoinedRooms, unsigned_devices::UnsignedNotices,
     unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
@@ -131,14 +132,16 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    responses: SyncResponses,
+    cursors: NewCursors,
+    auditor: Auditor,
+    gap_filler: GapFiller,
+    coverage: SyncCoverage,
     previous_texts: PreviousTexts,
     key_waits: KeyWaits,
     late_keys: Arc<LateKeys>,
-    journal: Arc<JournalWriter>,
     undecryptable_notices: Arc<UndecryptableNotices>,
-    timeline: Arc<Timeline>,
     identities: Arc<Identities>,
-    decryptor: Arc<Decryptor>,
     room_profiles: RoomProfiles,
     room_state: Arc<RoomState>,
     unanswered_sends: UnansweredSends,
@@ -151,9 +154,8 @@ pub struct Matrix {
     media: Arc<Media>,
     unverified_sessions: Arc<UnverifiedSessions>,
     unjoined_rooms: Arc<UnjoinedRooms>,
-    plaintext_rooms: PlaintextRooms,
+    plaintext_rooms: Arc<PlaintextRooms>,
     sync: Arc<SyncState>,
-    flags: Arc<RoomFlags>,
     store: Store,
     clock: Clock,
     inviters: Vec<String>,
@@ -164,7 +166,6 @@ pub struct Matrix {
     lease: lease::Lease,
     session: session::SessionKeeper,
     verify: verify::Verifications,
-    rotation: Arc<KeyRotation>,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
     security: Arc<SecurityMetrics>,
@@ -212,7 +213,11 @@ impl Matrix {
             let unsigned_notices = Arc::new(UnsignedNotices::load(&store).await?);
             let flags = Arc::new(RoomFlags::of(store.clone(), clock));
             let account = AccountClient::of(client.clone())?;
-            let plaintext_rooms = PlaintextRooms::of(account.clone(), store.clone(), flags.clone());
+            let plaintext_rooms = Arc::new(PlaintextRooms::of(
+                account.clone(),
+                store.clone(),
+                flags.clone(),
+            ));
             let security = Arc::new(SecurityMetrics::default());
             let refusals = Arc::new(Refusals::of(security.clone()));
             let unjoined_rooms = Arc::new(UnjoinedRooms::of(account.clone(), store.clone(), clock));
@@ -353,22 +358,59 @@ impl Matrix {
                 flags.clone(),
                 reader.clone(),
             );
+            let sync = Arc::new(SyncState::of(clock));
+            let coverage = SyncCoverage::of(
+                account.clone(),
+                keys.clone(),
+                store.clone(),
+                clock,
+                sync.clone(),
+            );
+            let gap_filler = GapFiller::of(
+                account.clone(),
+                store.clone(),
+                flags.clone(),
+                timeline.clone(),
+                journal.clone(),
+            );
+            let auditor = Auditor {
+                account: account.clone(),
+                store: store.clone(),
+                flags: flags.clone(),
+                timeline: timeline.clone(),
+                journal: journal.clone(),
+                sync: sync.clone(),
+            };
+            let cursors = NewCursors::of(account.clone(), store.clone(), decryptor.clone());
+            let responses = SyncResponses {
+                account: account.clone(),
+                store: store.clone(),
+                clock,
+                flags: flags.clone(),
+                plaintext_rooms: plaintext_rooms.clone(),
+                unjoined_rooms: unjoined_rooms.clone(),
+                rotation: rotation.clone(),
+                decryptor: decryptor.clone(),
+                timeline: timeline.clone(),
+                journal: journal.clone(),
+            };
             Ok(Arc::new(Self {
-                flags,
-                sync: Arc::new(SyncState::of(clock)),
+                sync,
                 plaintext_rooms,
                 unjoined_rooms,
                 unverified_sessions,
                 media,
                 claims,
+                responses,
+                cursors,
+                auditor,
+                gap_filler,
+                coverage,
                 previous_texts,
                 key_waits,
                 late_keys,
-                journal,
                 undecryptable_notices,
-                timeline,
                 identities,
-                decryptor,
                 room_profiles,
                 room_state,
                 unanswered_sends,
@@ -389,7 +431,6 @@ impl Matrix {
                 timeouts: config.timeouts,
                 lease,
                 session,
-                rotation,
                 peer_bridges,
                 security,
             }))
@@ -543,6 +584,15 @@ impl Matrix {
     #[must_use]
     pub fn is_unjoined(&self, room: &Place) -> bool {
         self.unjoined_rooms.contains(room)
+    }
+
+    /// Whether all messages of others in a followed room have been processed, by a request to the homeserver now. Runs
+    /// beside the sync in flight, which may be held open for long.
+    pub fn is_room_caught_up<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> Boxed<'a, Result<bool, MatrixError>> {
+        Box::pin(self.coverage.is_room_caught_up(place))
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.

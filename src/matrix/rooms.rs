@@ -1,6 +1,9 @@
 //! Rooms: resolving them, and up to where each has been processed.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use footbridge_core::{backoff::Backoff, inbox::Inbox};
 use footbridge_store::{Batch, Gap, Place, PortalSource, RemoteId, Store};
@@ -14,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Matrix, MatrixError, SYNC_CURSOR,
+    MatrixError, SYNC_CURSOR,
+    account_client::AccountClient,
+    decrypt::Decryptor,
     event_fields::DisplayNames,
     history_pages::{PAGE, page_of},
     request_error::RequestError,
@@ -114,99 +119,102 @@ pub(super) async fn rooms_with_channels(store: &Store) -> Result<HashSet<Place>,
     Ok(joined.map(|portal| portal.room).collect())
 }
 
-/// Sets the cursor of rooms that the account had joined before they were linked to their newest event, which was
-/// written before the link. Later syncs bring nothing of a quiet room until somebody writes, and that message is to be
-/// relayed. The first sync of an account that has never synced shows all its rooms.
-pub(super) async fn init_cursors(
-    matrix: &Matrix,
-    rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
-    inbox: &Inbox,
-    stop: &CancellationToken,
-) -> Result<(), MatrixError> {
-    let unmarked = rooms.values().any(|followed| followed.mark.is_none());
-    if !unmarked || matrix.store.cursor(SYNC_CURSOR).await?.is_none() {
-        return Ok(());
+/// Sets the cursors of rooms that are new to the sync loop.
+#[derive(Debug)]
+pub(super) struct NewCursors {
+    account: AccountClient,
+    store: Store,
+    decryptor: Arc<Decryptor>,
+}
+
+impl NewCursors {
+    pub(super) fn of(account: AccountClient, store: Store, decryptor: Arc<Decryptor>) -> Self {
+        Self {
+            account,
+            store,
+            decryptor,
+        }
     }
-    let mut backoff = Backoff::default();
-    let marks = loop {
-        let error = match newest_of_unmarked(matrix, rooms).await {
-            Ok(marks) => break marks,
-            Err(error @ RequestError::SignedOut(_)) => {
-                return Err(error.into_matrix_error("list the rooms"));
+
+    /// Sets the cursor of rooms that the account had joined before they were linked to their newest event, which was
+    /// written before the link. Later syncs bring nothing of a quiet room until somebody writes, and that message is to be
+    /// relayed. The first sync of an account that has never synced shows all its rooms.
+    pub(super) async fn init(
+        &self,
+        rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
+        inbox: &Inbox,
+        stop: &CancellationToken,
+    ) -> Result<(), MatrixError> {
+        let unmarked = rooms.values().any(|followed| followed.mark.is_none());
+        if !unmarked || self.store.cursor(SYNC_CURSOR).await?.is_none() {
+            return Ok(());
+        }
+        let mut backoff = Backoff::default();
+        let marks = loop {
+            let error = match self.newest_of_unmarked(rooms).await {
+                Ok(marks) => break marks,
+                Err(error @ RequestError::SignedOut(_)) => {
+                    return Err(error.into_matrix_error("list the rooms"));
+                }
+                Err(error) => error,
+            };
+            // A sync now would make it impossible to distinguish events from before and after the link.
+            let wait = backoff.failed();
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let error = format!(
+                "{:#}",
+                error.into_matrix_error("read the room of a new portal")
+            );
+            warn!(
+                wait_ms,
+                error, "Failed to read the rooms of new portals; trying again"
+            );
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = sleep(wait) => {}
             }
-            Err(error) => error,
         };
-        // A sync now would make it impossible to distinguish events from before and after the link.
-        let wait = backoff.failed();
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let error = format!(
-            "{:#}",
-            error.into_matrix_error("read the room of a new portal")
-        );
-        warn!(
-            wait_ms,
-            error, "Failed to read the rooms of new portals; trying again"
-        );
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = sleep(wait) => {}
+        let mut batch = Batch::default();
+        for (id, events) in marks {
+            let newest = events.iter().find_map(TimelineEvent::event_id);
+            let (Some(followed), Some(newest)) = (rooms.get_mut(&id), newest) else {
+                continue;
+            };
+            let newest = RemoteId(newest.to_string());
+            let room = self.account.client().get_room(&id);
+            let shown = self
+                .decryptor
+                .shown_events(room.as_ref(), &followed.place, &events);
+            batch.before_link.extend(shown.await);
+            batch
+                .cursors
+                .push((room_cursor_name(&followed.place), newest.0.clone()));
+            followed.mark = Some(RoomCursor::Event(newest));
         }
-    };
-    let mut batch = Batch::default();
-    for (id, events) in marks {
-        let newest = events.iter().find_map(TimelineEvent::event_id);
-        let (Some(followed), Some(newest)) = (rooms.get_mut(&id), newest) else {
-            continue;
-        };
-        let newest = RemoteId(newest.to_string());
-        let room = matrix.account.client().get_room(&id);
-        let shown = matrix
-            .decryptor
-            .shown_events(room.as_ref(), &followed.place, &events);
-        batch.before_link.extend(shown.await);
-        batch
-            .cursors
-            .push((room_cursor_name(&followed.place), newest.0.clone()));
-        followed.mark = Some(RoomCursor::Event(newest));
+        inbox.accept(batch).await?;
+        Ok(())
     }
-    inbox.accept(batch).await?;
-    Ok(())
-}
 
-/// The newest events of each joined room without a cursor, newest first.
-async fn newest_of_unmarked(
-    matrix: &Matrix,
-    rooms: &HashMap<OwnedRoomId, PortalRoom>,
-) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, RequestError> {
-    let client = matrix.account.client();
-    let failed = |error: matrix_sdk::HttpError| RequestError::from(&error);
-    let joined = client.send(joined_rooms::v3::Request::new()).await;
-    let mut marks = Vec::new();
-    for id in joined.map_err(failed)?.joined_rooms {
-        if rooms
-            .get(&id)
-            .is_none_or(|followed| followed.mark.is_some())
-        {
-            continue;
+    /// The newest events of each joined room without a cursor, newest first.
+    async fn newest_of_unmarked(
+        &self,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
+    ) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, RequestError> {
+        let client = self.account.client();
+        let failed = |error: matrix_sdk::HttpError| RequestError::from(&error);
+        let joined = client.send(joined_rooms::v3::Request::new()).await;
+        let mut marks = Vec::new();
+        for id in joined.map_err(failed)?.joined_rooms {
+            if rooms
+                .get(&id)
+                .is_none_or(|followed| followed.mark.is_some())
+            {
+                continue;
+            }
+            let (events, _) =
+                page_of(client, &id, None, PAGE, &mut DisplayNames::default()).await?;
+            marks.push((id, events));
         }
-        let (events, _) = page_of(client, &id, None, PAGE, &mut DisplayNames::default()).await?;
-        marks.push((id, events));
+        Ok(marks)
     }
-    Ok(marks)
-}
-
-/// The account is no longer in this management room, so nobody can be answered there.
-pub(super) async fn leave_management_room(
-    matrix: &Matrix,
-    place: &Place,
-    inbox: &Inbox,
-) -> Result<(), MatrixError> {
-    if matrix
-        .store
-        .close_management_room(place, matrix.clock.now())
-        .await?
-    {
-        inbox.signals().notify_portals_changed();
-    }
-    Ok(())
 }

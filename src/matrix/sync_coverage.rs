@@ -2,9 +2,10 @@
 //! except for events in gaps. That, and not the clock of any sender, ends the delay of a consent, and decides from
 //! which message on a portal relays that was linked while its room was already followed.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use footbridge_store::{LinkBarrier, Millis, Place};
+use footbridge_core::clock::Clock;
+use footbridge_store::{LinkBarrier, Millis, Place, Store};
 use matrix_sdk::{
     RoomState,
     ruma::{
@@ -19,7 +20,10 @@ use matrix_sdk::{
     sync::SyncResponse,
 };
 
-use super::{Boxed, Matrix, MatrixError, SYNC_CURSOR, client, room_cursor_name, rooms::PortalRoom};
+use super::{
+    Boxed, MatrixError, SYNC_CURSOR, account_client::AccountClient, client,
+    crypto_store::BufferedCryptoStore, room_cursor_name, rooms::PortalRoom, sync_state::SyncState,
+};
 
 /// A sync in flight. It must never be dropped while the client lives on: the SDK moves its cursor before the response
 /// has been processed.
@@ -39,7 +43,33 @@ pub(super) struct SyncSnapshot {
     rooms: Vec<Place>,
 }
 
-impl Matrix {
+/// Requests syncs, and records what their responses prove.
+#[derive(Debug)]
+pub(super) struct SyncCoverage {
+    account: AccountClient,
+    keys: Arc<BufferedCryptoStore>,
+    store: Store,
+    clock: Clock,
+    sync: Arc<SyncState>,
+}
+
+impl SyncCoverage {
+    pub(super) fn of(
+        account: AccountClient,
+        keys: Arc<BufferedCryptoStore>,
+        store: Store,
+        clock: Clock,
+        sync: Arc<SyncState>,
+    ) -> Self {
+        Self {
+            account,
+            keys,
+            store,
+            clock,
+            sync,
+        }
+    }
+
     /// Requests a sync. The homeserver may hold it open for `long_poll`, but not beyond the end of a consent's delay:
     /// messages after that are relayed, and the events of one response may have been sent at any time since the
     /// previous one. If something waits only for a response, the sync is not held open at all.
@@ -138,7 +168,7 @@ impl Matrix {
         for place in self.inside(rooms) {
             let link = self.store.newest_link_barrier(vec![place.clone()]).await?;
             if let Some(link) = link
-                && self.fetch_room_caught_up(&place).await?
+                && self.is_room_caught_up(&place).await?
             {
                 self.store.lift_link_barriers(vec![place], link).await?;
             }
@@ -148,14 +178,7 @@ impl Matrix {
 
     /// Whether all messages of others in a followed room have been processed, by a request to the homeserver now. Runs
     /// beside the sync in flight, which may be held open for long.
-    pub fn is_room_caught_up<'a>(
-        &'a self,
-        place: &'a Place,
-    ) -> Boxed<'a, Result<bool, MatrixError>> {
-        Box::pin(self.fetch_room_caught_up(place))
-    }
-
-    async fn fetch_room_caught_up(&self, place: &Place) -> Result<bool, MatrixError> {
+    pub(super) async fn is_room_caught_up(&self, place: &Place) -> Result<bool, MatrixError> {
         let room = self.account.room(place);
         let Some(room) = room.filter(|room| room.state() == RoomState::Joined) else {
             return Ok(false);

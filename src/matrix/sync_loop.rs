@@ -27,9 +27,8 @@ use super::{
     invites::Invites,
     late_keys::Wakeup,
     request_error::RequestError,
-    rooms::{PortalRoom, RoomCursor, followed, init_cursors, rooms_with_channels},
+    rooms::{PortalRoom, RoomCursor, followed, rooms_with_channels},
     sync_coverage::{PendingSync, SyncSnapshot},
-    sync_response,
 };
 
 /// How long the homeserver may hold a sync open.
@@ -144,7 +143,10 @@ impl SyncLoop<'_> {
                 flight
             } else {
                 let before = self.coverage.as_ref();
-                let sync = self.matrix.begin_sync(&self.rooms, self.long_poll, before);
+                let sync = self
+                    .matrix
+                    .coverage
+                    .begin_sync(&self.rooms, self.long_poll, before);
                 sync.await?
             };
             let event = self.next(&mut flight).await;
@@ -195,8 +197,11 @@ impl SyncLoop<'_> {
     async fn work(&mut self, work: LoopWork) -> Result<(), MatrixError> {
         match work {
             LoopWork::Begin => {
-                init_cursors(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
-                self.matrix.check_new_links(&self.rooms).await?;
+                self.matrix
+                    .cursors
+                    .init(&mut self.rooms, &self.inbox, &self.stop)
+                    .await?;
+                self.matrix.coverage.check_new_links(&self.rooms).await?;
                 self.matrix
                     .unjoined_rooms
                     .mark_left_rooms(&self.rooms)
@@ -275,6 +280,7 @@ impl SyncLoop<'_> {
         }
         self.fill_gaps().await?;
         self.matrix
+            .auditor
             .audit(&mut self.audits, &self.rooms, &self.inbox)
             .await
     }
@@ -291,7 +297,7 @@ impl SyncLoop<'_> {
         self.matrix.sync.answered();
         // Events that earlier responses had left to fetch may have arrived since.
         if let Some(before) = self.coverage.take() {
-            self.matrix.note_covered(&before).await?;
+            self.matrix.coverage.note_covered(&before).await?;
         }
         let has_messages = response
             .rooms
@@ -303,13 +309,20 @@ impl SyncLoop<'_> {
         let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
         let is_empty = no_rooms && response.to_device.is_empty();
         let requests = self.matrix.verification_requests(&response);
-        sync_response::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
+        self.matrix
+            .responses
+            .save(&mut self.rooms, &self.inbox, response)
+            .await?;
         self.matrix.handle_requests(requests, &self.inbox).await?;
         self.invites
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
-        self.coverage = self.matrix.sync_applied(&self.rooms, asked).await?;
+        self.coverage = self
+            .matrix
+            .coverage
+            .sync_applied(&self.rooms, asked)
+            .await?;
         if is_empty {
             self.long_poll = LONG_POLL;
             self.matrix.sync.caught_up();
@@ -364,6 +377,7 @@ impl SyncLoop<'_> {
             };
             let filled = self
                 .matrix
+                .gap_filler
                 .fill(&room, &mut gap, &self.inbox, &self.stop)
                 .await?;
             followed.gap = Some(gap);
