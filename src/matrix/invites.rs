@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::PoisonError,
+    sync::Arc,
     time::Duration,
 };
 
-use footbridge_core::{inbox::Inbox, message::Message, persons::is_admin};
-use footbridge_store::{Batch, Place};
+use footbridge_core::{clock::Clock, inbox::Inbox, message::Message};
+use footbridge_store::{Batch, Place, Store};
 use matrix_sdk::{
     Client,
     ruma::{
@@ -19,10 +19,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Matrix, MatrixError,
+    MatrixError,
+    account_client::AccountClient,
+    invite_policy::InvitePolicy,
     request_error::RequestError,
     room_cursor_name,
     rooms::{JOIN, PortalRoom, RoomCursor, resolve},
+    unjoined_rooms::UnjoinedRooms,
 };
 
 /// The reason that is sent when an invite is refused.
@@ -32,9 +35,20 @@ const MAX_REFUSALS: usize = 10;
 /// How long an invite waits after an answer that failed.
 const INVITE_RETRY: Duration = Duration::from_secs(30);
 
-/// Invites, and rooms of portals that the account has not joined.
-#[derive(Debug, Default)]
+/// Who is invited, and what is asked about an invite.
+#[derive(Clone, Debug)]
+pub(super) struct Invitee {
+    pub account: AccountClient,
+    pub store: Store,
+    pub clock: Clock,
+    pub policy: Arc<InvitePolicy>,
+    pub unjoined_rooms: Arc<UnjoinedRooms>,
+}
+
+/// Invites, and rooms of portals that the account has not joined, as far as one run of the sync loop knows them.
+#[derive(Debug)]
 pub(super) struct Invites {
+    invitee: Invitee,
     /// When each invite was last answered: the SDK shows the outcome only after the next sync.
     answered: HashMap<OwnedRoomId, Instant>,
     /// Rooms with a failure, or with a waiting invite, that was logged already.
@@ -54,43 +68,41 @@ struct NamedRooms {
 }
 
 impl NamedRooms {
-    async fn read(matrix: &Matrix) -> Result<Self, MatrixError> {
-        let portals = matrix.store.portals().await?.into_iter();
+    async fn read(store: &Store, policy: &InvitePolicy) -> Result<Self, MatrixError> {
+        let portals = store.portals().await?.into_iter();
         let portals = portals.filter(|portal| portal.active);
-        let upgrades = matrix.store.room_upgrades().await?.into_iter();
+        let upgrades = store.room_upgrades().await?.into_iter();
         let upgrades = upgrades.filter(|upgrade| upgrade.refused.is_none());
-        let awaited = matrix.awaited_rooms.lock();
         Ok(Self {
             places: portals
                 .map(|portal| portal.room)
                 .chain(upgrades.map(|upgrade| Place::room(&upgrade.tombstone.successor)))
                 .collect(),
-            awaited_rooms: awaited.unwrap_or_else(PoisonError::into_inner).clone(),
+            awaited_rooms: policy.awaited_rooms(),
         })
     }
 }
 
-impl Matrix {
-    /// Sets the rooms, by id or alias, of portals that are not resolved yet: an invite to one of them waits until its
-    /// portal is open.
-    pub fn set_awaited_rooms(&self, rooms: Vec<String>) {
-        *self
-            .awaited_rooms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = rooms;
-    }
-}
-
 impl Invites {
+    pub(super) fn of(invitee: Invitee) -> Self {
+        Self {
+            invitee,
+            answered: HashMap::new(),
+            reported: HashSet::new(),
+            refused: HashSet::new(),
+            aliases: HashMap::new(),
+        }
+    }
+
     /// Accepts invites to followed rooms and refuses those to rooms that nobody named. A followed room that the account
     /// has never joined, or whose invite was refused before, is tried as well: it may be public.
     pub(super) async fn answer(
         &mut self,
-        matrix: &Matrix,
         rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        let client = matrix.account.client();
+        let account = self.invitee.account.clone();
+        let client = account.client();
         let invited = client
             .invited_rooms()
             .into_iter()
@@ -100,7 +112,7 @@ impl Invites {
             .filter(|id| client.get_room(id).is_none() || self.refused.contains(*id))
             .cloned();
         let open = invited.chain(unknown).collect();
-        self.answer_these(open, matrix, rooms, inbox).await
+        self.answer_these(open, rooms, inbox).await
     }
 
     /// A sync shows these invites as new. An invite to a followed room is answered at once, whatever failed before.
@@ -118,28 +130,27 @@ impl Invites {
     /// Joins the followed rooms with an invite from before the sync loop started.
     pub(super) async fn enter(
         &mut self,
-        matrix: &Matrix,
         rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        for invite in matrix.store.refused_invites().await? {
+        for invite in self.invitee.store.refused_invites().await? {
             let id = RoomId::parse(invite.room.address()).ok();
             self.refused.extend(id.filter(|id| rooms.contains_key(id)));
         }
-        let invited = matrix.account.client().invited_rooms().into_iter();
+        let invited = self.invitee.account.client().invited_rooms().into_iter();
         let invited = invited.map(|room| room.room_id().to_owned());
         let open = invited.filter(|id| rooms.contains_key(id)).collect();
-        self.answer_these(open, matrix, rooms, inbox).await
+        self.answer_these(open, rooms, inbox).await
     }
 
     async fn answer_these(
         &mut self,
         open: Vec<OwnedRoomId>,
-        matrix: &Matrix,
         rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        let client = matrix.account.client();
+        let account = self.invitee.account.clone();
+        let client = account.client();
         // Repeated invites must not delay the syncs: further ones are refused after the next syncs.
         let mut refused = 0;
         let mut named = None;
@@ -163,8 +174,11 @@ impl Invites {
                     match &joined {
                         Ok(()) => {
                             self.refused.remove(&id);
-                            matrix.store.forget_refused_invite(&followed.place).await?;
-                            matrix
+                            self.invitee
+                                .store
+                                .forget_refused_invite(&followed.place)
+                                .await?;
+                            self.invitee
                                 .unjoined_rooms
                                 .mark_joined(&followed.place, inbox)
                                 .await?;
@@ -174,20 +188,23 @@ impl Invites {
                             | RequestError::NotFound(_)
                             | RequestError::Invalid(_),
                         ) => {
-                            matrix.unjoined_rooms.mark_unjoined(&followed.place).await?;
+                            self.invitee
+                                .unjoined_rooms
+                                .mark_unjoined(&followed.place)
+                                .await?;
                         }
                         Err(_) => {}
                     }
                     joined
                 }
-                None if self.is_named(matrix, &mut named, &id).await? => {
+                None if self.is_named(&mut named, &id).await? => {
                     if self.reported.insert(id.clone()) {
                         info!(matrix.room = %id, "An invite waits until the portal of its room is open");
                     }
                     continue;
                 }
-                None if self.is_from_inviter(matrix, &id).await => {
-                    receive(matrix, &id, inbox).await?;
+                None if self.is_from_inviter(&id).await => {
+                    self.receive(&id, inbox).await?;
                     Ok(())
                 }
                 None => {
@@ -195,8 +212,8 @@ impl Invites {
                     let outcome = refuse(client, &id).await;
                     if outcome.is_ok() {
                         let place = Place::room(id.as_str());
-                        let now = matrix.clock.now();
-                        matrix.store.note_refused_invite(&place, now).await?;
+                        let now = self.invitee.clock.now();
+                        self.invitee.store.note_refused_invite(&place, now).await?;
                     }
                     outcome
                 }
@@ -209,29 +226,32 @@ impl Invites {
     /// Whether this room is named. If that is not known yet, it counts as named: a refusal cannot be undone.
     async fn is_named(
         &mut self,
-        matrix: &Matrix,
         named: &mut Option<NamedRooms>,
         room: &RoomId,
     ) -> Result<bool, MatrixError> {
         let named = match named {
             Some(named) => named,
-            None => named.insert(NamedRooms::read(matrix).await?),
+            None => {
+                named.insert(NamedRooms::read(&self.invitee.store, &self.invitee.policy).await?)
+            }
         };
         let place = Place::room(room.as_str());
         if named.places.contains(&place) {
             return Ok(true);
         }
         for name in &named.awaited_rooms {
-            let leads_here =
-                match self.resolve_name(matrix, name).await {
-                    Ok(Some(named)) => named == place,
-                    // The alias does not exist yet; its room may already name it as canonical.
-                    Ok(None) => matrix.account.client().get_room(room).is_some_and(|room| {
-                        room.canonical_alias().is_some_and(|alias| alias == *name)
-                    }),
-                    Err(error @ MatrixError::SignedOut(_)) => return Err(error),
-                    Err(_) => true,
-                };
+            let leads_here = match self.resolve_name(name).await {
+                Ok(Some(named)) => named == place,
+                // The alias does not exist yet; its room may already name it as canonical.
+                Ok(None) => self
+                    .invitee
+                    .account
+                    .client()
+                    .get_room(room)
+                    .is_some_and(|room| room.canonical_alias().is_some_and(|alias| alias == *name)),
+                Err(error @ MatrixError::SignedOut(_)) => return Err(error),
+                Err(_) => true,
+            };
             if leads_here {
                 return Ok(true);
             }
@@ -240,11 +260,7 @@ impl Invites {
     }
 
     /// The room of this id or alias; `None` where there is no such alias.
-    async fn resolve_name(
-        &mut self,
-        matrix: &Matrix,
-        name: &str,
-    ) -> Result<Option<Place>, MatrixError> {
+    async fn resolve_name(&mut self, name: &str) -> Result<Option<Place>, MatrixError> {
         if let Some((_, known)) = self
             .aliases
             .get(name)
@@ -252,7 +268,7 @@ impl Invites {
         {
             return Ok(known.clone());
         }
-        let found = match resolve(matrix.account.client(), name).await {
+        let found = match resolve(self.invitee.account.client(), name).await {
             Ok(place) => Some(place),
             Err(MatrixError::NoRoom(_)) => None,
             Err(error) => return Err(error),
@@ -263,12 +279,28 @@ impl Invites {
     }
 
     /// Whether the invite comes from somebody on the operator's list.
-    async fn is_from_inviter(&self, matrix: &Matrix, room: &RoomId) -> bool {
-        let Some(room) = matrix.account.client().get_room(room) else {
+    async fn is_from_inviter(&self, room: &RoomId) -> bool {
+        let Some(room) = self.invitee.account.client().get_room(room) else {
             return false;
         };
         let invite = room.invite_details().await;
-        invite.is_ok_and(|invite| is_admin(&matrix.inviters, invite.inviter_id.as_str()))
+        invite.is_ok_and(|invite| self.invitee.policy.admits(invite.inviter_id.as_str()))
+    }
+
+    /// Makes the room a management room: the next run of the sync loop joins it, and the bridge answers there.
+    async fn receive(&self, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
+        let now = self.invitee.clock.now();
+        let greeting = Message::notice(self.invitee.policy.greeting(), now)
+            .to_bytes()
+            .ok();
+        let place = Place::room(room.as_str());
+        self.invitee
+            .store
+            .open_management_room(&place, greeting, now)
+            .await?;
+        inbox.signals().notify_portals_changed();
+        info!(matrix.room = %room, "Accepting an invite from a user on the operator's list");
+        Ok(())
     }
 
     fn report(
@@ -309,20 +341,6 @@ async fn mark_entry(followed: &mut PortalRoom, inbox: &Inbox) -> Result<(), Matr
         })
         .await?;
     followed.mark = Some(RoomCursor::Join);
-    Ok(())
-}
-
-/// Makes the room a management room: the next run of the sync loop joins it, and the bridge answers there.
-async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
-    let now = matrix.clock.now();
-    let greeting = Message::notice(&matrix.greeting, now).to_bytes().ok();
-    let place = Place::room(room.as_str());
-    matrix
-        .store
-        .open_management_room(&place, greeting, now)
-        .await?;
-    inbox.signals().notify_portals_changed();
-    info!(matrix.room = %room, "Accepting an invite from a user on the operator's list");
     Ok(())
 }
 

@@ -51,6 +51,7 @@ mod duplicate_keys;
 mod rooms;
 mod room_flags;
 mod invites;
+mod invite_policy;
 mod unjoined_rooms;
 mod message_authors;
 mod send;
@@ -74,7 +75,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -99,15 +100,16 @@ use self::{
     crypto_store::BufferedCryptoStore, decrypt::Decryptor, encrypted_send::EncryptedSender,
     encryption_guard::EncryptionGuard, event_edits::EventEdits, event_reader::EventReader,
     event_sender::EventSender, file_sender::FileSender, gaps::GapFiller, identities::Identities,
-    journal_writer::JournalWriter, key_claims::KeyClaims, key_rotation::KeyRotation,
-    key_waits::KeyWaits, late_keys::LateKeys, media::Media, message_authors::MessageAuthors,
-    own_events::OwnEvents, plaintext_rooms::PlaintextRooms, previous_text::PreviousTexts,
-    refusals::Refusals, room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState,
-    rooms::NewCursors, security_metrics::SecurityMetrics, sync_coverage::SyncCoverage,
-    sync_response::SyncResponses, sync_state::SyncState, timeline::Timeline,
-    unanswered_sends::UnansweredSends, undecryptable::UndecryptableNotices,
-    unjoined_rooms::UnjoinedRooms, unsigned_devices::UnsignedNotices,
-    unverified_sessions::UnverifiedSessions, wait_timer::WaitTimer,
+    invite_policy::InvitePolicy, invites::Invitee, journal_writer::JournalWriter,
+    key_claims::KeyClaims, key_rotation::KeyRotation, key_waits::KeyWaits, late_keys::LateKeys,
+    media::Media, message_authors::MessageAuthors, own_events::OwnEvents,
+    plaintext_rooms::PlaintextRooms, previous_text::PreviousTexts, refusals::Refusals,
+    room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState, rooms::NewCursors,
+    security_metrics::SecurityMetrics, sync_coverage::SyncCoverage, sync_response::SyncResponses,
+    sync_state::SyncState, timeline::Timeline, unanswered_sends::UnansweredSends,
+    undecryptable::UndecryptableNotices, unjoined_rooms::UnjoinedRooms,
+    unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions,
+    wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -132,6 +134,8 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    invitee: Invitee,
+    invite_policy: Arc<InvitePolicy>,
     responses: SyncResponses,
     cursors: NewCursors,
     auditor: Auditor,
@@ -158,10 +162,6 @@ pub struct Matrix {
     sync: Arc<SyncState>,
     store: Store,
     clock: Clock,
-    inviters: Vec<String>,
-    greeting: String,
-    /// Rooms that portals name and that are not resolved yet.
-    awaited_rooms: Mutex<Vec<String>>,
     timeouts: Timeouts,
     lease: lease::Lease,
     session: session::SessionKeeper,
@@ -394,6 +394,14 @@ impl Matrix {
                 timeline: timeline.clone(),
                 journal: journal.clone(),
             };
+            let invite_policy = Arc::new(InvitePolicy::of(config.inviters, config.greeting));
+            let invitee = Invitee {
+                account: account.clone(),
+                store: store.clone(),
+                clock,
+                policy: invite_policy.clone(),
+                unjoined_rooms: unjoined_rooms.clone(),
+            };
             Ok(Arc::new(Self {
                 sync,
                 plaintext_rooms,
@@ -401,6 +409,8 @@ impl Matrix {
                 unverified_sessions,
                 media,
                 claims,
+                invitee,
+                invite_policy,
                 responses,
                 cursors,
                 auditor,
@@ -425,9 +435,6 @@ impl Matrix {
                 store,
                 clock,
                 verify: verify::Verifications::with(config.admins, config.timeouts.verification),
-                inviters: config.inviters,
-                greeting: config.greeting,
-                awaited_rooms: Mutex::default(),
                 timeouts: config.timeouts,
                 lease,
                 session,
@@ -530,6 +537,12 @@ impl Matrix {
         picture: Option<&'a Image>,
     ) -> Boxed<'a, Result<String, anyhow::Error>> {
         Box::pin(self.room_profiles.set(room, field, value, picture))
+    }
+
+    /// Sets the rooms, by id or alias, of portals that are not resolved yet: an invite to one of them waits until its
+    /// portal is open.
+    pub fn set_awaited_rooms(&self, rooms: Vec<String>) {
+        self.invite_policy.set_awaited_rooms(rooms);
     }
 
     /// Finds a room by alias or id.

@@ -67,7 +67,7 @@ pub(super) async fn listen(
         flight: matrix.sync.resume(),
         inbox,
         stop,
-        invites: Invites::default(),
+        invites: Invites::of(matrix.invitee.clone()),
         backoff: Backoff::default(),
         long_poll: Duration::ZERO,
         coverage: None,
@@ -207,9 +207,7 @@ impl SyncLoop<'_> {
                     .mark_left_rooms(&self.rooms)
                     .await?;
                 self.matrix.plaintext_rooms.record(&self.rooms).await?;
-                self.invites
-                    .enter(self.matrix, &mut self.rooms, &self.inbox)
-                    .await?;
+                self.invites.enter(&mut self.rooms, &self.inbox).await?;
                 self.matrix.late_keys.retry(None, &self.inbox).await?;
                 self.matrix.key_waits.check(&self.inbox).await?;
                 self.fill_gaps().await
@@ -314,9 +312,7 @@ impl SyncLoop<'_> {
             .save(&mut self.rooms, &self.inbox, response)
             .await?;
         self.matrix.handle_requests(requests, &self.inbox).await?;
-        self.invites
-            .answer(self.matrix, &mut self.rooms, &self.inbox)
-            .await?;
+        self.invites.answer(&mut self.rooms, &self.inbox).await?;
         self.fill_gaps().await?;
         self.coverage = self
             .matrix
