@@ -90,6 +90,7 @@ use footbridge_core::{
 use footbridge_store::{Millis, Place, Store, StoreKey, Tombstone};
 use matrix_sdk::{
     Client,
+    ruma::UserId,
     store::{StateStoreDataKey, StateStoreDataValue},
 };
 use serde_json::Value;
@@ -108,7 +109,7 @@ use self::{
     security_metrics::SecurityMetrics, sync_coverage::SyncCoverage, sync_response::SyncResponses,
     sync_state::SyncState, timeline::Timeline, unanswered_sends::UnansweredSends,
     undecryptable::UndecryptableNotices, unjoined_rooms::UnjoinedRooms,
-    unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions,
+    unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions, verify::Verifier,
     wait_timer::WaitTimer,
 };
 pub use self::{
@@ -134,6 +135,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    verifier: Verifier,
     invitee: Invitee,
     invite_policy: Arc<InvitePolicy>,
     responses: SyncResponses,
@@ -165,7 +167,6 @@ pub struct Matrix {
     timeouts: Timeouts,
     lease: lease::Lease,
     session: session::SessionKeeper,
-    verify: verify::Verifications,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
     security: Arc<SecurityMetrics>,
@@ -402,6 +403,17 @@ impl Matrix {
                 policy: invite_policy.clone(),
                 unjoined_rooms: unjoined_rooms.clone(),
             };
+            let verifier = Verifier {
+                account: account.clone(),
+                store: store.clone(),
+                clock,
+                identities: identities.clone(),
+                events: events.clone(),
+                verifications: verify::Verifications::with(
+                    config.admins,
+                    config.timeouts.verification,
+                ),
+            };
             Ok(Arc::new(Self {
                 sync,
                 plaintext_rooms,
@@ -409,6 +421,7 @@ impl Matrix {
                 unverified_sessions,
                 media,
                 claims,
+                verifier,
                 invitee,
                 invite_policy,
                 responses,
@@ -434,7 +447,6 @@ impl Matrix {
                 keys,
                 store,
                 clock,
-                verify: verify::Verifications::with(config.admins, config.timeouts.verification),
                 timeouts: config.timeouts,
                 lease,
                 session,
@@ -483,6 +495,20 @@ impl Matrix {
     #[must_use]
     pub fn peer_bridges(&self) -> &PeerBridges {
         &self.peer_bridges
+    }
+
+    /// The verifications of the bridge's device.
+    #[must_use]
+    pub fn verifications(&self) -> &verify::Verifications {
+        &self.verifier.verifications
+    }
+
+    /// Requests that a user on the admin list verifies the bridge. It proceeds while [`Matrix::listen`] runs.
+    ///
+    /// # Errors
+    /// The user is not on the list, has no cross-signing identity, or the homeserver does not answer.
+    pub fn ask_to_verify<'a>(&'a self, user: &'a UserId) -> Boxed<'a, Result<(), MatrixError>> {
+        Box::pin(self.verifier.ask(user))
     }
 
     /// The user id of the bridge's account.

@@ -29,6 +29,7 @@ use super::{
     request_error::RequestError,
     rooms::{PortalRoom, RoomCursor, followed, rooms_with_channels},
     sync_coverage::{PendingSync, SyncSnapshot},
+    verify::requests_in,
 };
 
 /// How long the homeserver may hold a sync open.
@@ -86,11 +87,11 @@ pub(super) async fn listen(
             outcome = Box::pin(listener.run()) => outcome,
             lost = Box::pin(matrix.lease.maintain()) => Err(lost),
             over = Box::pin(matrix.session.maintain()) => Err(over),
-            () = Box::pin(matrix.run_verifications()) => Ok(()),
+            () = Box::pin(matrix.verifier.run()) => Ok(()),
             () = Box::pin(matrix.claims.follow(&deferred)) => Ok(()),
         }
     };
-    matrix.cancel_verifications().await;
+    matrix.verifier.cancel_all().await;
     listener.park().await;
     outcome
 }
@@ -306,12 +307,15 @@ impl SyncLoop<'_> {
         self.invites.renewed(rooms.invited.keys(), &self.rooms);
         let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
         let is_empty = no_rooms && response.to_device.is_empty();
-        let requests = self.matrix.verification_requests(&response);
+        let requests = requests_in(&self.matrix.account, &response);
         self.matrix
             .responses
             .save(&mut self.rooms, &self.inbox, response)
             .await?;
-        self.matrix.handle_requests(requests, &self.inbox).await?;
+        self.matrix
+            .verifier
+            .handle_requests(requests, &self.inbox)
+            .await?;
         self.invites.answer(&mut self.rooms, &self.inbox).await?;
         self.fill_gaps().await?;
         self.coverage = self

@@ -7,6 +7,7 @@
 
 mod flow;
 mod requests;
+mod verifier;
 
 use std::{
     collections::BTreeMap,
@@ -15,24 +16,16 @@ use std::{
 };
 
 use footbridge_core::rate_limiter::{Rate, RateLimiter};
-use footbridge_store::Place;
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use matrix_sdk::{
     encryption::verification::VerificationRequest,
-    ruma::{OwnedUserId, RoomId, UserId, events::key::verification::VerificationMethod},
+    ruma::{OwnedUserId, UserId},
 };
-use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::{debug, info, warn};
 
-use super::{Boxed, Matrix, MatrixError, crypto_store, request_error::RequestError};
-use flow::VerificationFlow;
-
-/// How long cancelling the verifications may delay the end of the process.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) use self::{requests::requests_in, verifier::Verifier};
 
 /// How often one user who may not verify the bridge is declined.
 const DECLINE_RATE_PER_USER: Rate = Rate {
@@ -255,136 +248,6 @@ impl Verifications {
     fn is_passed(&self, user: &UserId, flow: &str) -> bool {
         let open = self.lock();
         open.get(user.as_str()).is_none_or(|open| open.flow != flow)
-    }
-}
-
-impl Matrix {
-    /// The verifications of the bridge's device.
-    #[must_use]
-    pub fn verifications(&self) -> &Verifications {
-        &self.verify
-    }
-
-    /// Requests that a user on the admin list verifies the bridge. It proceeds while [`Matrix::listen`] runs.
-    ///
-    /// # Errors
-    /// The user is not on the list, has no cross-signing identity, or the homeserver does not answer.
-    pub fn ask_to_verify<'a>(&'a self, user: &'a UserId) -> Boxed<'a, Result<(), MatrixError>> {
-        Box::pin(async move {
-            if !self.verify.is_admin(user.as_str()) {
-                return Err(MatrixError::Identity(format!(
-                    "{user} is not on the list `[admin] users`"
-                )));
-            }
-            let failed = |error: &matrix_sdk::Error| {
-                RequestError::from(error).into_matrix_error("ask to verify")
-            };
-            let identity = self
-                .account
-                .client()
-                .encryption()
-                .request_user_identity(user)
-                .await;
-            let identity = identity.map_err(|error| failed(&error))?.ok_or_else(|| {
-                MatrixError::Identity(format!("{user} has no cross-signing identity"))
-            })?;
-            let request = identity
-                .request_verification_with_methods(vec![VerificationMethod::SasV1])
-                .await
-                .map_err(|error| {
-                    MatrixError::Unavailable(anyhow::anyhow!("cannot ask to verify: {error}"))
-                })?;
-            // The receiver lives as long as this object.
-            let _sent = self.verify.requests.send(request);
-            Ok(())
-        })
-    }
-
-    /// Runs verifications. Does not return by itself; after it is dropped, `cancel_verifications` cancels the open
-    /// ones.
-    pub(super) async fn run_verifications(&self) {
-        // The SDK ignores requests of devices that it does not know.
-        for admin in self.verify.admins.iter() {
-            let queried = self
-                .account
-                .client()
-                .encryption()
-                .request_user_identity(admin)
-                .await;
-            if let Err(error) = queried {
-                let error = error.to_string();
-                debug!(matrix.user = %admin, error, "Failed to query the devices of an admin");
-            }
-        }
-        let mut waiting = self.verify.waiting.lock().await;
-        let mut flows = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                Some(request) = waiting.recv() => {
-                    // Messages that the SDK sends in a room by itself are encrypted as well.
-                    flows.push(Box::pin(crypto_store::sharing(VerificationFlow::of(self, request).run())));
-                }
-                Some(()) = flows.next(), if !flows.is_empty() => {}
-            }
-        }
-    }
-
-    /// Cancels the verifications that are not finished, and tells the other sides.
-    pub(super) async fn cancel_verifications(&self) {
-        let open: Vec<(String, String)> = {
-            let open = self.verify.lock();
-            let going = open.iter().filter(|(_, open)| !open.stage.is_over());
-            going
-                .map(|(user, open)| (user.clone(), open.flow.clone()))
-                .collect()
-        };
-        for (user, flow) in open {
-            let Ok(user) = UserId::parse(user) else {
-                continue;
-            };
-            let encryption = self.account.client().encryption();
-            if let Some(request) = encryption.get_verification_request(&user, &flow).await {
-                let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
-                if !matches!(cancelled, Ok(Ok(()))) {
-                    warn!(matrix.user = %user, "Failed to tell the other side that a verification was cancelled");
-                }
-            }
-            let why = "the bridge stopped".to_owned();
-            self.verify
-                .set(&user, &flow, VerificationStage::Cancelled(why));
-        }
-    }
-
-    /// Sends a notice to the user of a verification: in its room, or in the direct room with them.
-    async fn notify_verifier(&self, request: &VerificationRequest, text: &str) {
-        let user = request.other_user_id();
-        let room = match request.room_id() {
-            Some(room) => self.account.client().get_room(room),
-            None if user == self.account.user() => None,
-            None => self.account.client().get_dm_room(user),
-        };
-        let Some(room) = room else {
-            info!(matrix.user = %user, "There is no direct room for this notice: {text}");
-            return;
-        };
-        self.send_notice_in(room.room_id(), text).await;
-    }
-
-    async fn send_notice_in(&self, room: &RoomId, text: &str) {
-        let Some(room) = self.account.client().get_room(room) else {
-            return;
-        };
-        let place = Place::room(room.room_id().as_str());
-        let key = format!("verify-{:016x}", rand::random::<u64>());
-        let content = json!({ "msgtype": "m.notice", "body": text });
-        if let Err(error) = self
-            .events
-            .send_message(&room, &place, key.into(), content)
-            .await
-        {
-            let error = error.to_string();
-            warn!(matrix.room = %room.room_id(), error, "Failed to send a notice about a verification");
-        }
     }
 }
 

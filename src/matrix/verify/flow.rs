@@ -15,14 +15,14 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Emoji, Matrix, VerificationAnswer, VerificationStage, compare};
+use super::{Emoji, VerificationAnswer, VerificationStage, Verifier, compare};
 
 /// How often the state is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// One verification.
 pub(super) struct VerificationFlow<'a> {
-    matrix: &'a Matrix,
+    verifier: &'a Verifier,
     request: VerificationRequest,
     deadline: Instant,
 }
@@ -47,17 +47,17 @@ impl From<matrix_sdk::Error> for FlowEnd {
 }
 
 impl<'a> VerificationFlow<'a> {
-    pub(super) fn of(matrix: &'a Matrix, request: VerificationRequest) -> Self {
+    pub(super) fn of(verifier: &'a Verifier, request: VerificationRequest) -> Self {
         Self {
-            matrix,
+            verifier,
             request,
-            deadline: Instant::now() + matrix.verify.time_limit,
+            deadline: Instant::now() + verifier.verifications.time_limit,
         }
     }
 
     pub(super) async fn run(self) {
         let user = self.request.other_user_id().to_owned();
-        if !self.matrix.verify.is_admin(user.as_str()) {
+        if !self.verifier.verifications.is_admin(user.as_str()) {
             warn!(matrix.user = %user, "Somebody who is not on the list of admins wants to verify the bridge; declined");
             self.cancel().await;
             return;
@@ -68,13 +68,13 @@ impl<'a> VerificationFlow<'a> {
             VerificationStage::Requested
         };
         let answers = self
-            .matrix
-            .verify
+            .verifier
+            .verifications
             .enter(&user, self.request.flow_id(), stage);
         let stage = match self.run_steps(answers).await {
             Ok(()) | Err(FlowEnd::Done) => {
                 info!(matrix.user = %user, "Verified: both sides confirmed the emoji");
-                self.matrix.identities.pin_verified(&user).await;
+                self.verifier.identities.pin_verified(&user).await;
                 self.send_notice("Verified: both sides have confirmed.")
                     .await;
                 VerificationStage::Done
@@ -82,14 +82,20 @@ impl<'a> VerificationFlow<'a> {
             Err(end) => {
                 let why = self.ended(end).await;
                 warn!(matrix.user = %user, "A verification was cancelled: {why}");
-                if !self.matrix.verify.is_passed(&user, self.request.flow_id()) {
+                if !self
+                    .verifier
+                    .verifications
+                    .is_passed(&user, self.request.flow_id())
+                {
                     self.send_notice(&format!("The verification was cancelled: {why}."))
                         .await;
                 }
                 VerificationStage::Cancelled(why)
             }
         };
-        self.matrix.verify.set(&user, self.request.flow_id(), stage);
+        self.verifier
+            .verifications
+            .set(&user, self.request.flow_id(), stage);
     }
 
     /// Cancels the verification on this side, if it is not finished, and returns the reason.
@@ -124,12 +130,14 @@ impl<'a> VerificationFlow<'a> {
     }
 
     async fn send_notice(&self, text: &str) {
-        self.matrix.notify_verifier(&self.request, text).await;
+        self.verifier.notify(&self.request, text).await;
     }
 
     fn set(&self, stage: VerificationStage) {
         let user = self.request.other_user_id();
-        self.matrix.verify.set(user, self.request.flow_id(), stage);
+        self.verifier
+            .verifications
+            .set(user, self.request.flow_id(), stage);
     }
 
     async fn run_steps(
@@ -293,7 +301,11 @@ impl<'a> VerificationFlow<'a> {
         if let Some(why) = self.request.cancel_info() {
             return Err(FlowEnd::Cancelled(why.reason().to_owned()));
         }
-        if self.matrix.verify.is_passed(user, self.request.flow_id()) {
+        if self
+            .verifier
+            .verifications
+            .is_passed(user, self.request.flow_id())
+        {
             return Err(FlowEnd::Superseded);
         }
         if Instant::now() > self.deadline {
