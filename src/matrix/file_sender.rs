@@ -1,12 +1,14 @@
-//! Sending files: the file is uploaded, encrypted for encrypted rooms, and then its event is sent.
+//! Files of messages: one is downloaded and verified; or it is uploaded, encrypted for encrypted rooms, and then its
+//! event is sent.
 
 use std::sync::Arc;
 
 use footbridge_core::{
     clock::Clock,
+    file::File,
     image::Image,
     outlet::{Done, SendError, Step, no_files_error},
-    spool::Spooled,
+    spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Place};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
@@ -22,7 +24,7 @@ use super::{
     own_events::OwnEvents,
 };
 
-/// Sends files of one account.
+/// Fetches and sends the files of one account.
 #[derive(Debug)]
 pub(super) struct FileSender {
     pub guard: Arc<EncryptionGuard>,
@@ -35,6 +37,14 @@ pub(super) struct FileSender {
 }
 
 impl FileSender {
+    /// Downloads a file of a room, complete and verified.
+    ///
+    /// # Errors
+    /// [`SendError::Refused`] where the file is gone, too large or not what its event says.
+    pub(super) async fn download(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
+        self.media.download(file, spool).await
+    }
+
     /// Uploads a file, with its thumbnail where there is one, and sends its event.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ mod processed_event;
 mod commands;
 mod power_levels;
 mod room_state;
+mod room_access;
 mod room_profile;
 mod relation;
 mod gaps;
@@ -83,6 +84,7 @@ use footbridge_core::{
     clock::Clock,
     image::Image,
     inbox::Inbox,
+    outlet::Outlet,
     peer_bridges::PeerBridges,
     persons::UserIdentities,
     room_profile::{ProfileField, RoomProfile},
@@ -103,10 +105,11 @@ use self::{
     event_sender::EventSender, file_sender::FileSender, gaps::GapFiller, identities::Identities,
     invite_policy::InvitePolicy, invites::Invitee, journal_writer::JournalWriter,
     key_claims::KeyClaims, key_rotation::KeyRotation, key_waits::KeyWaits, late_keys::LateKeys,
-    media::Media, message_authors::MessageAuthors, own_events::OwnEvents,
+    lease::Lease, media::Media, message_authors::MessageAuthors, own_events::OwnEvents,
     plaintext_rooms::PlaintextRooms, previous_text::PreviousTexts, refusals::Refusals,
-    room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState, rooms::NewCursors,
-    security_metrics::SecurityMetrics, sync_coverage::SyncCoverage, sync_response::SyncResponses,
+    room_access::RoomAccess, room_flags::RoomFlags, room_profile::RoomProfiles,
+    room_state::RoomState, rooms::NewCursors, security_metrics::SecurityMetrics,
+    send::MatrixOutlet, sync_coverage::SyncCoverage, sync_response::SyncResponses,
     sync_state::SyncState, timeline::Timeline, unanswered_sends::UnansweredSends,
     undecryptable::UndecryptableNotices, unjoined_rooms::UnjoinedRooms,
     unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions, verify::Verifier,
@@ -135,6 +138,7 @@ pub struct Matrix {
     /// The SDK's crypto store, for access without the SDK.
     keys: Arc<BufferedCryptoStore>,
     claims: Arc<KeyClaims>,
+    outlet: Arc<MatrixOutlet>,
     verifier: Verifier,
     invitee: Invitee,
     invite_policy: Arc<InvitePolicy>,
@@ -143,29 +147,19 @@ pub struct Matrix {
     auditor: Auditor,
     gap_filler: GapFiller,
     coverage: SyncCoverage,
-    previous_texts: PreviousTexts,
     key_waits: KeyWaits,
     late_keys: Arc<LateKeys>,
     undecryptable_notices: Arc<UndecryptableNotices>,
     identities: Arc<Identities>,
     room_profiles: RoomProfiles,
     room_state: Arc<RoomState>,
-    unanswered_sends: UnansweredSends,
-    files: FileSender,
-    edits: EventEdits,
-    room_names: Arc<RoomNameTable>,
-    avatars: Arc<Avatars>,
-    own_events: Arc<OwnEvents>,
-    events: Arc<EventSender>,
-    media: Arc<Media>,
     unverified_sessions: Arc<UnverifiedSessions>,
     unjoined_rooms: Arc<UnjoinedRooms>,
     plaintext_rooms: Arc<PlaintextRooms>,
     sync: Arc<SyncState>,
     store: Store,
-    clock: Clock,
     timeouts: Timeouts,
-    lease: lease::Lease,
+    lease: Arc<Lease>,
     session: session::SessionKeeper,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
@@ -209,7 +203,7 @@ impl Matrix {
             account::restore(&client, &saved.session).await?;
             identities::recheck(&keys).await?;
             let session = session::SessionKeeper::of(&client, &store, &saved.session, clock)?;
-            let lease = lease::Lease::of(client.clone(), store.clone(), key, clock);
+            let lease = Arc::new(Lease::of(client.clone(), store.clone(), key, clock));
             cross_signing::require_signed_device(&client).await?;
             let unsigned_notices = Arc::new(UnsignedNotices::load(&store).await?);
             let flags = Arc::new(RoomFlags::of(store.clone(), clock));
@@ -414,13 +408,26 @@ impl Matrix {
                     config.timeouts.verification,
                 ),
             };
+            let outlet = Arc::new(MatrixOutlet {
+                clock,
+                sync: sync.clone(),
+                access: RoomAccess::of(unjoined_rooms.clone(), lease.clone()),
+                room_names,
+                avatars,
+                events,
+                own_events,
+                edits,
+                files,
+                unanswered_sends,
+                previous_texts,
+            });
             Ok(Arc::new(Self {
                 sync,
                 plaintext_rooms,
                 unjoined_rooms,
                 unverified_sessions,
-                media,
                 claims,
+                outlet,
                 verifier,
                 invitee,
                 invite_policy,
@@ -429,24 +436,15 @@ impl Matrix {
                 auditor,
                 gap_filler,
                 coverage,
-                previous_texts,
                 key_waits,
                 late_keys,
                 undecryptable_notices,
                 identities,
                 room_profiles,
                 room_state,
-                unanswered_sends,
-                files,
-                edits,
-                room_names,
-                avatars,
-                own_events,
-                events,
                 account,
                 keys,
                 store,
-                clock,
                 timeouts: config.timeouts,
                 lease,
                 session,
@@ -569,6 +567,12 @@ impl Matrix {
     /// portal is open.
     pub fn set_awaited_rooms(&self, rooms: Vec<String>) {
         self.invite_policy.set_awaited_rooms(rooms);
+    }
+
+    /// The way out to the rooms.
+    #[must_use]
+    pub fn outlet(&self) -> Arc<dyn Outlet> {
+        self.outlet.clone()
     }
 
     /// Finds a room by alias or id.

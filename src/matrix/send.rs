@@ -1,36 +1,59 @@
 //! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver creates one
 //! event however often the step is retried.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge_core::{
+    clock::Clock,
     file::File,
     image::Image,
     message::Sender,
-    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
+    outlet::{self, Done, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
     reactions::{ReactionState, plan_native},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
-use matrix_sdk::{Room, ruma::OwnedTransactionId};
+use matrix_sdk::ruma::OwnedTransactionId;
 
 use super::{
-    Matrix, MatrixError,
+    avatars::Avatars,
+    confusables::RoomNameTable,
     convert::{self, bundles},
-    event_edits::{PartEdit, edit_copy, replaced},
-    event_sender::{Reaction, redact},
-    request_error::retry,
+    event_edits::{EventEdits, PartEdit, edit_copy, replaced},
+    event_sender::{EventSender, Reaction, redact},
+    file_sender::FileSender,
+    own_events::OwnEvents,
+    previous_text::PreviousTexts,
+    room_access::RoomAccess,
+    sync_state::SyncState,
+    unanswered_sends::UnansweredSends,
 };
 
+/// Sends steps from one account.
+#[derive(Debug)]
+pub(super) struct MatrixOutlet {
+    pub clock: Clock,
+    pub sync: Arc<SyncState>,
+    pub access: RoomAccess,
+    pub room_names: Arc<RoomNameTable>,
+    pub avatars: Arc<Avatars>,
+    pub events: Arc<EventSender>,
+    pub own_events: Arc<OwnEvents>,
+    pub edits: EventEdits,
+    pub files: FileSender,
+    pub unanswered_sends: UnansweredSends,
+    pub previous_texts: PreviousTexts,
+}
+
 #[async_trait]
-impl Outlet for Matrix {
+impl Outlet for MatrixOutlet {
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         Ok(convert::plan(outgoing))
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
-        self.media.download(file, spool).await
+        self.files.download(file, spool).await
     }
 
     async fn text_before_edit(
@@ -62,14 +85,14 @@ impl Outlet for Matrix {
         step: &Step,
         file: (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
-        let room = self.open_room(to).await?;
+        let room = self.access.open(to).await?;
         self.files
             .send(&room, to, OwnedTransactionId::from(key), step, file)
             .await
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
-        let room = self.open_room(to).await?;
+        let room = self.access.open(to).await?;
         let key = OwnedTransactionId::from(key);
         match step {
             Step::Post {
@@ -152,7 +175,7 @@ impl Outlet for Matrix {
     }
 
     fn has_answered_since(&self, since: Millis) -> bool {
-        self.last_sync().is_some_and(|at| at >= since)
+        self.sync.last_sync().is_some_and(|at| at >= since)
     }
 
     fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
@@ -217,23 +240,6 @@ impl Outlet for Matrix {
         self.unanswered_sends
             .find_always(to, key, step, since)
             .await
-    }
-}
-
-impl Matrix {
-    /// The room, if the account may write into it.
-    async fn open_room(&self, to: &Place) -> Result<Room, SendError> {
-        let room = self.unjoined_rooms.joined_room(to).await?;
-        self.lease.hold().await.map_err(lease_error)?;
-        Ok(room)
-    }
-}
-
-/// Nothing is sent before it is certain that this store is the newest of its device.
-fn lease_error(error: MatrixError) -> SendError {
-    match error {
-        MatrixError::SignedOut(reason) => SendError::SignedOut { reason },
-        error => retry(None, Outcome::NotDone, &format!("{error:#}")),
     }
 }
 

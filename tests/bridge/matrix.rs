@@ -26,7 +26,7 @@ use footbridge_core::{
     clock::Clock,
     inbox::{Inbox, Signals},
     message::{Action, Message, Style},
-    outlet::{Content, Done, Outcome, Outlet, SendError, Step},
+    outlet::{Content, Done, Outcome, SendError, Step},
     secret::Secret,
 };
 use footbridge_matrix::{
@@ -266,7 +266,10 @@ impl TestBridge {
             thread: None,
             reply_to: None,
         };
-        self.matrix().perform(&Place::room(room), key, &step).await
+        self.matrix()
+            .outlet()
+            .perform(&Place::room(room), key, &step)
+            .await
     }
 }
 
@@ -541,6 +544,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
     };
     bridge
         .matrix()
+        .outlet()
         .perform(&place, "key-2", &replace)
         .await
         .unwrap();
@@ -557,7 +561,12 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
             target: copy.remote.clone(),
             by_edit: false,
         };
-        let gone = bridge.matrix().perform(&place, key, &remove).await.unwrap();
+        let gone = bridge
+            .matrix()
+            .outlet()
+            .perform(&place, key, &remove)
+            .await
+            .unwrap();
         assert_eq!(
             gone,
             Done::Deleted(copy.remote.clone()),

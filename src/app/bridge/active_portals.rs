@@ -62,7 +62,7 @@ impl App {
     pub(super) fn gateway(&self) -> MediaGateway {
         MediaGateway {
             store: self.store.clone(),
-            source: self.matrix.clone(),
+            source: self.matrix.outlet(),
             spool: self
                 .spool
                 .with_limits(u64::MAX, media_gateway::MAX_CONCURRENT),

@@ -135,7 +135,7 @@ impl App {
                 if !started.insert(id) {
                     continue;
                 }
-                let matrix: Arc<dyn Outlet> = self.matrix.clone();
+                let matrix = self.matrix.outlet();
                 let silo = self.silos.get(&portal.spec.silo);
                 let account = silo.cloned();
                 let silo = silo.cloned().map(|silo| silo as Arc<dyn Outlet>);

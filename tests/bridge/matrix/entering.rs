@@ -192,7 +192,13 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
     let place = Place::room(&room);
     let closed = timeout(LIMIT, async {
         loop {
-            match bare.bridge.matrix().perform(&place, "k", &step).await {
+            match bare
+                .bridge
+                .matrix()
+                .outlet()
+                .perform(&place, "k", &step)
+                .await
+            {
                 Err(SendError::Closed { reason }) => return reason,
                 // Until a sync has shown that the bridge is no longer in the room.
                 Err(SendError::Retry { .. }) => {

@@ -119,7 +119,12 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
         parts: vec![part("Ann", "one"), part("Bob", "two")],
         thread: None,
     };
-    let Ok(Done::Created(copy)) = bridge.matrix().perform(&place, "bundle", &bundle).await else {
+    let Ok(Done::Created(copy)) = bridge
+        .matrix()
+        .outlet()
+        .perform(&place, "bundle", &bundle)
+        .await
+    else {
         panic!("the message is sent");
     };
     let event = copy.remote.0.clone();
@@ -130,7 +135,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
             part: Some(part("Ann", text)),
             fallback: None,
         };
-        bridge.matrix().perform(&place, key, &step).await
+        bridge.matrix().outlet().perform(&place, key, &step).await
     };
     // The event itself is forged; then its latest edit.
     let bridge_user = bridge.user.clone();
@@ -175,7 +180,12 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
         part: Some(part("Bob", "last")),
         fallback: None,
     };
-    bridge.matrix().perform(&place, "5", &step).await.unwrap();
+    bridge
+        .matrix()
+        .outlet()
+        .perform(&place, "5", &step)
+        .await
+        .unwrap();
     let last = wait_for(&person, |seen| {
         assert!(!seen.content.to_string().contains("forged"), "{seen:?}");
         seen.content["m.new_content"]["body"] == "Ann: edited\nBob: last"
@@ -213,9 +223,8 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         reply_to: None,
         fallback: None,
     };
-    let sent = bridge
-        .matrix()
-        .send_file(&place, "file", &send, (&spooled, None));
+    let outlet = bridge.matrix().outlet();
+    let sent = outlet.send_file(&place, "file", &send, (&spooled, None));
     let Ok(Done::Created(copy)) = sent.await else {
         panic!("the message is sent");
     };
@@ -237,11 +246,16 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
             true
         },
     ));
-    let refused = bridge.matrix().perform(&place, "1", &caption).await;
+    let refused = bridge
+        .matrix()
+        .outlet()
+        .perform(&place, "1", &caption)
+        .await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 1);
     bridge
         .matrix()
+        .outlet()
         .perform(&place, "2", &caption)
         .await
         .unwrap();
@@ -260,6 +274,7 @@ async fn before(bridge: &TestBridge, room: &str, message: &str, edits: &[&str]) 
     let (place, message) = (Place::room(room), RemoteId::from(message));
     let found = bridge
         .matrix()
+        .outlet()
         .text_before_edit(&place, &message, &edits)
         .await;
     match found.unwrap() {
