@@ -1,6 +1,9 @@
 //! Login, once, with the account's cross-signing identity; and the restore of a saved session.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use footbridge_core::{clock::Clock, secret::Secret};
@@ -230,6 +233,7 @@ async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, Matr
         // A login sends no message and relays none.
         trust: Trust::CrossSigned,
         http: with.http.clone(),
+        pins: Arc::default(),
     })
     .await
 }

@@ -27,7 +27,9 @@ use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirem
 use super::{
     Homeserver, MatrixError, Trust,
     crypto_store::{self, BufferedCryptoStore},
-    databases, lease,
+    databases,
+    identity_pins::IdentityPins,
+    lease,
 };
 
 /// How long one request may take; the timeout of the long poll is added to it.
@@ -45,6 +47,8 @@ pub(super) struct ClientOptions<'a> {
     pub trust: Trust,
     /// The one HTTP client.
     pub http: reqwest::Client,
+    /// The pinned identities, which decide who gets room keys.
+    pub pins: Arc<IdentityPins>,
 }
 
 /// Opens the SDK's databases and builds a client that is not logged in yet. A client can be logged in once: the SDK
@@ -69,7 +73,7 @@ pub(super) async fn build_with_keys(
         .await
         .map_err(|error| keys(&error))?;
     // The event cache and the media store stay in memory and unused: on disk they would keep decrypted text.
-    let crypto = Arc::new(BufferedCryptoStore::new(crypto));
+    let crypto = Arc::new(BufferedCryptoStore::new(crypto, parts.pins));
     let stores = StoreConfig::new(CrossProcessLockConfig::SingleProcess)
         .crypto_store(crypto.clone())
         .state_store(state);
@@ -250,6 +254,7 @@ mod tests {
                 key: &[7; 32],
                 trust,
                 http: footbridge_core::http_client::client().unwrap(),
+                pins: Arc::default(),
             })
             .await
             .unwrap();
@@ -320,6 +325,7 @@ mod tests {
             key: &[7; 32],
             trust: Trust::CrossSigned,
             http: footbridge_core::http_client::client().unwrap(),
+            pins: Arc::default(),
         };
         let (client, keys) = build_with_keys(parts).await.unwrap();
         let account = Account::with_device_id(user_id!("@bridge:x"), device.into());

@@ -13,7 +13,10 @@ mod outbound_keys;
 mod saves;
 mod deferred_rooms;
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use matrix_sdk::{SqliteCryptoStore, cross_process_lock::CrossProcessLockGeneration};
@@ -87,11 +90,11 @@ pub(super) struct BufferedCryptoStore {
     fresh: saves::NewDevices,
     own: OnceCell<(OwnedUserId, OwnedDeviceId)>,
     /// The pinned identity of each user.
-    pins: IdentityPins,
+    pins: Arc<IdentityPins>,
 }
 
 impl BufferedCryptoStore {
-    pub(super) fn new(inner: SqliteCryptoStore) -> Self {
+    pub(super) fn new(inner: SqliteCryptoStore, pins: Arc<IdentityPins>) -> Self {
         Self {
             inner,
             held: Mutex::default(),
@@ -103,7 +106,7 @@ impl BufferedCryptoStore {
             outbound: OutboundKeys::default(),
             fresh: saves::NewDevices::default(),
             own: OnceCell::new(),
-            pins: IdentityPins::default(),
+            pins,
         }
     }
 }
@@ -434,7 +437,7 @@ mod tests {
     impl Scene {
         async fn open() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let store = BufferedCryptoStore::new(Self::stored(&directory).await);
+            let store = BufferedCryptoStore::new(Self::stored(&directory).await, Arc::default());
             let account = Account::with_device_id(user_id!("@bridge:x"), device_id!("BRIDGE"));
             let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
             let mut changes = Changes::default();

@@ -103,17 +103,17 @@ use self::{
     crypto_store::BufferedCryptoStore, decrypt::Decryptor, encrypted_send::EncryptedSender,
     encryption_guard::EncryptionGuard, event_edits::EventEdits, event_reader::EventReader,
     event_sender::EventSender, file_sender::FileSender, gaps::GapFiller, identities::Identities,
-    invite_policy::InvitePolicy, invites::Invitee, journal_writer::JournalWriter,
-    key_claims::KeyClaims, key_rotation::KeyRotation, key_waits::KeyWaits, late_keys::LateKeys,
-    lease::Lease, media::Media, message_authors::MessageAuthors, own_events::OwnEvents,
-    plaintext_rooms::PlaintextRooms, previous_text::PreviousTexts, refusals::Refusals,
-    room_access::RoomAccess, room_flags::RoomFlags, room_profile::RoomProfiles,
-    room_state::RoomState, rooms::NewCursors, security_metrics::SecurityMetrics,
-    send::MatrixOutlet, sync_coverage::SyncCoverage, sync_response::SyncResponses,
-    sync_state::SyncState, timeline::Timeline, unanswered_sends::UnansweredSends,
-    undecryptable::UndecryptableNotices, unjoined_rooms::UnjoinedRooms,
-    unsigned_devices::UnsignedNotices, unverified_sessions::UnverifiedSessions, verify::Verifier,
-    wait_timer::WaitTimer,
+    identity_pins::IdentityPins, invite_policy::InvitePolicy, invites::Invitee,
+    journal_writer::JournalWriter, key_claims::KeyClaims, key_rotation::KeyRotation,
+    key_waits::KeyWaits, late_keys::LateKeys, lease::Lease, media::Media,
+    message_authors::MessageAuthors, own_events::OwnEvents, plaintext_rooms::PlaintextRooms,
+    previous_text::PreviousTexts, refusals::Refusals, room_access::RoomAccess,
+    room_flags::RoomFlags, room_profile::RoomProfiles, room_state::RoomState, rooms::NewCursors,
+    security_metrics::SecurityMetrics, send::MatrixOutlet, sync_coverage::SyncCoverage,
+    sync_response::SyncResponses, sync_state::SyncState, timeline::Timeline,
+    unanswered_sends::UnansweredSends, undecryptable::UndecryptableNotices,
+    unjoined_rooms::UnjoinedRooms, unsigned_devices::UnsignedNotices,
+    unverified_sessions::UnverifiedSessions, verify::Verifier, wait_timer::WaitTimer,
 };
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
@@ -190,15 +190,17 @@ impl Matrix {
             }
             let directory = account::directory(&store);
             databases::require_databases(&directory)?;
+            let pins = Arc::new(IdentityPins::default());
+            pins.load(&store, clock).await?;
             let (client, keys) = client::build_with_keys(client::ClientOptions {
                 homeserver: &account::homeserver(&saved.info, &config)?,
                 directory: &directory,
                 key: &key.derive(account::KEY_PURPOSE),
                 trust,
                 http: http.clone(),
+                pins: pins.clone(),
             })
             .await?;
-            keys.pins().load(&store, clock).await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &saved.session).await?;
             identities::recheck(&keys).await?;
