@@ -167,7 +167,7 @@ impl App {
         let budgets = Budgets::of(silos.keys());
         let signals = Signals::default();
         let inbox = Inbox::new(store.clone(), signals.clone(), clock);
-        let inbox = inbox.with_peer_bridges(matrix.peer_bridges().clone());
+        let inbox = inbox.with_peer_bridges(matrix.network().peer_bridges().clone());
         let shutdown = Shutdown::default();
         let spool = Spool::new(config.store.path.clone(), config.media.max_file);
         let portals_running = AtomicUsize::new(0);
@@ -256,7 +256,7 @@ impl App {
             () = self.shutdown.hard.cancelled() => warn!("Some work was interrupted; it resumes at the next start"),
         }
         tasks.shutdown().await;
-        self.matrix.release_lease().await;
+        self.matrix.device().release_lease().await;
         if let Err(error) = self.store.checkpoint().await {
             warn!(error = %error, "The write-ahead log of the store could not be checkpointed");
         }
@@ -269,7 +269,7 @@ impl App {
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
         // An old copy of the store must not even deliver what is pending in it (P13).
-        if !self.matrix.take_up(stop.clone()).await? {
+        if !self.matrix.device().take_up(stop.clone()).await? {
             return Ok(());
         }
         let (mut named, mut missing) = tokio::select! {
@@ -285,6 +285,7 @@ impl App {
                 .await?;
             let portals = self.active_portals(&named).await?;
             self.matrix
+                .network()
                 .set_awaited_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
             self.start_lanes(tasks, &mut lanes, &portals);
             self.wait_for_space(tasks).await?;
@@ -377,7 +378,7 @@ impl App {
         start(
             &mut listeners,
             "matrix",
-            async move { Ok(matrix.listen(rooms, inbox, token).await?) }
+            async move { Ok(matrix.device().listen(rooms, inbox, token).await?) }
                 .instrument(info_span!("listen", side = "matrix")),
         );
         for (name, silo) in &self.silos {

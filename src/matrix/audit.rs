@@ -61,10 +61,7 @@ struct RoomAudit {
 
 impl AuditSchedule {
     /// The first audit of each room comes after one interval, the rooms spread over it.
-    pub(super) fn of<'a>(
-        every: Duration,
-        rooms: impl ExactSizeIterator<Item = &'a OwnedRoomId>,
-    ) -> Self {
+    fn of<'a>(every: Duration, rooms: impl ExactSizeIterator<Item = &'a OwnedRoomId>) -> Self {
         let now = Instant::now();
         let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX).max(1);
         let step = (every / count).max(MIN_AUDIT_PAUSE);
@@ -158,9 +155,19 @@ pub(super) struct Auditor {
     pub timeline: Arc<Timeline>,
     pub journal: Arc<JournalWriter>,
     pub sync: Arc<SyncState>,
+    /// How often each room is audited.
+    pub every: Duration,
 }
 
 impl Auditor {
+    /// When each of these rooms is audited.
+    pub(super) fn schedule<'a>(
+        &self,
+        rooms: impl ExactSizeIterator<Item = &'a OwnedRoomId>,
+    ) -> AuditSchedule {
+        AuditSchedule::of(self.every, rooms)
+    }
+
     /// Audits one room that is due. Events that arrive meanwhile wait for this one request at most.
     pub(super) async fn audit(
         &self,

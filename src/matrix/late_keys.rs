@@ -190,6 +190,11 @@ impl LateKeys {
         Ok(())
     }
 
+    /// When [`LateKeys::give_up`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.unverified_sessions.next_deadline()
+    }
+
     /// The outcome of retrying an entry; `None` while it still waits.
     async fn reread(&self, waiting: &UndecryptableEvent) -> Option<RetryOutcome> {
         let room = self.account.room(&waiting.place)?;

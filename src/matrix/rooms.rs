@@ -84,56 +84,58 @@ pub(super) struct PortalRoom {
     pub backoff: Backoff,
 }
 
-/// The rooms that have a portal, with up to where each has been processed.
-pub(super) async fn followed(
-    store: &Store,
-    places: Vec<Place>,
-) -> Result<HashMap<OwnedRoomId, PortalRoom>, MatrixError> {
-    let gaps = store.gaps(Place::MATRIX).await?;
-    let mut rooms = HashMap::new();
-    for place in places {
-        let id = RoomId::parse(place.address())
-            .map_err(|_| MatrixError::NoRoom(format!("{} is not a room id", place.address())))?;
-        let mark = store
-            .cursor(&room_cursor_name(&place))
-            .await?
-            .map(RoomCursor::parse);
-        let gap = gaps.iter().find(|gap| gap.place == place).cloned();
-        let followed = PortalRoom {
-            place,
-            mark,
-            gap,
-            gap_retry_at: Instant::now(),
-            backoff: Backoff::default(),
-        };
-        rooms.insert(id, followed);
-    }
-    Ok(rooms)
-}
-
-/// The rooms that are linked to a channel; not management rooms.
-pub(super) async fn rooms_with_channels(store: &Store) -> Result<HashSet<Place>, MatrixError> {
-    let portals = store.portals().await?.into_iter();
-    let joined =
-        portals.filter(|portal| portal.active && portal.source != PortalSource::Management);
-    Ok(joined.map(|portal| portal.room).collect())
-}
-
-/// Sets the cursors of rooms that are new to the sync loop.
+/// Reads which rooms have a portal, and sets the cursors of those that are new to the sync loop.
 #[derive(Debug)]
-pub(super) struct NewCursors {
+pub(super) struct PortalRooms {
     account: AccountClient,
     store: Store,
     decryptor: Arc<Decryptor>,
 }
 
-impl NewCursors {
+impl PortalRooms {
     pub(super) fn of(account: AccountClient, store: Store, decryptor: Arc<Decryptor>) -> Self {
         Self {
             account,
             store,
             decryptor,
         }
+    }
+
+    /// The rooms that have a portal, with up to where each has been processed.
+    pub(super) async fn followed(
+        &self,
+        places: Vec<Place>,
+    ) -> Result<HashMap<OwnedRoomId, PortalRoom>, MatrixError> {
+        let gaps = self.store.gaps(Place::MATRIX).await?;
+        let mut rooms = HashMap::new();
+        for place in places {
+            let id = RoomId::parse(place.address()).map_err(|_| {
+                MatrixError::NoRoom(format!("{} is not a room id", place.address()))
+            })?;
+            let mark = self
+                .store
+                .cursor(&room_cursor_name(&place))
+                .await?
+                .map(RoomCursor::parse);
+            let gap = gaps.iter().find(|gap| gap.place == place).cloned();
+            let followed = PortalRoom {
+                place,
+                mark,
+                gap,
+                gap_retry_at: Instant::now(),
+                backoff: Backoff::default(),
+            };
+            rooms.insert(id, followed);
+        }
+        Ok(rooms)
+    }
+
+    /// The rooms that are linked to a channel; not management rooms.
+    pub(super) async fn with_channels(&self) -> Result<HashSet<Place>, MatrixError> {
+        let portals = self.store.portals().await?.into_iter();
+        let joined =
+            portals.filter(|portal| portal.active && portal.source != PortalSource::Management);
+        Ok(joined.map(|portal| portal.room).collect())
     }
 
     /// Sets the cursor of rooms that the account had joined before they were linked to their newest event, which was

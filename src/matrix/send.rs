@@ -20,6 +20,7 @@ use super::{
     avatars::Avatars,
     confusables::RoomNameTable,
     convert::{self, bundles},
+    device::DeviceParts,
     event_edits::{EventEdits, PartEdit, edit_copy, replaced},
     event_sender::{EventSender, Reaction, redact},
     file_sender::FileSender,
@@ -33,17 +34,79 @@ use super::{
 /// Sends steps from one account.
 #[derive(Debug)]
 pub(super) struct MatrixOutlet {
-    pub clock: Clock,
-    pub sync: Arc<SyncState>,
-    pub access: RoomAccess,
-    pub room_names: Arc<RoomNameTable>,
-    pub avatars: Arc<Avatars>,
-    pub events: Arc<EventSender>,
-    pub own_events: Arc<OwnEvents>,
-    pub edits: EventEdits,
-    pub files: FileSender,
-    pub unanswered_sends: UnansweredSends,
-    pub previous_texts: PreviousTexts,
+    clock: Clock,
+    sync: Arc<SyncState>,
+    access: RoomAccess,
+    room_names: Arc<RoomNameTable>,
+    avatars: Arc<Avatars>,
+    events: Arc<EventSender>,
+    own_events: Arc<OwnEvents>,
+    edits: EventEdits,
+    files: FileSender,
+    unanswered_sends: UnansweredSends,
+    previous_texts: PreviousTexts,
+}
+
+impl MatrixOutlet {
+    pub(super) fn of(parts: &DeviceParts) -> Self {
+        let (network, account, clock) = (&parts.network, &parts.account, parts.network.clock);
+        let (store, flags) = (&network.store, &network.flags);
+        let room_names = Arc::new(RoomNameTable::of(account.user().to_owned()));
+        let own_events = Arc::new(OwnEvents::of(
+            account.clone(),
+            store.clone(),
+            flags.clone(),
+            network.security.clone(),
+        ));
+        let avatars = Arc::new(Avatars::of(
+            account.clone(),
+            store.clone(),
+            clock,
+            flags.clone(),
+            parts.guard.clone(),
+            parts.media.clone(),
+        ));
+        Self {
+            clock,
+            sync: parts.sync.clone(),
+            access: RoomAccess::of(parts.unjoined_rooms.clone(), parts.lease.clone()),
+            events: parts.events.clone(),
+            edits: EventEdits::of(
+                own_events.clone(),
+                parts.guard.clone(),
+                avatars.clone(),
+                parts.events.clone(),
+                clock,
+            ),
+            files: FileSender {
+                guard: parts.guard.clone(),
+                media: parts.media.clone(),
+                room_names: room_names.clone(),
+                avatars: avatars.clone(),
+                events: parts.events.clone(),
+                own_events: own_events.clone(),
+                clock,
+            },
+            unanswered_sends: UnansweredSends {
+                account: account.clone(),
+                store: store.clone(),
+                clock,
+                unjoined_rooms: parts.unjoined_rooms.clone(),
+                own_events: own_events.clone(),
+                device_since: parts.since,
+                unknown_after: network.policy.timeouts.unknown_after,
+            },
+            previous_texts: PreviousTexts::of(
+                account.clone(),
+                store.clone(),
+                flags.clone(),
+                parts.reader.clone(),
+            ),
+            room_names,
+            avatars,
+            own_events,
+        }
+    }
 }
 
 #[async_trait]

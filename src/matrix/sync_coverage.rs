@@ -70,6 +70,11 @@ impl SyncCoverage {
         }
     }
 
+    /// From now on the events of these rooms, and of no others, arrive as they came, to be decrypted by the bridge.
+    pub(super) fn defer_rooms(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
+        self.keys.defer_rooms(rooms);
+    }
+
     /// Requests a sync. The homeserver may hold it open for `long_poll`, but not beyond the end of a consent's delay:
     /// messages after that are relayed, and the events of one response may have been sent at any time since the
     /// previous one. If something waits only for a response, the sync is not held open at all.

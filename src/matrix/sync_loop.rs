@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Matrix, MatrixError,
+    Device, MatrixError,
     audit::AuditSchedule,
     client,
     gaps::GapFill,
     invites::Invites,
     late_keys::Wakeup,
     request_error::RequestError,
-    rooms::{PortalRoom, RoomCursor, followed, rooms_with_channels},
+    rooms::{PortalRoom, RoomCursor},
     sync_coverage::{PendingSync, SyncSnapshot},
     verify::requests_in,
 };
@@ -49,26 +49,26 @@ const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Runs the sync loop until stopped.
 pub(super) async fn listen(
-    matrix: &Matrix,
+    device: &Device,
     places: Vec<Place>,
     inbox: Inbox,
     stop: CancellationToken,
 ) -> Result<(), MatrixError> {
-    if !matrix.lease.acquire(&stop).await? {
+    if !device.lease.acquire(&stop).await? {
         return Ok(());
     }
     let mut listener = SyncLoop {
-        matrix,
-        rooms: followed(&matrix.store, places).await?,
-        wakes: matrix.late_keys.wakeups().await?,
-        duplicates: matrix
+        device,
+        rooms: device.inbound.portal_rooms.followed(places).await?,
+        wakes: device.inbound.late_keys.wakeups().await?,
+        duplicates: device
             .account
             .client()
             .subscribe_to_duplicate_key_upload_errors(),
-        flight: matrix.sync.resume(),
+        flight: device.sync.resume(),
         inbox,
         stop,
-        invites: Invites::of(matrix.invitee.clone()),
+        invites: Invites::of(device.inbound.invitee.clone()),
         backoff: Backoff::default(),
         long_poll: Duration::ZERO,
         coverage: None,
@@ -76,28 +76,31 @@ pub(super) async fn listen(
         next_sweep: Instant::now() + SWEEP_INTERVAL,
         audits: AuditSchedule::default(),
     };
-    let joined = rooms_with_channels(&matrix.store).await?;
+    let joined = device.inbound.portal_rooms.with_channels().await?;
     let rooms = listener.rooms.iter();
     let deferred = rooms.filter(|(_, followed)| joined.contains(&followed.place));
     let deferred: Vec<_> = deferred.map(|(id, _)| id.clone()).collect();
-    listener.audits = AuditSchedule::of(matrix.timeouts.audit, deferred.iter());
-    matrix.keys.defer_rooms(deferred.iter().cloned());
+    listener.audits = device.inbound.auditor.schedule(deferred.iter());
+    device
+        .inbound
+        .coverage
+        .defer_rooms(deferred.iter().cloned());
     let outcome = {
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
-            lost = Box::pin(matrix.lease.maintain()) => Err(lost),
-            over = Box::pin(matrix.session.maintain()) => Err(over),
-            () = Box::pin(matrix.verifier.run()) => Ok(()),
-            () = Box::pin(matrix.claims.follow(&deferred)) => Ok(()),
+            lost = Box::pin(device.lease.maintain()) => Err(lost),
+            over = Box::pin(device.session.maintain()) => Err(over),
+            () = Box::pin(device.verifier.run()) => Ok(()),
+            () = Box::pin(device.claims.follow(&deferred)) => Ok(()),
         }
     };
-    matrix.verifier.cancel_all().await;
+    device.verifier.cancel_all().await;
     listener.park().await;
     outcome
 }
 
 struct SyncLoop<'a> {
-    matrix: &'a Matrix,
+    device: &'a Device,
     rooms: HashMap<OwnedRoomId, PortalRoom>,
     wakes: BoxStream<'static, Wakeup>,
     duplicates:
@@ -144,10 +147,11 @@ impl SyncLoop<'_> {
                 flight
             } else {
                 let before = self.coverage.as_ref();
-                let sync = self
-                    .matrix
-                    .coverage
-                    .begin_sync(&self.rooms, self.long_poll, before);
+                let sync =
+                    self.device
+                        .inbound
+                        .coverage
+                        .begin_sync(&self.rooms, self.long_poll, before);
                 sync.await?
             };
             let event = self.next(&mut flight).await;
@@ -198,28 +202,44 @@ impl SyncLoop<'_> {
     async fn work(&mut self, work: LoopWork) -> Result<(), MatrixError> {
         match work {
             LoopWork::Begin => {
-                self.matrix
-                    .cursors
+                self.device
+                    .inbound
+                    .portal_rooms
                     .init(&mut self.rooms, &self.inbox, &self.stop)
                     .await?;
-                self.matrix.coverage.check_new_links(&self.rooms).await?;
-                self.matrix
+                self.device
+                    .inbound
+                    .coverage
+                    .check_new_links(&self.rooms)
+                    .await?;
+                self.device
+                    .inbound
                     .unjoined_rooms
                     .mark_left_rooms(&self.rooms)
                     .await?;
-                self.matrix.plaintext_rooms.record(&self.rooms).await?;
+                self.device
+                    .inbound
+                    .plaintext_rooms
+                    .record(&self.rooms)
+                    .await?;
                 self.invites.enter(&mut self.rooms, &self.inbox).await?;
-                self.matrix.late_keys.retry(None, &self.inbox).await?;
-                self.matrix.key_waits.check(&self.inbox).await?;
+                self.device
+                    .inbound
+                    .late_keys
+                    .retry(None, &self.inbox)
+                    .await?;
+                self.device.inbound.key_waits.check(&self.inbox).await?;
                 self.fill_gaps().await
             }
             LoopWork::Woken(woken) => {
-                self.matrix
+                self.device
+                    .inbound
                     .late_keys
                     .handle_wakeup(woken, &self.inbox)
                     .await?;
-                self.matrix
-                    .undecryptable_notices
+                self.device
+                    .inbound
+                    .notices
                     .notify_resolved(&self.inbox)
                     .await
             }
@@ -252,7 +272,7 @@ impl SyncLoop<'_> {
         if let Ok(answer) = timeout(STOP_GRACE, &mut flight.answer).await {
             flight.answer = Box::pin(std::future::ready(answer));
         }
-        self.matrix.sync.suspend(flight);
+        self.device.sync.suspend(flight);
     }
 
     fn next_due(&self) -> Instant {
@@ -261,24 +281,25 @@ impl SyncLoop<'_> {
             .values()
             .filter(|room| room.gap.is_some())
             .map(|room| room.gap_retry_at);
-        gaps.chain(self.matrix.unverified_sessions.next_deadline())
-            .chain(self.matrix.key_waits.next_check())
+        gaps.chain(self.device.inbound.late_keys.next_deadline())
+            .chain(self.device.inbound.key_waits.next_check())
             .chain(self.audits.next_due())
             .fold(self.next_sweep, Instant::min)
     }
 
     async fn due(&mut self) -> Result<(), MatrixError> {
-        self.matrix.late_keys.give_up(&self.inbox).await?;
-        let look = self.matrix.key_waits.next_check();
+        self.device.inbound.late_keys.give_up(&self.inbox).await?;
+        let look = self.device.inbound.key_waits.next_check();
         if look.is_some_and(|at| at <= Instant::now()) {
-            self.matrix.key_waits.check(&self.inbox).await?;
+            self.device.inbound.key_waits.check(&self.inbox).await?;
         }
         if self.next_sweep <= Instant::now() {
             self.next_sweep = Instant::now() + SWEEP_INTERVAL;
-            self.matrix.late_keys.sweep(&self.inbox).await?;
+            self.device.inbound.late_keys.sweep(&self.inbox).await?;
         }
         self.fill_gaps().await?;
-        self.matrix
+        self.device
+            .inbound
             .auditor
             .audit(&mut self.audits, &self.rooms, &self.inbox)
             .await
@@ -290,13 +311,13 @@ impl SyncLoop<'_> {
         asked: Option<SyncSnapshot>,
     ) -> Result<(), MatrixError> {
         crash_points::point("sync.received");
-        self.matrix.sync.arrived();
-        self.matrix.session.keep().await?;
+        self.device.sync.arrived();
+        self.device.session.keep().await?;
         self.backoff.worked();
-        self.matrix.sync.answered();
+        self.device.sync.answered();
         // Events that earlier responses had left to fetch may have arrived since.
         if let Some(before) = self.coverage.take() {
-            self.matrix.coverage.note_covered(&before).await?;
+            self.device.inbound.coverage.note_covered(&before).await?;
         }
         let has_messages = response
             .rooms
@@ -307,25 +328,27 @@ impl SyncLoop<'_> {
         self.invites.renewed(rooms.invited.keys(), &self.rooms);
         let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
         let is_empty = no_rooms && response.to_device.is_empty();
-        let requests = requests_in(&self.matrix.account, &response);
-        self.matrix
+        let requests = requests_in(&self.device.account, &response);
+        self.device
+            .inbound
             .responses
             .save(&mut self.rooms, &self.inbox, response)
             .await?;
-        self.matrix
+        self.device
             .verifier
             .handle_requests(requests, &self.inbox)
             .await?;
         self.invites.answer(&mut self.rooms, &self.inbox).await?;
         self.fill_gaps().await?;
         self.coverage = self
-            .matrix
+            .device
+            .inbound
             .coverage
             .sync_applied(&self.rooms, asked)
             .await?;
         if is_empty {
             self.long_poll = LONG_POLL;
-            self.matrix.sync.caught_up();
+            self.device.sync.caught_up();
         }
         if has_messages {
             let busy = self
@@ -341,7 +364,7 @@ impl SyncLoop<'_> {
 
     async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
         self.coverage = None;
-        self.matrix.sync.failed();
+        self.device.sync.failed();
         if !matches!(error, matrix_sdk::Error::Http(_)) {
             // The SDK received the response and could not store it. Continuing would skip the response; a restart does
             // not.
@@ -371,13 +394,14 @@ impl SyncLoop<'_> {
                 continue;
             };
             // The room is not known after a start without network; the first sync brings it.
-            let Some(room) = self.matrix.account.client().get_room(id) else {
+            let Some(room) = self.device.account.client().get_room(id) else {
                 followed.gap_retry_at = Instant::now() + followed.backoff.failed();
                 continue;
             };
             let filled = self
-                .matrix
-                .gap_filler
+                .device
+                .inbound
+                .gaps
                 .fill(&room, &mut gap, &self.inbox, &self.stop)
                 .await?;
             followed.gap = Some(gap);

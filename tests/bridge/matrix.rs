@@ -188,14 +188,20 @@ impl TestBridge {
         let rooms = rooms.iter().map(|room| Place::room(room)).collect();
         let stop = self.stop.clone();
         self.listening
-            .spawn(async move { matrix.listen(rooms, inbox, stop).await });
+            .spawn(async move { matrix.device().listen(rooms, inbox, stop).await });
     }
 
     /// Waits until a sync has shown that the bridge is in the room.
     async fn entered(&self, room: &str) {
         let waited = timeout(LIMIT, async {
             let place = Place::room(room);
-            while !self.matrix().encryption().await.contains_key(&place) {
+            while !self
+                .matrix()
+                .device()
+                .encryption()
+                .await
+                .contains_key(&place)
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -267,6 +273,7 @@ impl TestBridge {
             reply_to: None,
         };
         self.matrix()
+            .device()
             .outlet()
             .perform(&Place::room(room), key, &step)
             .await
@@ -544,6 +551,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
     };
     bridge
         .matrix()
+        .device()
         .outlet()
         .perform(&place, "key-2", &replace)
         .await
@@ -563,6 +571,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
         };
         let gone = bridge
             .matrix()
+            .device()
             .outlet()
             .perform(&place, key, &remove)
             .await
@@ -860,13 +869,19 @@ async fn invites_to_portals_are_accepted_and_others_refused() {
             .is_some_and(|reason| !reason.is_empty())
     );
     assert_eq!(
-        bridge.matrix().encryption().await.get(&Place::room(&room)),
+        bridge
+            .matrix()
+            .device()
+            .encryption()
+            .await
+            .get(&Place::room(&room)),
         Some(&true)
     );
-    let found = bridge.matrix().resolve(&room).await.unwrap();
+    let found = bridge.matrix().device().resolve(&room).await.unwrap();
     assert_eq!(found, Place::room(&room));
     let missing = bridge
         .matrix()
+        .device()
         .resolve(&format!("#nowhere:{}", synapse.server_name()))
         .await;
     assert!(

@@ -62,7 +62,7 @@ impl App {
     pub(super) fn gateway(&self) -> MediaGateway {
         MediaGateway {
             store: self.store.clone(),
-            source: self.matrix.outlet(),
+            source: self.matrix.device().outlet(),
             spool: self
                 .spool
                 .with_limits(u64::MAX, media_gateway::MAX_CONCURRENT),
@@ -74,7 +74,7 @@ impl App {
         let consent = &self.config.consent;
         let own_user = self.config.matrix.user.as_str();
         let operator = consent.operator.clone();
-        let verifications = self.matrix.verifications().clone();
+        let verifications = self.matrix.device().verifications().clone();
         Control {
             store: self.store.clone(),
             signals: self.signals.clone(),

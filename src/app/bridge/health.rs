@@ -57,7 +57,7 @@ impl App {
             .filter_map(|counters| counters.oldest_not_on_hold)
             .min()
             .map(|since| now.since(since));
-        let sync_age = self.matrix.last_sync().map(|at| now.since(at));
+        let sync_age = self.matrix.device().last_sync().map(|at| now.since(at));
         let known = self.store.portals().await.unwrap_or_default();
         let free = unheld.as_deref().unwrap_or_default();
         let closed: BTreeMap<String, BTreeSet<String>> = self
@@ -87,8 +87,8 @@ impl App {
             messages_per_event: pace.carried,
         });
         let mut health = HealthReport {
-            security: self.matrix.security_counts(),
-            missed_events: self.matrix.missed(),
+            security: self.matrix.network().security_counts(),
+            missed_events: self.matrix.device().missed(),
             answers_withheld: self.answers.withheld(),
             notices_withheld: self.inbox.withheld(),
             limited: limited.collect(),
@@ -142,7 +142,7 @@ impl App {
     fn unjoined_portals(&self, portals: &[Portal]) -> HashSet<PortalId> {
         let portals = portals.iter();
         let unjoined =
-            portals.filter(|portal| portal.active && self.matrix.is_unjoined(&portal.room));
+            portals.filter(|portal| portal.active && self.matrix.device().is_unjoined(&portal.room));
         unjoined.map(|portal| portal.id).collect()
     }
 

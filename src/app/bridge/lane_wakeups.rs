@@ -35,7 +35,7 @@ impl App {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep(CHECK_INTERVAL) => {}
             }
-            if sides.is_back(Place::MATRIX, self.matrix.is_answered()) {
+            if sides.is_back(Place::MATRIX, self.matrix.device().is_answered()) {
                 self.wake(Place::MATRIX).await?;
             }
             for (name, silo) in &self.silos {

@@ -119,12 +119,12 @@ impl App {
         let linked: Vec<_> = linked
             .map(|portal| (&portal.room, &portal.channel))
             .collect();
-        self.matrix.peer_bridges().retain(&linked);
+        self.matrix.network().peer_bridges().retain(&linked);
         for portal in portals {
             self.filters.set(portal.id, self.relay_filter(portal));
             if let Some(silo) = self.silos.get(&portal.spec.silo) {
                 let origin = silo.bridge_marker(&portal.channel);
-                let peer_bridges = self.matrix.peer_bridges();
+                let peer_bridges = self.matrix.network().peer_bridges();
                 peer_bridges.add(&portal.room, &portal.channel, origin);
             }
             for toward in [Side::Matrix, Side::Silo] {
@@ -135,7 +135,7 @@ impl App {
                 if !started.insert(id) {
                     continue;
                 }
-                let matrix = self.matrix.outlet();
+                let matrix = self.matrix.device().outlet();
                 let silo = self.silos.get(&portal.spec.silo);
                 let account = silo.cloned();
                 let silo = silo.cloned().map(|silo| silo as Arc<dyn Outlet>);
@@ -163,7 +163,7 @@ impl App {
                     filters: self.filters.clone(),
                     people: People::new(self.config.people.clone()),
                     links: self.links(),
-                    peer_bridges: self.matrix.peer_bridges().clone(),
+                    peer_bridges: self.matrix.network().peer_bridges().clone(),
                 };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());

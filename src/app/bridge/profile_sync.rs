@@ -78,7 +78,7 @@ impl App {
         refused: &mut RefusedChanges,
     ) -> anyhow::Result<()> {
         let request = async {
-            let room = self.matrix.room_profile(&portal.room).await.ok()?;
+            let room = self.matrix.device().room_profile(&portal.room).await.ok()?;
             let channel = silo.room_profile(&portal.channel).await.ok()?;
             Some((room, channel))
         };
@@ -160,6 +160,7 @@ impl App {
             };
             let set = self
                 .matrix
+                .device()
                 .set_room_profile(&portal.room, field, value, picture.as_ref());
             set.await.map_err(|error| format!("the room: {error:#}"))
         };

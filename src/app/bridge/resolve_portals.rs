@@ -135,7 +135,7 @@ impl App {
             .get(&wanted.silo)
             .context("the portal names a silo that does not exist")?;
         let channel = silo.resolve(&wanted.channel).await?;
-        let room = self.matrix.resolve(&wanted.room).await?;
+        let room = self.matrix.device().resolve(&wanted.room).await?;
         Ok(self
             .store
             .open_portal_of(

@@ -264,6 +264,7 @@ async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_link
             scene
                 .bridge
                 .matrix()
+                .device()
                 .is_room_caught_up(&place)
                 .await
                 .unwrap()
@@ -280,6 +281,7 @@ async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_link
             !scene
                 .bridge
                 .matrix()
+                .device()
                 .is_room_caught_up(&place)
                 .await
                 .unwrap()

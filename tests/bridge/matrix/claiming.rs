@@ -76,7 +76,7 @@ impl Slow {
     /// Posts while the test goes on.
     fn post_beside(&self, room: usize) -> JoinSet<Result<Done, SendError>> {
         let (matrix, to) = (
-            self.bridge.matrix().outlet(),
+            self.bridge.matrix().device().outlet(),
             Place::room(&self.rooms[room].0),
         );
         let step = Step::Post {

@@ -117,6 +117,7 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
     raw(synapse, owner, "PUT", &path, json!({"room_id": by_alias})).await;
     bare.bridge
         .matrix()
+        .network()
         .set_awaited_rooms(vec![by_id.clone(), alias]);
     // A portal of a silo that is no longer configured, and a room that will replace another.
     bare.bridge.portal(&rests).await;
@@ -195,6 +196,7 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
             match bare
                 .bridge
                 .matrix()
+                .device()
                 .outlet()
                 .perform(&place, "k", &step)
                 .await
@@ -262,7 +264,7 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
     let cure = format!("invite {}", bare.bridge.user);
     assert!(why().await.unwrap().contains(&cure), "{:?}", why().await);
     let place = Place::room(&room);
-    assert!(bare.bridge.matrix().is_unjoined(&place));
+    assert!(bare.bridge.matrix().device().is_unjoined(&place));
     match bare.bridge.post(&room, "k", "too soon").await {
         Err(SendError::Closed { reason }) => assert!(reason.contains(&cure), "{reason}"),
         sent => panic!("{sent:?}"),
@@ -278,7 +280,7 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
         }
     });
     waited.await.expect("the lane is open");
-    assert!(!bare.bridge.matrix().is_unjoined(&place));
+    assert!(!bare.bridge.matrix().device().is_unjoined(&place));
 
     // Kicked while no delivery is pending: the bridge notices that too.
     let path = format!("rooms/{room}/kick");

@@ -92,7 +92,7 @@ async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
         3
     );
     assert_eq!(
-        bridge.matrix().security_counts()["redaction-or-state-encrypted"],
+        bridge.matrix().network().security_counts()["redaction-or-state-encrypted"],
         3
     );
     // A redaction that the homeserver has checked counts.
@@ -121,6 +121,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     };
     let Ok(Done::Created(copy)) = bridge
         .matrix()
+        .device()
         .outlet()
         .perform(&place, "bundle", &bundle)
         .await
@@ -135,7 +136,12 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
             part: Some(part("Ann", text)),
             fallback: None,
         };
-        bridge.matrix().outlet().perform(&place, key, &step).await
+        bridge
+            .matrix()
+            .device()
+            .outlet()
+            .perform(&place, key, &step)
+            .await
     };
     // The event itself is forged; then its latest edit.
     let bridge_user = bridge.user.clone();
@@ -170,7 +176,10 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     let told: Vec<_> = proxy.injected().into_keys().collect();
     assert_eq!(told, ["edit", "event", "older"]);
-    assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 3);
+    assert_eq!(
+        bridge.matrix().network().security_counts()["forged-read-back"],
+        3
+    );
     // Authentic events are edited, also by another process.
     bridge.reopen().await;
     bridge.listen(&room);
@@ -182,6 +191,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     };
     bridge
         .matrix()
+        .device()
         .outlet()
         .perform(&place, "5", &step)
         .await
@@ -192,7 +202,10 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     })
     .await;
     assert!(last.encrypted);
-    assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 0);
+    assert_eq!(
+        bridge.matrix().network().security_counts()["forged-read-back"],
+        0
+    );
     bridge.rest().await;
 }
 
@@ -223,7 +236,7 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         reply_to: None,
         fallback: None,
     };
-    let outlet = bridge.matrix().outlet();
+    let outlet = bridge.matrix().device().outlet();
     let sent = outlet.send_file(&place, "file", &send, (&spooled, None));
     let Ok(Done::Created(copy)) = sent.await else {
         panic!("the message is sent");
@@ -248,13 +261,18 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
     ));
     let refused = bridge
         .matrix()
+        .device()
         .outlet()
         .perform(&place, "1", &caption)
         .await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
-    assert_eq!(bridge.matrix().security_counts()["forged-read-back"], 1);
+    assert_eq!(
+        bridge.matrix().network().security_counts()["forged-read-back"],
+        1
+    );
     bridge
         .matrix()
+        .device()
         .outlet()
         .perform(&place, "2", &caption)
         .await
@@ -274,6 +292,7 @@ async fn before(bridge: &TestBridge, room: &str, message: &str, edits: &[&str]) 
     let (place, message) = (Place::room(room), RemoteId::from(message));
     let found = bridge
         .matrix()
+        .device()
         .outlet()
         .text_before_edit(&place, &message, &edits)
         .await;

@@ -85,6 +85,7 @@ impl Switch {
         let ann = self.ann.user_id();
         self.bridge
             .matrix()
+            .device()
             .identities_of(&ann)
             .await
             .unwrap()
@@ -112,7 +113,7 @@ impl Switch {
 
     async fn wait_held(&self, count: u64) {
         let waited = timeout(Duration::from_secs(30), async {
-            let held = || self.bridge.matrix().held_for_approval();
+            let held = || self.bridge.matrix().device().held_for_approval();
             while held().await.unwrap() != [(self.ann.user_id(), count)] {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -168,7 +169,7 @@ async fn p02_only_the_identity_that_was_named_is_accepted_and_only_what_it_signe
     assert_eq!(scene.until_bob().await, Vec::<String>::new());
     scene.wait_held(2).await;
     let matrix = scene.bridge.matrix();
-    let approved = matrix.approve(&user, key).await.unwrap().unwrap();
+    let approved = matrix.device().approve(&user, key).await.unwrap().unwrap();
     assert_eq!(approved.held, 1);
     let mut heard = Vec::new();
     while heard.is_empty() {
@@ -181,7 +182,13 @@ async fn p02_only_the_identity_that_was_named_is_accepted_and_only_what_it_signe
         panic!("{others:?}")
     };
     assert_ne!(third, key);
-    let approved = scene.bridge.matrix().approve(&user, third).await.unwrap();
+    let approved = scene
+        .bridge
+        .matrix()
+        .device()
+        .approve(&user, third)
+        .await
+        .unwrap();
     assert_eq!(approved.unwrap().held, 1);
     scene.mallory.say(&room, "believed").await.unwrap();
     let mut heard = Vec::new();
@@ -211,7 +218,13 @@ async fn p05_an_identity_that_is_not_believed_gets_no_room_keys_until_it_is() {
     let [(key, _)] = &others[..] else {
         panic!("{others:?}")
     };
-    let approved = scene.bridge.matrix().approve(&user, key).await.unwrap();
+    let approved = scene
+        .bridge
+        .matrix()
+        .device()
+        .approve(&user, key)
+        .await
+        .unwrap();
     assert!(approved.is_some());
     scene.is_read_by("accepted", [false, true, true]).await;
     scene.bridge.rest().await;

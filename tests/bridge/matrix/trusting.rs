@@ -84,6 +84,7 @@ pub(super) async fn first_held(
             loop {
                 if !bridge
                     .matrix()
+                    .device()
                     .held_for_approval()
                     .await
                     .unwrap()
@@ -115,13 +116,13 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     person.say(&room, "before").await.unwrap();
     assert_eq!(text_of(&bridge.next(lane).await), "before");
     let user = person.user_id();
-    let unknown = bridge.matrix().approve("@nobody:nowhere", "key");
+    let unknown = bridge.matrix().device().approve("@nobody:nowhere", "key");
     let unknown = unknown.await.unwrap();
     assert_eq!(unknown, None, "their identity is unknown");
 
     person.replace_identity(PASSWORD).await.unwrap();
     let first = first_held(&bridge, &person, &room, lane).await;
-    let held = bridge.matrix().held_for_approval().await.unwrap();
+    let held = bridge.matrix().device().held_for_approval().await.unwrap();
     assert_eq!(held, [(user.clone(), 1)]);
     person.say(&room, "second").await.unwrap();
     let (other, _others_files) = person_in(synapse, &person, &room, Identity::New).await;
@@ -141,7 +142,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     let [told] = &told[..] else {
         panic!("{told:?}")
     };
-    let known = bridge.matrix().identities_of(&user).await.unwrap();
+    let known = bridge.matrix().device().identities_of(&user).await.unwrap();
     let [(key, 2)] = &known.changed[..] else {
         panic!("{known:?}")
     };
@@ -155,13 +156,27 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     bridge.listen(&room);
     other.say(&room, "after the start").await.unwrap();
     assert_eq!(text_of(&bridge.next(lane).await), "after the start");
-    let held = bridge.matrix().held_for_approval().await.unwrap();
+    let held = bridge.matrix().device().held_for_approval().await.unwrap();
     assert_eq!(held, [(user.clone(), 2)]);
-    assert!(bridge.matrix().security_counts()["identity-changed"] <= 2);
+    assert!(bridge.matrix().network().security_counts()["identity-changed"] <= 2);
 
     let wrong = key.to_uppercase();
-    assert_eq!(bridge.matrix().approve(&user, &wrong).await.unwrap(), None);
-    let approved = bridge.matrix().approve(&user, key).await.unwrap().unwrap();
+    assert_eq!(
+        bridge
+            .matrix()
+            .device()
+            .approve(&user, &wrong)
+            .await
+            .unwrap(),
+        None
+    );
+    let approved = bridge
+        .matrix()
+        .device()
+        .approve(&user, key)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(approved.held, 2);
     let mut heard = Vec::new();
     let waited = timeout(LIMIT, async {
@@ -177,6 +192,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     assert!(
         bridge
             .matrix()
+            .device()
             .held_for_approval()
             .await
             .unwrap()
@@ -210,7 +226,7 @@ async fn p02_of_plaintext_in_an_encrypted_room_people_are_told_once() {
     }
     assert_eq!(bridge.skipped(lane, "plaintext-in-encrypted-room").await, 2);
     assert_eq!(
-        bridge.matrix().security_counts()["plaintext-in-encrypted-room"],
+        bridge.matrix().network().security_counts()["plaintext-in-encrypted-room"],
         2
     );
     let told = notices(&bridge, lane).await;
@@ -324,7 +340,10 @@ async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
         told.contains("once the owner verifies that device"),
         "{told}"
     );
-    assert_eq!(bridge.matrix().security_counts()["untrusted-device"], 2);
+    assert_eq!(
+        bridge.matrix().network().security_counts()["untrusted-device"],
+        2
+    );
     bridge.rest().await;
 }
 
@@ -382,6 +401,9 @@ async fn c20_no_edit_reaches_into_another_room() {
             );
         }
     }
-    assert_eq!(bridge.matrix().security_counts()["foreign-edit"], 1);
+    assert_eq!(
+        bridge.matrix().network().security_counts()["foreign-edit"],
+        1
+    );
     bridge.rest().await;
 }

@@ -78,8 +78,8 @@ impl Toward {
         let stop = CancellationToken::new();
         let lane = Lane {
             id: self.lane,
-            outlet: bridge.matrix().outlet(),
-            source: bridge.matrix().outlet(),
+            outlet: bridge.matrix().device().outlet(),
+            source: bridge.matrix().device().outlet(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: bridge.store.clone(),
             signals: self.signals.clone(),

@@ -103,7 +103,7 @@ async fn drain_old_device(
     let stop = CancellationToken::new();
     let caught_up = async {
         let done = tokio::time::timeout(DRAIN_TIMEOUT, async {
-            while !matrix.is_caught_up()
+            while !matrix.device().is_caught_up()
                 || store
                     .gaps(Place::MATRIX)
                     .await
@@ -116,9 +116,9 @@ async fn drain_old_device(
         stop.cancel();
         done
     };
-    let (synced, done) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), caught_up);
+    let (synced, done) = tokio::join!(matrix.device().listen(rooms, inbox, stop.clone()), caught_up);
     match synced {
-        Ok(()) if done.is_ok() => matrix.release_lease().await,
+        Ok(()) if done.is_ok() => matrix.device().release_lease().await,
         Ok(()) => {
             warn!(
                 "The homeserver was too slow; messages for which only the old device has keys may stay undecryptable"

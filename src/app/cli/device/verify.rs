@@ -55,8 +55,8 @@ pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
         stop.cancel();
         ended
     };
-    let (synced, ended) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), verifying);
-    matrix.release_lease().await;
+    let (synced, ended) = tokio::join!(matrix.device().listen(rooms, inbox, stop.clone()), verifying);
+    matrix.device().release_lease().await;
     synced?;
     store.checkpoint().await?;
     ended
@@ -98,11 +98,11 @@ fn running(config: &Config, error: &StoreError) -> Diagnostic {
 }
 
 async fn talk(matrix: &Matrix, user: Option<&UserId>) -> CommandResult {
-    let all = matrix.verifications();
+    let all = matrix.device().verifications();
     let mut changes = all.changes();
     if let Some(user) = user {
         console::say(&format!("Asking {user}. Accept it in your client."));
-        matrix.ask_to_verify(user).await?;
+        matrix.device().ask_to_verify(user).await?;
     } else {
         console::say(
             "In your client, open the profile of the bridge's account and choose Verify. Waiting.",
