@@ -32,11 +32,11 @@ use crate::{
 };
 
 /// The warning in a room where another bridge serves the same channel.
-const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message appears twice. I do not \
-     relay messages that it brings; please remove one of us from the room.";
+const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message would \
+     appear twice. I do not relay the copies that it sends; please remove one of the two bridges from the room.";
 /// The warning about a message loop that the bridge no longer relays.
-const LOOP_WARNING: &str = "⚠️ The messages of somebody return from the other side again and again, as where two bridges relay each \
-     other's copies. I do not relay these messages until that stops; everything else is relayed.";
+const LOOP_WARNING: &str = "⚠️ Messages of one account keep coming back from the other side, as when two bridges \
+     relay each other's copies. I do not relay these messages until that stops; all other messages are relayed.";
 
 /// The inbox. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]

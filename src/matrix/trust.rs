@@ -216,9 +216,9 @@ impl Matrix {
     ) -> Result<(), MatrixError> {
         let text = format!(
             "⚠ The identity of {name} ({sender}) has changed: they have reset it, or somebody else writes in their \
-             name. Messages with the new identity are held and follow once it is accepted; it gets no room keys from the \
-             bridge. An admin of the bridge should ask them by another way, and then accept this identity and no \
-             other with `!bridge trust {sender} {key}`."
+             name. Messages with the new identity are held and follow once it is accepted; it gets no room keys from \
+             the bridge. An admin of the bridge should ask them outside this room, and then accept this identity and \
+             no other with `!bridge trust {sender} {key}`."
         );
         let notice_id = fingerprint(&[place.as_str(), sender, key]);
         let notice_id = format!("identity-{notice_id}");

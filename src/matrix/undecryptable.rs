@@ -117,12 +117,12 @@ impl Matrix {
             };
             let resolution = (group.failed > 0).then(|| {
                 format!(
-                    "⚠ {} from {name} did not cross: {}.",
+                    "⚠ {} from {name} could not be relayed: {}.",
                     messages(group.failed),
                     why(&group.reason)
                 )
             });
-            let all_well = || format!("🔓 Nothing from {name} is missing any more.");
+            let all_well = || format!("🔓 No messages from {name} are missing any more.");
             let texts = UndecryptableTexts {
                 to_sender: resolution
                     .clone()
@@ -193,8 +193,8 @@ impl Matrix {
         let why = why(reason);
         let text = match reason {
             UNSIGNED => format!(
-                "🔒 Messages from {name} do not cross: {why}. They do once the owner verifies that device from \
-                 another one, or by the recovery key."
+                "🔒 Messages from {name} are not relayed: {why}. They will be relayed once the owner verifies that \
+                 device from another one, or with the recovery key."
             ),
             CHANGED => format!(
                 "🔒 Messages from {name} are held: {why}. They will appear when an admin of the bridge \
@@ -357,7 +357,7 @@ fn known_code(code: &str) -> &str {
 /// The text for a reason code.
 fn why(reason: &str) -> &'static str {
     match reason {
-        LATER_KEY => "the bridge has received a key that opens later messages only",
+        LATER_KEY => "the bridge has received a key that decrypts later messages only",
         UNSIGNED => "the device they come from is not signed by its owner",
         CHANGED => "their identity has changed",
         "m.blacklisted" => {
@@ -394,7 +394,7 @@ fn final_notice(group: &ResolvedGroup, name: &str) -> Option<String> {
         why(&group.reason)
     );
     Some(match (group.decrypted, group.failed) {
-        (0, 0) => format!("🔓 Nothing from {name} is missing any more."),
+        (0, 0) => format!("🔓 No messages from {name} are missing any more."),
         (_, 0) => format!("🔓 {late}."),
         (0, _) => format!("🔒 {lost}."),
         (_, _) => format!("🔒 {lost}. {late}."),

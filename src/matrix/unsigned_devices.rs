@@ -155,9 +155,10 @@ pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<S
                 None => "one of your devices".to_owned(),
             };
             format!(
-                "🔒 {name}, what you write from {device} does not cross: you have not signed that device. Verify it from \
-                 another device of yours, or enter your recovery key on it; what you write after that crosses. Until \
-                 then it cannot read what the bridge writes here, this notice included, so your message has the reaction {LOCK}."
+                "🔒 {name}, messages from {device} are not relayed: you have not signed that device. Verify it from \
+                 another device of yours, or enter your recovery key on it; messages that you send after that are \
+                 relayed. Until then that device cannot decrypt the bridge's messages, including this notice, so \
+                 your message has the reaction {LOCK}."
             )
         }
         "m.blacklisted" => format!(
@@ -176,15 +177,15 @@ fn signed(name: &str, opted_out: bool, dropped: u64) -> UndecryptableTexts {
     let lost = lost(dropped);
     let (there, here) = if opted_out {
         (
-            "🔓 The device that messages from somebody came from is signed now.".to_owned(),
+            "🔓 The device of a sender is signed now.".to_owned(),
             format!("🔓 {name}, your device is signed now."),
         )
     } else {
         (
             format!(
-                "🔓 Messages from {name} cross: the device they come from is signed now.{lost}"
+                "🔓 Messages from {name} are relayed: the device they come from is signed now.{lost}"
             ),
-            format!("🔓 {name}, your device is signed now, and your messages cross.{lost}"),
+            format!("🔓 {name}, your device is signed now, and your messages are relayed.{lost}"),
         )
     };
     UndecryptableTexts {
@@ -198,7 +199,10 @@ fn signed(name: &str, opted_out: bool, dropped: u64) -> UndecryptableTexts {
 fn lost(count: u64) -> String {
     match count {
         0 => String::new(),
-        count => format!(" Before that, {} did not.", undecryptable::messages(count)),
+        count => format!(
+            " Before that, {} could not be relayed.",
+            undecryptable::messages(count)
+        ),
     }
 }
 
@@ -246,6 +250,6 @@ mod tests {
         let texts = signed("Ann", true, 3);
         let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         assert!(!there.contains("Ann"), "{there}");
-        assert!(!here.contains("cross"), "{here}");
+        assert!(!here.contains("relayed"), "{here}");
     }
 }

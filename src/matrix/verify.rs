@@ -213,7 +213,7 @@ impl Verifications {
             (true, VerificationAnswer::Different, _) => "Cancelled.".to_owned(),
             (false, _, Some(VerificationStage::Compare(emoji))) => compare(&emoji),
             (false, _, Some(VerificationStage::Waiting | VerificationStage::Confirmed)) => {
-                "It is your client's turn.".to_owned()
+                "Continue in your client.".to_owned()
             }
             _ => "There is nothing to confirm. Open the bridge's profile in your client and choose Verify."
                 .to_owned(),
@@ -386,7 +386,7 @@ impl VerificationStage {
 fn compare(emoji: &[Emoji]) -> String {
     format!(
         "Compare with your client: {}. The bridge's log shows the same seven; if somebody could intercept this chat, \
-         trust the log. Say `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
+         trust the log. Send `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
         listed(emoji)
     )
 }

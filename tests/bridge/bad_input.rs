@@ -1336,8 +1336,8 @@ async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_
     ] {
         assert!(list.contains(part), "{part}: {list}");
     }
-    assert!(said(&["portal", "remove", "#made:example.org"]).contains("no longer joined"));
-    assert!(said(&["portal", "remove", "#more:example.org"]).contains("no longer joined"));
+    assert!(said(&["portal", "remove", "#made:example.org"]).contains("no longer linked"));
+    assert!(said(&["portal", "remove", "#more:example.org"]).contains("no longer linked"));
     assert!(!said(&["portal", "list"]).contains("#made:example.org"));
     work_dir.golden(
         "B03-portal-nothing",

@@ -443,7 +443,7 @@ async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
     bench.hear_payload("$q", None, payload).await;
     bench.answer().await;
     let told = bench.notices_in(&FakeOutlet::new(true, vec![])).await;
-    let answer = "Its author keeps here what they write (`!bridge optout`).";
+    let answer = "Its author has opted out (`!bridge optout`).";
     assert!(told.iter().any(|text| text == answer), "{told:?}");
     bench.run(&outlet, LONG).await;
     assert!(outlet.texts().is_empty());
@@ -481,7 +481,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
         told[0].starts_with("🔁 Trying again to deliver 3 messages"),
         "{told:?}"
     );
-    assert_eq!(told[2], "Trying 3 messages again.");
+    assert_eq!(told[2], "Retrying 3 messages.");
 
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["a", "b", "c"], "in their order");
@@ -581,7 +581,7 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
         told,
         [
             "✅ Delivered to the wall channel after all.",
-            "It is being tried again."
+            "It is already being retried."
         ]
     );
     bench.balance().await;
@@ -607,7 +607,7 @@ async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
     bench.ask("$q", "retry", Some("$a"), "@a:x").await;
     bench.answer().await;
     let told = bench.notices_in(&room).await;
-    assert!(told[1].contains("not kept any more"), "{told:?}");
+    assert!(told[1].contains("no longer stored"), "{told:?}");
     assert!(outlet.texts().is_empty());
     bench.balance().await;
 }
@@ -634,8 +634,11 @@ async fn why_tells_each_state() {
         (Some("wall-0"), "it is bad. `!bridge retry` sends it again."),
         (Some("$pending1"), "it is being sent"),
         (Some("$pending2"), "behind 1 other message"),
-        (Some("$skipped"), "not sent, because no key can open it"),
-        (Some("$nothing"), "I know nothing of that message"),
+        (
+            Some("$skipped"),
+            "not sent, because no room key decrypts it",
+        ),
+        (Some("$nothing"), "I do not know that message"),
         (None, "behind 1 other message"),
     ]
     .into_iter()
@@ -655,7 +658,7 @@ async fn why_tells_each_state() {
     let last = told.last().unwrap();
     assert!(
         last.contains("To wall c: 1 delivered, 2 waiting")
-            && last.contains("1 failed (1 can be tried again)"),
+            && last.contains("1 failed (1 can be retried)"),
         "{last}"
     );
     bench.balance().await;

@@ -250,7 +250,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
     // The portal is removed.
     scene.ann.say(&room, "!bridge portal remove").await.unwrap();
     scene
-        .wait("the end", || heard(0, "no longer joined"))
+        .wait("the end", || heard(0, "no longer linked"))
         .await
         .unwrap();
     channel.say("3 of the channel").unwrap();

@@ -177,8 +177,12 @@ async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
     let all = texts();
     assert_eq!(all.len(), 1, "one notice, edited: {all:?}");
     assert!(all[0].starts_with("🔒 2 messages from raw"), "{all:?}");
-    let in_room =
-        || scene.in_room(|_, text| text.contains("did not cross").then(|| text.to_owned()));
+    let in_room = || {
+        scene.in_room(|_, text| {
+            text.contains("could not be relayed")
+                .then(|| text.to_owned())
+        })
+    };
     until(PATIENCE, || !in_room().is_empty()).await.unwrap();
     assert_eq!(in_room().len(), 1);
     assert!(in_room()[0].contains("2 messages"), "{:?}", in_room());

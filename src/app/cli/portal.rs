@@ -215,7 +215,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> C
     let removed = store.remove_portals(&ids, None, notice, now).await?;
     store.checkpoint().await?;
     console::say(&format!(
-        "{room} is no longer joined to {names}. Messages that were waiting and are not sent any more: {}.",
+        "{room} is no longer linked to {names}. Messages that were waiting and are not sent any more: {}.",
         removed.dropped
     ));
     Ok(Exit::Fine)
@@ -308,7 +308,7 @@ fn line(snapshot: &Snapshot, portal: &Portal) -> String {
     let holds: String = holds
         .filter_map(|(_, hold)| match hold {
             PortalHold::Paused { .. } => Some(", paused"),
-            PortalHold::Upgraded { .. } => Some(", its room was replaced"),
+            PortalHold::Upgraded { .. } => Some(", its room was upgraded"),
             PortalHold::Consent => Some(", waiting for consent"),
             PortalHold::Delay { until } => (*until > now).then_some(", starting soon"),
         })

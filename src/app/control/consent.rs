@@ -32,7 +32,7 @@ impl Control {
             Err(text) => return Ok(Reply::Refuse(text)),
         };
         if !target.member_rights.encrypted {
-            let text = "That room is not encrypted, so nobody has to agree.";
+            let text = "That room is not encrypted, so no consent is needed.";
             return Ok(Reply::Say(text.to_owned()));
         }
         let (question, command) = asked;
@@ -62,7 +62,9 @@ impl Control {
             return Ok(if here {
                 Reply::Done
             } else {
-                Reply::Say("Agreed; the room was told what that means.".to_owned())
+                Reply::Say(
+                    "Consent recorded. A notice in the room says what is relayed.".to_owned(),
+                )
             });
         }
         let lacking = self.store.lacking_consent().await?;
@@ -122,8 +124,8 @@ impl Control {
             }
             warn!(
                 portal.id = portal.id.0,
-                "warning[B29]: The room of a portal is encrypted and nobody has agreed; the portal is off until \
-                 somebody says `!bridge consent` there"
+                "warning[B29]: The room of a portal is encrypted and has not given consent; the portal is off until \
+                 somebody sends `!bridge consent` there"
             );
             self.say(
                 &portal.room,

@@ -226,7 +226,7 @@ async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
     fixture.run_once().await;
     assert!(fixture.is_over().await);
     let notice = fixture.next_notice().await.unwrap();
-    assert!(notice.contains("it takes 50"), "{notice}");
+    assert!(notice.contains("50 is required"), "{notice}");
     // With the power level, the room is linked.
     let fixture = Fixture::with_request(false, true, 60).await;
     fixture.run_once().await;

@@ -161,7 +161,7 @@ impl<'a> VerificationFlow<'a> {
         let user = self.request.other_user_id();
         info!(matrix.user = %user, "An admin asks to verify the bridge; they must send `!bridge verify`");
         self.send_notice(
-            "You want to verify this bridge. Say `!bridge verify` here to begin; seven emoji follow.",
+            "You want to verify this bridge. Send `!bridge verify` here to begin; seven emoji follow.",
         )
         .await;
         loop {

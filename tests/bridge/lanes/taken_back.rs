@@ -199,7 +199,7 @@ async fn a_text_that_is_being_restored_is_tried_again_as_it_was() {
 
 /// The text that replaces a redacted edit where no earlier text may be shown.
 const NOTHING_BEFORE: &str =
-    "(An edit of this message was redacted. What it said before cannot be shown here.)";
+    "(An edit of this message was redacted. Its earlier text cannot be shown here.)";
 
 #[tokio::test(start_paused = true)]
 async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_of_the_edit() {

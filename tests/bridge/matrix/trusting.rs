@@ -319,7 +319,7 @@ async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
     let [told] = &heard[..] else {
         panic!("{heard:?}")
     };
-    assert!(told.contains("do not cross"), "{told}");
+    assert!(told.contains("are not relayed"), "{told}");
     assert!(
         told.contains("once the owner verifies that device"),
         "{told}"
