@@ -980,7 +980,7 @@ fn import_writes_over_nothing_and_nothing_useless() {
         "{told}"
     );
     assert!(
-        told.contains("remove it, if it is of an earlier attempt"),
+        told.contains("remove it if it is from an earlier attempt"),
         "{told}"
     );
 }
@@ -1291,10 +1291,10 @@ async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat
     work_dir.golden("B19-portal-while-running", &add);
     // A request that would fail without a running bridge too is refused at once.
     for (room, why) in [
-        ("#room:example.org", "stands in the configuration"),
+        ("#room:example.org", "is in the configuration"),
         (
             "#none:example.org",
-            "nothing is joined to #none:example.org",
+            "nothing is linked to #none:example.org",
         ),
     ] {
         let output = work_dir.run(&["portal", "remove", room]);
@@ -1323,7 +1323,7 @@ async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_
     let made = ["portal", "add", "#made:example.org", "gitter", "org/made"];
     assert!(said(&["portal", "list"]).contains("waiting for consent"));
     // The operator consents by naming the portal here.
-    assert!(said(&made).contains("Agreed"));
+    assert!(said(&made).contains("Consent recorded"));
     assert!(!said(&["portal", "list"]).contains("waiting for consent"));
     assert!(said(&made).contains("added already"));
     assert!(said(&["portal", "add", "#more:example.org", "gitter", "org/more"]).contains("Added"));

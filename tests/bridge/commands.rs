@@ -127,8 +127,8 @@ async fn init_makes_everything_that_run_needs_and_login_makes_no_second_device()
     let faults = String::from_utf8_lossy(&checked.stderr);
     for part in [
         format!("error[B30]: no room has the alias {nowhere}"),
-        "error[B14]: silo `gitter` has no such channel for us".to_owned(),
-        format!("`footbridge portal add` has joined {nowhere} to it"),
+        "error[B14]: silo `gitter` has no such channel for the bridge's account".to_owned(),
+        format!("`footbridge portal add` has linked {nowhere} to it"),
     ] {
         assert!(faults.contains(&part), "{part} is missing: {faults}");
     }

@@ -126,7 +126,7 @@ async fn p13_a_reset_makes_another_device_and_loses_and_doubles_nothing() {
     let (code, said) = scene.bridge.output(&["device", "reset"]).await.unwrap();
     assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
     assert!(
-        said.contains(&format!("Device {second} is given up")),
+        said.contains(&format!("Device {second} was replaced")),
         "{said}"
     );
     assert_eq!(devices(synapse, &scene).await, [device(&scene).await]);

@@ -106,7 +106,7 @@ fn filter(request: &str) -> Result<EnvFilter, Diagnostic> {
         .with_default_directive(LevelFilter::WARN.into())
         .parse(directives.join(","))
         .map_err(|error| {
-            Diagnostic::new("B27", format!("{VARIABLE} cannot be understood: {error}"))
+            Diagnostic::new("B27", format!("{VARIABLE} is invalid: {error}"))
                 .exit(Exit::Usage)
                 .help("write a level, for example `debug`, or `target=level` separated by commas")
         })

@@ -68,7 +68,8 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
     let not_listed = |what: String| {
         Report::of(
             Diagnostic::new("B12", what)
-                .help("add the user's id to the configuration: [admin] users = [\"@me:example.org\"]. The name of a server is not enough for this"),
+                .help("add the user id to the configuration: [admin] users = [\"@me:example.org\"]. A server name is \
+                       not enough for this"),
         )
     };
     match user {
@@ -208,6 +209,8 @@ fn failed(why: &str) -> Report {
     Report::of(
         Diagnostic::new("B21", format!("the bridge was not verified: {why}"))
             .exit(Exit::Failed)
-            .help("begin again; if the emoji differed, somebody may be between the two devices"),
+            .help(
+                "start again; if the emoji differed, somebody may be intercepting the connection",
+            ),
     )
 }

@@ -194,9 +194,9 @@ pub fn convert(file: &MatterbridgeFile, token_file: &str) -> Imported {
     }
     if !file.others.is_empty() {
         let names = file.others.join(", ");
-        imported.remarks.push(format!(
-            "These stay with Matterbridge, which goes on serving them: {names}"
-        ));
+        imported
+            .remarks
+            .push(format!("Matterbridge keeps serving these: {names}"));
     }
     imported
 }
@@ -239,7 +239,7 @@ impl Imported {
             self.line("user", user);
         } else if let Some(guess) = guessed(login, server) {
             self.remarks.push(format!(
-                "The bridge's user is taken to be {guess}: Matterbridge's file does not say on which server `{login}` is"
+                "The bridge's user is assumed to be {guess}: Matterbridge's file does not name the server of `{login}`"
             ));
             self.line("user", &guess);
         } else {
@@ -291,7 +291,7 @@ impl Imported {
         } else {
             if token.is_empty() {
                 self.changes.push(format!(
-                    "[{name}] has no Token: everybody who reaches its port reads and writes everything"
+                    "[{name}] has no Token: everybody who can reach its port can read and write everything"
                 ));
             }
             let buffer = key(keys, "Buffer").and_then(Value::as_integer);
@@ -303,7 +303,7 @@ impl Imported {
             let format = key(keys, "RemoteNickFormat").or(key(&file.general, "RemoteNickFormat"));
             if format.and_then(Value::as_str) != Some(NICK) {
                 self.changes.push(format!(
-                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows the names that Matterbridge makes of it"
+                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows the names that Matterbridge generates"
                 ));
             }
         }
