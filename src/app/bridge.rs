@@ -315,7 +315,7 @@ impl App {
         if !disk_space::is_low(&self.config.store) {
             return Ok(());
         }
-        error!("There is little space on the disk: nothing is read until there is more");
+        error!("Little space is left on the disk: nothing is read until there is more");
         let enough_space = disk_space::wait_until_enough(&self.config.store);
         tokio::pin!(enough_space);
         loop {

@@ -159,7 +159,7 @@ impl MediaGateway {
 }
 
 fn not_found() -> Response {
-    let text = "This link does not exist, or not any more.\n";
+    let text = "This link does not exist, or no longer exists.\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }
 

@@ -99,7 +99,7 @@ impl Matrix {
     ) -> Boxed<'a, Result<Successor, MatrixError>> {
         Box::pin(async move {
             let successor = self.fetch_successor(tombstone).await;
-            let next = successor.map_err(|error| error.into_matrix_error("enter the new room"))?;
+            let next = successor.map_err(|error| error.into_matrix_error("join the new room"))?;
             self.store.forget_refused_invite(&next.place).await?;
             Ok(next)
         })

@@ -137,10 +137,10 @@ impl RequestError {
             && !data.soft_logout
         {
             return Self::SignedOut(format!(
-                "{error} (said of the refresh token: either somebody logged the device out, or the token had been \
-                 used before and its answer was lost, as by a kill in the middle of a renewal, and the homeserver \
-                 removed the device for that. If it is gone, `footbridge device reset` makes a new one and keeps the \
-                 queue)"
+                "{error} (about the refresh token: either somebody logged the device out, or the token had been used \
+                 before and its response was lost, for example by a kill during a renewal, and the homeserver \
+                 removed the device because of that. If the device no longer exists, `footbridge device reset` \
+                 creates a new one and keeps the queue)"
             ));
         }
         match Self::from(error.as_ref()) {

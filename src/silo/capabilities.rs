@@ -105,7 +105,7 @@ impl Feature {
     pub fn title(self) -> &'static str {
         match self {
             Self::Text => "Text",
-            Self::Name => "Who said it",
+            Self::Name => "Author",
             Self::Emote => "`/me`",
             Self::Reply => "Replies",
             Self::Thread => "Threads",
@@ -115,8 +115,8 @@ impl Feature {
             Self::Reaction => "Reactions",
             Self::File => "Files",
             Self::System => "System messages",
-            Self::Profile => "Name, topic, picture",
-            Self::CatchUp => "What was missed",
+            Self::Profile => "Name, topic, avatar",
+            Self::CatchUp => "Missed messages",
         }
     }
 }
@@ -210,7 +210,7 @@ impl SiloKind {
             };
             let fallback = named(|crossing| matches!(crossing, Support::Fallback(_)));
             let not = named(|crossing| matches!(crossing, Support::No(_)));
-            format!("To the {to}, as words only: {fallback}; not at all: {not}.")
+            format!("To the {to}, as text only: {fallback}; not relayed: {not}.")
         };
         let there = line("channel", |row| row.to_channel);
         format!("{there}\n{}", line("room", |row| row.to_room))
@@ -294,8 +294,8 @@ mod tests {
         };
         assert_eq!(
             kind.limits(),
-            "To the channel, as words only: edits, files; not at all: nothing.\n\
-             To the room, as words only: nothing; not at all: edits."
+            "To the channel, as text only: edits, files; not relayed: nothing.\n\
+             To the room, as text only: nothing; not relayed: edits."
         );
     }
 

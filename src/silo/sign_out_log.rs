@@ -28,8 +28,8 @@ impl SignOutLog {
         let logs = self.runs.load(Ordering::Relaxed) && !self.said.swap(true, Ordering::Relaxed);
         if logs {
             tracing::error!(silo.name = %silo,
-                "{error}, then restart the bridge. If the account was only deactivated, activate it: the bridge checks \
-                 now and then and continues by itself. Until then this silo's messages wait");
+                "{error}, then restart the bridge. If the account was only deactivated, activate it: the bridge \
+                 checks periodically and continues by itself. Until then this silo's messages wait");
         }
         logs
     }

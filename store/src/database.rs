@@ -318,7 +318,7 @@ pub(crate) fn into_store_error(path: &Path, operation: &'static str, error: TxEr
         TxError::CorruptRow { table, row } => Error::CorruptRow { table, row },
         TxError::NoRandomness => Error::Io {
             path: path.to_owned(),
-            source: std::io::Error::other("the system gives no random numbers"),
+            source: std::io::Error::other("the system provides no random numbers"),
         },
         TxError::Sqlite(source) => match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::CorruptFile {

@@ -132,7 +132,7 @@ async fn in_the_channel(network: &dyn Network, bridge: &TestBridge, out: &mut St
         if network.act(act).is_some() {
             hear(bridge, out, what).await;
         } else {
-            writeln!(out, "- {what}: cannot be done or is not told there").unwrap();
+            writeln!(out, "- {what}: not possible or not reported there").unwrap();
         }
     }
 }

@@ -63,7 +63,7 @@ async fn d14_with_little_space_nothing_is_read_and_nothing_is_lost() {
         scene.say_in_room().await.unwrap();
         scene.say_in_channel();
     }
-    let said = || scene.bridge.logs().contains("little space on the disk");
+    let said = || scene.bridge.logs().contains("space is left on the disk");
     until(PATIENCE, said).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let state = health(&scene).await;

@@ -232,7 +232,7 @@ fn write_bridge(
             match health.store_state.as_str() {
                 "low" => writeln!(
                     out,
-                    "store     little space on the disk: nothing is read until there is more"
+                    "store     little space is left on the disk: nothing is read until there is more"
                 )?,
                 "full" => writeln!(
                     out,

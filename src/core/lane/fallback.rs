@@ -67,7 +67,7 @@ fn source_error(error: SendError, what: &str) -> SendError {
         SendError::Retry { .. } => return error,
         SendError::RateLimited { after } => (
             after,
-            anyhow::anyhow!("{what}: the side that has it is asked too often"),
+            anyhow::anyhow!("{what}: its side is rate-limiting the bridge"),
         ),
         other => (None, anyhow::anyhow!("{what}: {other}")),
     };

@@ -8,7 +8,7 @@ use crate::spool::SpoolError;
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// Not now. The lane retries the same step.
-    #[error("not now: {source}")]
+    #[error("temporarily unavailable: {source}")]
     Retry {
         /// How long the other side asked the bridge to wait. If it did, this message is not to blame.
         after: Option<Duration>,
@@ -40,7 +40,7 @@ pub enum SendError {
     #[error("too late for this change")]
     TooLate,
     /// This place is closed to the bridge (banned, gone, power removed): its lanes wait until someone acts.
-    #[error("closed to the bridge: {reason}")]
+    #[error("no access: {reason}")]
     Closed {
         /// One sentence for a person.
         reason: String,

@@ -58,7 +58,7 @@ impl<'a> VerificationFlow<'a> {
     pub(super) async fn run(self) {
         let user = self.request.other_user_id().to_owned();
         if !self.matrix.verify.is_admin(user.as_str()) {
-            warn!(matrix.user = %user, "Somebody who is not on the list of admins wants to verify the bridge; declined");
+            warn!(matrix.user = %user, "A user who is not on the list of admins wants to verify the bridge; declined");
             self.cancel().await;
             return;
         }

@@ -82,7 +82,7 @@ impl Matrix {
 
     /// Declines a user, whose device need not be known.
     async fn decline(&self, user: &UserId, device: &str, flow: &str) {
-        warn!(matrix.user = %user, "Somebody who is not on the list of admins wants to verify the bridge; declined");
+        warn!(matrix.user = %user, "A user who is not on the list of admins wants to verify the bridge; declined");
         let content = json!({
             "transaction_id": flow,
             "code": "m.user",

@@ -50,7 +50,7 @@ pub enum RequestError {
     #[error("{0}")]
     Refused(String),
     /// The ten minutes in which a message may be edited are over.
-    #[error("Gitter lets a message be edited for ten minutes only")]
+    #[error("Gitter allows edits for ten minutes only")]
     TooLate,
     /// The account's requests of this minute are used up.
     #[error("Gitter's request limit is reached")]
@@ -65,7 +65,7 @@ pub enum RequestError {
         after: Duration,
     },
     /// The response is longer than the bridge reads.
-    #[error("Gitter's answer is too long")]
+    #[error("Gitter's response is too long")]
     TooLong,
     /// Gitter cannot be reached, or gives an unexpected response.
     #[error("{}", footbridge_core::error_chain::format(source.as_ref()))]
@@ -106,7 +106,7 @@ pub fn classify(
         (300..=399, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!(
-                "Gitter answered with a redirect (status {status}); write the address that it leads to into `api`"
+                "Gitter answered with a redirect (status {status}); write the address that it redirects to into `api`"
             ),
         },
         (408 | 500.. | ..=299, _) => RequestError::Unavailable {

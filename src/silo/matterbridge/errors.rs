@@ -61,12 +61,12 @@ pub fn classify(request: RequestKind, status: u16, message: &str) -> RequestErro
             "The message is too large for the proxy in front of Matterbridge".to_owned(),
         ),
         (400 | 415, RequestKind::Send) => RequestError::Refused(format!(
-            "Matterbridge does not understand the message (status {status})"
+            "Matterbridge cannot parse the message (status {status})"
         )),
         (429, _) => RequestError::RateLimited,
         // A redirect is not followed, because the request carries the token.
         (300..=399, _) => RequestError::Unavailable(anyhow!(
-            "Matterbridge answered with a redirect (status {status}); write the address that it leads to into `api`"
+            "Matterbridge answered with a redirect (status {status}); write the address that it redirects to into `api`"
         )),
         // A proxy that cannot reach Matterbridge.
         (503 | ..=299, _) | (_, RequestKind::Read) => unavailable(status),

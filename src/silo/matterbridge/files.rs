@@ -41,7 +41,7 @@ fn decoded(
     let blocks = content.as_bytes().chunks(BLOCK_BYTES);
     let blocks: Result<Vec<_>, _> = blocks.map(|block| STANDARD.decode(block)).collect();
     let blocks = blocks.map_err(|_| SendError::Refused {
-        reason: "the content of the file is no base64".to_owned(),
+        reason: "the content of the file is not base64".to_owned(),
     })?;
     Ok(stream::iter(
         blocks.into_iter().map(|block| Ok(block.into())),

@@ -16,8 +16,8 @@ pub const FORBIDDEN_CHANNEL: &str =
 pub const NO_CHANNEL: &str = "The channel does not exist on Mattermost";
 
 /// The possible reasons why a channel is not found by its name. Mattermost's response is the same for all.
-pub const HIDDEN_CHANNEL: &str = "Mattermost shows this account no channel of that name: it may be private (then say \
-     `/invite @<the bridge's account>` in it), renamed (then its address shows the new name), or there is none";
+pub const HIDDEN_CHANNEL: &str = "Mattermost shows this account no channel of that name: it may be private (then \
+     send `/invite @<the bridge's account>` in it), renamed (then its address shows the new name), or missing";
 
 /// Why a readable channel is closed.
 pub const ARCHIVED_CHANNEL: &str =
@@ -85,7 +85,7 @@ pub enum RequestError {
     #[error("{0}")]
     Refused(String),
     /// The time in which a post may be edited is over.
-    #[error("Mattermost does not let a message be edited that late")]
+    #[error("Mattermost does not allow an edit that late")]
     TooLate,
     /// Too many requests.
     #[error("Mattermost's request limit is reached")]
@@ -170,7 +170,7 @@ pub fn classify(
         (300..=399, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!(
-                "Mattermost answered with a redirect (status {status}); write the address that it leads to into `url`"
+                "Mattermost answered with a redirect (status {status}); write the address that it redirects to into `url`"
             ),
         },
         (408 | 500.. | ..=299, _) => RequestError::Unavailable {

@@ -149,7 +149,7 @@ impl Listener {
     pub fn close(&self, channel: &str, reason: &str) {
         if self.has(channel) && self.shared.health.close(channel) {
             tracing::error!(silo.name = %self.silo, silo.channel = %channel, error = %reason,
-                "Channel is closed to this account; the bridge tries again from time to time");
+                "Channel is closed to this account; the bridge tries again periodically");
         }
     }
 

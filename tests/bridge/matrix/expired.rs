@@ -206,7 +206,7 @@ async fn c21_where_a_spent_refresh_token_cost_the_device_it_is_said_so_and_the_q
         panic!("the bridge still runs")
     };
     for part in [
-        "answer was lost",
+        "response was lost",
         "removed the device",
         "footbridge device reset",
     ] {

@@ -95,7 +95,7 @@ pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, ValueEr
         );
     }
     let Ok(url) = Url::parse(text) else {
-        return refused("cannot be understood", &example);
+        return refused("is invalid", &example);
     };
     if !url.username().is_empty() || url.password().is_some() {
         return refused(
