@@ -43,7 +43,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     let (Some(gateway), Some(channel)) = (scene.sites.first(), scene.sites.get(1)) else {
         anyhow::bail!("there are no channels");
     };
-    let _joint = GatewayRelay::between(gateway, channel).context("these cannot be joined")?;
+    let _joint = GatewayRelay::between(gateway, channel).context("these cannot be linked")?;
     let loads = (Load::new('a'), Load::new('b'));
     console.step("Talking");
     let began = Instant::now();
