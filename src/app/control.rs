@@ -64,7 +64,7 @@ pub struct ControlConfig {
     pub delay: Duration,
     /// Who runs this bridge, for people in a room.
     pub operator: String,
-    /// Whether new members of a room are told where its messages are relayed to.
+    /// Whether new members of a room get a notice of where its messages are relayed to.
     pub disclose_joins: bool,
     /// What a silo does not relay as what it is, in words, by the name of the silo.
     pub limits: HashMap<String, String>,
@@ -105,7 +105,7 @@ pub struct Control {
 pub type VerificationHandler = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
 
 impl Control {
-    /// Executes and answers commands until it is told to stop.
+    /// Executes and answers commands until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), store::Error> {
         let arrived = self.signals.commands();
         let mut forget_at = Instant::now();

@@ -76,7 +76,7 @@ pub struct MediaGateway {
     pub clock: Clock,
 }
 
-/// Serves links until it is told to stop.
+/// Serves links until it is stopped.
 pub async fn serve(
     listener: TcpListener,
     gateway: MediaGateway,

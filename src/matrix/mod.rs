@@ -161,7 +161,7 @@ pub struct Matrix {
     unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
     /// When to check the events that wait for a room key.
     watch: Mutex<undecryptable::WaitTimer>,
-    /// The number of events that audits found and no sync had brought, since the start.
+    /// The number of events that audits found and no sync had returned, since the start.
     missed: AtomicU64,
 }
 

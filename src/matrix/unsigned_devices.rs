@@ -1,5 +1,5 @@
-//! Notices to people whose messages cannot be relayed or decrypted for a reason that only they can change: they are
-//! told in the room, and told again when it is solved. A sender with an unsigned device cannot read the notice there,
+//! Notices to people whose messages cannot be relayed or decrypted for a reason that only they can change: they get
+//! a notice in the room, and another one when it is solved. A sender with an unsigned device cannot read the notice there,
 //! so their first message also gets a reaction: reactions are not encrypted, and this one reveals nothing about the
 //! message.
 

@@ -282,7 +282,7 @@ fn open_read_write(path: &Path) -> Result<Connection, TxError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     set_pragma(&connection, "journal_mode", "wal")?;
-    // FULL: a commit is on the disk before anybody is told that the event was received.
+    // FULL: a commit is on the disk before the event is acknowledged to anybody.
     set_pragma(&connection, "synchronous", "2")?;
     set_pragma(&connection, "secure_delete", "1")?;
     set_pragma(&connection, "foreign_keys", "1")?;

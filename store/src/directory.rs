@@ -21,7 +21,7 @@ pub(crate) fn database_path(directory: &Path) -> PathBuf {
     directory.join(DATABASE)
 }
 
-/// The user this process acts as, where the system tells.
+/// The user this process acts as, if the system reports it.
 pub(crate) fn own_uid() -> Option<u32> {
     std::fs::metadata("/proc/self")
         .ok()

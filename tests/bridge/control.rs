@@ -461,7 +461,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     assert!(!shown().await);
     // An admin of the room may remove the portal without being a named admin; nobody else may.
     let carl = raw_member(synapse, &scene.ann, &room).await;
-    // The bridge tells a new member which channel the room is linked to.
+    // A new member gets a notice that names the linked channel.
     hear(&scene, &room, "For new members").await;
     let path = format!("rooms/{room}/send/m.room.message/9");
     let body = json!({"msgtype": "m.text", "body": "!bridge portal remove"});

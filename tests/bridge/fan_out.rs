@@ -208,7 +208,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
         .await
         .unwrap();
 
-    // The room is encrypted, and nobody consents.
+    // The room is encrypted, and nobody gives consent.
     scene.ann.enable_encryption(&room).await.unwrap();
     scene
         .wait("the question", || heard(0, "is encrypted now"))

@@ -102,7 +102,7 @@ pub fn open_to_others(path: &Path, metadata: &std::fs::Metadata, what: &str) -> 
     })
 }
 
-/// The user id of this process, where the system tells.
+/// The user id of this process, if the system reports it.
 #[must_use]
 pub fn own_user() -> Option<u32> {
     std::fs::metadata("/proc/self")

@@ -56,7 +56,7 @@ impl ConfigReader<'_> {
                 let Some(span) = section.key_span(key.name) else {
                     continue;
                 };
-                // One that several others have is told once.
+                // One that several other kinds have is reported once.
                 if told.contains(&key.name) {
                     continue;
                 }

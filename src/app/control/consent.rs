@@ -1,5 +1,5 @@
 //! Consent (P15): messages of an encrypted room leave it only after an admin of the room has repeated the destination
-//! in a command, everybody was told what that means, and a delay has passed.
+//! in a command, a notice has said what that means, and a delay has passed.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Control {
             let named = format!("{} {}", end.silo, end.channel);
             return Ok(Reply::Say(notices::wrong_destination(&named, &waiting)));
         };
-        // Where the room has agreed before, the same is said again: whoever asked may not have received the answer.
+        // Where the room has agreed before, the same reply is sent again: the asker may not have received it.
         let (holds, lanes) = self.store.record_consent(portal.id, consent, now).await?;
         crash_points::point("consent.given");
         info!(portal.id = portal.id.0, "A room has agreed");

@@ -90,7 +90,7 @@ impl Control {
         Ok(portals)
     }
 
-    /// Executes `portal add`: the asker is told which code to post in the channel.
+    /// Executes `portal add`: the reply contains the code to post in the channel.
     pub(super) async fn add(
         &self,
         asked: (&store::Command, &Command),

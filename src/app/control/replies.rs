@@ -330,7 +330,7 @@ mod tests {
         let mut words: Vec<&str> = SkipRule::ALL.iter().map(|rule| rule_text(*rule)).collect();
         words.sort_unstable();
         words.dedup();
-        // Nothing to send is said in one way, whoever found it.
+        // "Nothing to send" has one text, whichever code found it.
         assert_eq!(words.len(), SkipRule::ALL.len() - 1);
     }
 

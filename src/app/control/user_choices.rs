@@ -92,7 +92,7 @@ impl Control {
     }
 
     /// Executes `trust`: an admin says which identity of a user to trust. Without a key nothing is decided: the
-    /// identity that is shown now need not be the one that the admin was told of.
+    /// identity that is shown now need not be the one that the admin got a notice about.
     pub(super) async fn trust(
         &self,
         asked: (&store::Command, &Command),
@@ -156,7 +156,7 @@ fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
     lines.join("\n")
 }
 
-/// Whether a payload says something of this person. A deletion or a removed reaction says nothing, and is relayed all
+/// Whether a payload has content of this person. A deletion or a removed reaction has none, and is relayed all
 /// the same.
 fn speaks(payload: &[u8], user: &str) -> bool {
     is_by(payload, user)

@@ -29,7 +29,7 @@ pub(super) fn file_digest_of(step: &Step) -> String {
     }
 }
 
-/// The result of a step whose file could not be carried: a line that names the file.
+/// The result of a step whose file could not be sent: a line that names the file.
 pub(super) fn with_file_unsent(step: &Step, done: Done) -> Done {
     match (step, done) {
         (Step::SendFile { file, .. }, Done::Created(copy)) => Done::Created(Copy {

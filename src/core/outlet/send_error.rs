@@ -39,7 +39,7 @@ pub enum SendError {
     /// The silo no longer allows this change: the lane performs the step's `fallback` instead.
     #[error("too late for this change")]
     TooLate,
-    /// This place is closed to the bridge (banned, gone, power removed): its lanes wait until someone acts.
+    /// This place is closed to the bridge (banned, deleted, power removed): its lanes wait until someone acts.
     #[error("no access: {reason}")]
     Closed {
         /// One sentence for a person.

@@ -32,7 +32,7 @@ enum FlowEnd {
     Done,
     /// By the other side, or by the SDK.
     Cancelled(String),
-    /// By the person here; the other side was told.
+    /// By the person here; the other side was notified.
     Refused,
     TimedOut,
     /// The same user started another one.

@@ -78,7 +78,7 @@ pub struct EventReceiver {
 }
 
 impl EventReceiver {
-    /// The next event; `None` once the dispatcher is gone.
+    /// The next event; `None` once the dispatcher has stopped.
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         self.queue.recv().await
     }

@@ -1,5 +1,5 @@
-//! Matterbridge's HTTP API as a silo: one API account, a gateway per portal, and behind each gateway the networks that
-//! Matterbridge joins.
+//! Matterbridge's HTTP API as a silo: one API account, a gateway per portal, and behind each gateway the networks of
+//! that Matterbridge.
 
 mod capabilities;
 mod config;
@@ -316,7 +316,7 @@ impl Silo for Matterbridge {
 
     async fn audience(&self, _channel: &str) -> Audience {
         Audience {
-            // Anybody in any of the networks that the gateway joins.
+            // Anybody in any of the networks of the gateway.
             public: None,
             operator: self.host.clone(),
         }

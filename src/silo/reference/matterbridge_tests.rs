@@ -1,5 +1,5 @@
 //! The networks behind a Matterbridge show what a person wrote, in both directions, and the text mentions nobody: by
-//! what Matterbridge does to a text, and by the grammars of the networks that it joins (see [`networks`]).
+//! what Matterbridge does to a text, and by the grammars of the networks that it links (see [`networks`]).
 
 mod networks;
 

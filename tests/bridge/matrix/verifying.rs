@@ -255,7 +255,7 @@ async fn p08_the_other_side_may_give_up() {
     let pair = Pair::usual().await;
     let first = pair.asked_by_the_bridge().await;
     assert!(pair.answer(VerificationAnswer::Different));
-    // A client that starts a verification while the first one goes on cancels both.
+    // A client that starts a verification while the first one is in progress cancels both.
     pair.until_screen(&first, |screen| {
         matches!(screen, VerificationScreen::Cancelled(_))
     })

@@ -37,7 +37,7 @@ struct BaseUrl {
     base_url: String,
 }
 
-/// Whether an alias resolves to a room: the homeserver tells that without a login. An error says why it did not tell.
+/// Whether an alias resolves to a room: the homeserver answers that without a login. An error says why it did not answer.
 pub async fn alias_exists(base: &Url, alias: &str) -> Result<bool, String> {
     let mut url = base.clone();
     url.path_segments_mut()

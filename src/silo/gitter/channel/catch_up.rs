@@ -261,7 +261,7 @@ impl Listener {
         self.ask_for(young.into_iter()).await
     }
 
-    /// Requests messages one by one; those that are gone were deleted.
+    /// Requests messages one by one; missing ones were deleted.
     async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
             match self

@@ -59,7 +59,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
             let arrived = || scene.into_channel(&loads.1, 1).lost.is_empty();
             until(Duration::from_mins(1), arrived).await?;
             scene.bridge.terminate().await?;
-            // A user on the far side of the gateway goes on writing.
+            // A user on the far side of the gateway keeps writing.
             for _ in 0..arguments.away * 4 {
                 channel.say(&loads.1.number());
                 tokio::time::sleep(Duration::from_millis(250)).await;
