@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_matterbridge_tells_fits_into_an_event_that_calls_nobody(text in "x[a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|-]{0,16}y") {
+        fn a_matterbridge_message_fits_into_an_event_that_mentions_nobody(text in "x[a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|-]{0,16}y") {
             let message = json!({"text": text, "username": "bob", "account": "irc.a", "timestamp": "2026-11-22T12:06:31.6Z"});
             let bytes = message.to_string().into_bytes();
             prop_assert!(!arrivals(&bytes).is_empty());

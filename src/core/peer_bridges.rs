@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn c18_bridges_know_each_other_by_the_channel_and_nobody_else_is_taken_for_one() {
+    fn c18_bridges_recognise_each_other_by_the_channel_and_nobody_else_is_taken_for_one() {
         let room = Place::room("!r:x");
         let (here, there) = (Place::new("gitter", "1"), Place::new("git", "1"));
         let (ours, theirs) = (PeerBridges::default(), PeerBridges::default());

@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_history_leaves_out_stands_where_its_neighbours_say() {
+    fn events_that_history_omits_are_placed_by_their_neighbours() {
         let check = |page: &[&str], around: &[&str], stop: &str| {
             let mut page: Vec<_> = page.iter().map(|id| event(id)).collect();
             let around = around.iter().map(|id| event(id)).collect();

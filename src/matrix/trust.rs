@@ -329,13 +329,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_tells_apart_what_only_reads_the_same_together() {
+    fn a_fingerprint_separates_its_fields() {
         assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
         assert_eq!(fingerprint(&["a"]).len(), 16);
     }
 
     #[test]
-    fn people_are_told_why_a_message_is_held() {
+    fn a_held_message_gives_a_notice_with_the_reason() {
         assert_eq!(reason(TrustHold::Approval), CHANGED);
         for hold in [TrustHold::Signature, TrustHold::DeviceList] {
             assert_eq!(reason(hold), undecryptable::UNSIGNED);

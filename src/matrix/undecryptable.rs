@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_in_plain_words_with_its_count() {
+    fn the_final_notice_has_the_count() {
         let text = |group| final_notice(&group, "Ann").unwrap();
         assert_eq!(
             text(group(NO_KEY, 1, 0, 0)),

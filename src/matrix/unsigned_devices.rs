@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p02_who_can_change_it_is_told_what_to_do_and_nobody_else() {
+    fn p02_only_the_sender_who_can_fix_it_gets_the_remedy() {
         let text = |reason| advice(reason, "Ann", Some("ANN")).unwrap_or_default();
         let unsigned = text(UNSIGNED);
         for part in ["Ann", "the device ANN", "Verify it", "recovery key", LOCK] {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn p02_that_a_device_is_signed_is_said_with_its_count_and_names_nobody_who_stays_here() {
+    fn p02_the_notice_of_a_signed_device_has_the_count_and_names_nobody_who_opted_out() {
         let texts = signed("Ann", false, 3);
         let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         for text in [&there, &here] {

@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn b14_who_may_not_verify_us_is_told_so_a_few_times_only() {
+    fn b14_users_who_may_not_verify_the_bridge_get_a_few_replies_only() {
         let (all, _received) = at(VerificationStage::Requested);
         let declined = |user: &str| (0..200).filter(|_| all.admits_decline(user)).count();
         assert_eq!(declined("@eve:example.org"), 3);
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn p08_nobody_answers_for_another() {
+    fn p08_no_user_can_answer_for_another() {
         let (all, mut received) = at(VerificationStage::Requested);
         assert!(
             all.handle_command("@you:example.org", VerificationAnswer::Begin)

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_ones_are_wanted_and_carry_their_time() {
+    fn the_newest_ones_are_relayed_with_their_time() {
         let mut backfill = Backfill {
             wanted: 2,
             until: None,

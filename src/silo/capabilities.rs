@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_are_what_the_table_does_not_call_whole() {
+    fn the_limits_are_what_the_table_does_not_support_fully() {
         let kind = SiloKind {
             word: "x",
             title: "X",
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_says_yes_no_or_how() {
+    fn a_table_shows_yes_no_or_how() {
         let words = [
             (Support::Full(""), "yes"),
             (Support::Full("in bold"), "yes: in bold"),

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_once_and_by_a_bridge_that_runs() {
+    fn a_sign_out_is_logged_once_and_only_by_a_running_bridge() {
         let sign_out = SignOutLog::default();
         assert!(!sign_out.say("gitter", &"renew the token"));
         sign_out.runs();

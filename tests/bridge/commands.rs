@@ -186,7 +186,7 @@ fn device_of(shown: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_and_leaves_nothing_that_hinders_the_right_one() {
+async fn a_wrong_password_is_reported_and_leaves_nothing_that_blocks_the_right_one() {
     let synapse = Synapse::shared().await.unwrap();
     let user = synapse
         .register(&format!("wrong{}", free_port().unwrap()), PASSWORD)

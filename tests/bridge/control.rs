@@ -376,7 +376,7 @@ async fn p15_what_the_homeserver_could_have_written_is_refused() {
 }
 
 #[tokio::test]
-async fn p14_whoever_may_not_is_refused_and_told_why() {
+async fn p14_a_user_without_permission_is_refused_with_the_reason() {
     let (synapse, scene) = open(true).await;
     let room = old_room(&scene).await;
     let channel = channel(&scene, "footbridge/guarded", &[&scene.tom.id]);

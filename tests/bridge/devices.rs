@@ -158,7 +158,7 @@ async fn b20_a_device_that_was_logged_out_is_replaced_and_the_queue_is_kept() {
 }
 
 #[tokio::test]
-async fn logout_says_what_stays_and_a_login_goes_on() {
+async fn logout_lists_what_is_kept_and_a_login_continues() {
     let (synapse, scene) = scene().await;
     scene.bridge.kill().await.unwrap();
     scene.say_in_channel();

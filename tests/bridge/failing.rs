@@ -336,7 +336,7 @@ async fn d22_who_asks_to_be_asked_again_at_once_is_asked_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
+async fn d22_a_closed_place_gives_one_notice_and_resumes_by_itself() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one", "two"]).await;
     let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
@@ -382,7 +382,7 @@ async fn d22_what_waits_too_long_for_a_closed_place_ends_with_one_notice_for_all
 }
 
 #[tokio::test(start_paused = true)]
-async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
+async fn d22_a_signed_out_side_gives_a_notice_and_keeps_its_pending_deliveries() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one"]).await;
     let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
@@ -417,7 +417,7 @@ async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
+async fn failed_messages_of_a_user_who_opted_out_cannot_be_retried() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["too long"]).await;
     let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
@@ -588,7 +588,7 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
+async fn a_failed_message_that_its_author_deletes_is_not_kept() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["a"]).await;
     let room = FakeOutlet::new(true, vec![]);
@@ -613,7 +613,7 @@ async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn why_tells_each_state() {
+async fn why_shows_each_state() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["sent", "failed"]).await;
     let room = FakeOutlet::new(true, vec![]);

@@ -143,7 +143,7 @@ async fn d24_f32_a_stop_under_load_is_clean_each_time() {
 
 /// D20, the window of notices: killed after the notices were sent, and after an entry ended as failed.
 #[tokio::test]
-async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
+async fn d20_a_kill_during_the_notice_of_a_missing_key_sends_it_once() {
     let (synapse, scene) = scene("notice_after = \"1s\"\nkey_limit = \"4s\"").await;
     let stranger = raw_member(synapse, &scene.ann, &scene.stage.room).await;
     scene.bridge.terminate().await.unwrap();

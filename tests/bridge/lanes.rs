@@ -762,7 +762,7 @@ async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_message_does_not_block_the_next_and_its_side_is_told() {
+async fn a_refused_message_does_not_block_the_next_and_gives_a_notice() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$bad", post("bad")).await;
@@ -846,7 +846,7 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d04_a_look_as_nobody_leaves_the_doubt_to_the_next_start() {
+async fn d04_a_reconcile_while_signed_out_leaves_the_outcome_unknown_until_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
@@ -925,7 +925,7 @@ async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands() {
+async fn c20_a_copy_cannot_change_the_original() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("said in the room")).await;
@@ -1115,7 +1115,7 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signed_out_side_keeps_its_debts() {
+async fn a_signed_out_side_keeps_its_pending_deliveries() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
@@ -1232,7 +1232,7 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
+async fn c21_a_message_that_is_deleted_before_it_arrives_is_never_relayed() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     let outlet = FakeOutlet::new(true, vec![]);
@@ -1268,7 +1268,7 @@ async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c23_what_clocks_say_decides_nothing() {
+async fn c23_clocks_decide_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     let moments = [0, 1 << 53, -5, i64::MAX, i64::MIN, 1];

@@ -666,7 +666,7 @@ pub async fn an_outage_ends_by_itself(network: &dyn Network) {
     assert_eq!(bridge.heard_texts(1).await, ["into the void"]);
 }
 
-pub async fn listening_stops_when_told(network: &dyn Network) {
+pub async fn listening_stops_on_request(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     bridge.stop.cancel();
     bridge.ended().await.unwrap();
@@ -733,7 +733,7 @@ pub async fn an_echo_without_an_answer_is_no_news(network: &dyn Network) {
     assert_eq!(network.texts().len(), 2);
 }
 
-pub async fn a_person_on_our_account_is_heard(network: &dyn Network) {
+pub async fn messages_of_a_person_on_the_bridges_account_are_relayed(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
     bridge.said("$1", "by the bridge").await;
     bridge.deliver().await;

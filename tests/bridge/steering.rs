@@ -242,7 +242,7 @@ async fn commands_are_answered_where_they_were_given_and_only_encrypted_ones_cou
 }
 
 #[tokio::test]
-async fn d22_a_bridge_that_was_removed_says_so_once_and_goes_on_when_it_is_invited_again() {
+async fn d22_a_removed_bridge_gives_one_notice_and_resumes_when_it_is_invited_again() {
     let (synapse, scene) = open().await;
     let (room, channel) = (&scene.stage.room, &scene.stage.channel.id);
     let ann = session_of_ann(synapse, &scene).await;
@@ -300,7 +300,7 @@ async fn die_and_restart(scene: &Scenario) {
 
 /// F02 for the crash points of failures and commands.
 #[tokio::test]
-async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
+async fn a_kill_around_a_failure_or_a_command_loses_and_doubles_nothing() {
     let (_, scene) = open().await;
     let room = &scene.stage.room;
     scene.sim.faults().next(POST, REFUSED, 1);

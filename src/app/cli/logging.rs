@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_crates_stay_above_debug_whatever_the_filter_says() {
+    fn foreign_crates_stay_above_debug_with_any_filter() {
         let log = written(
             "trace,hyper=trace,matrix_sdk=trace,tungstenite=trace,matrix_sdk::http_client=trace",
             || {

@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_account_says_how_fast_it_goes_and_when_its_lanes_are_empty() {
+    fn a_limited_account_reports_its_pace_and_when_its_lanes_are_empty() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
         let health = HealthReport {

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_called_as_matterbridge_calls_it() {
+    fn a_gateway_keeps_its_name_in_matterbridge() {
         for good in ["gateway1", "my gateway", "#a: b@c?", "two  spaces"] {
             assert_eq!(gateway(good).unwrap(), good);
         }

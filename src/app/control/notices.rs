@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn p16_the_disclosure_says_what_where_who_and_how_to_get_out() {
+    fn p16_the_disclosure_names_content_destination_operators_and_opt_out() {
         let audience = Audience {
             public: Some(true),
             operator: "gitter.im".into(),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_who_has_paused_is_named_in_the_room_only() {
+    fn p17_the_user_who_paused_is_named_in_the_room_only() {
         let portal = Portal {
             id: footbridge_store::PortalId(1),
             spec: spec(),

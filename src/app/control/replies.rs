@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_words_of_its_own() {
+    fn each_rule_has_its_own_text() {
         let mut words: Vec<&str> = SkipRule::ALL.iter().map(|rule| rule_text(*rule)).collect();
         words.sort_unstable();
         words.dedup();

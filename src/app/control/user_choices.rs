@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn p02_without_the_key_of_an_identity_nothing_is_trusted_and_the_answer_says_which_there_are() {
+    fn p02_trust_without_a_key_changes_nothing_and_lists_the_identities() {
         let user = "@ann:x";
         let mut known = UserIdentities::default();
         assert_eq!(

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_nobody_in_particular_is_not_the_bridges_own() {
+    fn a_message_without_an_author_is_not_the_bridges_own() {
         let stranger = sender(&message(json!({"id": "b", "text": "hi"})));
         assert_eq!(stranger.name, UNKNOWN_AUTHOR);
         assert!(!stranger.is_bridge());
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_of_somebody_with_a_longer_name_is_left_whole() {
+    fn an_action_of_a_user_with_a_longer_name_is_not_cut() {
         let arrival = post(
             &place(),
             &message(json!({"id": "b", "text": "@Annette waves", "status": true,

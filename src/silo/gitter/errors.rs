@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
+    fn the_wait_that_gitter_asks_for_is_in_the_send_error() {
         let busy = classify(
             Subject::Room,
             RepeatSafety::Unsafe,

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_network_tells_by_itself_is_nobodys_message() {
+    fn a_system_message_has_no_author() {
         for event in ["join_leave", "join", "leave", "topic_change"] {
             let told = json!({"text": "alice joins", "username": "system", "event": event});
             let summary = "alice joins".to_owned();

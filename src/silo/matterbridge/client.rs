@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_stand_below_the_configured_address() {
+    fn requests_go_below_the_configured_address() {
         for (base, url) in [
             ("http://127.0.0.1:4242", "http://127.0.0.1:4242/api/health"),
             (

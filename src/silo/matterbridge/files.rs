@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_message_with_a_file_is_json_of_the_length_it_says() {
+    async fn a_message_with_a_file_is_json_of_the_announced_length() {
         let home = tempfile::tempdir().unwrap();
         let spool = Spool::new(home.path().to_owned(), 1 << 20);
         for length in [0_usize, 1, 2, 3, 200_000] {

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_action_says_what_it_says_now() {
+    fn an_edited_action_shows_its_new_text() {
         for message in ["*waves again*", "waves again"] {
             let edited = json!({"id": "a", "type": "me", "message": message, "edit_at": 2,
                 "props": {"message": "waves"}});
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_leaves_nothing_says_so() {
+    fn an_edit_that_leaves_no_text_is_marked() {
         let text_of = |edited: Value| {
             let place = Place::new("mm", "c");
             let Payload::Ready(bytes) = edit(&place, &read(edited), "Bob").payload else {
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_tells_has_no_author() {
+    fn system_messages_have_no_author() {
         let told = json!({"id": "a", "type": "system_join_channel", "message": "carol joined\nthe channel."});
         let Action::System { summary } = spoken(told).action else {
             panic!("a system message");
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn c04_who_is_called_is_called_by_a_whole_username() {
+    fn c04_a_mention_is_a_whole_username() {
         let post = json!({"id": "a", "message": "@ann.b. and a@b.c, (@bob) `@all` @ @-"});
         let Action::Post { mut body, .. } = spoken(post).action else {
             panic!("a post");

@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_stand_below_the_configured_url_and_are_encoded() {
+    fn paths_are_below_the_configured_url_and_encoded() {
         let of = |base: &str, path: &[&str]| address(&base.parse().unwrap(), path).unwrap();
         let url = of("https://chat.example.org", &["posts", "a/../b"]);
         assert_eq!(
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_server_says_when_it_has_enough() {
+    async fn the_rate_limit_of_the_server_is_learnt_from_its_headers() {
         let client = Client::new(
             footbridge_core::http_client::client().unwrap(),
             "http://127.0.0.1:1".parse().unwrap(),

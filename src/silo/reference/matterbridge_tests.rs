@@ -215,14 +215,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn c02_no_text_calls_anybody_behind_a_matterbridge(text in calling()) {
+    fn c02_no_text_mentions_anybody_behind_a_matterbridge(text in calling()) {
         for handed in everything("Ann", &text) {
             prop_assert_eq!(caller(&handed), None, "{:?}", handed);
         }
     }
 
     #[test]
-    fn c02_no_name_calls_anybody_behind_a_matterbridge(name in calling()) {
+    fn c02_no_name_mentions_anybody_behind_a_matterbridge(name in calling()) {
         for handed in everything(&name, "hi") {
             prop_assert_eq!(caller(&handed), None, "{:?}", handed);
         }
@@ -251,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn what_matterbridge_tells_is_shown_in_the_room(text in "x([a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|:-]|:(x|o|tada):){0,16}y") {
+    fn matterbridge_system_messages_are_shown_in_the_room(text in "x([a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|:-]|:(x|o|tada):){0,16}y") {
         let message = heard(&text);
         let Action::Post { body, .. } = &message.action else {
             panic!("a message");
@@ -292,7 +292,7 @@ fn draws(shown: &str, said: &str) -> bool {
 }
 
 #[test]
-fn names_of_emoji_are_drawn_where_they_stand_free() {
+fn names_of_emoji_become_emoji_as_separate_words() {
     for (said, shown) in [
         ("hi :x: (:tada:), :nobody:", "hi ❌ (🎉), :nobody:"),
         ("10:100:30 std::x::y a:x:b", "10:100:30 std::x::y a:x:b"),
@@ -334,7 +334,7 @@ fn squeezed(text: &str) -> String {
 
 /// Texts that once mentioned somebody, or would without the separator.
 #[test]
-fn c02_the_grammars_know_what_calls() {
+fn c02_the_grammars_find_mentions() {
     for (text, network) in [
         ("@bob", "Mattermost"),
         ("<!here>", "Slack"),

@@ -31,7 +31,7 @@ fn times(said: &[String], words: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
+async fn a_kill_between_executing_and_answering_repeats_both_without_effect() {
     let (_, scene) = open(true).await;
     let room = room(&scene, true).await;
     let channel = channel(&scene, "footbridge/deadly", &[]);
@@ -98,7 +98,7 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
 }
 
 #[tokio::test]
-async fn a_death_after_a_consent_is_written_down_tells_everybody_all_the_same() {
+async fn a_kill_after_a_consent_is_stored_loses_no_notice() {
     let (_, scene) = open(false).await;
     let stage = scene.stage.room.clone();
     scene.ann.enable_encryption(&stage).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_death_after_a_consent_is_written_down_tells_everybody_all_the_same() 
 }
 
 #[tokio::test]
-async fn a_death_after_a_room_was_followed_says_so_all_the_same() {
+async fn a_kill_after_a_room_upgrade_loses_no_notice() {
     let (_, scene) = open(true).await;
     let old = scene.stage.room.clone();
     arm(&scene, "room.followed").await;

@@ -87,7 +87,7 @@ async fn owed(bench: &Bench, portal: &Portal) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn c18_two_portals_that_somebody_else_s_bridge_joins_lose_nothing() {
+async fn c18_two_portals_that_a_foreign_bridge_links_lose_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     let first = bench.portal.clone();
@@ -111,7 +111,7 @@ async fn c18_two_portals_that_somebody_else_s_bridge_joins_lose_nothing() {
 
 /// Faster than anything is sent, as fast as an ordinary account may send, and where each return waits in a queue.
 #[tokio::test]
-async fn c18_what_really_comes_back_is_left_out_and_each_room_is_told() {
+async fn c18_returned_messages_are_skipped_and_each_room_gets_a_notice() {
     for apart in [100, 5_000, 300_000] {
         let directory = tempfile::tempdir().unwrap();
         let bench = Bench::open(directory.path()).await;

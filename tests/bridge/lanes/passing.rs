@@ -102,7 +102,7 @@ fn notice() -> Payload {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c22_a_reaction_of_an_encrypted_room_reaches_no_clear_one_by_way_of_a_channel() {
+async fn c22_a_reaction_of_an_encrypted_room_reaches_no_unencrypted_one_through_a_channel() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
@@ -201,7 +201,7 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is_held_up() {
+async fn a_bundle_whose_response_was_lost_is_reconciled_when_part_of_it_is_on_hold() {
     for arrived in [true, false] {
         let home = tempfile::tempdir().unwrap();
         let bench = Bench::open(home.path()).await;
@@ -232,7 +232,7 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
+async fn a_reaction_to_a_waiting_message_waits_with_it() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;

@@ -195,7 +195,7 @@ async fn d09_f16_what_the_homeserver_forgot_is_looked_for_and_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d10_f36_a_room_that_was_encrypted_in_between_is_looked_at_first_and_gets_nothing_in_clear()
+async fn d10_f36_a_room_that_was_encrypted_meanwhile_is_checked_first_and_gets_nothing_unencrypted()
 {
     let synapse = Synapse::shared().await.unwrap();
     let (mut scene, proxy) = scene(synapse, false, Timeouts::default()).await;

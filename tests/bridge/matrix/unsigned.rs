@@ -78,7 +78,7 @@ async fn refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is_over() {
+async fn p02_the_owner_of_an_unsigned_device_gets_a_notice_and_another_when_it_is_solved() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,

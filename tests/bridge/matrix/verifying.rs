@@ -203,7 +203,7 @@ async fn p08_a_no_on_either_side_ends_it_on_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p08_whoever_is_not_on_the_list_is_declined() {
+async fn p08_a_user_who_is_not_on_the_list_is_declined() {
     let pair = Pair::usual().await;
     let synapse = Synapse::shared().await.unwrap();
     let (eve, _files) = person(synapse, Identity::New).await;
@@ -280,7 +280,7 @@ async fn p08_the_other_side_may_give_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_accepts_it() {
+async fn p02_a_verified_identity_that_changes_is_held_until_an_admin_accepts_it() {
     let mut pair = Pair::usual().await;
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;

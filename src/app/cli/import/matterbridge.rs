@@ -576,7 +576,7 @@ channel = "my gateway: #four"
     }
 
     #[test]
-    fn a_server_called_matrix_keeps_its_name() {
+    fn a_server_named_matrix_keeps_its_name() {
         for (server, user) in [
             ("https://matrix.org", "@bot:matrix.org"),
             ("https://matrix.org/", "@bot:matrix.org"),

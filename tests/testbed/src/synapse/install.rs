@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_old_python_is_told_apart() {
+    fn a_missing_and_an_old_python_give_different_errors() {
         let old = chosen(&[("python3", Some((3, 9))), ("python", Some((2, 7)))])
             .unwrap_err()
             .to_string();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_environment_says_which_command_failed() {
+    fn a_broken_environment_names_the_command_that_failed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
