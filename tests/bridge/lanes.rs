@@ -4,7 +4,7 @@
 mod jumps;
 mod loops;
 mod passing;
-mod taken_back;
+mod redacted_edits;
 mod unsent;
 mod waking;
 
