@@ -62,7 +62,8 @@ impl Matrix {
     ) -> Boxed<'a, Result<MemberRights, MatrixError>> {
         Box::pin(async move {
             let rights = self.fetch_member_rights(room, user).await;
-            let rights = rights.map_err(|error| error.into_matrix_error("look at the room"))?;
+            let rights =
+                rights.map_err(|error| error.into_matrix_error("read the room's state"))?;
             let ever = self.was_encrypted(room).await?;
             Ok(MemberRights {
                 encrypted: rights.encrypted || ever,

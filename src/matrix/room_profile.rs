@@ -31,7 +31,7 @@ impl Matrix {
     ) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
         Box::pin(async move {
             let profile = self.fetch_room_profile(room).await;
-            profile.map_err(|error| error.into_matrix_error("look at the room"))
+            profile.map_err(|error| error.into_matrix_error("read the room's state"))
         })
     }
 

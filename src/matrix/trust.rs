@@ -257,7 +257,7 @@ impl Matrix {
             error!(
                 matrix.room = %room.room_id(),
                 rule = rule.as_str(),
-                "An event does not match what the homeserver says about it: it was dropped"
+                "An event does not match the homeserver's claims about it; dropped"
             );
         }
     }
@@ -269,7 +269,7 @@ impl Matrix {
                 .record(SecurityClass::Replay, times.try_into().unwrap_or(u64::MAX));
             error!(
                 times,
-                "Two events with the same ratchet index of a room key: the second was dropped"
+                "Two events with the same ratchet index of a room key; the second was dropped"
             );
         }
     }

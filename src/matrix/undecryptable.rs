@@ -366,8 +366,8 @@ fn why(reason: &str) -> &'static str {
         "m.unverified" => {
             "the sender's app withholds the key from the bridge, whose device is not verified there"
         }
-        "m.unauthorised" => "the sender's app says that the bridge may not have the key",
-        "m.unavailable" => "the sender's app does not have the key any more",
+        "m.unauthorised" => "the sender's app refuses to share the key with the bridge",
+        "m.unavailable" => "the sender's app no longer has the key",
         "m.no_olm" => "the sender's app could not reach the bridge's device to share the key",
         "m.history_not_shared" => "the sender's app does not share keys of earlier messages",
         NO_KEY => "the bridge has not received the key",

@@ -336,7 +336,7 @@ impl Matrix {
             if let Some(request) = encryption.get_verification_request(&user, &flow).await {
                 let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
-                    warn!(matrix.user = %user, "Failed to tell the other side that a verification was cancelled");
+                    warn!(matrix.user = %user, "Failed to notify the other side that a verification was cancelled");
                 }
             }
             let why = "the bridge stopped".to_owned();

@@ -166,7 +166,7 @@ fn syntax_error(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
     let help = if error.message().contains("quote") || error.message().contains("string") {
         "write texts in double quotes, all on one line: key = \"value\""
     } else {
-        "write `key = value` lines below a `[table]` line; texts stand in double quotes"
+        "write `key = value` lines below a `[table]` line, and texts in double quotes"
     };
     Diagnostic::new("B05", format!("this is not TOML: {}", error.message()))
         .at(span)

@@ -208,7 +208,7 @@ pub fn silo_name(text: &str) -> Result<String, ValueError> {
         );
     }
     if text == footbridge_store::Place::MATRIX {
-        return value_error("B04", "a silo cannot be called `matrix`", HELP);
+        return value_error("B04", "a silo cannot be named `matrix`", HELP);
     }
     Ok(text.to_owned())
 }

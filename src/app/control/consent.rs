@@ -63,7 +63,7 @@ impl Control {
                 Reply::Done
             } else {
                 Reply::Say(
-                    "Consent recorded. A notice in the room says what is relayed.".to_owned(),
+                    "Consent recorded. A notice in the room describes what is relayed.".to_owned(),
                 )
             });
         }

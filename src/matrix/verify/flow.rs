@@ -118,7 +118,7 @@ impl<'a> VerificationFlow<'a> {
             let error = error.to_string();
             warn!(
                 error,
-                "Failed to tell the other side that a verification was cancelled"
+                "Failed to notify the other side that a verification was cancelled"
             );
         }
     }

@@ -41,7 +41,7 @@ pub enum RequestError {
     #[error("The message does not exist on Gitter")]
     Gone,
     /// The account may not change the message, or is banned from its room: only reading the room tells which.
-    #[error("Gitter does not let this account change that message")]
+    #[error("Gitter does not allow this account to change that message")]
     Forbidden,
     /// A response that looks permanent and gives no reason.
     #[error("{0}")]
@@ -94,11 +94,9 @@ pub fn classify(
     match (status, subject) {
         (401, _) => RequestError::SignedOut,
         (403, Subject::Room) => RequestError::Closed(
-            "Gitter does not let this account into the channel (banned, or it is private)",
+            "Gitter does not allow this account into the channel (banned, or it is private)",
         ),
-        (404, Subject::Room) => {
-            RequestError::Closed("The channel does not exist on Gitter (any more)")
-        }
+        (404, Subject::Room) => RequestError::Closed("The channel does not exist on Gitter"),
         (404, Subject::Message) => RequestError::Gone,
         (403, Subject::Message) => RequestError::Forbidden,
         (429, _) => RequestError::RateLimited { after },

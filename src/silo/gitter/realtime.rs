@@ -254,7 +254,7 @@ impl Connection<'_> {
         match (topic, status) {
             (Subscription::Messages(room), 400..=499) => {
                 self.dispatcher
-                    .close(room, "Gitter does not let this account listen to it");
+                    .close(room, "Gitter does not allow this account to listen to it");
                 None
             }
             (Subscription::Messages(_), _) => Some(ConnectionEnd::Again(Duration::ZERO)),

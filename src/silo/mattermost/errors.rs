@@ -10,7 +10,7 @@ use crate::SiloError;
 
 /// Why an existing channel is closed.
 pub const FORBIDDEN_CHANNEL: &str =
-    "Mattermost does not let this account into the channel (removed, or it is private)";
+    "Mattermost does not allow this account into the channel (removed, or it is private)";
 
 /// Why a channel is closed that does not exist.
 pub const NO_CHANNEL: &str = "The channel does not exist on Mattermost";
@@ -70,7 +70,7 @@ pub enum RequestError {
     #[error("the message does not exist on Mattermost")]
     Gone,
     /// The account may not change the post, or it does not exist: only reading it tells which.
-    #[error("Mattermost does not let this account change that message")]
+    #[error("Mattermost does not allow this account to change that message")]
     Forbidden,
     /// The server has no emoji of that name.
     #[error("Mattermost has no emoji of that name")]

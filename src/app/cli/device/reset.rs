@@ -93,7 +93,7 @@ async fn drain_old_device(
             | MatrixError::DatabaseMissing(_)),
         ) => {
             let error = error.to_string();
-            warn!(error, "The old device cannot fetch its room keys any more");
+            warn!(error, "The old device can no longer fetch its room keys");
             return Ok(());
         }
         Err(error) => return Err(error.into()),

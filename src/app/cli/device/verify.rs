@@ -33,7 +33,7 @@ pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
                 "there is no terminal: a person must compare the emoji",
             )
             .exit(Exit::NoInput)
-            .help("run it on a terminal, or let the bridge run and verify it from your client"),
+            .help("run it on a terminal, or start the bridge and verify it from your client"),
         ));
     }
     preflight::before_opening(config)?;
@@ -127,7 +127,7 @@ async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Comm
             match &stage {
                 VerificationStage::Requested => {
                     let yes =
-                        ask(format!("{user} asks to verify the bridge. Begin?"), changes).await?;
+                        ask(format!("{user} asks to verify the bridge. Start?"), changes).await?;
                     let _taken = all.answer(
                         &user,
                         if yes {

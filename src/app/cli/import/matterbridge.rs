@@ -247,7 +247,7 @@ impl Imported {
         }
         if let Some(first) = first {
             self.remarks.push(format!(
-                "The password of {} is not copied: `footbridge login` asks for it and makes a new device; log out \
+                "The password of {} is not copied: `footbridge login` asks for it and creates a new device; log out \
                  Matterbridge's afterwards",
                 first.name
             ));
@@ -310,7 +310,7 @@ impl Imported {
         let limit = key(&file.general, "MediaDownloadSize").and_then(Value::as_integer);
         if limit.unwrap_or_default() <= SMALL_FILES {
             self.changes.push(format!(
-                "[general] MediaDownloadSize={BIG_FILES}: larger files than it says, or than 1 MB, are not relayed"
+                "[general] MediaDownloadSize={BIG_FILES}: files above this size (default: 1 MB) are not relayed"
             ));
         }
         name
@@ -343,14 +343,14 @@ impl Imported {
         if let Some(channels) = gateway.same_channels {
             if channels > 1 {
                 self.remarks.push(format!(
-                    "Gateway \"{name}\" is a [[samechannelgateway]] of {channels} channels, in which the API reaches nobody: \
-                     make a [[gateway]] with a name of its own of each channel, and import again"
+                    "Gateway \"{name}\" is a [[samechannelgateway]] of {channels} channels, in which the API has no \
+                     effect: create a separate [[gateway]] with its own name for each channel, and import again"
                 ));
                 return;
             }
             self.changes.push(format!(
-                "gateway \"{name}\": make a [[gateway]] of this [[samechannelgateway]], with a [[gateway.inout]] for each \
-                 account: the API reaches nobody in a [[samechannelgateway]]"
+                "gateway \"{name}\": replace this [[samechannelgateway]] with a [[gateway]] that has a \
+                 [[gateway.inout]] for each account: the API has no effect in a [[samechannelgateway]]"
             ));
         }
         let before = self.portals;
@@ -611,7 +611,7 @@ channel = "my gateway: #four"
         assert!(one.file.contains(portal), "{}", one.file);
         let changes = one.changes.join("\n");
         assert!(
-            changes.contains("\"same\": make a [[gateway]]"),
+            changes.contains("\"same\": replace this [[samechannelgateway]]"),
             "{changes}"
         );
     }

@@ -137,8 +137,9 @@ fn create_environment(base: &Path, fresh: &Path) -> anyhow::Result<()> {
     let words = output_end(&output);
     if words.contains("ensurepip") || words.contains("No module named venv") {
         bail!(
-            "{} cannot make a virtual environment: its venv module is not complete \
-             (on Debian and Ubuntu: apt install python3-venv)\n{words}",
+            "{} cannot create a virtual environment: its venv module is not complete (on Debian and Ubuntu: apt \
+             install python3-venv)\n\
+             {words}",
             base.display()
         );
     }
