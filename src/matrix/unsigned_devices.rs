@@ -243,7 +243,7 @@ mod tests {
         let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         for text in [&there, &here] {
             assert!(
-                text.contains("Ann") && text.contains("3 messages did not"),
+                text.contains("Ann") && text.contains("3 messages could not be relayed"),
                 "{text}"
             );
         }

@@ -166,7 +166,7 @@ async fn logout_lists_what_is_kept_and_a_login_continues() {
     death(&scene).await;
     let (code, said) = scene.bridge.output(&["logout"]).await.unwrap();
     assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
-    assert!(said.contains("(1 messages are owed)"), "{said}");
+    assert!(said.contains("(1 messages are pending)"), "{said}");
     assert!(devices(synapse, &scene).await.is_empty());
     assert!(!scene.bridge.data_directory().join("matrix").exists());
     let refused = scene.bridge.attempt("run", PATIENCE).await.unwrap();
