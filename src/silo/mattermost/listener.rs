@@ -142,7 +142,10 @@ impl Listener {
 
     /// Whether Mattermost refuses the token.
     pub async fn is_signed_out(&self) -> bool {
-        matches!(self.shared.client.me().await, Err(RequestError::SignedOut))
+        matches!(
+            self.shared.client.me().await,
+            Err(RequestError::SignedOut(_))
+        )
     }
 
     /// A channel is closed to the account. The others continue.
@@ -285,7 +288,7 @@ impl Listener {
             name: &name,
             picture: picture.as_deref(),
             is_bot: self.shared.people.is_bot(&post.user_id),
-            server: Some(&self.shared.client.base),
+            server: Some(self.shared.client.server()),
         };
         if is_plain {
             arrivals.push(arrival::post(place, post, who));
@@ -389,15 +392,15 @@ pub enum EventSource<'a> {
 
 /// Why reading failed.
 pub enum ListenError {
-    /// An error of Mattermost.
-    Fault(RequestError),
+    /// A request failed.
+    Request(RequestError),
     /// An error of the store.
     Store(footbridge_store::Error),
 }
 
 impl From<RequestError> for ListenError {
     fn from(error: RequestError) -> Self {
-        Self::Fault(error)
+        Self::Request(error)
     }
 }
 

@@ -21,7 +21,7 @@ impl Listener {
                 anchor
             }
             // The server's retention policy may have removed the post itself.
-            Err(ListenError::Fault(RequestError::Closed(_))) => self.oldest(channel).await?,
+            Err(ListenError::Request(RequestError::Closed(_))) => self.oldest(channel).await?,
             Err(failure) => return Err(failure),
         };
         loop {
