@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, Flag, Place, RemoteId};
+use footbridge_core::inbox::{Batch, Inbox};
+use footbridge_store::{Accepted, Flag, Place, RemoteId};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::OwnedRoomId};
 use tokio::time::Instant;
 use tracing::{debug, warn};

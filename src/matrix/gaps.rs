@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use footbridge_core::{crash_points, inbox::Inbox};
-use footbridge_store::{Batch, Gap, RemoteId};
+use footbridge_core::{crash_points, inbox::Batch, inbox::Inbox};
+use footbridge_store::{Gap, RemoteId};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 use tokio_util::sync::CancellationToken;
 

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, SkipRule, UndecryptableEvent};
+use footbridge_core::inbox::{ArrivalContent, Batch, Inbox};
+use footbridge_store::{Accepted, DecryptedWith, SkipRule, UndecryptableEvent};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -19,8 +19,7 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError, Timeouts,
-    commands::command_payload,
-    timeline::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
+    timeline::{Classification, DisplayNames, EventFields, WaitReason},
     trust_policy::TrustHold,
     unsigned_devices,
 };
@@ -33,7 +32,7 @@ const DEVICE_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The outcome of retrying an entry.
 struct RetryOutcome {
-    payload: Payload,
+    payload: ArrivalContent,
     opened: Option<DecryptedWith>,
     /// The device that sent the entry.
     device: Option<String>,
@@ -142,7 +141,7 @@ impl Matrix {
             return Ok(false);
         };
         debug!(entry.id = %waiting.entry, "A waiting entry was resolved");
-        if payload == Payload::Skipped(SkipRule::UntrustedDevice) {
+        if payload == ArrivalContent::Skipped(SkipRule::UntrustedDevice) {
             self.notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
         } else {
@@ -255,11 +254,11 @@ impl Matrix {
         let payload = match classification {
             Classification::Message(message) => {
                 self.has_relayed(&waiting.place, &envelope.sender);
-                message_payload(&message)?
+                message.into()
             }
-            Classification::Command(command) => command_payload(&command)?,
-            Classification::Nothing => Payload::Skipped(SkipRule::NotAMessage),
-            Classification::Skipped(rule) => Payload::Skipped(rule),
+            Classification::Command(command) => command.into(),
+            Classification::Nothing => ArrivalContent::Skipped(SkipRule::NotAMessage),
+            Classification::Skipped(rule) => ArrivalContent::Skipped(rule),
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _) => {
                 let held = self.suspect(&envelope.sender, &unsealed);
                 self.hold_for_approval(waiting.entry, &held).await;
@@ -270,11 +269,11 @@ impl Matrix {
                     return None;
                 }
                 self.warn_untrusted_sender(&envelope.sender);
-                Payload::Skipped(SkipRule::UntrustedDevice)
+                ArrivalContent::Skipped(SkipRule::UntrustedDevice)
             }
             Classification::Waits(WaitReason::Key, _) => return None,
         };
-        if let Payload::Skipped(rule) = payload {
+        if let ArrivalContent::Skipped(rule) = payload {
             self.refused(rule, &room);
         }
         Some(RetryOutcome {

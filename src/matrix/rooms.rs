@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use footbridge_core::{backoff::Backoff, inbox::Inbox};
-use footbridge_store::{Batch, Gap, Place, PortalSource, RemoteId, Store};
+use footbridge_core::{backoff::Backoff, inbox::Batch, inbox::Inbox};
+use footbridge_store::{Gap, Place, PortalSource, RemoteId, Store};
 use matrix_sdk::{
     Client,
     deserialized_responses::TimelineEvent,

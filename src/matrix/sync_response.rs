@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Batch, Flag, Gap, Place, RemoteId, Tombstone};
+use footbridge_core::inbox::{Batch, Inbox};
+use footbridge_store::{Flag, Gap, Place, RemoteId, Tombstone};
 use matrix_sdk::{
     deserialized_responses::{TimelineEvent, TimelineEventKind},
     ruma::{OwnedRoomId, RoomId},

@@ -3,9 +3,10 @@
 
 use footbridge_core::{
     crash_points,
+    inbox::{Arrival, ArrivalContent},
     message::{Action, Command, Message},
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
+use footbridge_store::{Millis, Place, RemoteId, SkipRule};
 use matrix_sdk::{
     Room,
     deserialized_responses::{
@@ -17,7 +18,6 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix,
-    commands::command_payload,
     convert::{self, Converted, Incoming},
     decrypt::DecryptionResult,
     processed_event::ProcessedEvent,
@@ -76,12 +76,12 @@ struct NewEntry {
     /// Whether other events can refer to it.
     is_new: bool,
     thread: Option<RemoteId>,
-    payload: Payload,
+    payload: ArrivalContent,
 }
 
 impl NewEntry {
     /// An entry that no other event refers to.
-    fn unreferenced(payload: Payload) -> Self {
+    fn unreferenced(payload: ArrivalContent) -> Self {
         Self {
             is_new: false,
             thread: None,
@@ -182,7 +182,7 @@ impl Matrix {
             Classification::Nothing => None,
             Classification::Skipped(rule) => {
                 debug!(rule = rule.as_str(), "Event skipped");
-                Some(NewEntry::unreferenced(Payload::Skipped(rule)))
+                Some(NewEntry::unreferenced(ArrivalContent::Skipped(rule)))
             }
             Classification::Waits(why, session) => {
                 debug!(why = ?why, "An event cannot be relayed yet");
@@ -198,26 +198,24 @@ impl Matrix {
                 Some(NewEntry {
                     is_new: !relation.replaces,
                     thread: relation.thread,
-                    payload: Payload::Undecryptable {
+                    payload: ArrivalContent::Undecryptable {
                         session,
                         raw: came.raw().json().get().as_bytes().to_vec(),
                         key_wait_until: self.clock.now().plus(self.key_wait),
                     },
                 })
             }
-            Classification::Command(command) => {
-                command_payload(&command).map(NewEntry::unreferenced)
-            }
+            Classification::Command(command) => Some(NewEntry::unreferenced(command.into())),
             Classification::Message(message) => Some(NewEntry {
                 is_new: matches!(
                     message.action,
                     Action::Post { .. } | Action::Unsupported { .. } | Action::React { .. }
                 ),
-                payload: message_payload(&message)?,
-                thread: match message.action {
-                    Action::Post { thread, .. } => thread,
+                thread: match &message.action {
+                    Action::Post { thread, .. } => thread.clone(),
                     _ => None,
                 },
+                payload: message.into(),
             }),
         }
     }
@@ -346,17 +344,6 @@ impl Matrix {
                 Classification::Skipped(SkipRule::ForeignRoom)
             }
             _ => Classification::Skipped(SkipRule::Undecryptable),
-        }
-    }
-}
-
-/// A message, serialized for the store.
-pub(super) fn message_payload(message: &Message) -> Option<Payload> {
-    match message.to_bytes() {
-        Ok(bytes) => Some(Payload::Ready(bytes)),
-        Err(error) => {
-            warn!(error = %error, "Failed to serialize a message");
-            None
         }
     }
 }

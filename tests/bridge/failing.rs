@@ -12,6 +12,7 @@ use footbridge::control::{
     Successor,
 };
 use footbridge_core::{
+    inbox::ArrivalContent,
     lane::{LaneEnd, OutletHealth},
     message::{Action, Command, Sender},
     outlet::{Outcome, SendError},
@@ -137,7 +138,7 @@ impl Bench {
             by_reaction: false,
             encrypted: false,
         };
-        let payload = Payload::Command(command.to_bytes().unwrap());
+        let payload = ArrivalContent::from(command);
         self.hear_payload(event_id, None, payload).await;
     }
 
@@ -439,7 +440,7 @@ async fn failed_messages_of_a_user_who_opted_out_cannot_be_retried() {
         by_reaction: false,
         encrypted: false,
     };
-    let payload = Payload::Command(moderator.to_bytes().unwrap());
+    let payload = ArrivalContent::from(moderator);
     bench.hear_payload("$q", None, payload).await;
     bench.answer().await;
     let told = bench.notices_in(&FakeOutlet::new(true, vec![])).await;
@@ -622,7 +623,11 @@ async fn why_shows_each_state() {
     bench.hear("$pending1", post("p")).await;
     bench.hear("$pending2", post("p")).await;
     bench
-        .hear_payload("$skipped", None, Payload::Skipped(SkipRule::Undecryptable))
+        .hear_payload(
+            "$skipped",
+            None,
+            ArrivalContent::Skipped(SkipRule::Undecryptable),
+        )
         .await;
     bench.notices_in(&room).await;
     for (number, (target, words)) in [

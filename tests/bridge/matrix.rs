@@ -24,7 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use footbridge_core::{
     clock::Clock,
-    inbox::{Inbox, Signals},
+    inbox::{Batch, Inbox, Signals},
     message::{Action, Message, Style},
     outlet::{Content, Done, Outcome, Outlet, SendError, Step},
     secret::Secret,
@@ -35,8 +35,7 @@ use footbridge_matrix::{
     session::{self, SessionState},
 };
 use footbridge_store::{
-    Batch, Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store,
-    StoreKey,
+    Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store, StoreKey,
 };
 use footbridge_testbed::synapse::{Registered, Synapse};
 use footbridge_testbed::{

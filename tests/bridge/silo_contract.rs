@@ -9,7 +9,7 @@ use std::{
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
-    inbox::{Inbox, Signals},
+    inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
@@ -17,8 +17,7 @@ use footbridge_core::{
 };
 use footbridge_silo::{Channel, FeedState, Silo, SiloError};
 use footbridge_store::{
-    Arrival, Batch, LaneCounters, LaneId, Payload, Place, Portal, PortalSpec, QueueHead, RemoteId,
-    Side, Store, StoreKey,
+    LaneCounters, LaneId, Place, Portal, PortalSpec, QueueHead, RemoteId, Side, Store, StoreKey,
 };
 use footbridge_testbed::multi_silo::UserAction;
 
@@ -325,7 +324,7 @@ impl TestBridge {
             message: post.then(|| RemoteId::from(event)),
             thread: None,
             sent_at: self.clock.now(),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],

@@ -4,12 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use footbridge_core::{
+    inbox::ArrivalContent,
     message::Action,
     outlet::{Outcome, SendError},
 };
-use footbridge_store::{Millis, Payload, QueueHead, RemoteId, Side};
+use footbridge_store::{Millis, QueueHead, RemoteId, Side};
 
-use crate::lanes::{Bench, FakeOutlet, LONG, Next, bytes, edit, not_now, post};
+use crate::lanes::{Bench, FakeOutlet, LONG, Next, edit, message_of, not_now, post};
 
 fn limited() -> Next {
     Next::Fail(SendError::RateLimited {
@@ -278,7 +279,7 @@ async fn a_part_is_edited_and_taken_out_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn an_edit_provides_the_text_of_a_message_whose_key_is_missing() {
     let (_directory, bench) = opened().await;
-    let waiting = Payload::Undecryptable {
+    let waiting = ArrivalContent::Undecryptable {
         session: "s".into(),
         raw: b"{}".to_vec(),
         key_wait_until: Millis(0),
@@ -288,7 +289,7 @@ async fn an_edit_provides_the_text_of_a_message_whose_key_is_missing() {
         .hear_payload(
             "$a1",
             None,
-            Payload::Ready(bytes(edit("$a", "as it reads now"))),
+            ArrivalContent::from(message_of(edit("$a", "as it reads now"))),
         )
         .await;
     let outlet = FakeOutlet::new(true, Vec::new());

@@ -3,8 +3,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
+use footbridge_core::inbox::{Arrival, Batch, Inbox};
+use footbridge_store::{Accepted, Millis, Place};
 
 use super::{
     api::Post,

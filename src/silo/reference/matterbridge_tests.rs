@@ -5,11 +5,12 @@ mod networks;
 
 use footbridge_core::{
     file::File,
+    inbox,
     message::{Action, Message, Sender, Style},
     outlet::{Content, Outgoing, Plan, Step},
     text::{Body, html_from_body},
 };
-use footbridge_store::{Copy, Millis, Payload, Place, RemoteId};
+use footbridge_store::{Copy, Millis, Place, RemoteId};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -313,7 +314,7 @@ fn heard(text: &str) -> Message {
     let event = api::read(object.to_string().as_bytes()).unwrap();
     let event_id = arrival(&Place::new("mb", "gw"), &event, Millis(0), |_| false).unwrap();
     match event_id.payload {
-        Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap(),
+        inbox::ArrivalContent::Message(message) => *message,
         other => panic!("{other:?}"),
     }
 }

@@ -55,7 +55,7 @@ async fn f26_a_missing_key_delays_no_message_when_the_clock_was_put_back() {
         let directory = tempfile::tempdir().unwrap();
         let mut bench = Bench::open(directory.path()).await;
         let start = bench.clock.now();
-        let payload = Payload::Undecryptable {
+        let payload = ArrivalContent::Undecryptable {
             session: "s".into(),
             raw: b"raw".to_vec(),
             key_wait_until: start.plus(Duration::from_secs(5)),

@@ -33,7 +33,7 @@ async fn says(bench: &Bench, place: &Place, by: &str, text: &str, at: i64) {
         message: Some(event_id),
         thread: None,
         sent_at: Millis(at),
-        payload: Payload::Ready(message.to_bytes().unwrap()),
+        payload: ArrivalContent::from(message),
     };
     let batch = Batch {
         arrivals: vec![arrival],

@@ -2,17 +2,16 @@
 //! the later ones.
 
 use footbridge_core::{
+    inbox::{Arrival, ArrivalContent, Batch},
     lane::{EncryptedPolicy, RelayFilter, RelayFilters},
     message::{Action, Message, Sender, Style},
     outlet::SendError,
     text::Body,
 };
-use footbridge_store::{
-    Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side, SkipRule,
-};
+use footbridge_store::{Flag, LaneId, Millis, Place, PortalSpec, Side, SkipRule};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, FakeOutlet, LONG, Next, bytes, post};
+use super::{Bench, FakeOutlet, LONG, Next, message_of, post};
 
 /// A second room on the channel of the bench; its lane.
 async fn second(bench: &Bench) -> LaneId {
@@ -76,7 +75,7 @@ async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
         message: matches!(action, Action::Post { .. }).then(|| event_id.into()),
         thread: None,
         sent_at: Millis(1),
-        payload: Payload::Ready(bytes(action)),
+        payload: ArrivalContent::from(message_of(action)),
     };
     let batch = Batch {
         arrivals: vec![arrival],
@@ -85,7 +84,7 @@ async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
     bench.inbox.accept(batch).await.unwrap();
 }
 
-fn notice() -> Payload {
+fn notice() -> ArrivalContent {
     let mut message = Message::notice("", Millis(1));
     message.sender = Sender {
         id: "@ci:x".to_owned(),
@@ -98,7 +97,7 @@ fn notice() -> Payload {
         reply_to: None,
         thread: None,
     };
-    Payload::Ready(message.to_bytes().unwrap())
+    ArrivalContent::from(message)
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,9 +105,9 @@ async fn c22_a_reaction_of_an_encrypted_room_reaches_no_unencrypted_one_through_
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
-    let batch = Batch {
+    let batch = footbridge_store::Batch {
         flags: vec![(bench.portal.room.clone(), Flag::EverEncrypted)],
-        ..Batch::default()
+        ..footbridge_store::Batch::default()
     };
     bench.store.accept(batch, Millis(1)).await.unwrap();
     let outlet = FakeOutlet::new(true, Vec::new());

@@ -8,11 +8,12 @@ use std::{
 
 use footbridge_core::{
     file::File,
-    message::{Action, Message, Style},
+    inbox::{Arrival, ArrivalContent, Batch},
+    message::{Action, Style},
     outlet::{Outcome, SendError},
     text::Body,
 };
-use footbridge_store::{Arrival, Batch, Millis, Payload, RemoteId, Side, SkipRule};
+use footbridge_store::{Millis, RemoteId, Side, SkipRule};
 
 use super::{Bench, FakeOutlet, LONG, edit, post, undecryptable, unsent::delete};
 
@@ -521,7 +522,7 @@ async fn an_edit_of_an_undelivered_message_changes_no_failed_reply_in_its_thread
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![refused()]);
     let root = RemoteId::from("$m");
-    let payload = Payload::Skipped(SkipRule::Notice);
+    let payload = ArrivalContent::Skipped(SkipRule::Notice);
     bench.hear_payload("$m", Some(root.clone()), payload).await;
     let answer = Arrival {
         place: bench.portal.room.clone(),
@@ -529,7 +530,7 @@ async fn an_edit_of_an_undelivered_message_changes_no_failed_reply_in_its_thread
         message: Some("$a".into()),
         thread: Some(root.clone()),
         sent_at: Millis(1),
-        payload: Payload::Ready(super::bytes(post("an answer"))),
+        payload: ArrivalContent::from(super::message_of(post("an answer"))),
     };
     let batch = Batch {
         arrivals: vec![answer],
@@ -677,9 +678,9 @@ async fn an_edit_to_a_notice_deletes_the_message_where_notices_are_not_relayed()
 /// A message in the room, with these files.
 async fn hear_with(bench: &Bench, event_id: &str, said: Action, files: &[File]) {
     let is_new = matches!(said, Action::Post { .. });
-    let mut message = Message::from_bytes(&super::bytes(said)).unwrap();
+    let mut message = super::message_of(said);
     message.files = files.to_vec();
-    let payload = Payload::Ready(message.to_bytes().unwrap());
+    let payload = ArrivalContent::from(message);
     let message = is_new.then(|| RemoteId::from(event_id));
     bench.hear_payload(event_id, message, payload).await;
 }

@@ -60,9 +60,9 @@ async fn events_that_a_sync_omits_are_relayed_late_once_and_counted() {
         from: "$newest".to_owned(),
         stop: Some(RemoteId::from("$oldest")),
     };
-    let batch = Batch {
+    let batch = footbridge_store::Batch {
         gaps: vec![gap],
-        ..Batch::default()
+        ..footbridge_store::Batch::default()
     };
     bare.bridge
         .store

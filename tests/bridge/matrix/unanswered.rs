@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use footbridge_core::{
     budget::Budget,
+    inbox::{Arrival, ArrivalContent},
     lane::{self, Lane, LaneEnd, OutletHealth},
 };
-use footbridge_store::{Arrival, LaneCounters, Payload};
+use footbridge_store::LaneCounters;
 use footbridge_testbed::synapse::Limits;
 
 use super::{proxy::scene, *};
@@ -64,7 +65,7 @@ impl Toward {
             message: Some(text.into()),
             thread: None,
             sent_at: bridge.clock.now(),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use footbridge_store::{Batch, Millis, RemoteId};
+use footbridge_core::inbox::Batch;
+use footbridge_store::{Millis, RemoteId};
 use tokio::time::Instant;
 
 use super::{
