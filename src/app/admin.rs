@@ -278,12 +278,12 @@ impl MetricFamilies {
         all.register("delivered", "Messages delivered", self.delivered);
         all.register(
             "skipped",
-            "Messages not delivered, by a documented rule",
+            "Messages skipped by a documented rule",
             self.skipped,
         );
         all.register(
             "failed",
-            "Messages that could not be delivered; a notice said so",
+            "Messages that failed permanently; a notice was sent",
             self.failed,
         );
         all.register("pending", "Messages still to be delivered", self.pending);
@@ -304,7 +304,7 @@ impl MetricFamilies {
         );
         all.register(
             "closed_seconds",
-            "How long the place has not let the bridge in; 0 where it does",
+            "Time since the bridge lost access to the place; 0 while it has access",
             self.closed,
         );
         all.register(
@@ -320,7 +320,7 @@ impl MetricFamilies {
         all.register("sync_age_seconds", sync_age, self.sync_age);
         let hindered = "1 while there is little space on the disk, or nothing can be written";
         all.register("store_hindered", hindered, self.hindered);
-        let free = "Free disk space of the store; -1 when the file system does not tell";
+        let free = "Free disk space of the store; -1 when unknown";
         all.register("store_free_bytes", free, self.free);
         all.register(
             "limited",

@@ -195,7 +195,7 @@ impl App {
         ))
     }
 
-    /// Starts everything, adds portals as they are resolved, and ends when it is told to stop or when a task has ended
+    /// Starts everything, adds portals as they are resolved, and ends when it is stopped or when a task has ended
     /// that must not.
     async fn run_tasks(self: Arc<Self>, listeners: Listeners) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
@@ -264,7 +264,7 @@ impl App {
         outcome
     }
 
-    /// Runs the lanes and listeners of all portals. Returns when it is told to stop or when a task has ended that must
+    /// Runs the lanes and listeners of all portals. Returns when it is stopped or when a task has ended that must
     /// not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
@@ -316,7 +316,7 @@ impl App {
         if !disk_space::is_low(&self.config.store) {
             return Ok(());
         }
-        error!("There is little space on the disk: nothing is read until there is more");
+        error!("Little space is left on the disk: nothing is read until there is more");
         let enough_space = disk_space::wait_until_enough(&self.config.store);
         tokio::pin!(enough_space);
         loop {
@@ -331,7 +331,7 @@ impl App {
         }
     }
 
-    /// Waits until it is told to stop, until disk space is low or until portals were added or removed (returns no
+    /// Waits until it is stopped, until disk space is low or until portals were added or removed (returns no
     /// portals), or until missing portals were resolved.
     async fn wait(
         &self,

@@ -152,7 +152,7 @@ pub struct GatewayConfig {
 pub struct DeliveryConfig {
     /// Whether consecutive short messages may be sent as one event while a room's backlog grows.
     pub coalesce: bool,
-    /// After how long the other side is told that a message cannot be decrypted yet.
+    /// After how long the other side gets a notice that a message cannot be decrypted yet.
     pub notice_after: Duration,
     /// After how long a room key is no longer expected.
     pub key_limit: Duration,
@@ -178,14 +178,14 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// `[consent]`: what people are told, and how long they have to object.
+/// `[consent]`: the notices that members of a room get, and how long they have to object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentConfig {
     /// The time from the consent of an encrypted room to the first message that is relayed.
     pub delay: Duration,
-    /// The name of whoever runs this bridge, for the people in a room; `None` for the account's user id.
+    /// The operator of this bridge, for the people in a room; `None` for the account's user id.
     pub operator: Option<String>,
-    /// Whether new members of a room are told where its messages are relayed to.
+    /// Whether new members of a room get a notice of where its messages are relayed to.
     pub disclose_joins: bool,
 }
 

@@ -64,7 +64,7 @@ pub struct ControlConfig {
     pub delay: Duration,
     /// Who runs this bridge, for people in a room.
     pub operator: String,
-    /// Whether new members of a room are told where its messages are relayed to.
+    /// Whether new members of a room get a notice of where its messages are relayed to.
     pub disclose_joins: bool,
     /// What a silo does not relay as what it is, in words, by the name of the silo.
     pub limits: HashMap<String, String>,
@@ -105,7 +105,7 @@ pub struct Control {
 pub type VerificationHandler = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
 
 impl Control {
-    /// Executes and answers commands until it is told to stop.
+    /// Executes and answers commands until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), store::Error> {
         let arrived = self.signals.commands();
         let mut forget_at = Instant::now();
@@ -264,7 +264,7 @@ impl Control {
             .await?;
         let Some(target) = command.target.clone().or(last) else {
             return Ok(
-                "I have heard nothing of you yet. Reply to a message with `!bridge why` to learn what became of it."
+                "I have no message from you here. Reply to a message with `!bridge why` to see its status."
                     .to_owned(),
             );
         };
@@ -283,7 +283,7 @@ impl Control {
         }
         told.dedup();
         Ok(if told.is_empty() {
-            "That is a message of the bridge itself.".to_owned()
+            "That message is from the bridge itself.".to_owned()
         } else {
             told.truncate(5);
             told.join("\n")
@@ -322,28 +322,28 @@ impl Control {
                 self.signals.wake(lane);
             }
             return Ok(match ids.len() {
-                1 => "Trying again.".to_owned(),
-                count => format!("Trying {count} messages again."),
+                1 => "Retrying.".to_owned(),
+                count => format!("Retrying {count} messages."),
             });
         }
         let again = about
             .iter()
             .any(|parked| parked.state == ParkedState::Retrying);
         Ok(if kept.len() < all {
-            "Its author keeps here what they write (`!bridge optout`).".to_owned()
+            "Its author has opted out (`!bridge optout`).".to_owned()
         } else if !kept.is_empty() {
-            "Only its sender, or somebody who may remove messages here, can retry it.".to_owned()
+            "Only its sender, or somebody who may delete messages here, can retry it.".to_owned()
         } else if again {
-            "It is being tried again.".to_owned()
+            "It is already being retried.".to_owned()
         } else if about
             .iter()
             .any(|parked| parked.state == ParkedState::Failed)
         {
-            "It failed, and its text is not kept any more: write it again.".to_owned()
+            "It failed, and its text is no longer stored. Send the message again.".to_owned()
         } else if command.target.is_none() {
-            "Nothing of yours has failed.".to_owned()
+            "None of your messages has failed.".to_owned()
         } else {
-            "It did not fail. `!bridge why` tells what became of it.".to_owned()
+            "It did not fail. `!bridge why` shows its status.".to_owned()
         })
     }
 
@@ -365,7 +365,7 @@ impl Control {
             portals.retain(is_here);
         }
         if portals.is_empty() {
-            return Ok("Nothing is joined here. `!bridge help` tells how.".to_owned());
+            return Ok("Nothing is linked here. `!bridge help` explains how.".to_owned());
         }
         let lines = portals.iter().map(|portal| {
             let own: Vec<_> = all_counters

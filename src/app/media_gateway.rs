@@ -76,7 +76,7 @@ pub struct MediaGateway {
     pub clock: Clock,
 }
 
-/// Serves links until it is told to stop.
+/// Serves links until it is stopped.
 pub async fn serve(
     listener: TcpListener,
     gateway: MediaGateway,
@@ -159,7 +159,7 @@ impl MediaGateway {
 }
 
 fn not_found() -> Response {
-    let text = "This link does not exist, or not any more.\n";
+    let text = "This link does not exist, or no longer exists.\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }
 

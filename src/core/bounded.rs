@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// It has more bytes than this.
-    #[error("the answer is longer than {0} bytes")]
+    #[error("the response is longer than {0} bytes")]
     TooLong(usize),
     /// The connection broke, or took too long.
-    #[error("the connection broke while the answer was read")]
+    #[error("the connection broke while the response was read")]
     Broken(#[source] reqwest::Error),
     /// It is not the JSON that was requested.
-    #[error("the answer is not the JSON that was asked for")]
+    #[error("the response is not the expected JSON")]
     NotJson(#[source] serde_json::Error),
 }
 

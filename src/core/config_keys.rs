@@ -14,7 +14,7 @@ pub struct Key {
     pub name: &'static str,
     /// What it takes.
     pub value: KeyValue,
-    /// For a key that must be there: a value as an example, as it stands in the file.
+    /// For a key that must be there: a value as an example, as in the file.
     pub required: Option<&'static str>,
 }
 
@@ -136,7 +136,7 @@ impl Key {
         Self::new(name, KeyValue::Url { schemes, default })
     }
 
-    /// The same key, which must be there; `example` shows a value as it stands in the file.
+    /// The same key, which must be there; `example` shows a value as in the file.
     #[must_use]
     pub const fn required(self, example: &'static str) -> Self {
         Self {

@@ -216,7 +216,7 @@ impl File {
     }
 }
 
-/// Names that are devices on Windows, whatever stands behind a dot.
+/// Names that are devices on Windows, whatever follows a dot.
 fn is_reserved(stem: &str) -> bool {
     let word = stem.split('.').next().unwrap_or_default().trim_end();
     let numbered = |prefix: &str| {

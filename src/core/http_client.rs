@@ -72,8 +72,8 @@ pub fn redirect_target(response: &Response) -> Option<String> {
 #[must_use]
 pub fn redirect_error(key: &str, to: &str) -> String {
     format!(
-        "the address in `{key}` leads elsewhere, to {to}, and the token is not sent there: write the address that is \
-         meant into `{key}`"
+        "the address in `{key}` redirects to {to}, and the token is not sent there: write the right address into \
+         `{key}`"
     )
 }
 

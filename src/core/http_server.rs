@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn b17_who_says_nothing_is_let_go_and_others_get_their_turn() {
+    async fn b17_a_silent_connection_is_closed_and_others_are_served() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let limits = ConnectionLimits {

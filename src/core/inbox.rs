@@ -1,6 +1,7 @@
 //! The single entry for incoming events: the inbox writes what a listener received into the journal, then wakes the lanes.
 
 mod changes;
+mod content;
 mod flood_guard;
 mod notices;
 mod notice_limiter;
@@ -13,13 +14,14 @@ use std::{
 };
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, DecryptedWith, EntryId, Error, LaneId, Payload, Place, ScreenResult,
-    SkipRule, Store, UnknownOutcome,
+    Accepted, DecryptedWith, EntryId, Error, LaneId, Place, ScreenResult, SkipRule, Store,
+    UnknownOutcome,
 };
 use tokio::sync::Notify;
 
+use changes::change_of;
 pub use changes::is_retraction;
-use changes::{change_of, human_message};
+pub use content::{Arrival, ArrivalContent, Batch};
 use flood_guard::FloodGuard;
 use notice_limiter::NoticeLimiter;
 pub use undecryptable::UndecryptableTexts;
@@ -32,11 +34,11 @@ use crate::{
 };
 
 /// The warning in a room where another bridge serves the same channel.
-const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message appears twice. I do not \
-     relay messages that it brings; please remove one of us from the room.";
+const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message would \
+     appear twice. I do not relay the copies that it sends; please remove one of the two bridges from the room.";
 /// The warning about a message loop that the bridge no longer relays.
-const LOOP_WARNING: &str = "⚠️ The messages of somebody return from the other side again and again, as where two bridges relay each \
-     other's copies. I do not relay these messages until that stops; everything else is relayed.";
+const LOOP_WARNING: &str = "⚠️ Messages of one account keep coming back from the other side, as when two bridges \
+     relay each other's copies. I do not relay these messages until that stops; all other messages are relayed.";
 
 /// The inbox. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
@@ -74,13 +76,14 @@ impl Inbox {
     /// arrival, in order.
     pub async fn accept(&self, mut batch: Batch) -> Result<Vec<Accepted>, Error> {
         crash_points::point("accept.before");
-        let is_command = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
+        let is_command = |arrival: &Arrival| matches!(arrival.payload, ArrivalContent::Command(_));
         let has_command = batch.arrivals.iter().any(is_command);
         // What the control task must react to.
         let has_news =
             !(batch.flags.is_empty() && batch.tombstones.is_empty() && batch.joined.is_empty());
         self.screen(&mut batch).await?;
         let warnings = warnings(&batch);
+        let batch = batch.map(ArrivalContent::into_payload);
         let accepted = self.store.accept(batch, self.clock.now()).await?;
         crash_points::point("accept.after");
         for one in &accepted {
@@ -116,7 +119,7 @@ impl Inbox {
     async fn screen(&self, batch: &mut Batch) -> Result<(), Error> {
         let mut written = Vec::new();
         for (number, arrival) in batch.arrivals.iter_mut().enumerate() {
-            let Some(message) = human_message(&arrival.payload) else {
+            let Some(message) = arrival.payload.human_message().cloned() else {
                 continue;
             };
             batch.changes.extend(change_of(arrival, &message));
@@ -134,12 +137,12 @@ impl Inbox {
                 } else if let Action::Edit { target, .. } = &message.action
                     && self.store.is_author(&place, target, &user).await? == Some(false)
                 {
-                    arrival.payload = Payload::Skipped(SkipRule::ForeignEdit);
+                    arrival.payload = ArrivalContent::Skipped(SkipRule::ForeignEdit);
                     continue;
                 }
             }
             if message.is_nobridge() {
-                arrival.payload = Payload::Skipped(SkipRule::NoBridge);
+                arrival.payload = ArrivalContent::Skipped(SkipRule::NoBridge);
             } else if !is_retraction(&message) {
                 written.push((number, (place, event_id, user), message));
             }
@@ -167,7 +170,7 @@ impl Inbox {
                 }
             };
             if let (Some(rule), Some(arrival)) = (rule, batch.arrivals.get_mut(number)) {
-                arrival.payload = Payload::Skipped(rule);
+                arrival.payload = ArrivalContent::Skipped(rule);
             }
         }
         Ok(())
@@ -180,12 +183,16 @@ impl Inbox {
     }
 
     /// The same for an entry whose room key came late.
-    async fn screen_late(&self, entry: EntryId, payload: Payload) -> Result<Payload, Error> {
-        let Some(message) = human_message(&payload) else {
-            return Ok(payload);
+    async fn screen_late(
+        &self,
+        entry: EntryId,
+        content: ArrivalContent,
+    ) -> Result<ArrivalContent, Error> {
+        let Some(message) = content.human_message() else {
+            return Ok(content);
         };
         if message.is_nobridge() {
-            return Ok(Payload::Skipped(SkipRule::NoBridge));
+            return Ok(ArrivalContent::Skipped(SkipRule::NoBridge));
         }
         let may_relay = matches!(message.action, Action::Delete { .. })
             || !self
@@ -193,9 +200,9 @@ impl Inbox {
                 .is_author_opted_out(entry, &message.sender.id)
                 .await?;
         Ok(if may_relay {
-            payload
+            content
         } else {
-            Payload::Skipped(SkipRule::OptedOut)
+            ArrivalContent::Skipped(SkipRule::OptedOut)
         })
     }
 
@@ -204,17 +211,19 @@ impl Inbox {
     pub async fn fill(
         &self,
         entry: EntryId,
-        payload: Payload,
+        content: ArrivalContent,
         decrypted_with: Option<DecryptedWith>,
     ) -> Result<bool, Error> {
         crash_points::point("fill.before");
-        let is_command = matches!(payload, Payload::Command(_));
+        let is_command = matches!(content, ArrivalContent::Command(_));
         let now = self.clock.now();
-        let edited = human_message(&payload).and_then(|message| match message.action {
-            Action::Edit { target, .. } => Some(target),
-            _ => None,
-        });
-        let payload = self.screen_late(entry, payload).await?;
+        let edited = content
+            .human_message()
+            .and_then(|message| match &message.action {
+                Action::Edit { target, .. } => Some(target.clone()),
+                _ => None,
+            });
+        let payload = self.screen_late(entry, content).await?.into_payload();
         let filled = self
             .store
             .fill_decrypted(entry, payload, (decrypted_with, edited), now);
@@ -278,10 +287,12 @@ fn warnings(batch: &Batch) -> BTreeSet<(Place, SkipRule, &'static str)> {
     let warned = arrivals.filter_map(|arrival| {
         let (rule, text) = match arrival.payload {
             // The room shows which bridge it is; what that bridge's account writes in the channel follows from it.
-            Payload::Skipped(SkipRule::PeerBridge) if arrival.place.network() == Place::MATRIX => {
+            ArrivalContent::Skipped(SkipRule::PeerBridge)
+                if arrival.place.network() == Place::MATRIX =>
+            {
                 (SkipRule::PeerBridge, PEER_BRIDGE_WARNING)
             }
-            Payload::Skipped(SkipRule::Loop) => (SkipRule::Loop, LOOP_WARNING),
+            ArrivalContent::Skipped(SkipRule::Loop) => (SkipRule::Loop, LOOP_WARNING),
             _ => return None,
         };
         Some((arrival.place.clone(), rule, text))

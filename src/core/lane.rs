@@ -424,7 +424,7 @@ mod tests {
     use crate::{message::Sender, text::Body};
 
     #[test]
-    fn c18_what_machines_say_leaves_the_room_only_where_somebody_wants_it() {
+    fn c18_notices_of_bots_leave_the_room_only_where_the_portal_relays_them() {
         let mut message = Message::notice("", Millis(0));
         message.action = Action::Post {
             body: Body::plain("build 7 is green"),

@@ -173,7 +173,7 @@ fn check_status(answer: Response) -> Result<Response, SendError> {
 
 fn refused(why: &str) -> SendError {
     SendError::Refused {
-        reason: format!("the file is not fetched: {why}"),
+        reason: format!("the file was not fetched: {why}"),
     }
 }
 
@@ -191,8 +191,7 @@ fn connect_error(error: reqwest::Error) -> SendError {
     let is_refused = <dyn std::error::Error>::is::<NotPublic>;
     if error.chain().any(is_refused) {
         return refused(
-            "its host has an address that not everybody may ask; if that is right, write the address itself into \
-             `media_hosts`, too",
+            "its host has an address that is not public; if that is right, add the address itself to `media_hosts`",
         );
     }
     not_now("its host does not answer")
@@ -200,7 +199,7 @@ fn connect_error(error: reqwest::Error) -> SendError {
 
 /// A host name without a public address.
 #[derive(Debug, thiserror::Error)]
-#[error("no address of this name may be asked")]
+#[error("no address of this host is permitted")]
 struct NotPublic;
 
 /// Resolves host names, and leaves out addresses that are not public, except for these. The client connects to the resolved
@@ -455,7 +454,7 @@ mod tests {
         let port = here.rsplit(':').next().unwrap();
         let named = format!("localhost:{port}");
         let url = format!("http://{named}/a");
-        assert!(why(&hosts(&[&named]), &url).await.contains("not everybody"));
+        assert!(why(&hosts(&[&named]), &url).await.contains("not public"));
         // Unless the operator configured that address.
         let addresses = ["127.0.0.1", "[::1]", named.as_str()];
         assert!(hosts(&addresses).get(&url).await.is_ok());

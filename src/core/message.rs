@@ -275,6 +275,26 @@ impl Command {
         (words.is_empty() || words.starts_with(char::is_whitespace)).then(|| words.trim())
     }
 
+    /// The command that a text in a channel is, if it is one, about the message whose thread it is in. `text` is as its author
+    /// wrote it: markup may change names. No silo says with a message who may delete the messages of others.
+    #[must_use]
+    pub fn in_channel(
+        text: &str,
+        sender: impl FnOnce() -> Sender,
+        thread: Option<RemoteId>,
+    ) -> Option<Self> {
+        let arguments = Self::parse_call(text)?.to_owned();
+        Some(Self {
+            sender: sender(),
+            arguments,
+            target: thread.clone(),
+            thread,
+            moderator: false,
+            by_reaction: false,
+            encrypted: false,
+        })
+    }
+
     /// The stored form.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)

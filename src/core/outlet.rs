@@ -36,7 +36,7 @@ pub struct Outgoing {
     pub late: bool,
 }
 
-/// The steps that a delivery takes. Saved before the first step, so that a restart goes on with the same plan.
+/// The steps that a delivery takes. Saved before the first step, so that a restart continues with the same plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Plan {
     /// Perform these steps, in this order.

@@ -1,6 +1,6 @@
 //! Peer bridges: other bridges of the same kind (C18). Two of them that link one room to one channel would relay each other's
 //! copies back and forth. So every event of the bridge carries hashes of the channels to which it links the room, and of its
-//! accounts there. A message that a peer brought from a channel of this bridge is not relayed, and neither is what the peer's
+//! accounts there. A message that a peer relayed from a channel of this bridge is not relayed, and neither is what the peer's
 //! account writes there for others.
 
 use std::{
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn c18_bridges_know_each_other_by_the_channel_and_nobody_else_is_taken_for_one() {
+    fn c18_bridges_recognise_each_other_by_the_channel_and_nobody_else_is_taken_for_one() {
         let room = Place::room("!r:x");
         let (here, there) = (Place::new("gitter", "1"), Place::new("git", "1"));
         let (ours, theirs) = (PeerBridges::default(), PeerBridges::default());

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn c04_only_ids_of_the_table_call_and_only_on_their_silo() {
+    fn c04_only_ids_of_the_table_mention_and_only_on_their_silo() {
         let people = People::new(vec![Person {
             user: "@ann:x".to_owned(),
             silo: "mm".to_owned(),

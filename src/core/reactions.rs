@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn emoji_have_one_form_and_words_one_line() {
+    fn emoji_have_one_form_and_texts_one_line() {
         for (written, expected) in [
             ("👍", Some("👍")),
             ("👍\u{fe0f}", Some("👍")),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn c22_one_account_shows_each_emoji_once_until_nobody_means_it_any_more() {
+    fn c22_one_account_shows_each_emoji_once_until_nobody_uses_it() {
         let message = RemoteId::from("m");
         let plan = |reacted: &[ReactionState]| {
             let alike = |other: &str| other.starts_with('👍');

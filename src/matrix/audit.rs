@@ -1,7 +1,7 @@
 //! Audits of rooms: the newest events of each portal's room are compared with the journal, because a homeserver's syncs
 //! may omit an event without reporting a gap. An event that was missed is accepted, late.
 //!
-//! An event counts as missed when it is older than one that a sync has brought since; or when nothing newer has arrived
+//! An event counts as missed when it is older than one that a sync has returned since; or when nothing newer has arrived
 //! and a later audit still finds it. Events from before the link, from before the bridge's own join, or from before
 //! every known event are not accepted.
 
@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, Flag, Place, RemoteId, Store};
+use footbridge_core::inbox::{Batch, Inbox};
+use footbridge_store::{Accepted, Flag, Place, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::OwnedRoomId};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -35,7 +35,7 @@ use super::{
 const PAGE_SIZE: u16 = 100;
 /// The shortest time between two audit requests, however many rooms there are.
 const MIN_AUDIT_PAUSE: Duration = Duration::from_secs(2);
-/// When an event that no sync has brought yet is checked again.
+/// When an event that no sync has returned yet is checked again.
 const SECOND_LOOK_AFTER: Duration = Duration::from_mins(1);
 /// How long audits pause where the homeserver rate-limits them without a delay.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(5);
@@ -55,7 +55,7 @@ struct RoomAudit {
     due: Instant,
     /// Events that were processed and relayed nothing: the journal does not have them.
     nothing: HashSet<RemoteId>,
-    /// Events newer than what the syncs have brought.
+    /// Events newer than what the syncs have returned.
     unsynced: HashSet<RemoteId>,
 }
 
@@ -106,7 +106,7 @@ impl AuditSchedule {
 struct PageFindings {
     /// Positions on the page of missed events, newest first.
     missed: Vec<usize>,
-    /// Positions of events that no sync has brought yet and still may.
+    /// Positions of events that no sync has returned yet and still may.
     unsynced: Vec<usize>,
 }
 
@@ -122,7 +122,7 @@ struct PageStatus<'a> {
     settled: &'a [bool],
     /// Whether the event is in the journal.
     journalled: &'a [bool],
-    /// Whether an earlier audit found it as not brought by a sync.
+    /// Whether an earlier audit found it as not returned by a sync.
     unsynced: &'a [bool],
 }
 

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn c16_whoever_changes_pictures_all_the_time_makes_us_fetch_only_now_and_then() {
+    async fn c16_frequent_changes_of_an_avatar_cause_few_downloads() {
         let requests = AvatarRequests::default();
         assert!(requests.may("ann".to_owned()) && requests.may("bob".to_owned()));
         assert!(!requests.may("ann".to_owned()));

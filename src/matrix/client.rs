@@ -242,7 +242,7 @@ mod tests {
     // The settings that are fixed at compile time, and that nothing calls what is left out here, are checked in
     // `tests/bridge/hostile.rs`.
     #[tokio::test]
-    async fn p01_p02_p03_every_switch_stands_where_the_house_wants_it() {
+    async fn p01_p02_p03_every_switch_has_its_required_value() {
         for (trust, wanted) in [
             (Trust::CrossSigned, "CrossSigned"),
             (Trust::AnyDevice, "Untrusted"),

@@ -1,9 +1,8 @@
 //! Commands to the bridge in a room: a line that begins with `!bridge`, or the reaction 🔁 on a message that failed.
 
 use footbridge_core::message::{Command, Sender};
-use footbridge_store::{Payload, Place, Store};
+use footbridge_store::{Place, Store};
 use matrix_sdk::{Room, ruma::UserId};
-use tracing::warn;
 
 use super::convert::{CommandRequest, Incoming};
 
@@ -52,15 +51,4 @@ async fn may_redact(room: &Room, user: &str) -> bool {
     room.power_levels()
         .await
         .is_ok_and(|levels| levels.user_can_redact_event_of_other(user))
-}
-
-/// A command, serialized for the store.
-pub(super) fn command_payload(command: &Command) -> Option<Payload> {
-    match command.to_bytes() {
-        Ok(bytes) => Some(Payload::Command(bytes)),
-        Err(error) => {
-            warn!(error = %error, "Failed to serialize a command");
-            None
-        }
-    }
 }

@@ -32,7 +32,7 @@ pub struct MatrixConfig {
 /// Timeouts of the Matrix side; most come from `[delivery]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// When the other side is told that a message cannot be decrypted yet.
+    /// When the other side gets a notice that a message cannot be decrypted yet.
     pub notice_after: Duration,
     /// When a room key is no longer expected.
     pub key_limit: Duration,

@@ -70,7 +70,7 @@ fn texts_and_emotes_are_posts() {
 
 /// The specification, "`m.room.message` msgtypes": the body of an unknown type is shown.
 #[test]
-fn a_message_of_an_unknown_kind_says_what_its_body_says() {
+fn a_message_of_an_unknown_kind_is_relayed_as_its_body() {
     for kind in [
         "nic.custom.confetti",
         "io.element.effect.snowfall",
@@ -215,7 +215,7 @@ fn edits_and_redactions_name_their_target() {
 }
 
 #[test]
-fn what_cannot_cross_is_told_in_one_line() {
+fn unsupported_content_becomes_one_line() {
     let table = [
         (
             "m.room.message",
@@ -297,7 +297,7 @@ fn what_cannot_cross_is_told_in_one_line() {
 }
 
 #[test]
-fn what_never_crosses_is_ignored_by_a_named_rule() {
+fn content_that_is_never_relayed_is_skipped_by_a_named_rule() {
     // P17, C18
     let table = [
         (
@@ -404,7 +404,7 @@ fn event_of(step: &Step) -> Value {
 }
 
 #[test]
-fn c03_every_event_says_that_it_mentions_nobody() {
+fn c03_every_event_states_that_it_mentions_nobody() {
     // C03
     let all = [
         (said("@room hi\n\nBob", Style::Text), vec![]),
@@ -578,7 +578,7 @@ fn messages_become_events() {
 }
 
 #[test]
-fn a_reaction_names_its_message_and_what_it_says() {
+fn a_reaction_has_its_target_and_its_emoji() {
     let reacted = |key: &str| {
         action(
             "m.reaction",
@@ -600,7 +600,7 @@ fn a_reaction_names_its_message_and_what_it_says() {
 }
 
 #[test]
-fn c09_an_answer_to_what_never_crossed_quotes_nothing_and_points_nowhere() {
+fn c09_a_reply_to_an_undelivered_message_quotes_nothing_and_points_nowhere() {
     for (reply_to, thread) in [(Some("$secret:x"), None), (None, Some("$secret:x"))] {
         let answer = outgoing(
             Action::Post {
@@ -674,7 +674,7 @@ fn edits_and_deletions_touch_every_copy() {
 }
 
 #[test]
-fn a_late_message_says_so() {
+fn a_late_message_is_marked() {
     let mut late = outgoing(said("hi", Style::Text), &[]);
     late.late = true;
     assert_eq!(event_of(&steps(&late)[0])["body"], "Bo*b*<i> (delayed): hi");
@@ -783,7 +783,7 @@ proptest! {
 }
 
 #[test]
-fn c03_a_call_names_the_user_and_an_edit_calls_nobody() {
+fn c03_a_mention_names_the_user_and_an_edit_mentions_nobody() {
     let ping = Inline::Ping {
         id: "@ann:example.org".to_owned(),
         name: "Ann".to_owned(),
@@ -807,7 +807,7 @@ fn c03_a_call_names_the_user_and_an_edit_calls_nobody() {
 }
 
 #[test]
-fn who_says_it_stands_beside_the_text_and_in_it_for_older_clients() {
+fn the_author_is_beside_the_text_and_in_it_for_older_clients() {
     let bob = Sender {
         id: "u1".to_owned(),
         name: "Bob".to_owned(),
@@ -877,7 +877,7 @@ fn files_are_read_with_their_captions() {
 }
 
 #[test]
-fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
+fn an_edit_sends_added_files_and_deletes_removed_ones() {
     let file = |source: &str| File {
         source: source.to_owned(),
         name: format!("{source}.png"),
@@ -949,7 +949,7 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
 }
 
 #[test]
-fn words_that_an_edit_adds_stand_beside_the_line_that_names_a_file_also_among_several() {
+fn text_that_an_edit_adds_is_beside_the_line_that_names_a_file_also_among_several() {
     let file = |source: &str| File {
         source: source.to_owned(),
         name: format!("{source}.png"),
@@ -990,7 +990,7 @@ fn words_that_an_edit_adds_stand_beside_the_line_that_names_a_file_also_among_se
 }
 
 #[test]
-fn an_edit_changes_the_words_and_leaves_the_files() {
+fn an_edit_changes_the_text_and_keeps_the_files() {
     let edit = Action::Edit {
         target: RemoteId::from("1"),
         body: Body::plain("new"),
@@ -1014,7 +1014,7 @@ fn an_edit_changes_the_words_and_leaves_the_files() {
 }
 
 #[test]
-fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
+fn text_and_one_file_are_one_event_and_several_files_follow_the_text() {
     let said = Action::Post {
         body: Body::plain("my cat"),
         style: Style::Text,
@@ -1067,7 +1067,7 @@ fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
 }
 
 #[test]
-fn the_line_that_stands_in_for_a_file_answers_what_the_file_answers() {
+fn the_line_that_replaces_a_file_is_the_same_reply() {
     for words in ["", "my cat"] {
         let said = Action::Post {
             body: Body::plain(words),

@@ -53,7 +53,7 @@ pub(super) use {key_sharing::sharing, missing_sessions::sending, saves::within_s
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
 
-/// Saves the messages that a session received together with the room keys that they brought.
+/// Saves the messages that a session received together with the room keys that they contained.
 ///
 /// A session that a sync saves on its own is held back if the sync has received a message through it that is not stored
 /// yet: the SDK does so for a sender's first message, and for a message that it decrypted and then refused

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p04_only_what_was_never_encrypted_gets_anything_in_the_clear() {
+    fn p04_only_rooms_that_were_never_encrypted_get_anything_unencrypted() {
         use EncryptionDecision::{Downgraded, Encrypted, NotYet, Plaintext};
         for (ever, will_encrypt, is_now, news, ruling) in [
             (false, false, false, false, Plaintext),

@@ -24,7 +24,7 @@ pub enum MatrixError {
     #[error("{0}")]
     NoRoom(String),
     /// One of the SDK's databases is missing or empty.
-    #[error("the database {path} is gone or empty", path = .0.display())]
+    #[error("the database {path} is missing or empty", path = .0.display())]
     DatabaseMissing(PathBuf),
     /// The store belongs to another account than the configured one (B16).
     #[error("the store belongs to {store}, the configuration names {configured}")]

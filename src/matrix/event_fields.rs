@@ -80,7 +80,7 @@ impl EventFields {
             .map(RemoteId::from)
     }
 
-    /// Whether the event was redacted: its content is then gone, except for what the room version keeps.
+    /// Whether the event was redacted: its content is then removed, except for what the room version keeps.
     pub(super) fn is_redacted(&self) -> bool {
         self.unsigned.redacted_because.is_some()
             || self

@@ -6,8 +6,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use footbridge_core::{crash_points, inbox::Inbox};
-use footbridge_store::{Batch, Gap, RemoteId, Store};
+use footbridge_core::{
+    crash_points,
+    inbox::{Batch, Inbox},
+};
+use footbridge_store::{Gap, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 use tokio_util::sync::CancellationToken;
 

@@ -1,7 +1,7 @@
 //! Pages of a room's history: as many as a gap needs, newest first.
 //!
 //! Pages are requested from the newest event on and not from a position in a sync response: some homeservers treat that
-//! position as exclusive and omit the newest event of the sync. The newest event that the sync brought must be on a
+//! position as exclusive and omit the newest event of the sync. The newest event that the sync returned must be on a
 //! page; otherwise the events around it are requested. Where the bridge's own join is the end of the gap, no event from
 //! before it is accepted, whether a page shows the join or not.
 
@@ -73,7 +73,7 @@ pub(super) struct FetchedPage {
     pub next: Option<String>,
     /// Whether the end of the gap is on this page.
     pub ends: bool,
-    /// Whether the newest event that the sync brought is on this page.
+    /// Whether the newest event that the sync returned is on this page.
     pub anchored: bool,
 }
 
@@ -190,7 +190,7 @@ impl History {
         Ok((last_known.is_some(), before.map(|(place, _)| place)))
     }
 
-    /// Adds to the newest page what history omits of the newest events that the sync brought.
+    /// Adds to the newest page what history omits of the newest events that the sync returned.
     async fn add_omitted(
         &self,
         room: &Room,
@@ -213,7 +213,7 @@ impl History {
         warn!(
             matrix.room = bounds.gap.place.address(),
             added,
-            "The homeserver's history omits events that its sync brought; they were fetched on their own"
+            "The homeserver's history omits events that its sync returned; they were fetched on their own"
         );
         Ok(())
     }
@@ -403,7 +403,7 @@ fn without_entry(gap: &Gap, pages: &[HistoryPage]) -> GapPages {
     }
 }
 
-/// The newest event that the sync brought when the gap was recorded. Gaps of older versions have a position instead.
+/// The newest event that the sync returned when the gap was recorded. Gaps of older versions have a position instead.
 fn anchor_of(gap: &Gap) -> Option<&EventId> {
     <&EventId>::try_from(gap.from.as_str()).ok()
 }
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_history_leaves_out_stands_where_its_neighbours_say() {
+    fn events_that_history_omits_are_placed_by_their_neighbours() {
         let check = |page: &[&str], around: &[&str], stop: &str| {
             let mut page: Vec<_> = page.iter().map(|id| event(id)).collect();
             let around = around.iter().map(|id| event(id)).collect();

@@ -208,9 +208,9 @@ impl Identities {
     ) -> Result<(), MatrixError> {
         let text = format!(
             "⚠ The identity of {name} ({sender}) has changed: they have reset it, or somebody else writes in their \
-             name. Messages with the new identity are held and follow once it is accepted; it gets no room keys from the \
-             bridge. An admin of the bridge should ask them by another way, and then accept this identity and no \
-             other with `!bridge trust {sender} {key}`."
+             name. Messages with the new identity are held and follow once it is accepted; it gets no room keys from \
+             the bridge. An admin of the bridge should ask them outside this room, and then accept this identity and \
+             no other with `!bridge trust {sender} {key}`."
         );
         let notice_id = fingerprint(&[place.as_str(), sender, key]);
         let notice_id = format!("identity-{notice_id}");
@@ -273,13 +273,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_tells_apart_what_only_reads_the_same_together() {
+    fn a_fingerprint_separates_its_fields() {
         assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
         assert_eq!(fingerprint(&["a"]).len(), 16);
     }
 
     #[test]
-    fn people_are_told_why_a_message_is_held() {
+    fn a_held_message_gives_a_notice_with_the_reason() {
         assert_eq!(reason(TrustHold::Approval), CHANGED);
         for hold in [TrustHold::Signature, TrustHold::DeviceList] {
             assert_eq!(reason(hold), undecryptable::UNSIGNED);

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, DecryptedWith, EntryId, Payload};
+use footbridge_core::inbox::{ArrivalContent, Batch, Inbox};
+use footbridge_store::{Accepted, DecryptedWith, EntryId};
 use matrix_sdk::{Client, ruma::UserId};
 use tokio::time::timeout;
 use tracing::warn;
@@ -60,7 +60,7 @@ impl JournalWriter {
     pub(super) async fn fill(
         &self,
         entry: EntryId,
-        payload: Payload,
+        payload: ArrivalContent,
         opened: Option<DecryptedWith>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {

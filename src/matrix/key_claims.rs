@@ -116,7 +116,7 @@ impl KeyClaims {
         {
             Ok(members) => self.establish_new_sessions(&members).await,
             // The SDK reads the same and reports the error.
-            Err(error) => debug!(error = %error, "The members of a room cannot be read"),
+            Err(error) => debug!(error = %error, "Failed to read the members of a room"),
         }
     }
 
@@ -197,7 +197,7 @@ impl KeyClaims {
             let missing = match self.keys.devices_without_session(user).await {
                 Ok(missing) => missing,
                 Err(error) => {
-                    debug!(error = %error, "The devices of a user cannot be read");
+                    debug!(error = %error, "Failed to read the devices of a user");
                     continue;
                 }
             };
@@ -274,7 +274,7 @@ impl KeyClaims {
                 }
             }
             // The account's own homeserver: the next claim, or the send, will report it.
-            Err(error) => warn!(error = %error, "One-time keys could not be claimed"),
+            Err(error) => warn!(error = %error, "Failed to claim one-time keys"),
         }
     }
 
@@ -301,7 +301,7 @@ impl KeyClaims {
         }
         debug!(
             sessions = changes.sessions.len(),
-            "Made Olm sessions ahead of need"
+            "Created Olm sessions in advance"
         );
         self.keys.save_changes(changes).await.map_err(|e| text(&e))
     }

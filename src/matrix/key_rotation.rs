@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn p05_whoever_may_have_left_ends_the_key() {
+    fn p05_a_member_who_may_have_left_ends_the_key() {
         let member = |membership: &str| {
             json!({
                 "type": "m.room.member", "state_key": "@ann:x", "sender": "@ann:x",

@@ -22,7 +22,7 @@ const MIN_CHECK_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct KeyWaits {
     pub store: Store,
     pub clock: Clock,
-    /// When the other side is told that a message cannot be decrypted yet.
+    /// When the other side gets a notice that a message cannot be decrypted yet.
     pub notice_after: Duration,
     /// When a room key is no longer expected.
     pub key_limit: Duration,

@@ -3,8 +3,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use footbridge_core::{clock::Clock, inbox::Inbox};
-use footbridge_store::{DecryptedWith, Payload, SkipRule, Store, UndecryptableEvent};
+use footbridge_core::{
+    clock::Clock,
+    inbox::{ArrivalContent, Inbox},
+};
+use footbridge_store::{DecryptedWith, SkipRule, Store, UndecryptableEvent};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -15,14 +18,12 @@ use tracing::debug;
 use super::{
     MatrixError,
     account_client::AccountClient,
-    commands::command_payload,
     decrypt::as_received,
     event_fields::{DisplayNames, EventFields},
     event_reader::{Classification, EventReader, WaitReason},
     identities::Identities,
     journal_writer::JournalWriter,
     refusals::Refusals,
-    timeline::message_payload,
     trust_policy::TrustHold,
     undecryptable::UndecryptableNotices,
     unsigned_devices::{self, UnsignedNotices},
@@ -31,7 +32,7 @@ use super::{
 
 /// The outcome of retrying an entry.
 struct RetryOutcome {
-    payload: Payload,
+    payload: ArrivalContent,
     opened: Option<DecryptedWith>,
     /// The device that sent the entry.
     device: Option<String>,
@@ -167,7 +168,7 @@ impl LateKeys {
             return Ok(false);
         };
         debug!(entry.id = %waiting.entry, "A waiting entry was resolved");
-        if payload == Payload::Skipped(SkipRule::UntrustedDevice) {
+        if payload == ArrivalContent::Skipped(SkipRule::UntrustedDevice) {
             self.notices
                 .notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
@@ -215,11 +216,11 @@ impl LateKeys {
             Classification::Message(message) => {
                 self.unsigned_notices
                     .has_relayed(&waiting.place, &envelope.sender);
-                message_payload(&message)?
+                message.into()
             }
-            Classification::Command(command) => command_payload(&command)?,
-            Classification::Nothing => Payload::Skipped(SkipRule::NotAMessage),
-            Classification::Skipped(rule) => Payload::Skipped(rule),
+            Classification::Command(command) => command.into(),
+            Classification::Nothing => ArrivalContent::Skipped(SkipRule::NotAMessage),
+            Classification::Skipped(rule) => ArrivalContent::Skipped(rule),
             Classification::Waits(WaitReason::Trust(TrustHold::Approval), _) => {
                 let held = self.identities.suspect(&envelope.sender, &unsealed);
                 self.identities
@@ -237,11 +238,11 @@ impl LateKeys {
                 }
                 self.unverified_sessions
                     .warn_untrusted_sender(&envelope.sender);
-                Payload::Skipped(SkipRule::UntrustedDevice)
+                ArrivalContent::Skipped(SkipRule::UntrustedDevice)
             }
             Classification::Waits(WaitReason::Key, _) => return None,
         };
-        if let Payload::Skipped(rule) = payload {
+        if let ArrivalContent::Skipped(rule) = payload {
             self.refusals.refused(rule, &room);
         }
         Some(RetryOutcome {

@@ -69,7 +69,7 @@ impl Holder {
             return Ok(());
         }
         Err(MatrixError::StoreInUse(format!(
-            "a copy of this store is in use in another place and was seen {} s ago",
+            "a copy of this store is in use somewhere else and was seen {} s ago",
             apart.as_secs()
         )))
     }
@@ -205,7 +205,7 @@ impl Lease {
             && record.epoch >= epoch
         {
             return Err(MatrixError::StoreInUse(
-                "a copy of this store was started in another place meanwhile".into(),
+                "a copy of this store was started somewhere else meanwhile".into(),
             ));
         }
         *held = Some(self.raise(self.clock.now()).await?);

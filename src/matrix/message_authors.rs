@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Arrival, Place, RemoteId, Store};
+use footbridge_core::inbox::Arrival;
+use footbridge_store::{Place, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::EventId};
 use tokio::time::sleep;
 use tracing::warn;

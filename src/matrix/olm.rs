@@ -1,5 +1,5 @@
 //! Inspecting an Olm session: whether it received a message since it was last stored, and a copy of it that no longer
-//! changes while others go on using it.
+//! changes while others keep using it.
 
 use matrix_sdk_crypto::Session;
 use serde::Deserialize;

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p14_levels_come_from_state_and_what_is_missing_gives_nobody_power() {
+    fn p14_levels_come_from_state_and_missing_values_give_no_power() {
         let create = |version: &str| {
             json!({"sender": "@maker:x", "content": {"room_version": version,
                 "additional_creators": ["@second:x"]}})

@@ -1,9 +1,10 @@
 //! The result of processing an event: an arrival, with what must be saved in the same transaction.
 
-use footbridge_core::peer_bridges::PeerBridges;
-use footbridge_store::{
-    Arrival, Batch, DecryptedWith, HeldIdentity, PeerClaim, Place, RemoteId, SeenEvent,
+use footbridge_core::{
+    inbox::{Arrival, Batch},
+    peer_bridges::PeerBridges,
 };
+use footbridge_store::{DecryptedWith, HeldIdentity, PeerClaim, Place, RemoteId, SeenEvent};
 
 use super::event_fields::EventFields;
 
@@ -67,7 +68,8 @@ pub(super) fn peer_claims(
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::{Millis, Payload, SkipRule};
+    use footbridge_core::inbox::ArrivalContent;
+    use footbridge_store::{Millis, SkipRule};
 
     use super::*;
 
@@ -85,7 +87,7 @@ mod tests {
                 message: None,
                 thread: None,
                 sent_at: Millis(1),
-                payload: Payload::Skipped(SkipRule::Empty),
+                payload: ArrivalContent::Skipped(SkipRule::Empty),
             },
             writer: None,
             opened: opened.clone(),

@@ -43,7 +43,7 @@ impl Refusals {
             error!(
                 matrix.room = %room.room_id(),
                 rule = rule.as_str(),
-                "An event does not match what the homeserver says about it: it was dropped"
+                "An event does not match the homeserver's claims about it; dropped"
             );
         }
     }
@@ -60,7 +60,7 @@ impl Refusals {
             self.security.record(SecurityClass::Replay, count);
             error!(
                 times,
-                "Two events with the same ratchet index of a room key: the second was dropped"
+                "Two events with the same ratchet index of a room key; the second was dropped"
             );
         }
     }

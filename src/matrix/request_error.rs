@@ -137,10 +137,10 @@ impl RequestError {
             && !data.soft_logout
         {
             return Self::SignedOut(format!(
-                "{error} (said of the refresh token: either somebody logged the device out, or the token had been \
-                 used before and its answer was lost, as by a kill in the middle of a renewal, and the homeserver \
-                 removed the device for that. If it is gone, `footbridge device reset` makes a new one and keeps the \
-                 queue)"
+                "{error} (about the refresh token: either somebody logged the device out, or the token had been used \
+                 before and its response was lost, for example by a kill during a renewal, and the homeserver \
+                 removed the device because of that. If the device no longer exists, `footbridge device reset` \
+                 creates a new one and keeps the queue)"
             ));
         }
         match Self::from(error.as_ref()) {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_are_told_holds_no_answer_of_the_homeserver() {
+    fn reasons_for_people_contain_no_response_of_the_homeserver() {
         for (status, code) in [
             (403, "M_FORBIDDEN"),
             (404, "M_NOT_FOUND"),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_in_the_way_closes_nothing_and_signs_nobody_out() {
+    fn a_response_of_a_proxy_closes_no_channel_and_signs_no_account_out() {
         for status in [401, 403, 404, 500, 502, 503, 504, 520] {
             assert_eq!(
                 word(&answer(status, "<html>no</html>")),

@@ -41,7 +41,7 @@ impl RoomProfiles {
     /// The room's current profile, queried from the homeserver.
     pub(super) async fn read(&self, room: &Place) -> Result<RoomProfile, MatrixError> {
         let profile = self.fetch(room).await;
-        profile.map_err(|error| error.into_matrix_error("look at the room"))
+        profile.map_err(|error| error.into_matrix_error("read the room's state"))
     }
 
     async fn fetch(&self, room: &Place) -> Result<RoomProfile, RequestError> {

@@ -61,7 +61,7 @@ impl RoomState {
         user: &str,
     ) -> Result<MemberRights, MatrixError> {
         let rights = self.fetch_member_rights(room, user).await;
-        let rights = rights.map_err(|error| error.into_matrix_error("look at the room"))?;
+        let rights = rights.map_err(|error| error.into_matrix_error("read the room's state"))?;
         let ever = self.flags.was_encrypted(room).await?;
         Ok(MemberRights {
             encrypted: rights.encrypted || ever,
@@ -96,7 +96,7 @@ impl RoomState {
         tombstone: &Tombstone,
     ) -> Result<Successor, MatrixError> {
         let successor = self.fetch_successor(tombstone).await;
-        let next = successor.map_err(|error| error.into_matrix_error("enter the new room"))?;
+        let next = successor.map_err(|error| error.into_matrix_error("join the new room"))?;
         self.store.forget_refused_invite(&next.place).await?;
         Ok(next)
     }

@@ -5,8 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use footbridge_core::{backoff::Backoff, inbox::Inbox};
-use footbridge_store::{Batch, Gap, Place, PortalSource, RemoteId, Store};
+use footbridge_core::{
+    backoff::Backoff,
+    inbox::{Batch, Inbox},
+};
+use footbridge_store::{Gap, Place, PortalSource, RemoteId, Store};
 use matrix_sdk::{
     Client,
     deserialized_responses::TimelineEvent,

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_called_as_the_rule_that_it_counts() {
+    fn a_class_has_the_name_of_the_rule_that_it_counts() {
         for rule in SkipRule::ALL {
             if let Some(class) = SecurityClass::from_rule(*rule) {
                 assert_eq!(class.as_str(), rule.as_str());

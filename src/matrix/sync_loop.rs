@@ -179,7 +179,7 @@ impl SyncLoop<'_> {
         }
     }
 
-    /// Does some work while the sync in flight goes on. The sync may hold locks of the SDK that the work needs, and
+    /// Does some work while the sync in flight continues. The sync may hold locks of the SDK that the work needs, and
     /// would never release them if it were not polled.
     async fn work_during_sync(&mut self, work: LoopWork) -> Result<(), MatrixError> {
         let Some(mut flight) = self.flight.take() else {

@@ -3,8 +3,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use footbridge_core::{clock::Clock, inbox::Inbox};
-use footbridge_store::{Batch, Flag, Gap, Place, RemoteId, Store, Tombstone};
+use footbridge_core::{
+    clock::Clock,
+    inbox::{Batch, Inbox},
+};
+use footbridge_store::{Flag, Gap, Place, RemoteId, Store, Tombstone};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},

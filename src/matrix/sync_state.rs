@@ -22,7 +22,7 @@ pub(super) struct SyncState {
     repeats: AtomicBool,
     /// The sync that was in flight when the sync loop stopped.
     suspended: Mutex<Option<PendingSync>>,
-    /// The number of events that audits found and no sync had brought, since the start.
+    /// The number of events that audits found and no sync had returned, since the start.
     missed: AtomicU64,
 }
 

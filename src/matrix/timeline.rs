@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use footbridge_core::{
     clock::Clock,
-    message::{Action, Message},
+    inbox::{Arrival, ArrivalContent},
+    message::Action,
     peer_bridges::PeerBridges,
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
+use footbridge_store::{Millis, Place, RemoteId, SkipRule};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
@@ -17,7 +18,6 @@ use tracing::{debug, warn};
 
 use super::{
     account_client::AccountClient,
-    commands::command_payload,
     event_fields::{DisplayNames, EventFields},
     event_reader::{Classification, EventReader, WaitReason},
     identities::Identities,
@@ -49,12 +49,12 @@ struct NewEntry {
     /// Whether other events can refer to it.
     is_new: bool,
     thread: Option<RemoteId>,
-    payload: Payload,
+    payload: ArrivalContent,
 }
 
 impl NewEntry {
     /// An entry that no other event refers to.
-    fn unreferenced(payload: Payload) -> Self {
+    fn unreferenced(payload: ArrivalContent) -> Self {
         Self {
             is_new: false,
             thread: None,
@@ -175,7 +175,7 @@ impl Timeline {
             Classification::Nothing => None,
             Classification::Skipped(rule) => {
                 debug!(rule = rule.as_str(), "Event skipped");
-                Some(NewEntry::unreferenced(Payload::Skipped(rule)))
+                Some(NewEntry::unreferenced(ArrivalContent::Skipped(rule)))
             }
             Classification::Waits(why, session) => {
                 debug!(why = ?why, "An event cannot be relayed yet");
@@ -193,38 +193,25 @@ impl Timeline {
                 Some(NewEntry {
                     is_new: !relation.replaces,
                     thread: relation.thread,
-                    payload: Payload::Undecryptable {
+                    payload: ArrivalContent::Undecryptable {
                         session,
                         raw: came.raw().json().get().as_bytes().to_vec(),
                         key_wait_until: self.clock.now().plus(self.key_wait),
                     },
                 })
             }
-            Classification::Command(command) => {
-                command_payload(&command).map(NewEntry::unreferenced)
-            }
+            Classification::Command(command) => Some(NewEntry::unreferenced(command.into())),
             Classification::Message(message) => Some(NewEntry {
                 is_new: matches!(
                     message.action,
                     Action::Post { .. } | Action::Unsupported { .. } | Action::React { .. }
                 ),
-                payload: message_payload(&message)?,
-                thread: match message.action {
-                    Action::Post { thread, .. } => thread,
+                thread: match &message.action {
+                    Action::Post { thread, .. } => thread.clone(),
                     _ => None,
                 },
+                payload: message.into(),
             }),
-        }
-    }
-}
-
-/// A message, serialized for the store.
-pub(super) fn message_payload(message: &Message) -> Option<Payload> {
-    match message.to_bytes() {
-        Ok(bytes) => Some(Payload::Ready(bytes)),
-        Err(error) => {
-            warn!(error = %error, "Failed to serialize a message");
-            None
         }
     }
 }

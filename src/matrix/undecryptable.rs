@@ -71,12 +71,12 @@ impl UndecryptableNotices {
             };
             let resolution = (group.failed > 0).then(|| {
                 format!(
-                    "⚠ {} from {name} did not cross: {}.",
+                    "⚠ {} from {name} could not be relayed: {}.",
                     messages(group.failed),
                     why(&group.reason)
                 )
             });
-            let all_well = || format!("🔓 Nothing from {name} is missing any more.");
+            let all_well = || format!("🔓 No messages from {name} are missing any more.");
             let texts = UndecryptableTexts {
                 to_sender: resolution
                     .clone()
@@ -151,8 +151,8 @@ impl UndecryptableNotices {
         let why = why(reason);
         let text = match reason {
             UNSIGNED => format!(
-                "🔒 Messages from {name} do not cross: {why}. They do once the owner verifies that device from \
-                 another one, or by the recovery key."
+                "🔒 Messages from {name} are not relayed: {why}. They will be relayed once the owner verifies that \
+                 device from another one, or with the recovery key."
             ),
             CHANGED => format!(
                 "🔒 Messages from {name} are held: {why}. They will appear when an admin of the bridge \
@@ -335,7 +335,7 @@ fn known_code(code: &str) -> &str {
 /// The text for a reason code.
 fn why(reason: &str) -> &'static str {
     match reason {
-        LATER_KEY => "the bridge has received a key that opens later messages only",
+        LATER_KEY => "the bridge has received a key that decrypts later messages only",
         UNSIGNED => "the device they come from is not signed by its owner",
         CHANGED => "their identity has changed",
         "m.blacklisted" => {
@@ -344,8 +344,8 @@ fn why(reason: &str) -> &'static str {
         "m.unverified" => {
             "the sender's app withholds the key from the bridge, whose device is not verified there"
         }
-        "m.unauthorised" => "the sender's app says that the bridge may not have the key",
-        "m.unavailable" => "the sender's app does not have the key any more",
+        "m.unauthorised" => "the sender's app refuses to share the key with the bridge",
+        "m.unavailable" => "the sender's app no longer has the key",
         "m.no_olm" => "the sender's app could not reach the bridge's device to share the key",
         "m.history_not_shared" => "the sender's app does not share keys of earlier messages",
         NO_KEY => "the bridge has not received the key",
@@ -372,7 +372,7 @@ fn final_notice(group: &ResolvedGroup, name: &str) -> Option<String> {
         why(&group.reason)
     );
     Some(match (group.decrypted, group.failed) {
-        (0, 0) => format!("🔓 Nothing from {name} is missing any more."),
+        (0, 0) => format!("🔓 No messages from {name} are missing any more."),
         (_, 0) => format!("🔓 {late}."),
         (0, _) => format!("🔒 {lost}."),
         (_, _) => format!("🔒 {lost}. {late}."),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_in_plain_words_with_its_count() {
+    fn the_final_notice_has_the_count() {
         let text = |group| final_notice(&group, "Ann").unwrap();
         assert_eq!(
             text(group(NO_KEY, 1, 0, 0)),

@@ -1,5 +1,5 @@
-//! Notices to people whose messages cannot be relayed or decrypted for a reason that only they can change: they are
-//! told in the room, and told again when it is solved. A sender with an unsigned device cannot read the notice there,
+//! Notices to people whose messages cannot be relayed or decrypted for a reason that only they can change: they get
+//! a notice in the room, and another one when it is solved. A sender with an unsigned device cannot read the notice there,
 //! so their first message also gets a reaction: reactions are not encrypted, and this one reveals nothing about the
 //! message.
 
@@ -112,9 +112,10 @@ pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<S
                 None => "one of your devices".to_owned(),
             };
             format!(
-                "🔒 {name}, what you write from {device} does not cross: you have not signed that device. Verify it from \
-                 another device of yours, or enter your recovery key on it; what you write after that crosses. Until \
-                 then it cannot read what the bridge writes here, this notice included, so your message has the reaction {LOCK}."
+                "🔒 {name}, messages from {device} are not relayed: you have not signed that device. Verify it from \
+                 another device of yours, or enter your recovery key on it; messages that you send after that are \
+                 relayed. Until then that device cannot decrypt the bridge's messages, including this notice, so \
+                 your message has the reaction {LOCK}."
             )
         }
         "m.blacklisted" => format!(
@@ -133,15 +134,15 @@ pub(super) fn signed(name: &str, opted_out: bool, dropped: u64) -> Undecryptable
     let lost = lost(dropped);
     let (there, here) = if opted_out {
         (
-            "🔓 The device that messages from somebody came from is signed now.".to_owned(),
+            "🔓 The device of a sender is signed now.".to_owned(),
             format!("🔓 {name}, your device is signed now."),
         )
     } else {
         (
             format!(
-                "🔓 Messages from {name} cross: the device they come from is signed now.{lost}"
+                "🔓 Messages from {name} are relayed: the device they come from is signed now.{lost}"
             ),
-            format!("🔓 {name}, your device is signed now, and your messages cross.{lost}"),
+            format!("🔓 {name}, your device is signed now, and your messages are relayed.{lost}"),
         )
     };
     UndecryptableTexts {
@@ -155,7 +156,10 @@ pub(super) fn signed(name: &str, opted_out: bool, dropped: u64) -> Undecryptable
 fn lost(count: u64) -> String {
     match count {
         0 => String::new(),
-        count => format!(" Before that, {} did not.", undecryptable::messages(count)),
+        count => format!(
+            " Before that, {} could not be relayed.",
+            undecryptable::messages(count)
+        ),
     }
 }
 
@@ -173,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p02_who_can_change_it_is_told_what_to_do_and_nobody_else() {
+    fn p02_only_the_sender_who_can_fix_it_gets_the_remedy() {
         let text = |reason| advice(reason, "Ann", Some("ANN")).unwrap_or_default();
         let unsigned = text(UNSIGNED);
         for part in ["Ann", "the device ANN", "Verify it", "recovery key", LOCK] {
@@ -191,18 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn p02_that_a_device_is_signed_is_said_with_its_count_and_names_nobody_who_stays_here() {
+    fn p02_the_notice_of_a_signed_device_has_the_count_and_names_nobody_who_opted_out() {
         let texts = signed("Ann", false, 3);
         let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         for text in [&there, &here] {
             assert!(
-                text.contains("Ann") && text.contains("3 messages did not"),
+                text.contains("Ann") && text.contains("3 messages could not be relayed"),
                 "{text}"
             );
         }
         let texts = signed("Ann", true, 3);
         let (there, here) = (texts.elsewhere.unwrap(), texts.to_sender.unwrap());
         assert!(!there.contains("Ann"), "{there}");
-        assert!(!here.contains("cross"), "{here}");
+        assert!(!here.contains("relayed"), "{here}");
     }
 }

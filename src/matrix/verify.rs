@@ -206,7 +206,7 @@ impl Verifications {
             (true, VerificationAnswer::Different, _) => "Cancelled.".to_owned(),
             (false, _, Some(VerificationStage::Compare(emoji))) => compare(&emoji),
             (false, _, Some(VerificationStage::Waiting | VerificationStage::Confirmed)) => {
-                "It is your client's turn.".to_owned()
+                "Continue in your client.".to_owned()
             }
             _ => "There is nothing to confirm. Open the bridge's profile in your client and choose Verify."
                 .to_owned(),
@@ -263,7 +263,7 @@ impl VerificationStage {
 fn compare(emoji: &[Emoji]) -> String {
     format!(
         "Compare with your client: {}. The bridge's log shows the same seven; if somebody could intercept this chat, \
-         trust the log. Say `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
+         trust the log. Send `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
         listed(emoji)
     )
 }
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn b14_who_may_not_verify_us_is_told_so_a_few_times_only() {
+    fn b14_users_who_may_not_verify_the_bridge_get_a_few_replies_only() {
         let (all, _received) = at(VerificationStage::Requested);
         let declined = |user: &str| (0..200).filter(|_| all.admits_decline(user)).count();
         assert_eq!(declined("@eve:example.org"), 3);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn p08_nobody_answers_for_another() {
+    fn p08_no_user_can_answer_for_another() {
         let (all, mut received) = at(VerificationStage::Requested);
         assert!(
             all.handle_command("@you:example.org", VerificationAnswer::Begin)

@@ -1,8 +1,11 @@
 //! Backfill: messages from before a channel was linked, where the portal wants some. They are read once and marked with
 //! their time.
 
-use footbridge_core::message::{Action, Message};
-use footbridge_store::{Arrival, Error, Millis, Payload, Place, Store};
+use footbridge_core::{
+    inbox::{Arrival, ArrivalContent},
+    message::Action,
+};
+use footbridge_store::{Error, Millis, Place, Store};
 
 /// How much of a channel's history is relayed, and where it ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,22 +44,16 @@ impl Backfill {
     /// Adds the time to the name of the author of each message of the backfill.
     pub fn mark(&self, arrivals: &mut [Arrival]) {
         for arrival in arrivals {
-            let Payload::Ready(bytes) = &arrival.payload else {
+            let ArrivalContent::Message(message) = &mut arrival.payload else {
                 continue;
             };
             if self.until.is_none_or(|until| arrival.sent_at > until) {
                 continue;
             }
-            let Ok(mut message) = Message::from_bytes(bytes) else {
-                continue;
-            };
             let moment = jiff::Timestamp::from_millisecond(message.sent_at.0).unwrap_or_default();
             if matches!(message.action, Action::Post { .. }) {
                 let name = message.sender.name.trim();
                 message.sender.name = format!("{name} ({})", moment.strftime("%Y-%m-%d %H:%M UTC"));
-            }
-            if let Ok(bytes) = message.to_bytes() {
-                arrival.payload = Payload::Ready(bytes);
             }
         }
     }
@@ -69,7 +66,7 @@ fn cursor_of(place: &Place) -> String {
 #[cfg(test)]
 mod tests {
     use footbridge_core::{
-        message::{Sender, Style},
+        message::{Message, Sender, Style},
         text::Body,
     };
     use footbridge_store::RemoteId;
@@ -98,19 +95,19 @@ mod tests {
             message: None,
             thread: None,
             sent_at: Millis(sent_at),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: message.into(),
         }
     }
 
     fn name(arrival: &Arrival) -> String {
         match &arrival.payload {
-            Payload::Ready(bytes) => Message::from_bytes(bytes).unwrap().sender.name,
+            ArrivalContent::Message(message) => message.sender.name.clone(),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_newest_ones_are_wanted_and_carry_their_time() {
+    fn the_newest_ones_are_relayed_with_their_time() {
         let mut backfill = Backfill {
             wanted: 2,
             until: None,

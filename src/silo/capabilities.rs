@@ -105,7 +105,7 @@ impl Feature {
     pub fn title(self) -> &'static str {
         match self {
             Self::Text => "Text",
-            Self::Name => "Who said it",
+            Self::Name => "Author",
             Self::Emote => "`/me`",
             Self::Reply => "Replies",
             Self::Thread => "Threads",
@@ -115,8 +115,8 @@ impl Feature {
             Self::Reaction => "Reactions",
             Self::File => "Files",
             Self::System => "System messages",
-            Self::Profile => "Name, topic, picture",
-            Self::CatchUp => "What was missed",
+            Self::Profile => "Name, topic, avatar",
+            Self::CatchUp => "Missed messages",
         }
     }
 }
@@ -210,7 +210,7 @@ impl SiloKind {
             };
             let fallback = named(|crossing| matches!(crossing, Support::Fallback(_)));
             let not = named(|crossing| matches!(crossing, Support::No(_)));
-            format!("To the {to}, as words only: {fallback}; not at all: {not}.")
+            format!("To the {to}, as text only: {fallback}; not relayed: {not}.")
         };
         let there = line("channel", |row| row.to_channel);
         format!("{there}\n{}", line("room", |row| row.to_room))
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_are_what_the_table_does_not_call_whole() {
+    fn the_limits_are_what_the_table_does_not_support_fully() {
         let kind = SiloKind {
             word: "x",
             title: "X",
@@ -294,8 +294,8 @@ mod tests {
         };
         assert_eq!(
             kind.limits(),
-            "To the channel, as words only: edits, files; not at all: nothing.\n\
-             To the room, as words only: nothing; not at all: edits."
+            "To the channel, as text only: edits, files; not relayed: nothing.\n\
+             To the room, as text only: nothing; not relayed: edits."
         );
     }
 
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_says_yes_no_or_how() {
+    fn a_table_shows_yes_no_or_how() {
         let words = [
             (Support::Full(""), "yes"),
             (Support::Full("in bold"), "yes: in bold"),

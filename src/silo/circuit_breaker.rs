@@ -37,6 +37,11 @@ impl CircuitBreaker {
         }
     }
 
+    /// Whether the service is out.
+    pub fn is_open(&self) -> bool {
+        self.state().until.is_some()
+    }
+
     /// A permit for one request, or how long to wait before trying again.
     pub fn acquire(&self) -> Result<Probe<'_>, Duration> {
         let now = Instant::now();

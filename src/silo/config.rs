@@ -15,7 +15,8 @@ pub(crate) fn check_media_host(text: &str) -> Result<(), ValueError> {
         Err(why) => Err(ValueError {
             code: "B11",
             what: format!("`{text}` is {why}"),
-            help: "write a host as it stands in the addresses of files, for example \"media.example.org\"".to_owned(),
+            help: "write a host name as in the URLs of files, for example \"media.example.org\""
+                .to_owned(),
         }),
     }
 }

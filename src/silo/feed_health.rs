@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_person_is_told_before_everything_else() {
+    fn a_state_that_needs_a_person_is_reported_before_all_others() {
         let health = FeedHealth::default();
         health.begin(["a", "b"].into_iter());
         health.caught_up("a");

@@ -2,6 +2,7 @@
 //! asserts what must hold for every input.
 
 use footbridge_core::{
+    inbox::ArrivalContent,
     message::Style,
     text::{
         Body,
@@ -9,7 +10,7 @@ use footbridge_core::{
         html_from_body,
     },
 };
-use footbridge_store::{Millis, Payload, Place};
+use footbridge_store::{Millis, Place};
 
 use crate::{
     framing::{Line, LineFramer},
@@ -44,9 +45,9 @@ pub fn framer(data: &[u8]) {
     }
 }
 
-/// The payloads of any JSON of a silo (C15, C24).
+/// The contents of any JSON of a silo (C15, C24).
 #[must_use]
-pub fn arrivals(data: &[u8]) -> Vec<Payload> {
+pub fn arrivals(data: &[u8]) -> Vec<ArrivalContent> {
     let place = Place::new("silo", "channel");
     let mut arrivals = Vec::new();
     if let Ok(received) = serde_json::from_slice::<gitter::api::ChatMessage>(data) {

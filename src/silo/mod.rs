@@ -1,6 +1,9 @@
 //! Silos: chat networks without Matrix. Each kind is a folder, a line of [`KINDS`] and one call of the contract in the tests.
 
 pub mod capabilities;
+mod request_error;
+mod rest;
+mod reconnect;
 mod url_scanner;
 mod echoes;
 pub(crate) mod framing;

@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_carried_with_its_caption_and_named_where_it_cannot_be() {
+    fn a_file_is_relayed_with_its_caption_and_named_where_it_cannot_be() {
         for (caption, said, instead) in [
             (
                 "look",
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_caption_follows_its_file_and_no_edit_takes_the_file_away() {
+    fn a_long_caption_follows_its_file_and_no_edit_removes_the_file() {
         let all = with_file(said_by_ann(&"many words ".repeat(900)), vec![], true);
         assert!(matches!(
             &all[..],
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_a_gallery_is_carried_and_no_edit_takes_one_away() {
+    fn every_file_of_a_gallery_is_relayed_and_no_edit_removes_one() {
         let all = |action, copies, takes_files| {
             let mut outgoing = outgoing(action, copies);
             outgoing.message.files = ["a.png", "b.png", "c.png"]
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_goes_into_the_thread_of_the_root() {
+    fn a_reply_goes_into_the_thread_of_the_root() {
         for (copies, thread) in [
             (vec![copy("reply", Some("root"), 0)], Some("root")),
             (vec![copy("root", None, 0)], Some("root")),
@@ -712,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn late_messages_say_so_and_notices_of_the_bridge_have_no_sender() {
+    fn late_messages_are_marked_and_notices_of_the_bridge_have_no_sender() {
         let mut late = outgoing(said("hello"), vec![]);
         late.late = true;
         assert!(text(&steps(&late, 0)[0]).starts_with("(delayed) "));
@@ -739,7 +739,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_got_another_file_is_said_anew_where_files_are_carried() {
+    fn a_message_that_got_another_file_is_posted_again_where_files_are_relayed() {
         let file = |source: &str| File {
             source: source.to_owned(),
             name: source.to_owned(),

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_date_of_an_answer_goes_on_by_itself() {
+    async fn the_date_of_a_response_advances_by_itself() {
         let clock = ServerClock::default();
         assert_eq!(clock.now(), None);
         let mut headers = HeaderMap::new();

@@ -28,8 +28,8 @@ impl SignOutLog {
         let logs = self.runs.load(Ordering::Relaxed) && !self.said.swap(true, Ordering::Relaxed);
         if logs {
             tracing::error!(silo.name = %silo,
-                "{error}, then restart the bridge. If the account was only deactivated, activate it: the bridge checks \
-                 now and then and continues by itself. Until then this silo's messages wait");
+                "{error}, then restart the bridge. If the account was only deactivated, activate it: the bridge \
+                 checks periodically and continues by itself. Until then this silo's messages wait");
         }
         logs
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_once_and_by_a_bridge_that_runs() {
+    fn a_sign_out_is_logged_once_and_only_by_a_running_bridge() {
         let sign_out = SignOutLog::default();
         assert!(!sign_out.say("gitter", &"renew the token"));
         sign_out.runs();

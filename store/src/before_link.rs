@@ -88,7 +88,7 @@ fn is_before_link(tx: &Tx<'_>, shown: &SeenEvent) -> Result<bool, TxError> {
     let marks = [Some(shown.event.as_str()), shown.ciphertext.as_deref()];
     for mark in marks.into_iter().flatten() {
         if is_fingerprint_known(tx, &shown.place, mark)? {
-            // An event that was undecryptable then now tells how far its key was used. Nothing else is noted: a homeserver that
+            // An event that was undecryptable then now shows how far its key was used. Nothing else is noted: a homeserver that
             // shows the event under new ids again and again must not displace other fingerprints.
             note_index(tx, shown)?;
             return Ok(true);

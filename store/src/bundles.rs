@@ -193,8 +193,8 @@ pub(crate) fn split_bundles_of(
     ending: &[PendingDelivery],
     now: Millis,
 ) -> Result<(), TxError> {
-    const SPLIT_REASON: &str = "it was sent together with messages of a portal that was removed, and nobody knows whether it \
-                       arrived";
+    const SPLIT_REASON: &str = "it was sent together with messages of a portal that was removed, and it is unknown \
+                       whether it arrived";
     let ids: HashSet<DeliveryId> = ending.iter().map(|pending| pending.id).collect();
     let mut leaders = BTreeSet::new();
     for id in &ids {

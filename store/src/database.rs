@@ -282,7 +282,7 @@ fn open_read_write(path: &Path) -> Result<Connection, TxError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     set_pragma(&connection, "journal_mode", "wal")?;
-    // FULL: a commit is on the disk before anybody is told that the event was received.
+    // FULL: a commit is on the disk before the event is acknowledged to anybody.
     set_pragma(&connection, "synchronous", "2")?;
     set_pragma(&connection, "secure_delete", "1")?;
     set_pragma(&connection, "foreign_keys", "1")?;
@@ -318,7 +318,7 @@ pub(crate) fn into_store_error(path: &Path, operation: &'static str, error: TxEr
         TxError::CorruptRow { table, row } => Error::CorruptRow { table, row },
         TxError::NoRandomness => Error::Io {
             path: path.to_owned(),
-            source: std::io::Error::other("the system gives no random numbers"),
+            source: std::io::Error::other("the system provides no random numbers"),
         },
         TxError::Sqlite(source) => match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::CorruptFile {

@@ -21,7 +21,7 @@ pub(crate) fn database_path(directory: &Path) -> PathBuf {
     directory.join(DATABASE)
 }
 
-/// The user this process acts as, where the system tells.
+/// The user this process acts as, if the system reports it.
 pub(crate) fn own_uid() -> Option<u32> {
     std::fs::metadata("/proc/self")
         .ok()
@@ -102,7 +102,7 @@ fn restrict_permissions(path: &Path, found: &std::fs::Metadata, mode: u32) -> Re
         path: path.to_owned(),
         source: std::io::Error::new(
             error.kind(),
-            format!("others may read it and it is not ours to close ({error}); run: chmod go-rwx"),
+            format!("other users can read it, and its mode cannot be changed ({error}); run: chmod go-rwx"),
         ),
     })?;
     tracing::warn!(

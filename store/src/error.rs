@@ -57,7 +57,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The database is missing or empty, although other data beside it is still there.
-    #[error("{path} is missing although other data of this store is there", path = path.display())]
+    #[error("{path} is missing although other data of this store exists", path = path.display())]
     DatabaseMissing {
         /// The database.
         path: PathBuf,

@@ -27,7 +27,7 @@ pub enum PortalHold {
         /// Since when.
         since: Millis,
     },
-    /// Its room is encrypted, and nobody has consented.
+    /// Its room is encrypted, and nobody has given consent.
     Consent,
     /// Somebody has consented, and everybody has some time to object.
     Delay {

@@ -25,7 +25,7 @@ use crate::{
 
 /// An event that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct Arrival<P = Payload> {
     /// Where.
     pub place: Place,
     /// Its id, unique in the place. A message has its own id; an edit or deletion has an id of its own.
@@ -36,15 +36,15 @@ pub struct Arrival {
     pub thread: Option<RemoteId>,
     /// When the source says it was sent; kept on the link.
     pub sent_at: Millis,
-    /// Its content.
-    pub payload: Payload,
+    /// Its content; listeners bring it in a form that the store does not know.
+    pub payload: P,
 }
 
 /// What one step of a listener brings. One transaction: all of it or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
+#[derive(Clone, Debug)]
+pub struct Batch<P = Payload> {
     /// In the order in which they happened.
-    pub arrivals: Vec<Arrival>,
+    pub arrivals: Vec<Arrival<P>>,
     /// Cursors to move: name, value.
     pub cursors: Vec<(String, String)>,
     /// Gaps to open, or to move where the place has one already (`stop` then stays).
@@ -80,6 +80,67 @@ pub struct Batch {
     pub seen_events: Vec<SeenEvent>,
     /// Events that were sent before their rooms were linked.
     pub before_link: Vec<SeenEvent>,
+}
+
+impl<P> Default for Batch<P> {
+    fn default() -> Self {
+        Self {
+            arrivals: Vec::new(),
+            cursors: Vec::new(),
+            gaps: Vec::new(),
+            filled: Vec::new(),
+            flags: Vec::new(),
+            last_authors: Vec::new(),
+            authors: Vec::new(),
+            decrypted_with: Vec::new(),
+            trust_holds: Vec::new(),
+            unencrypted: Vec::new(),
+            joined: Vec::new(),
+            late: Vec::new(),
+            out_of_order: Vec::new(),
+            changes: Vec::new(),
+            peer_claims: Vec::new(),
+            tombstones: Vec::new(),
+            seen_events: Vec::new(),
+            before_link: Vec::new(),
+        }
+    }
+}
+
+impl<P> Batch<P> {
+    /// The same batch with the contents of its arrivals in another form.
+    pub fn map<Q>(self, form: impl Fn(P) -> Q) -> Batch<Q> {
+        let arrivals = self.arrivals.into_iter();
+        Batch {
+            arrivals: arrivals
+                .map(|arrival| Arrival {
+                    place: arrival.place,
+                    event_id: arrival.event_id,
+                    message: arrival.message,
+                    thread: arrival.thread,
+                    sent_at: arrival.sent_at,
+                    payload: form(arrival.payload),
+                })
+                .collect(),
+            cursors: self.cursors,
+            gaps: self.gaps,
+            filled: self.filled,
+            flags: self.flags,
+            last_authors: self.last_authors,
+            authors: self.authors,
+            decrypted_with: self.decrypted_with,
+            trust_holds: self.trust_holds,
+            unencrypted: self.unencrypted,
+            joined: self.joined,
+            late: self.late,
+            out_of_order: self.out_of_order,
+            changes: self.changes,
+            peer_claims: self.peer_claims,
+            tombstones: self.tombstones,
+            seen_events: self.seen_events,
+            before_link: self.before_link,
+        }
+    }
 }
 
 /// The result for an arrival.

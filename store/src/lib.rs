@@ -31,7 +31,7 @@ mod commands;
 mod delivery_status;
 mod links;
 mod reactions;
-mod told;
+mod reaction_summaries;
 mod avatars;
 mod event_digests;
 mod media_links;

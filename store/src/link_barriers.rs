@@ -2,8 +2,8 @@
 //! that was already followed may be behind at that time: a homeserver was away, a feed catches up. Until all events from before
 //! the link have been accepted there, nothing that is accepted there passes the new portal.
 //!
-//! No clock decides that, but the order of requests: a request that was made after the link, and answered completely, has brought
-//! everything from before the link.
+//! No clock decides that, but the order of requests: a request that was made after the link, and answered completely, has
+//! returned everything from before the link.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What single people decided or were told: whose messages are not relayed, and who joined a room. People are kept as keyed
+//! What is stored about single people: who has opted out, and who got a notice after joining a room. People are kept as keyed
 //! hashes.
 
 use rusqlite::{OptionalExtension, params};
@@ -184,7 +184,7 @@ impl Store {
     }
 }
 
-/// Somebody joined a place: new members may have to be told where its messages go.
+/// Somebody joined a place: new members may need a notice of where its messages are relayed to.
 pub(crate) fn note_join(tx: &Tx<'_>, place: &Place, user: &str) -> Result<(), TxError> {
     let person = tx.seal.person_hash(place.network(), user);
     tx.sql

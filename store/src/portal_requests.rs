@@ -1,4 +1,4 @@
-//! Portal requests: portals that somebody requested in a chat. One is approved when a code that only the requester was told is
+//! Portal requests: portals that somebody requested in a chat. One is approved when a code that only the requester knows is
 //! posted in the channel, and, where the room is encrypted, when the room consents. And portals that the operator added.
 
 use rusqlite::{Row, params};

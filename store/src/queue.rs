@@ -194,7 +194,7 @@ enum BundleState {
     /// Part of this one is on hold, and it was not attempted yet.
     MustSplit(DeliveryId),
     /// Part of this one is on hold, and it is unknown whether the message arrived. That must be found out first: until then no
-    /// delivery of it can be sent by itself, and later ones wait behind it.
+    /// delivery of it can be sent alone, and later ones wait behind it.
     OutcomeUnknown(DeliveryId),
 }
 

@@ -8,8 +8,8 @@ use crate::{
     database::{Tx, TxError},
     links,
     outbox::{self, advance_plan},
+    reaction_summaries,
     seal::Cell,
-    told,
 };
 
 /// One person's reaction to a message, as known for another place.
@@ -301,7 +301,7 @@ fn forget_shown(tx: &Tx<'_>, place: &Place, remote: &RemoteId) -> Result<(), TxE
         )?
         .collect::<Result<Vec<EntryId>, _>>()?;
     for target in targets {
-        told::end_summary(tx.sql, target, place)?;
+        reaction_summaries::end_summary(tx.sql, target, place)?;
         delete_removed_reactions(tx, target, place)?;
     }
     Ok(())

@@ -151,7 +151,7 @@ pub(crate) fn end_routeless_deliveries(
     Ok(dropped.len())
 }
 
-/// Ends a delivery that no route of linked portals carries any more and whose outcome is not unknown.
+/// Ends a delivery that no route of linked portals leads to its place any more and whose outcome is not unknown.
 pub(crate) fn end_if_no_route(tx: &Tx<'_>, delivery: DeliveryId) -> Result<(), TxError> {
     let Some(pending) = counters::pending(tx.sql, delivery)? else {
         return Ok(());
@@ -163,7 +163,7 @@ pub(crate) fn end_if_no_route(tx: &Tx<'_>, delivery: DeliveryId) -> Result<(), T
     Ok(())
 }
 
-/// A delivery that no route of linked portals would carry any more cannot be retried.
+/// A delivery whose place no route of linked portals leads to any more cannot be retried.
 fn erase_retryable_without_route(tx: &Tx<'_>) -> Result<(), TxError> {
     let routing = RoutingTable::load(tx.sql, Millis::default())?;
     let sources = tx

@@ -42,8 +42,8 @@ impl StoreKey {
         let bytes = unhex(digits.trim_ascii_end()).ok_or_else(|| {
             refused(
                 path,
-                "this is no key: a key file holds 64 hexadecimal digits and a newline; put the right file \
-                 there, or restore it from a backup",
+                "this is not a key: a key file holds 64 hexadecimal digits and a newline; put the right file there, \
+                 or restore it from a backup",
             )
         })?;
         Ok(Self(bytes))
@@ -290,7 +290,7 @@ fn open_key_file(path: &Path) -> Result<File, Error> {
         return Err(refused(
             path,
             &format!(
-                "others may read this key (mode {:03o}); run: chmod 600 {}",
+                "other users can read this key (mode {:03o}); run: chmod 600 {}",
                 opened.mode() & 0o777,
                 path.display()
             ),

@@ -122,7 +122,7 @@ skip_rules! {
 
 /// A word that is no rule.
 #[derive(Debug, thiserror::Error)]
-#[error("no rule is called that")]
+#[error("no rule has that name")]
 pub struct UnknownSkipRule;
 
 impl FromStr for SkipRule {

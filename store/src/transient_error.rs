@@ -73,7 +73,7 @@ impl Drop for RetryGuard<'_> {
 }
 
 impl Error {
-    /// Whether this error passes by itself, and what it is.
+    /// Whether this error is transient, and what it is.
     #[must_use]
     pub fn transient_error(&self) -> Option<TransientError> {
         match self {

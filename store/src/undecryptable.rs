@@ -87,7 +87,7 @@ impl Store {
         .await
     }
 
-    /// Groups without a waiting entry, of which people were not told so yet.
+    /// Groups without a waiting entry, without a notice about that yet.
     pub async fn resolved_groups(&self) -> Result<Vec<ResolvedGroup>, Error> {
         self.read("look for resolved groups", |tx| {
             Ok(tx

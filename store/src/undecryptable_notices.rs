@@ -233,7 +233,7 @@ fn notify_undecryptable(
         if still_true {
             return Ok(Vec::new());
         }
-        // People were told that all is well, and that no longer applies.
+        // An earlier notice says that nothing is missing, and that no longer applies.
         return edit_notices(tx, group, lanes_with_pending(tx, &waiting)?, payload, now);
     }
     let group = open_group(tx, notice, now)?;

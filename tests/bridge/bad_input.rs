@@ -191,7 +191,7 @@ fn b01_unknown_keys_and_tables_are_named_with_what_was_meant() {
 }
 
 #[test]
-fn b02_a_key_in_the_wrong_table_is_told_where_it_belongs() {
+fn b02_a_key_in_the_wrong_table_is_reported_with_the_right_table() {
     golden_config(
         "B02-wrong-table",
         &WHOLE.replace("[[portal]]\n", "[[portal]]\ndevice_name = \"x\"\n"),
@@ -273,7 +273,7 @@ fn b03_twins_are_shown_with_both_places() {
 }
 
 #[test]
-fn b04_wrong_types_ranges_and_units_are_told_with_what_fits() {
+fn b04_wrong_types_ranges_and_units_are_reported_with_valid_values() {
     golden_config("B04-type", &WHOLE.replace("\"@bridge:example.org\"", "5"));
     golden_config("B04-single-table", &WHOLE.replace("[[silo]]", "[silo]"));
     golden_config(
@@ -344,7 +344,7 @@ fn a_byte_order_mark_carriage_returns_and_tabs_are_no_fault() {
 }
 
 #[test]
-fn b06_a_missing_empty_or_wrong_file_is_told_apart() {
+fn b06_missing_empty_and_wrong_files_give_different_errors() {
     golden_config("B06-empty", "\n\n");
     WorkDir::new().golden("B06-missing", &["check"]);
     let work_dir = WorkDir::new();
@@ -353,7 +353,7 @@ fn b06_a_missing_empty_or_wrong_file_is_told_apart() {
 }
 
 #[test]
-fn b07_a_file_that_may_not_be_read_is_told_with_owner_and_mode() {
+fn b07_an_unreadable_file_is_reported_with_owner_and_mode() {
     let work_dir = WorkDir::with(WHOLE);
     work_dir.put("config.toml", WHOLE, 0o000);
     fs::set_permissions(work_dir.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -468,7 +468,7 @@ fn b11_a_homeserver_url_is_refused_for_an_exact_reason() {
 }
 
 #[test]
-fn b12_ids_of_the_wrong_kind_are_told_with_the_right_form() {
+fn b12_ids_of_the_wrong_kind_are_reported_with_the_right_form() {
     golden_config(
         "B12-user-as-homeserver",
         &PLAIN.replace("https://matrix.example.org", "@bridge:example.org"),
@@ -552,7 +552,7 @@ fn b13_the_step_toward_the_homeserver_that_fails_is_named() {
 }
 
 #[test]
-fn b14_what_a_silo_refuses_is_told_at_its_place() {
+fn b14_an_error_of_a_silo_is_reported_at_its_section() {
     let homeserver = answering(
         "200 OK\r\ncontent-length: 22\r\nconnection: close\r\n\r\n{\"versions\":[\"v1.11\"]}",
     );
@@ -614,7 +614,7 @@ fn stored(directory: &Path) -> Vec<(PathBuf, usize, u64)> {
 }
 
 #[test]
-fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
+fn b17_a_wrong_key_is_reported_and_changes_nothing() {
     let config = format!("{PLAIN}password_file = \"password.txt\"\n");
     let config = config.replace(
         "https://matrix.example.org",
@@ -663,7 +663,7 @@ impl Drop for Killed {
 }
 
 #[test]
-fn b19_a_second_instance_is_told_who_holds_the_store() {
+fn b19_a_second_instance_reports_who_holds_the_store() {
     // A homeserver that accepts the connection and never responds blocks the first login, which holds the store.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://127.0.0.1:{}", silent.local_addr().unwrap().port());
@@ -726,7 +726,7 @@ fn b16_a_store_of_another_account_is_refused_with_both_names() {
 }
 
 #[test]
-fn b20_a_device_that_was_logged_out_is_told_with_the_way_out() {
+fn b20_a_logged_out_device_is_reported_with_the_remedy() {
     const ANSWER: &str = "401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\
                           Connection: close\r\n\r\n\
                           {\"errcode\":\"M_UNKNOWN_TOKEN\",\"error\":\"gone\",\"soft_logout\":false}";
@@ -740,7 +740,7 @@ fn b20_a_device_that_was_logged_out_is_told_with_the_way_out() {
 }
 
 #[test]
-fn b20_a_homeserver_without_login_by_password_is_not_told_as_a_wrong_password() {
+fn b20_a_homeserver_without_login_by_password_is_not_reported_as_a_wrong_password() {
     const FLOWS: &str =
         r#"{"versions":["v1.11"],"flows":[{"type":"m.login.sso"},{"type":"m.login.token"}]}"#;
     let answer = format!(
@@ -755,7 +755,7 @@ fn b20_a_homeserver_without_login_by_password_is_not_told_as_a_wrong_password() 
 }
 
 #[test]
-fn b21_a_device_that_nobody_signed_does_not_bridge() {
+fn b21_an_unsigned_device_does_not_bridge() {
     let work_dir = with_account(PLAIN, "@bridge:example.org");
     // Two databases without any content.
     let make = "import sqlite3, sys\nfor name in sys.argv[1:]:\n    sql = sqlite3.connect(name)\n    \
@@ -812,7 +812,7 @@ fn b24_a_store_of_a_newer_program_is_not_opened() {
 }
 
 #[test]
-fn b26_the_command_line_is_told_what_it_could_have_been() {
+fn b26_a_wrong_command_line_is_reported_with_the_nearest_right_one() {
     let work_dir = WorkDir::with(WHOLE);
     work_dir.golden("B26-subcommand", &["chek"]);
     work_dir.golden("B26-letters", &["rnu"]);
@@ -834,7 +834,7 @@ fn b26_the_command_line_is_told_what_it_could_have_been() {
 }
 
 #[test]
-fn b27_a_misspelt_log_level_is_told() {
+fn b27_a_misspelt_log_level_is_reported() {
     let work_dir = WorkDir::with(WHOLE);
     let output = work_dir
         .command(&["check", "--offline"])
@@ -866,7 +866,7 @@ fn b28_what_contradicts_each_other_is_shown_with_the_rule() {
 }
 
 #[test]
-fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
+fn b31_a_remote_or_used_admin_address_is_refused() {
     golden_config(
         "B31-remote",
         &format!("{WHOLE}\n[admin]\nlisten = \"0.0.0.0:29320\"\n"),
@@ -904,7 +904,7 @@ fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
 }
 
 #[test]
-fn b34_a_misspelt_environment_variable_is_told() {
+fn b34_a_misspelt_environment_variable_is_reported() {
     let work_dir = WorkDir::with(WHOLE);
     let output = work_dir
         .command(&["check", "--offline"])
@@ -915,7 +915,7 @@ fn b34_a_misspelt_environment_variable_is_told() {
 }
 
 #[test]
-fn all_faults_of_a_file_are_told_at_once() {
+fn all_errors_of_a_file_are_reported_at_once() {
     let config = WHOLE
         .replace("homeserver", "homesever")
         .replace("@bridge:example.org", "bridge")
@@ -980,7 +980,7 @@ fn import_writes_over_nothing_and_nothing_useless() {
         "{told}"
     );
     assert!(
-        told.contains("remove it, if it is of an earlier attempt"),
+        told.contains("remove it if it is from an earlier attempt"),
         "{told}"
     );
 }
@@ -996,7 +996,7 @@ fn init(work_dir: &WorkDir, options: &str) -> String {
 }
 
 #[test]
-fn init_writes_nothing_that_would_not_do_and_tells_all_of_it_at_once() {
+fn init_writes_nothing_invalid_and_reports_all_errors_at_once() {
     let work_dir = WorkDir::new();
     let mattermost =
         "--silo-kind mattermost --silo-token-file gitter.token --silo-api https://chat.example.org";
@@ -1162,7 +1162,7 @@ fn slips(key: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
+fn every_misspelt_key_is_reported_with_the_nearest_key() {
     let work_dir = WorkDir::new();
     let (mut tried, mut wrong) = (0, Vec::new());
     for Table {
@@ -1251,14 +1251,14 @@ async fn store_with_portal(work_dir: &WorkDir, silo: &str, encrypted: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b29_a_portal_without_consent_is_off_and_says_who_must_say_what_where() {
+async fn b29_a_portal_without_consent_is_off_and_the_report_names_the_command() {
     let work_dir = WorkDir::with(WHOLE);
     store_with_portal(&work_dir, "gitter", true).await;
     work_dir.golden("B29-no-consent", &["check", "--offline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b30_a_portal_whose_silo_is_gone_is_named_and_is_no_fault_of_the_others() {
+async fn b30_a_portal_whose_silo_is_missing_is_named_and_does_not_affect_the_others() {
     let work_dir = WorkDir::with(WHOLE);
     store_with_portal(&work_dir, "zulip", false).await;
     work_dir.golden("B30-silo-gone", &["check", "--offline"]);
@@ -1291,10 +1291,10 @@ async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat
     work_dir.golden("B19-portal-while-running", &add);
     // A request that would fail without a running bridge too is refused at once.
     for (room, why) in [
-        ("#room:example.org", "stands in the configuration"),
+        ("#room:example.org", "is in the configuration"),
         (
             "#none:example.org",
-            "nothing is joined to #none:example.org",
+            "nothing is linked to #none:example.org",
         ),
     ] {
         let output = work_dir.run(&["portal", "remove", room]);
@@ -1323,7 +1323,7 @@ async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_
     let made = ["portal", "add", "#made:example.org", "gitter", "org/made"];
     assert!(said(&["portal", "list"]).contains("waiting for consent"));
     // The operator consents by naming the portal here.
-    assert!(said(&made).contains("Agreed"));
+    assert!(said(&made).contains("Consent recorded"));
     assert!(!said(&["portal", "list"]).contains("waiting for consent"));
     assert!(said(&made).contains("added already"));
     assert!(said(&["portal", "add", "#more:example.org", "gitter", "org/more"]).contains("Added"));
@@ -1336,8 +1336,8 @@ async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_
     ] {
         assert!(list.contains(part), "{part}: {list}");
     }
-    assert!(said(&["portal", "remove", "#made:example.org"]).contains("no longer joined"));
-    assert!(said(&["portal", "remove", "#more:example.org"]).contains("no longer joined"));
+    assert!(said(&["portal", "remove", "#made:example.org"]).contains("no longer linked"));
+    assert!(said(&["portal", "remove", "#more:example.org"]).contains("no longer linked"));
     assert!(!said(&["portal", "list"]).contains("#made:example.org"));
     work_dir.golden(
         "B03-portal-nothing",

@@ -107,7 +107,7 @@ fn redacted(scene: &Scenario) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_by_one() {
+async fn d11_messages_in_a_shared_event_are_edited_answered_and_deleted_one_by_one() {
     let (_synapse, scene) = limited().await;
     let channel = &scene.stage.channel.id;
     let mut said = Vec::new();
@@ -194,7 +194,7 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
 }
 
 #[tokio::test]
-async fn a_death_between_binding_and_sending_changes_nothing_but_the_delay() {
+async fn a_kill_between_bundling_and_sending_changes_only_the_delay() {
     let (synapse, scene) = limited().await;
     for passage in [1, 2] {
         scene.bridge.terminate().await.unwrap();

@@ -104,7 +104,7 @@ fn a_second_run_that_ran_no_test_is_no_pass() {
 }
 
 #[test]
-fn what_does_not_build_or_dies_without_naming_a_test_fails_the_run() {
+fn a_build_failure_or_a_crash_without_a_named_test_fails_the_run() {
     let killed = "     Running tests/bridge/main.rs (target/debug/deps/bridge-2)\n\
                   error: test failed, to rerun pass `-p footbridge --test bridge`\n";
     for first in ["error: could not compile `footbridge`\n", killed] {

@@ -132,7 +132,7 @@ fn cargo() -> Command {
     let run = Command::new("run")
         .args([flag("quiet"), flag("release"), package])
         .arg(option("example"))
-        // What stands behind the first word that is no option goes to the program.
+        // Everything after the first word that is not an option goes to the program.
         .arg(Arg::new("rest").num_args(..).trailing_var_arg(true));
     let fuzz = Command::new("run")
         .args(["fuzz-dir", "target-dir", "sanitizer", "codegen-units"].map(option))

@@ -127,8 +127,8 @@ async fn init_makes_everything_that_run_needs_and_login_makes_no_second_device()
     let faults = String::from_utf8_lossy(&checked.stderr);
     for part in [
         format!("error[B30]: no room has the alias {nowhere}"),
-        "error[B14]: silo `gitter` has no such channel for us".to_owned(),
-        format!("`footbridge portal add` has joined {nowhere} to it"),
+        "error[B14]: silo `gitter` has no such channel for the bridge's account".to_owned(),
+        format!("`footbridge portal add` has linked {nowhere} to it"),
     ] {
         assert!(faults.contains(&part), "{part} is missing: {faults}");
     }
@@ -186,7 +186,7 @@ fn device_of(shown: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_and_leaves_nothing_that_hinders_the_right_one() {
+async fn a_wrong_password_is_reported_and_leaves_nothing_that_blocks_the_right_one() {
     let synapse = Synapse::shared().await.unwrap();
     let user = synapse
         .register(&format!("wrong{}", free_port().unwrap()), PASSWORD)

@@ -144,7 +144,7 @@ async fn read(scene: &Scenario, channel: &Room, words: &str) {
 async fn ask(scene: &Scenario, room: &str, channel: &Room) -> String {
     let words = format!("!bridge portal add gitter {}", channel.uri);
     scene.ann.say(room, &words).await.unwrap();
-    let text = hear(scene, room, "post this there").await;
+    let text = hear(scene, room, "post this code there").await;
     text.split_whitespace().last().unwrap().to_owned()
 }
 
@@ -153,7 +153,7 @@ async fn link(scene: &Scenario, room: &str, channel: &Room, encrypted: bool) {
     let code = ask(scene, room, channel).await;
     scene.sim.say(&channel.id, &scene.mary.id, &code);
     if encrypted {
-        hear(scene, room, "has shown the code").await;
+        hear(scene, room, "has posted the code").await;
         let words = format!("!bridge consent gitter {}", channel.uri);
         scene.ann.say(room, &words).await.unwrap();
     }
@@ -200,7 +200,7 @@ async fn agree(scene: &Scenario, room: &str) {
         "Example Org",
         "`!nobridge`",
         "In 4 s",
-        "What is said here until then stays here",
+        "Messages written here until then are not relayed",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
@@ -219,7 +219,7 @@ async fn begun(scene: &Scenario, room: &str) {
         scene.ann.say(room, "!bridge status").await.unwrap();
         until(PATIENCE, || answers().len() > before).await.unwrap();
         let answer = answers().pop().unwrap();
-        if !answer.contains("Agreed;") {
+        if !answer.contains("Consent given;") {
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "{answer}");
@@ -252,14 +252,14 @@ async fn take_apart(scene: &Scenario, room: &str, channel: &Room) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     scene.ann.say(room, "!bridge portal remove").await.unwrap();
-    let end = hear(scene, room, "no longer joined").await;
-    assert!(end.contains(" 3 messages were waiting"), "{end}");
+    let end = hear(scene, room, "no longer linked").await;
+    assert!(end.contains(" 3 waiting messages were erased"), "{end}");
     scene.ann.say(room, "said after the end").await.unwrap();
     scene
         .sim
         .say(&channel.id, &scene.mary.id, "said there after the end");
     scene.ann.say(room, "!bridge portal remove").await.unwrap();
-    hear(scene, room, "joined to nothing").await;
+    hear(scene, room, "is not linked").await;
     let all = [posted(scene, channel), said(scene, room)]
         .concat()
         .join("\n");
@@ -277,7 +277,7 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
     let code = ask(&scene, &room, &channel).await;
     scene.ann.say(&room, "said before the code").await.unwrap();
     scene.sim.say(&channel.id, &scene.mary.id, &code);
-    let asked = hear(&scene, &room, "has shown the code").await;
+    let asked = hear(&scene, &room, "has posted the code").await;
     assert!(
         asked.contains("!bridge consent gitter footbridge/made-in-chat"),
         "{asked}"
@@ -366,7 +366,7 @@ async fn p15_what_the_homeserver_could_have_written_is_refused() {
     ] {
         scene.ann.say(&room, &words).await.unwrap();
     }
-    hear_times(&scene, &room, "only when it is said encrypted", 4).await;
+    hear_times(&scene, &room, "only if it is sent encrypted", 4).await;
     scene.say_in_room().await.unwrap();
     scene.settle(PATIENCE).await.unwrap();
     assert!(
@@ -376,7 +376,7 @@ async fn p15_what_the_homeserver_could_have_written_is_refused() {
 }
 
 #[tokio::test]
-async fn p14_whoever_may_not_is_refused_and_told_why() {
+async fn p14_a_user_without_permission_is_refused_with_the_reason() {
     let (synapse, scene) = open(true).await;
     let room = old_room(&scene).await;
     let channel = channel(&scene, "footbridge/guarded", &[&scene.tom.id]);
@@ -396,7 +396,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
         .await;
     };
     say(1, &words).await;
-    hear(&scene, &room, "has not named you").await;
+    hear(&scene, &room, "has not listed you").await;
     // Too low a power level.
     let levels = |ann: u32| {
         json!({"users": {scene.ann.user_id(): ann, scene.bridge_user.clone(): 50}, "state_default": 50,
@@ -409,9 +409,9 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
         .await
         .unwrap();
     scene.ann.say(&room, &words).await.unwrap();
-    hear(&scene, &room, "is 49, and it takes 50").await;
+    hear(&scene, &room, "is 49, and 50 is required").await;
     scene.ann.say(&room, "!bridge pause").await.unwrap();
-    hear_times(&scene, &room, "is 49, and it takes 50", 2).await;
+    hear_times(&scene, &room, "is 49, and 50 is required", 2).await;
     // A silo and a channel that do not exist; a room that the bridge is not in. Nobody who lost power can restore it,
     // so Ann creates a room.
     let room = self::room(&scene, false).await;
@@ -442,7 +442,7 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     // A user without admin rights in the channel posts the code, and nothing is relayed.
     let code = ask(&scene, &room, &channel).await;
     scene.sim.say(&channel.id, &scene.mary.id, &code);
-    hear(&scene, &room, "is no admin there").await;
+    hear(&scene, &room, "is not an admin there").await;
     scene.ann.say(&room, "said too early").await.unwrap();
     // An admin posts it. The room is not encrypted, so that is enough.
     scene.sim.say(&channel.id, &scene.tom.id, &code);
@@ -461,12 +461,12 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     assert!(!shown().await);
     // An admin of the room may remove the portal without being a named admin; nobody else may.
     let carl = raw_member(synapse, &scene.ann, &room).await;
-    // The bridge tells a new member which channel the room is linked to.
-    hear(&scene, &room, "To who is new here").await;
+    // A new member gets a notice that names the linked channel.
+    hear(&scene, &room, "For new members").await;
     let path = format!("rooms/{room}/send/m.room.message/9");
     let body = json!({"msgtype": "m.text", "body": "!bridge portal remove"});
     raw(synapse, &carl, "PUT", &path, body).await;
-    hear(&scene, &room, "is 0, and it takes 50").await;
+    hear(&scene, &room, "is 0, and 50 is required").await;
     scene.bridge.settle(PATIENCE).await.unwrap();
     scene.bridge.conservation().await.unwrap();
 }
@@ -502,13 +502,13 @@ async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_ye
     let channel = channel(&scene, "footbridge/direct", &[]);
     let words = format!("!bridge portal add gitter {} in {room}", channel.uri);
     scene.ann.say(&direct, &words).await.unwrap();
-    hear(&scene, &direct, "post this there").await;
+    hear(&scene, &direct, "post this code there").await;
     scene
         .ann
         .say(&direct, &format!("!bridge unbridge in {room}"))
         .await
         .unwrap();
-    hear(&scene, &direct, "now nothing is asked for").await;
+    hear(&scene, &direct, "request to link the room was cancelled").await;
     scene
         .ann
         .say(
@@ -601,8 +601,8 @@ async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_
         .unwrap();
     let told = hear(&scene, &room, "every message in this room").await;
     for part in [
-        "What waits here (3 messages) goes there then as well",
-        "between now and then stays here",
+        "Messages that wait here (3 messages) are relayed then, too",
+        "written between now and then are not",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
@@ -656,24 +656,29 @@ async fn people_keep_their_messages_and_a_pause_keeps_the_queue() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("paused by"), "{shown}");
     scene.ann.say(&room, "!bridge resume").await.unwrap();
-    hear(&scene, &room, "Going on.").await;
+    hear(&scene, &room, "Resumed.").await;
     scene.settle(PATIENCE).await.unwrap();
     assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
 
     // One message is not relayed, then all of Ann's, then none.
     scene.ann.say(&room, "!nobridge hush-1").await.unwrap();
     scene.ann.say(&room, "!bridge optout").await.unwrap();
-    hear(&scene, &room, "is not carried").await;
+    hear(&scene, &room, "Your messages here are not relayed").await;
     scene.ann.say(&room, "hush-2").await.unwrap();
     scene.ann.say(&room, "!bridge optout off").await.unwrap();
-    hear(&scene, &room, "From now on what you write").await;
+    hear(&scene, &room, "From now on your messages").await;
     scene.ann.say(&room, "heard again").await.unwrap();
     read(&scene, &channel, "heard again").await;
     // Mary's opt-out applies in the channel.
     scene
         .sim
         .say(&channel.id, &scene.mary.id, "!bridge optout everywhere");
-    read(&scene, &channel, "is not carried").await;
+    read(
+        &scene,
+        &channel,
+        "Your messages in every room are not relayed",
+    )
+    .await;
     scene.sim.say(&channel.id, &scene.mary.id, "hush-3");
     scene.sim.say(&channel.id, &scene.tom.id, "Tom is heard");
     hear(&scene, &room, "Tom is heard").await;

@@ -132,7 +132,7 @@ async fn in_the_channel(network: &dyn Network, bridge: &TestBridge, out: &mut St
         if network.act(act).is_some() {
             hear(bridge, out, what).await;
         } else {
-            writeln!(out, "- {what}: cannot be done or is not told there").unwrap();
+            writeln!(out, "- {what}: not possible or not reported there").unwrap();
         }
     }
 }
@@ -347,7 +347,7 @@ async fn comes_back_as_the_table_says(network: &dyn Network, bridge: &TestBridge
 }
 
 #[tokio::test]
-async fn what_crosses_is_as_the_tables_say() {
+async fn messages_are_relayed_as_the_capability_tables_say() {
     is_as_the_table_says(
         &gitter::Fixture::realtime().await,
         &footbridge_silo::gitter::KIND,

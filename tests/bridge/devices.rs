@@ -126,7 +126,7 @@ async fn p13_a_reset_makes_another_device_and_loses_and_doubles_nothing() {
     let (code, said) = scene.bridge.output(&["device", "reset"]).await.unwrap();
     assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
     assert!(
-        said.contains(&format!("Device {second} is given up")),
+        said.contains(&format!("Device {second} was replaced")),
         "{said}"
     );
     assert_eq!(devices(synapse, &scene).await, [device(&scene).await]);
@@ -158,7 +158,7 @@ async fn b20_a_device_that_was_logged_out_is_replaced_and_the_queue_is_kept() {
 }
 
 #[tokio::test]
-async fn logout_says_what_stays_and_a_login_goes_on() {
+async fn logout_lists_what_is_kept_and_a_login_continues() {
     let (synapse, scene) = scene().await;
     scene.bridge.kill().await.unwrap();
     scene.say_in_channel();
@@ -166,7 +166,7 @@ async fn logout_says_what_stays_and_a_login_goes_on() {
     death(&scene).await;
     let (code, said) = scene.bridge.output(&["logout"]).await.unwrap();
     assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
-    assert!(said.contains("(1 messages are owed)"), "{said}");
+    assert!(said.contains("(1 messages are pending)"), "{said}");
     assert!(devices(synapse, &scene).await.is_empty());
     assert!(!scene.bridge.data_directory().join("matrix").exists());
     let refused = scene.bridge.attempt("run", PATIENCE).await.unwrap();

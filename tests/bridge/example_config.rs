@@ -152,7 +152,7 @@ fn a_default_that_is_changed_is_noticed() {
 }
 
 #[test]
-fn every_key_stands_in_the_example_below_its_table() {
+fn every_key_is_in_the_example_below_its_table() {
     let text = example();
     for table in TABLES.iter() {
         let (table, keys) = (table.name, &table.keys);
@@ -176,7 +176,7 @@ fn every_key_stands_in_the_example_below_its_table() {
 
 /// An operator who removes the comment marks must not get a key twice.
 #[test]
-fn no_option_of_a_section_stands_in_the_example_twice() {
+fn no_option_of_a_section_is_in_the_example_twice() {
     let example = example();
     let (mut section, mut keys) = ("", std::collections::HashSet::new());
     for line in example.lines() {

@@ -12,6 +12,7 @@ use footbridge::control::{
     Successor,
 };
 use footbridge_core::{
+    inbox::ArrivalContent,
     lane::{LaneEnd, OutletHealth},
     message::{Action, Command, Sender},
     outlet::{Outcome, SendError},
@@ -137,7 +138,7 @@ impl Bench {
             by_reaction: false,
             encrypted: false,
         };
-        let payload = Payload::Command(command.to_bytes().unwrap());
+        let payload = ArrivalContent::from(command);
         self.hear_payload(event_id, None, payload).await;
     }
 
@@ -336,7 +337,7 @@ async fn d22_who_asks_to_be_asked_again_at_once_is_asked_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
+async fn d22_a_closed_place_gives_one_notice_and_resumes_by_itself() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one", "two"]).await;
     let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
@@ -382,7 +383,7 @@ async fn d22_what_waits_too_long_for_a_closed_place_ends_with_one_notice_for_all
 }
 
 #[tokio::test(start_paused = true)]
-async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
+async fn d22_a_signed_out_side_gives_a_notice_and_keeps_its_pending_deliveries() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["one"]).await;
     let (outlet, room) = (FakeOutlet::new(true, vec![]), FakeOutlet::new(true, vec![]));
@@ -417,7 +418,7 @@ async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
+async fn failed_messages_of_a_user_who_opted_out_cannot_be_retried() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["too long"]).await;
     let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
@@ -439,11 +440,11 @@ async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
         by_reaction: false,
         encrypted: false,
     };
-    let payload = Payload::Command(moderator.to_bytes().unwrap());
+    let payload = ArrivalContent::from(moderator);
     bench.hear_payload("$q", None, payload).await;
     bench.answer().await;
     let told = bench.notices_in(&FakeOutlet::new(true, vec![])).await;
-    let answer = "Its author keeps here what they write (`!bridge optout`).";
+    let answer = "Its author has opted out (`!bridge optout`).";
     assert!(told.iter().any(|text| text == answer), "{told:?}");
     bench.run(&outlet, LONG).await;
     assert!(outlet.texts().is_empty());
@@ -481,7 +482,7 @@ async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() 
         told[0].starts_with("🔁 Trying again to deliver 3 messages"),
         "{told:?}"
     );
-    assert_eq!(told[2], "Trying 3 messages again.");
+    assert_eq!(told[2], "Retrying 3 messages.");
 
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["a", "b", "c"], "in their order");
@@ -581,14 +582,14 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
         told,
         [
             "✅ Delivered to the wall channel after all.",
-            "It is being tried again."
+            "It is already being retried."
         ]
     );
     bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
+async fn a_failed_message_that_its_author_deletes_is_not_kept() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["a"]).await;
     let room = FakeOutlet::new(true, vec![]);
@@ -607,13 +608,13 @@ async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
     bench.ask("$q", "retry", Some("$a"), "@a:x").await;
     bench.answer().await;
     let told = bench.notices_in(&room).await;
-    assert!(told[1].contains("not kept any more"), "{told:?}");
+    assert!(told[1].contains("no longer stored"), "{told:?}");
     assert!(outlet.texts().is_empty());
     bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn why_tells_each_state() {
+async fn why_shows_each_state() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["sent", "failed"]).await;
     let room = FakeOutlet::new(true, vec![]);
@@ -622,7 +623,11 @@ async fn why_tells_each_state() {
     bench.hear("$pending1", post("p")).await;
     bench.hear("$pending2", post("p")).await;
     bench
-        .hear_payload("$skipped", None, Payload::Skipped(SkipRule::Undecryptable))
+        .hear_payload(
+            "$skipped",
+            None,
+            ArrivalContent::Skipped(SkipRule::Undecryptable),
+        )
         .await;
     bench.notices_in(&room).await;
     for (number, (target, words)) in [
@@ -634,8 +639,11 @@ async fn why_tells_each_state() {
         (Some("wall-0"), "it is bad. `!bridge retry` sends it again."),
         (Some("$pending1"), "it is being sent"),
         (Some("$pending2"), "behind 1 other message"),
-        (Some("$skipped"), "not sent, because no key can open it"),
-        (Some("$nothing"), "I know nothing of that message"),
+        (
+            Some("$skipped"),
+            "not sent, because no room key decrypts it",
+        ),
+        (Some("$nothing"), "I do not know that message"),
         (None, "behind 1 other message"),
     ]
     .into_iter()
@@ -655,7 +663,7 @@ async fn why_tells_each_state() {
     let last = told.last().unwrap();
     assert!(
         last.contains("To wall c: 1 delivered, 2 waiting")
-            && last.contains("1 failed (1 can be tried again)"),
+            && last.contains("1 failed (1 can be retried)"),
         "{last}"
     );
     bench.balance().await;

@@ -62,7 +62,7 @@ async fn reads(scene: &MultiSiloScenario, what: &str, rooms: [&[&str]; 2], chann
 }
 
 #[tokio::test]
-async fn what_is_said_anywhere_is_read_everywhere_once_and_so_are_edits_and_deletions() {
+async fn messages_edits_and_deletions_reach_every_place_once() {
     let scene = scene().await;
     let room = &scene.rooms[0];
     let kept = scene.ann.say(room, "from the room").await.unwrap();
@@ -208,7 +208,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
         .await
         .unwrap();
 
-    // The room is encrypted, and nobody consents.
+    // The room is encrypted, and nobody gives consent.
     scene.ann.enable_encryption(&room).await.unwrap();
     scene
         .wait("the question", || heard(0, "is encrypted now"))
@@ -250,7 +250,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
     // The portal is removed.
     scene.ann.say(&room, "!bridge portal remove").await.unwrap();
     scene
-        .wait("the end", || heard(0, "no longer joined"))
+        .wait("the end", || heard(0, "no longer linked"))
         .await
         .unwrap();
     channel.say("3 of the channel").unwrap();
@@ -265,7 +265,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
 
 /// Two entries of one kind; the channel of the first is linked to both rooms.
 #[tokio::test]
-async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_one_of_them() {
+async fn b11_a_channel_of_gitter_is_linked_to_two_rooms_and_a_second_gitter_to_one_of_them() {
     let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
         sites: vec![SimulatorKind::Gitter, SimulatorKind::Gitter],

@@ -188,7 +188,7 @@ async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
 }
 
 #[tokio::test]
-async fn where_files_cannot_go_a_line_names_them() {
+async fn a_line_names_files_that_cannot_be_sent() {
     let scene = scene(SimulatorKind::Gitter).await;
     let room = &scene.rooms[0];
     let cat = ("cat.png", "image/png");
@@ -206,7 +206,7 @@ async fn where_files_cannot_go_a_line_names_them() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_forged_or_is_too_large_is_named_and_the_next_message_goes_on() {
+async fn a_forged_or_too_large_file_is_named_and_the_next_message_is_delivered() {
     let scene = scene(SimulatorKind::Mattermost).await;
     let room = &scene.rooms[0];
     let file = scene
@@ -313,7 +313,7 @@ async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_
 }
 
 #[tokio::test]
-async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
+async fn an_edit_with_another_file_keeps_the_replies_of_others() {
     let scene = scene(SimulatorKind::Mattermost).await;
     let (sim, channel) = scene.sites[0].mattermost().unwrap();
     let room = &scene.rooms[0];
@@ -396,7 +396,7 @@ fn on_irc(
 }
 
 #[tokio::test]
-async fn a_file_crosses_a_matterbridge_inside_its_messages() {
+async fn a_file_is_relayed_through_a_matterbridge_inside_its_messages() {
     let scene = scene(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
     let (room, sent) = (&scene.rooms[0], bytes(300_001));
     let file = scene.ann.send_file(

@@ -226,11 +226,11 @@ contract!(
     b11_two_channels_in_one_room_hear_each_other,
     a_storm_of_broken_connections_loses_nothing,
     an_outage_ends_by_itself,
-    listening_stops_when_told,
+    listening_stops_on_request,
     a_step_of_unknown_outcome_is_made_once,
     echoes_are_held_until_they_are_known,
     an_echo_without_an_answer_is_no_news,
-    a_person_on_our_account_is_heard,
+    messages_of_a_person_on_the_bridges_account_are_relayed,
     a_dead_token_stops_the_whole_side,
     a_token_that_is_accepted_again_needs_no_new_bridge,
     a_ban_closes_the_channel_only,
@@ -257,7 +257,7 @@ fn delete(target: &str) -> Action {
 }
 
 #[tokio::test]
-async fn edits_deletions_and_threads_are_heard() {
+async fn edits_deletions_and_threads_are_received() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
     let root = fixture.say("root");
@@ -418,7 +418,7 @@ async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
 }
 
 #[tokio::test]
-async fn a_message_that_we_may_not_delete_is_deleted_by_whoever_does() {
+async fn a_message_that_the_bridge_may_not_delete_is_deleted_later_by_a_user() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "one").await;
@@ -458,7 +458,7 @@ async fn an_edit_that_comes_too_late_points_to_the_old_text() {
 }
 
 #[tokio::test]
-async fn a_long_message_crosses_in_parts_and_shrinks_when_edited() {
+async fn a_long_message_is_relayed_in_parts_and_shrinks_when_edited() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", &"a long story ".repeat(800)).await;
@@ -473,7 +473,7 @@ async fn a_long_message_crosses_in_parts_and_shrinks_when_edited() {
 }
 
 #[tokio::test]
-async fn answers_go_into_threads_of_one_level() {
+async fn replies_go_into_threads_of_one_level() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
     let root = fixture.say("root");

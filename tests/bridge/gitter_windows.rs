@@ -136,7 +136,7 @@ fn mute(fixture: &Fixture, muted: bool) {
 }
 
 #[tokio::test]
-async fn f15_an_audit_finds_what_a_mute_feed_leaves_out_and_begins_it_anew() {
+async fn f15_an_audit_finds_what_a_silent_feed_omits_and_restarts_it() {
     let silences = FEEDS.map(|feed| async move {
         let mut fixture = Fixture::with(fast(), feed).await;
         fixture.audit = Duration::from_millis(1500);
@@ -249,7 +249,7 @@ async fn f20_an_outage_of_everything_is_asked_about_by_one_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn f11_five_hundred_messages_edits_and_deletions_while_nobody_listened() {
+async fn f11_five_hundred_messages_edits_and_deletions_during_a_downtime() {
     let fixture = Fixture::realtime().await;
     let mut bridge = TestBridge::start(&fixture).await;
     let old = fixture.say("old");
@@ -298,7 +298,7 @@ async fn f11_five_hundred_messages_edits_and_deletions_while_nobody_listened() {
 }
 
 #[tokio::test]
-async fn f11_a_message_deleted_seconds_after_it_was_said_is_found_at_the_next_start() {
+async fn f11_a_message_deleted_seconds_after_it_was_sent_is_found_at_the_next_start() {
     for feed in FEEDS {
         let fixture = Fixture::with(fast(), feed).await;
         let mut bridge = TestBridge::start(&fixture).await;

@@ -50,7 +50,7 @@ async fn receives_all(fixture: &Fixture, faulty_server: &FaultyServer, faults: u
 }
 
 #[tokio::test]
-async fn f34_garbage_on_the_stream_harms_nobody() {
+async fn f34_garbage_on_the_stream_has_no_effect() {
     let garbage: Vec<Vec<u8>> = [
         &b"\xff\xfe\xc3(\n"[..],
         b"{\"id\":\"5f1e\n",
@@ -78,7 +78,7 @@ async fn f34_garbage_on_the_stream_harms_nobody() {
 }
 
 #[tokio::test]
-async fn f34_garbage_on_the_realtime_feed_harms_nobody() {
+async fn f34_garbage_on_the_realtime_feed_has_no_effect() {
     /// A text frame of up to 125 bytes, as a server sends it.
     fn frame(text: &[u8]) -> Vec<u8> {
         let mut frame = vec![0x81, u8::try_from(text.len()).unwrap()];

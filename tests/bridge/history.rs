@@ -57,11 +57,11 @@ async fn comes_along(kind: SimulatorKind) {
 }
 
 #[tokio::test]
-async fn a_new_portal_brings_the_newest_messages_of_a_gitter_channel_along() {
+async fn a_new_portal_relays_the_newest_messages_of_a_gitter_channel() {
     comes_along(SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
-async fn a_new_portal_brings_the_newest_messages_of_a_mattermost_channel_along() {
+async fn a_new_portal_relays_the_newest_messages_of_a_mattermost_channel() {
     comes_along(SimulatorKind::Mattermost).await;
 }

@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::faults::passes;
 
 #[tokio::test]
-async fn f37_keys_never_reach_who_left_or_a_device_that_nobody_signed() {
+async fn f37_keys_never_reach_former_members_or_unsigned_devices() {
     passes("F37").await;
 }
 
 #[tokio::test]
-async fn f38_nothing_of_a_lying_homeservers_making_crosses_and_nothing_goes_in_the_clear() {
+async fn f38_nothing_forged_by_a_homeserver_is_relayed_and_nothing_is_sent_unencrypted() {
     passes("F38").await;
 }
 

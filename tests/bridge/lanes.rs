@@ -4,7 +4,7 @@
 mod jumps;
 mod loops;
 mod passing;
-mod taken_back;
+mod redacted_edits;
 mod unsent;
 mod waking;
 
@@ -24,7 +24,7 @@ use footbridge_core::{
     clock::Clock,
     file::File,
     image::Image,
-    inbox::{Inbox, Signals},
+    inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{
@@ -34,8 +34,8 @@ use footbridge_core::{
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalId, PortalSpec,
-    QueueHead, RemoteId, Side, SkipRule, Store, StoreKey,
+    Accepted, Copy, LaneId, Millis, Place, Portal, PortalId, PortalSpec, QueueHead, RemoteId, Side,
+    SkipRule, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -534,11 +534,16 @@ impl Bench {
 
     pub async fn hear(&self, event_id: &str, action: Action) {
         let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(event_id));
-        self.hear_payload(event_id, message, Payload::Ready(bytes(action)))
+        self.hear_payload(event_id, message, ArrivalContent::from(message_of(action)))
             .await;
     }
 
-    pub async fn hear_payload(&self, event_id: &str, message: Option<RemoteId>, payload: Payload) {
+    pub async fn hear_payload(
+        &self,
+        event_id: &str,
+        message: Option<RemoteId>,
+        payload: ArrivalContent,
+    ) {
         let arrival = Arrival {
             place: self.portal.room.clone(),
             event_id: event_id.into(),
@@ -564,7 +569,7 @@ impl Bench {
     /// The room key of the one undecryptable entry arrives; it decrypts to this.
     async fn decrypt(&self, action: Action) {
         let waiting = self.store.undecryptable_events(Some("s")).await.unwrap();
-        let payload = Payload::Ready(bytes(action));
+        let payload = ArrivalContent::from(message_of(action));
         self.inbox
             .fill(waiting[0].entry, payload, None)
             .await
@@ -657,6 +662,10 @@ impl Bench {
 }
 
 pub fn bytes(action: Action) -> Vec<u8> {
+    message_of(action).to_bytes().unwrap()
+}
+
+pub fn message_of(action: Action) -> Message {
     let sender = Sender {
         id: "@a:x".into(),
         name: "A".into(),
@@ -668,8 +677,6 @@ pub fn bytes(action: Action) -> Vec<u8> {
         files: Vec::new(),
         action,
     }
-    .to_bytes()
-    .unwrap()
 }
 
 pub fn post(text: &str) -> Action {
@@ -682,8 +689,8 @@ pub fn post(text: &str) -> Action {
 }
 
 /// An undecryptable payload; the lane waits for its room key until this time.
-fn undecryptable(key_wait_until: Millis) -> Payload {
-    Payload::Undecryptable {
+fn undecryptable(key_wait_until: Millis) -> ArrivalContent {
+    ArrivalContent::Undecryptable {
         session: "s".into(),
         raw: b"{}".to_vec(),
         key_wait_until,
@@ -762,7 +769,7 @@ async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_message_does_not_block_the_next_and_its_side_is_told() {
+async fn a_refused_message_does_not_block_the_next_and_gives_a_notice() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$bad", post("bad")).await;
@@ -846,7 +853,7 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d04_a_look_as_nobody_leaves_the_doubt_to_the_next_start() {
+async fn d04_a_reconcile_while_signed_out_leaves_the_outcome_unknown_until_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
@@ -925,7 +932,7 @@ async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands() {
+async fn c20_a_copy_cannot_change_the_original() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("said in the room")).await;
@@ -948,7 +955,7 @@ async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands(
             message: None,
             thread: None,
             sent_at: Millis(1),
-            payload: Payload::Ready(bytes(action)),
+            payload: ArrivalContent::from(message_of(action)),
         };
         let batch = Batch {
             arrivals: vec![arrival],
@@ -989,7 +996,7 @@ async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
             message: is_new.then(|| event_id.into()),
             thread: None,
             sent_at: Millis(1),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],
@@ -1115,7 +1122,7 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signed_out_side_keeps_its_debts() {
+async fn a_signed_out_side_keeps_its_pending_deliveries() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench.hear("$a", post("x")).await;
@@ -1186,7 +1193,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         message: Some("wall-0".into()),
         thread: None,
         sent_at: Millis(1),
-        payload: Payload::Ready(bytes(post("x"))),
+        payload: ArrivalContent::from(message_of(post("x"))),
     };
     let accepted = bench
         .inbox
@@ -1209,7 +1216,7 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
         message: Some(RemoteId(format!("$e{number}"))),
         thread: None,
         sent_at: Millis(1),
-        payload: Payload::Ready(bytes(post(&format!("m{number}")))),
+        payload: ArrivalContent::from(message_of(post(&format!("m{number}")))),
     };
     let outlet = FakeOutlet::new(true, vec![]);
     // Alone, several in one batch, before and after they were delivered.
@@ -1232,7 +1239,7 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
+async fn c21_a_message_that_is_deleted_before_it_arrives_is_never_relayed() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     let outlet = FakeOutlet::new(true, vec![]);
@@ -1248,7 +1255,7 @@ async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
         message: Some("$late".into()),
         thread: None,
         sent_at: Millis(1),
-        payload: Payload::Ready(bytes(post("taken back long ago"))),
+        payload: ArrivalContent::from(message_of(post("taken back long ago"))),
     };
     let batch = Batch {
         arrivals: vec![late],
@@ -1268,7 +1275,7 @@ async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c23_what_clocks_say_decides_nothing() {
+async fn c23_clocks_decide_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     let moments = [0, 1 << 53, -5, i64::MAX, i64::MIN, 1];
@@ -1289,7 +1296,7 @@ async fn c23_what_clocks_say_decides_nothing() {
             message: Some(RemoteId(format!("$e{number}"))),
             thread: None,
             sent_at: Millis(moment),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],

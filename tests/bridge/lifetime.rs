@@ -31,7 +31,7 @@ async fn death(scene: &Scenario, point: &str) {
 }
 
 #[tokio::test]
-async fn p13_a_death_between_the_two_writes_locks_no_healthy_store_out() {
+async fn p13_a_kill_between_the_two_writes_locks_no_healthy_store_out() {
     let scene = scene().await;
     let data = scene.bridge.data_directory();
     let old = data.with_file_name("old");

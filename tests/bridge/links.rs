@@ -68,7 +68,7 @@ fn header(response: &Response, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_link_leads_to_the_file_until_its_message_is_taken_back() {
+async fn a_link_serves_the_file_until_its_message_is_deleted() {
     let (scene, listen) = scene(false, "file_links = \"always\"").await;
     let picture: Vec<u8> = (0..300_001_u32)
         .map(|at| (at * 31 % 251).to_le_bytes()[0])

@@ -24,7 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use footbridge_core::{
     clock::Clock,
-    inbox::{Inbox, Signals},
+    inbox::{Batch, Inbox, Signals},
     message::{Action, Message, Style},
     outlet::{Content, Done, Outcome, SendError, Step},
     secret::Secret,
@@ -35,8 +35,7 @@ use footbridge_matrix::{
     session::{self, SessionState},
 };
 use footbridge_store::{
-    Batch, Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store,
-    StoreKey,
+    Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store, StoreKey,
 };
 use footbridge_testbed::synapse::{Registered, Synapse};
 use footbridge_testbed::{
@@ -500,7 +499,7 @@ async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encrypted_and_once() {
+async fn messages_of_an_encrypted_room_have_names_and_steps_are_sent_there_encrypted_and_once() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -595,7 +594,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_said_while_nobody_listened_comes_once_and_in_order() {
+async fn messages_sent_during_a_downtime_come_once_and_in_order() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -675,7 +674,7 @@ async fn an_event_whose_key_comes_later_is_read_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
+async fn nothing_is_relayed_unencrypted_where_a_room_was_ever_encrypted() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -728,7 +727,7 @@ async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_of_an_unsigned_device_do_not_cross() {
+async fn messages_of_an_unsigned_device_are_not_relayed() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -784,7 +783,7 @@ async fn an_edit_counts_only_from_the_author() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_crosses_although_the_homeserver_does_not_say_who_wrote_the_message() {
+async fn an_edit_is_relayed_although_the_homeserver_does_not_name_the_author_of_the_message() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = proxy::scene(synapse, true, Timeouts::default()).await;
     let Scene {
@@ -808,7 +807,7 @@ async fn an_edit_crosses_although_the_homeserver_does_not_say_who_wrote_the_mess
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_who_shares_the_account_is_heard() {
+async fn messages_of_a_person_who_shares_the_account_are_relayed() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -892,7 +891,7 @@ async fn invites_to_portals_are_accepted_and_others_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_session_is_said_to_be_signed_out() {
+async fn a_revoked_session_is_reported_as_signed_out() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,

@@ -180,7 +180,7 @@ contract!(
     b11_portals_on_one_channel_come_and_go,
     b11_two_channels_in_one_room_hear_each_other,
     an_outage_ends_by_itself,
-    listening_stops_when_told,
+    listening_stops_on_request,
     echoes_are_held_until_they_are_known,
     a_dead_token_stops_the_whole_side,
     a_token_that_is_accepted_again_needs_no_new_bridge,
@@ -225,7 +225,7 @@ async fn is_told_of_doubt(bridge: &TestBridge) {
 }
 
 #[tokio::test]
-async fn a_message_of_unknown_fate_is_told_of_and_not_repeated() {
+async fn a_message_with_unknown_outcome_gives_a_notice_and_is_not_repeated() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.lose_answer();
@@ -244,7 +244,7 @@ async fn a_message_of_unknown_fate_is_told_of_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_death_while_a_message_was_on_its_way_is_told_of_and_not_repeated() {
+async fn a_kill_during_a_send_gives_a_notice_and_is_not_repeated() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "on its way").await;
@@ -357,7 +357,7 @@ async fn the_redaction_of_an_edit_that_was_posted_is_posted_and_takes_nothing_ba
 }
 
 #[tokio::test]
-async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
+async fn known_events_are_read_and_unknown_ones_are_ignored() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.sim.faults().garbage(1);
@@ -419,7 +419,7 @@ async fn what_the_socket_leaves_out_is_found_in_the_buffer() {
 /// Matterbridge returns a burst in another order than it was written, and so are the times: the only order to be had is
 /// Matterbridge's own, on the WebSocket and in the buffer alike.
 #[tokio::test]
-async fn a_burst_keeps_the_order_in_which_matterbridge_tells_it() {
+async fn a_burst_keeps_the_order_in_which_matterbridge_sends_it() {
     let mut fixture = Fixture::new().await;
     fixture.audit = Duration::from_secs(1);
     let bridge = TestBridge::start(&fixture).await;
@@ -473,7 +473,7 @@ fn with_file(words: &str, content: usize) -> Message {
 
 /// A message of more than 32 MiB, which is a file of 24 MB.
 #[tokio::test]
-async fn a_large_file_crosses() {
+async fn a_large_file_is_relayed() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.hear(with_file("our film", 33 << 20));
@@ -484,7 +484,7 @@ async fn a_large_file_crosses() {
 }
 
 #[tokio::test]
-async fn a_small_buffer_costs_the_oldest_of_what_was_said_while_nobody_listened() {
+async fn a_small_buffer_loses_the_oldest_messages_of_a_downtime() {
     let fixture = Fixture::with(Options {
         buffer: 10,
         ..large()

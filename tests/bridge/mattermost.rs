@@ -184,11 +184,11 @@ contract!(
     b11_two_channels_in_one_room_hear_each_other,
     a_storm_of_broken_connections_loses_nothing,
     an_outage_ends_by_itself,
-    listening_stops_when_told,
+    listening_stops_on_request,
     a_step_of_unknown_outcome_is_made_once,
     echoes_are_held_until_they_are_known,
     an_echo_without_an_answer_is_no_news,
-    a_person_on_our_account_is_heard,
+    messages_of_a_person_on_the_bridges_account_are_relayed,
     a_dead_token_stops_the_whole_side,
     a_token_that_is_accepted_again_needs_no_new_bridge,
     a_ban_closes_the_channel_only,
@@ -268,7 +268,7 @@ async fn a_key_that_the_server_has_forgotten_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_death_while_a_message_was_on_its_way_makes_no_second_one() {
+async fn a_kill_during_a_send_doubles_no_message() {
     let fixture = Fixture::with(Options {
         remembered: Duration::ZERO,
         ..Options::default()
@@ -292,7 +292,7 @@ async fn a_death_while_a_message_was_on_its_way_makes_no_second_one() {
 }
 
 #[tokio::test]
-async fn c20_a_key_below_somebody_elses_post_makes_it_none_of_ours() {
+async fn c20_a_key_in_a_foreign_post_does_not_make_it_the_bridges_own() {
     let fixture = Fixture::with(Options {
         remembered: Duration::ZERO,
         ..Options::default()
@@ -351,7 +351,7 @@ async fn a_version_of_a_post_that_its_author_restores_is_an_edit() {
 }
 
 #[tokio::test]
-async fn what_no_number_tells_of_is_found_by_reading() {
+async fn events_lost_at_the_end_of_the_sequence_are_found_by_reading() {
     let mut fixture = Fixture::new().await;
     fixture.audit = Duration::from_millis(300);
     let bridge = TestBridge::start(&fixture).await;
@@ -403,7 +403,7 @@ async fn more_changes_than_one_answer_holds_are_read_page_by_page() {
 }
 
 #[tokio::test]
-async fn edits_and_deletions_while_nobody_listened_are_found() {
+async fn edits_and_deletions_during_a_downtime_are_found() {
     let fixture = Fixture::new().await;
     let mut bridge = TestBridge::start(&fixture).await;
     let (kept, gone) = (fixture.say("kept"), fixture.say("gone"));
@@ -434,7 +434,7 @@ async fn edits_and_deletions_while_nobody_listened_are_found() {
 }
 
 #[tokio::test]
-async fn a_thread_that_goes_with_its_first_message_goes_in_the_room_too() {
+async fn a_thread_that_is_deleted_with_its_first_message_is_deleted_in_the_room_too() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     let root = fixture.say("root");
@@ -466,7 +466,7 @@ async fn our_own_edits_and_deletions_are_no_news() {
 }
 
 #[tokio::test]
-async fn a_message_of_ours_that_somebody_takes_back_is_taken_back() {
+async fn a_deletion_of_the_bridges_message_by_a_user_is_relayed() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "one").await;
@@ -479,7 +479,7 @@ async fn a_message_of_ours_that_somebody_takes_back_is_taken_back() {
 }
 
 #[tokio::test]
-async fn an_answer_goes_into_the_thread_and_a_thread_that_is_gone_costs_nothing() {
+async fn a_reply_goes_into_the_thread_and_a_deleted_thread_loses_no_message() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.say("root");
@@ -524,7 +524,7 @@ async fn a_long_message_is_cut_at_the_servers_limit() {
 }
 
 #[tokio::test]
-async fn names_stand_beside_the_text_where_the_server_permits_it() {
+async fn names_override_the_username_where_the_server_permits_it() {
     let mut fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
@@ -541,7 +541,7 @@ async fn names_stand_beside_the_text_where_the_server_permits_it() {
 }
 
 #[tokio::test]
-async fn names_stand_in_the_text_where_it_does_not() {
+async fn names_are_in_the_text_where_the_server_does_not_permit_overrides() {
     let mut fixture = Fixture::new().await;
     fixture.names = Attribution::Override;
     let bridge = TestBridge::start(&fixture).await;
@@ -551,7 +551,7 @@ async fn names_stand_in_the_text_where_it_does_not() {
 }
 
 #[tokio::test]
-async fn an_edit_that_comes_too_late_is_a_new_message_and_goes_with_the_old_one() {
+async fn an_edit_that_comes_too_late_is_a_new_message_and_is_deleted_with_the_old_one() {
     let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         ..Options::default()
@@ -650,7 +650,7 @@ async fn an_open_channel_is_joined_and_a_private_one_is_not() {
 }
 
 #[tokio::test]
-async fn integrations_and_other_names_are_heard() {
+async fn integrations_and_other_names_are_read() {
     let fixture = Fixture::with(Options {
         overrides: true,
         ..Options::default()
@@ -837,7 +837,7 @@ fn delete_unheard(fixture: &Fixture) {
 }
 
 #[tokio::test]
-async fn a_copy_that_an_admin_deleted_counts_as_taken_back() {
+async fn a_copy_that_an_admin_deleted_counts_as_deleted() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "one").await;
@@ -871,7 +871,7 @@ async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
 }
 
 #[tokio::test]
-async fn a_change_that_is_forbidden_is_no_message_that_is_gone() {
+async fn a_forbidden_change_does_not_mean_that_the_message_is_deleted() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "one").await;
@@ -917,7 +917,7 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
 }
 
 #[tokio::test]
-async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
+async fn emoji_use_mattermosts_names() {
     let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
@@ -960,7 +960,7 @@ async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
 }
 
 #[tokio::test]
-async fn an_emoji_that_the_server_has_no_name_for_is_told_in_words() {
+async fn an_emoji_that_the_server_has_no_name_for_is_shown_in_a_line() {
     let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
@@ -985,7 +985,7 @@ async fn an_emoji_that_the_server_has_no_name_for_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn what_was_told_in_a_line_stays_told_there_after_a_restart() {
+async fn a_reaction_in_a_line_stays_there_after_a_restart() {
     let fixture = Fixture::with(Options {
         knows_emoji: true,
         ..Options::default()
@@ -1116,7 +1116,7 @@ async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
 }
 
 #[tokio::test]
-async fn what_goes_with_a_message_that_we_delete_is_deleted_by_nobody() {
+async fn replies_deleted_with_a_message_of_the_bridge_are_not_deleted_by_a_user() {
     // Where it can no longer be emptied, the whole thread is deleted.
     let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
@@ -1138,7 +1138,7 @@ async fn what_goes_with_a_message_that_we_delete_is_deleted_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
+async fn a_thread_that_the_bridge_deleted_while_not_listening_is_not_deleted_again() {
     let fixture = Fixture::with(Options {
         edit_limit: Some(Duration::ZERO),
         ..Options::default()
@@ -1194,7 +1194,7 @@ async fn an_emptied_message_keeps_no_reaction_of_ours() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_only_named_goes_with_its_message() {
+async fn a_file_that_is_only_named_is_deleted_with_its_message() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     thread(&fixture, &bridge).await;
@@ -1239,7 +1239,7 @@ async fn with_thread() -> (Fixture, TestBridge) {
 }
 
 #[tokio::test]
-async fn d03_a_thread_whose_deletion_was_not_settled_is_deleted_by_nobody() {
+async fn d03_a_thread_whose_deletion_was_not_settled_is_not_deleted_by_a_user() {
     for fault in [
         Fault::SlowAnswer { ms: 60_000 },
         Fault::HtmlAfter { status: 502 },
@@ -1265,7 +1265,7 @@ async fn d03_a_thread_whose_deletion_was_not_settled_is_deleted_by_nobody() {
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_while_its_message_is_being_deleted_is_deleted_by_nobody() {
+async fn a_reply_that_comes_while_its_message_is_being_deleted_is_not_deleted_by_a_user() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "alone").await;
@@ -1289,7 +1289,7 @@ async fn an_answer_that_comes_while_its_message_is_being_deleted_is_deleted_by_n
 }
 
 #[tokio::test]
-async fn a_thread_that_we_may_not_delete_is_deleted_by_whoever_does() {
+async fn a_thread_that_the_bridge_may_not_delete_is_deleted_later_by_a_user() {
     let (fixture, bridge) = with_thread().await;
     let forbidden = Fault::Status { status: 403 };
     fixture.sim.faults().next("DELETE posts/:id", forbidden, 1);
@@ -1304,7 +1304,7 @@ async fn a_thread_that_we_may_not_delete_is_deleted_by_whoever_does() {
 }
 
 #[tokio::test]
-async fn an_answer_that_its_author_deleted_before_its_thread_went_is_taken_back() {
+async fn a_reply_that_its_author_deleted_before_its_thread_is_deleted() {
     let (fixture, bridge) = with_thread().await;
     let (root, answer) = (fixture.posts()[0].id.clone(), fixture.posts()[1].id.clone());
     // The bridge does not listen.
@@ -1322,7 +1322,7 @@ async fn an_answer_that_its_author_deleted_before_its_thread_went_is_taken_back(
 }
 
 #[tokio::test]
-async fn an_answer_that_its_author_deletes_while_the_thread_is_still_to_go_is_taken_back() {
+async fn a_reply_that_its_author_deletes_while_the_thread_waits_is_deleted() {
     for listens in [true, false] {
         let (fixture, mut bridge) = with_thread().await;
         let answer = fixture.posts()[1].id.clone();
@@ -1406,7 +1406,7 @@ async fn an_action_is_one_beside_its_name_too() {
 }
 
 #[tokio::test]
-async fn a_channel_that_cannot_be_opened_says_what_it_may_be() {
+async fn the_error_of_a_channel_that_cannot_be_opened_names_possible_causes() {
     let fixture = Fixture::new().await;
     let cellar = [&fixture.bob];
     fixture

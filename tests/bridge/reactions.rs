@@ -213,7 +213,7 @@ async fn c22_where_a_silo_has_no_reactions_one_line_gathers_them() {
 }
 
 #[tokio::test]
-async fn c22_no_reaction_crosses_the_border_of_an_encrypted_room_unless_the_portal_says_so() {
+async fn c22_no_reaction_enters_or_leaves_an_encrypted_room_unless_the_portal_allows_it() {
     for (options, crosses) in [("", false), ("reactions = \"always\"", true)] {
         let scene = scene(SimulatorKind::Mattermost, false, options).await;
         let (sim, channel) = scene.sites[0].mattermost().unwrap();
@@ -258,7 +258,7 @@ async fn c22_a_flood_of_reactions_is_counted_and_dropped() {
 }
 
 #[tokio::test]
-async fn c22_a_reaction_that_comes_before_the_id_of_what_it_is_on_crosses() {
+async fn c22_a_reaction_that_comes_before_the_id_of_its_target_is_relayed() {
     let scene = scene(SimulatorKind::Mattermost, true, "").await;
     let (sim, channel) = scene.sites[0].mattermost().unwrap();
     let cy = sim.add_user("cy");

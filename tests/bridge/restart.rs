@@ -61,7 +61,7 @@ async fn death(scene: &Scenario, point: &str) {
 /// them; that of `bundle.saved`, which only a rate-limited account passes, is in `burst.rs`; those of `lease` are in
 /// `lifetime.rs`, and those of `session` in the row F29 of the fault scenarios.
 #[tokio::test]
-async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
+async fn a_kill_at_any_commit_boundary_changes_only_the_delay() {
     let (synapse, scene) = scene().await;
     for point in crash_points::POINTS {
         // Those of failures and commands are in `steering` and in `control`.
@@ -119,7 +119,7 @@ async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
 /// Ann's device sends to the bridge's for the first time, and the bridge dies after it created the Olm session and
 /// before it saved the room key that came with it.
 #[tokio::test]
-async fn a_death_between_olm_session_and_room_key_loses_no_key() {
+async fn a_kill_between_olm_session_and_room_key_loses_no_key() {
     let (synapse, scene) = scene().await;
     scene.bridge.terminate().await.unwrap();
     for _ in 0..3 {
@@ -135,7 +135,7 @@ async fn a_death_between_olm_session_and_room_key_loses_no_key() {
 
 /// D01, D02: killed between fetching the events of a gap and saving them.
 #[tokio::test]
-async fn a_death_while_a_gap_is_filled_loses_nothing() {
+async fn a_kill_while_a_gap_is_filled_loses_nothing() {
     let (synapse, scene) = scene().await;
     scene.bridge.terminate().await.unwrap();
     for _ in 0..120 {
@@ -197,7 +197,7 @@ async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {
 /// D20, the window of house 4.5 that begins with a missing room key: killed when the key has arrived and the journal
 /// does not have the decrypted message yet.
 #[tokio::test]
-async fn a_death_before_a_late_key_is_used_delivers_the_message_all_the_same() {
+async fn a_kill_before_a_late_key_is_used_loses_no_message() {
     let (synapse, scene) = scene().await;
     let room = &scene.stage.room;
     let witness = raw_member(synapse, &scene.ann, room).await;

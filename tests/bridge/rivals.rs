@@ -75,11 +75,11 @@ async fn carry_nothing_back(kind: SimulatorKind) {
 }
 
 #[tokio::test]
-async fn c18_two_bridges_on_gitter_carry_nothing_back() {
+async fn c18_two_bridges_on_gitter_relay_nothing_back() {
     carry_nothing_back(SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
-async fn c18_two_bridges_on_mattermost_carry_nothing_back() {
+async fn c18_two_bridges_on_mattermost_relay_nothing_back() {
     carry_nothing_back(SimulatorKind::Mattermost).await;
 }

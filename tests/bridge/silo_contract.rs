@@ -9,7 +9,7 @@ use std::{
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
-    inbox::{Inbox, Signals},
+    inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
@@ -17,8 +17,7 @@ use footbridge_core::{
 };
 use footbridge_silo::{Channel, FeedState, Silo, SiloError};
 use footbridge_store::{
-    Arrival, Batch, LaneCounters, LaneId, Payload, Place, Portal, PortalSpec, QueueHead, RemoteId,
-    Side, Store, StoreKey,
+    LaneCounters, LaneId, Place, Portal, PortalSpec, QueueHead, RemoteId, Side, Store, StoreKey,
 };
 use footbridge_testbed::multi_silo::UserAction;
 
@@ -325,7 +324,7 @@ impl TestBridge {
             message: post.then(|| RemoteId::from(event)),
             thread: None,
             sent_at: self.clock.now(),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],
@@ -666,7 +665,7 @@ pub async fn an_outage_ends_by_itself(network: &dyn Network) {
     assert_eq!(bridge.heard_texts(1).await, ["into the void"]);
 }
 
-pub async fn listening_stops_when_told(network: &dyn Network) {
+pub async fn listening_stops_on_request(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     bridge.stop.cancel();
     bridge.ended().await.unwrap();
@@ -733,7 +732,7 @@ pub async fn an_echo_without_an_answer_is_no_news(network: &dyn Network) {
     assert_eq!(network.texts().len(), 2);
 }
 
-pub async fn a_person_on_our_account_is_heard(network: &dyn Network) {
+pub async fn messages_of_a_person_on_the_bridges_account_are_relayed(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
     bridge.said("$1", "by the bridge").await;
     bridge.deliver().await;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
-    inbox::{Inbox, Signals},
+    inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
@@ -22,8 +22,8 @@ use footbridge_silo::{
     gitter::{Feed, Gitter, GitterConfig},
 };
 use footbridge_store::{
-    Arrival, Batch, Copy, LaneCounters, LaneId, Millis, Payload, Place, Portal, PortalSpec,
-    RemoteId, Side, SkipRule, Store, StoreKey,
+    Copy, LaneCounters, LaneId, Millis, Place, Portal, PortalSpec, RemoteId, Side, SkipRule, Store,
+    StoreKey,
 };
 use footbridge_testbed::gitter::{Fault, GitterSim, Room, RoomOptions, User};
 use tokio::{task::JoinSet, time::Instant};
@@ -267,7 +267,7 @@ impl SiloScenario {
             message: Some(RemoteId::from(event)),
             thread: None,
             sent_at: message.sent_at,
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],

@@ -167,9 +167,9 @@ async fn d23_a_failure_has_a_notice_and_a_reaction_on_it_delivers_after_all() {
     assert_eq!(edited.id, notice.id);
 
     for (event, words) in [
-        (&poison, "at try 2"),
+        (&poison, "at attempt 2"),
         (&follows, "To the gitter channel: delivered"),
-        (&notice.id, "at try 2"),
+        (&notice.id, "at attempt 2"),
     ] {
         let before = said(&scene).len();
         let asked = scene
@@ -213,15 +213,15 @@ async fn commands_are_answered_where_they_were_given_and_only_encrypted_ones_cou
     scene.ann.say(room, "!bridge status").await.unwrap();
     let status = hear(&scene, "To gitter ").await;
     assert!(status.text.contains("To here: "), "{}", status.text);
-    let limits = "To the channel, as words only: who said it,";
+    let limits = "To the channel, as text only: author,";
     assert!(status.text.contains(limits), "{}", status.text);
     scene.ann.say(room, "!bridge rerty").await.unwrap();
     hear(&scene, "Did you mean `!bridge retry`?").await;
     scene.ann.say(room, "!bridge").await.unwrap();
-    hear(&scene, "to learn what became of it").await;
+    hear(&scene, "to see its status").await;
     let unknown = "$nobody:knows.this";
     scene.ann.reply(room, unknown, "!bridge why").await.unwrap();
-    hear(&scene, "I know nothing of that message").await;
+    hear(&scene, "I do not know that message").await;
     let path = format!("rooms/{room}/send/m.room.message/clear");
     let body = json!({"msgtype": "m.text", "body": "!bridge status"});
     raw(synapse, &witness, "PUT", &path, body).await;
@@ -242,7 +242,7 @@ async fn commands_are_answered_where_they_were_given_and_only_encrypted_ones_cou
 }
 
 #[tokio::test]
-async fn d22_a_bridge_that_was_removed_says_so_once_and_goes_on_when_it_is_invited_again() {
+async fn d22_a_removed_bridge_gives_one_notice_and_resumes_when_it_is_invited_again() {
     let (synapse, scene) = open().await;
     let (room, channel) = (&scene.stage.room, &scene.stage.channel.id);
     let ann = session_of_ann(synapse, &scene).await;
@@ -262,14 +262,14 @@ async fn d22_a_bridge_that_was_removed_says_so_once_and_goes_on_when_it_is_invit
     scene
         .sim
         .say_in_thread(channel, &scene.mary.id, &first.id, question);
-    let answer = read(&scene, "because the bridge may not write there since").await;
+    let answer = read(&scene, "because the bridge has had no access there for").await;
     assert_eq!(answer.parent_id.as_deref(), Some(first.id.as_str()));
     scene.sim.say(channel, &scene.mary.id, question);
     read(&scene, "behind 1 other message").await;
     scene.sim.say(channel, &scene.tom.id, question);
-    read(&scene, "I have heard nothing of you yet").await;
+    read(&scene, "I have no message from you here").await;
     let status = scene.bridge.run("status").await.unwrap();
-    assert!(status.contains("does not let the bridge in"), "{status}");
+    assert!(status.contains("no access to the place"), "{status}");
 
     scene.ann.invite(room, &scene.bridge_user).await.unwrap();
     hear(&scene, "first").await;
@@ -300,7 +300,7 @@ async fn die_and_restart(scene: &Scenario) {
 
 /// F02 for the crash points of failures and commands.
 #[tokio::test]
-async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
+async fn a_kill_around_a_failure_or_a_command_loses_and_doubles_nothing() {
     let (_, scene) = open().await;
     let room = &scene.stage.room;
     scene.sim.faults().next(POST, REFUSED, 1);
@@ -394,6 +394,6 @@ async fn b14_a_flood_of_commands_from_either_end_keeps_no_message_back() {
         .filter(|said| said.text.contains("!bridge why"))
         .count();
     assert!((10..=20).contains(&answers), "{answers}");
-    let all = posts_until(&scene, "You ask too often").await;
+    let all = posts_until(&scene, "You send commands too often").await;
     assert!((20..=40).contains(&all), "{all}");
 }

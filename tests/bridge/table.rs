@@ -659,12 +659,12 @@ fn compare(expected: &str, seen: &str) {
 }
 
 #[tokio::test]
-async fn every_kind_of_message_crosses_between_a_room_and_gitter() {
+async fn every_kind_of_message_is_relayed_between_a_room_and_gitter() {
     holds("gitter", SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
-async fn every_kind_of_message_crosses_between_a_room_and_a_matterbridge() {
+async fn every_kind_of_message_is_relayed_between_a_room_and_a_matterbridge() {
     holds(
         "matterbridge",
         SimulatorKind::Matterbridge { buffer: 1_000 },
@@ -673,6 +673,6 @@ async fn every_kind_of_message_crosses_between_a_room_and_a_matterbridge() {
 }
 
 #[tokio::test]
-async fn every_kind_of_message_crosses_between_a_room_and_mattermost() {
+async fn every_kind_of_message_is_relayed_between_a_room_and_mattermost() {
     holds("mattermost", SimulatorKind::Mattermost).await;
 }

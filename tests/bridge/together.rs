@@ -4,12 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use footbridge_core::{
+    inbox::ArrivalContent,
     message::Action,
     outlet::{Outcome, SendError},
 };
-use footbridge_store::{Millis, Payload, QueueHead, RemoteId, Side};
+use footbridge_store::{Millis, QueueHead, RemoteId, Side};
 
-use crate::lanes::{Bench, FakeOutlet, LONG, Next, bytes, edit, not_now, post};
+use crate::lanes::{Bench, FakeOutlet, LONG, Next, edit, message_of, not_now, post};
 
 fn limited() -> Next {
     Next::Fail(SendError::RateLimited {
@@ -49,7 +50,7 @@ async fn skipped(bench: &Bench, rule: &str) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d11_messages_that_wait_go_together_in_order_and_each_is_delivered() {
+async fn d11_waiting_messages_are_bundled_in_order_and_each_is_delivered() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..9).await;
     let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
@@ -91,7 +92,7 @@ async fn d11_messages_that_wait_go_together_in_order_and_each_is_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_goes_together_where_the_operator_does_not_want_it_or_the_side_cannot() {
+async fn nothing_is_bundled_where_the_operator_disables_it_or_the_side_cannot() {
     for (coalesce, is_idempotent) in [(false, true), (true, false)] {
         let (_directory, mut bench) = opened().await;
         bench.coalesce = coalesce;
@@ -156,7 +157,7 @@ async fn what_was_bound_stays_so_whatever_comes_and_however_often_the_process_en
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_process_that_ended_may_have_been_sending_goes_by_itself() {
+async fn what_an_ended_process_may_have_been_sending_is_sent_alone() {
     let (directory, bench) = opened().await;
     hear_many(&bench, 0..4).await;
     drop(bench);
@@ -168,7 +169,7 @@ async fn what_a_process_that_ended_may_have_been_sending_goes_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_was_tried_goes_by_itself_afterwards() {
+async fn a_message_that_was_attempted_is_sent_alone_afterwards() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..5).await;
     let failed = Next::Fail(not_now(Outcome::Unknown));
@@ -276,9 +277,9 @@ async fn a_part_is_edited_and_taken_out_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_tells_the_text_of_a_message_whose_key_is_still_missing() {
+async fn an_edit_provides_the_text_of_a_message_whose_key_is_missing() {
     let (_directory, bench) = opened().await;
-    let waiting = Payload::Undecryptable {
+    let waiting = ArrivalContent::Undecryptable {
         session: "s".into(),
         raw: b"{}".to_vec(),
         key_wait_until: Millis(0),
@@ -288,7 +289,7 @@ async fn an_edit_tells_the_text_of_a_message_whose_key_is_still_missing() {
         .hear_payload(
             "$a1",
             None,
-            Payload::Ready(bytes(edit("$a", "as it reads now"))),
+            ArrivalContent::from(message_of(edit("$a", "as it reads now"))),
         )
         .await;
     let outlet = FakeOutlet::new(true, Vec::new());

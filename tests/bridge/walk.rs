@@ -75,7 +75,7 @@ async fn in_room(scene: &Scenario, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_is_said_in_the_room_is_read_in_the_channel_with_its_formatting() {
+async fn messages_of_the_room_reach_the_channel_with_their_formatting() {
     let (_, scene) = open().await;
     let content = json!({
         "msgtype": "m.text",
@@ -102,7 +102,7 @@ async fn what_is_said_in_the_room_is_read_in_the_channel_with_its_formatting() {
 }
 
 #[tokio::test]
-async fn what_is_said_in_the_channel_is_read_in_the_room_and_calls_nobody() {
+async fn messages_of_the_channel_reach_the_room_and_mention_nobody() {
     let (_, scene) = open().await;
     scene.sim.say(
         &scene.stage.channel.id,
@@ -120,7 +120,7 @@ async fn what_is_said_in_the_channel_is_read_in_the_room_and_calls_nobody() {
 }
 
 #[tokio::test]
-async fn edits_and_deletions_cross_in_both_directions() {
+async fn edits_and_deletions_are_relayed_in_both_directions() {
     let (synapse, scene) = open().await;
     let room = &scene.stage.room;
     let (kept, dropped) = (
@@ -180,7 +180,7 @@ async fn edits_and_deletions_cross_in_both_directions() {
 }
 
 #[tokio::test]
-async fn the_redaction_of_an_edit_brings_the_text_before_into_the_channel() {
+async fn the_redaction_of_an_edit_restores_the_earlier_text_in_the_channel() {
     let (_, scene) = open().await;
     let (room, ann) = (&scene.stage.room, &scene.ann);
     let reads = async |text: &str| {
@@ -236,7 +236,7 @@ async fn a_deletion_of_a_copy_in_the_channel_does_not_block_what_follows() {
 }
 
 #[tokio::test]
-async fn threads_cross_in_both_directions() {
+async fn threads_are_relayed_in_both_directions() {
     let (_, scene) = open().await;
     let (sim, channel) = (&scene.sim, &scene.stage.channel.id);
     let root = sim.say(channel, &scene.mary.id, "root");
@@ -266,7 +266,7 @@ async fn threads_cross_in_both_directions() {
 }
 
 #[tokio::test]
-async fn what_cannot_cross_yet_arrives_as_a_readable_notice() {
+async fn unsupported_content_arrives_as_a_readable_notice() {
     let (_, scene) = open().await;
     let image = json!({
         "msgtype": "m.image",
@@ -388,7 +388,7 @@ async fn a_clean_stop_is_quick_and_leaves_no_log_behind() {
 }
 
 #[tokio::test]
-async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back() {
+async fn a_room_whose_silo_is_unreachable_at_the_first_start_is_joined_when_it_answers() {
     let synapse = Synapse::shared().await.unwrap();
     let scene = Scenario::set_up(synapse, options(), &|_| ()).await.unwrap();
     scene.sim.stop_listening().await;
@@ -425,7 +425,7 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
 }
 
 #[tokio::test]
-async fn an_account_that_is_switched_off_and_on_again_goes_on_by_itself() {
+async fn an_account_that_is_deactivated_and_activated_resumes_by_itself() {
     let (_, scene) = open().await;
     scene.sim.revoke_token(&scene.bot.token);
     scene.say_in_room().await.unwrap();

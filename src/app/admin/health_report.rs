@@ -17,7 +17,7 @@ pub struct HealthReport {
     /// `well`, `low` (little disk space: the bridge reads nothing), `full` or `busy` (nothing can be written for now).
     #[serde(default)]
     pub store_state: String,
-    /// Free disk space of the store in bytes, where the file system tells.
+    /// Free disk space of the store in bytes, if the file system reports it.
     #[serde(default)]
     pub store_free_bytes: Option<u64>,
     /// How long ago the homeserver last answered a sync; absent before the first.

@@ -60,7 +60,7 @@ impl AccountProbe for SiloAccount<'_> {
     }
 }
 
-/// Watches an account until it is told to stop: while its token is refused, asks now and then whether it is accepted
+/// Watches an account until it is stopped: while its token is refused, asks now and then whether it is accepted
 /// again.
 pub(super) async fn watch_account(silo: &dyn Silo, stop: &CancellationToken) {
     recover_account(&SiloAccount(silo), stop).await;
@@ -87,7 +87,7 @@ async fn recover_account(account: &impl AccountProbe, stop: &CancellationToken) 
     }
 }
 
-/// Waits until the account is accepted again. Returns whether it is; `false` when it was told to stop.
+/// Waits until the account is accepted again. Returns whether it is; `false` when it was stopped.
 async fn wait_accepted(
     account: &impl AccountProbe,
     waits: &mut (impl Iterator<Item = Duration> + Send),
@@ -109,8 +109,8 @@ async fn wait_accepted(
     true
 }
 
-/// Waits until the account is no longer marked as refused. Returns whether that is so; `false` when it was told to
-/// stop.
+/// Waits until the account is no longer marked as refused. Returns whether that is so; `false` when it was
+/// stopped.
 pub(super) async fn wait_not_refused(silo: &dyn Silo, stop: &CancellationToken) -> bool {
     loop {
         tokio::select! {

@@ -52,7 +52,7 @@ impl App {
                 portal.id = portal.id.0,
                 silo.name = portal.spec.silo,
                 "warning[B30]: A portal is off: the configuration has no silo of this name. Its messages wait; \
-                 `footbridge portal remove` takes it apart"
+                 `footbridge portal remove` removes it"
             );
         }
         known
@@ -83,7 +83,7 @@ impl App {
             rules: Arc::new(ControlConfig {
                 admins: self.config.admin.users.clone(),
                 delay: consent.delay,
-                operator: operator.unwrap_or_else(|| format!("whoever runs {own_user}")),
+                operator: operator.unwrap_or_else(|| format!("the operator of {own_user}")),
                 disclose_joins: consent.disclose_joins,
                 limits: self
                     .config

@@ -166,7 +166,7 @@ impl Backend for ControlBackend {
             Ok(Err(MatrixError::Store(error))) => Err(BackendError::Store(error)),
             // An invite may still come.
             Ok(Err(_)) | Err(_) => Err(BackendError::Unavailable(
-                "the bridge cannot enter the new room yet; invite it there".to_owned(),
+                "the bridge cannot join the new room yet; invite it there".to_owned(),
             )),
         }
     }

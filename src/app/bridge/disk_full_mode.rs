@@ -49,7 +49,7 @@ impl HealthSource for DiskFullMode {
     }
 }
 
-/// Waits until there is space again. Returns whether there is; `false` when it was told to stop.
+/// Waits until there is space again. Returns whether there is; `false` when it was stopped.
 pub(super) async fn wait(config: &Config) -> anyhow::Result<bool> {
     let shutdown = Shutdown::default();
     let mut tasks = tokio::task::JoinSet::new();

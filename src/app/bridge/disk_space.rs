@@ -32,7 +32,7 @@ pub(super) fn was_missing(error: &anyhow::Error, config: &StoreConfig) -> bool {
         || free(&config.path).is_some_and(|free| free < MIN_START_SPACE)
 }
 
-/// How many bytes are free, where the file system tells.
+/// How many bytes are free, if the file system reports it.
 pub(super) fn free(path: &Path) -> Option<u64> {
     free_space(path).ok()
 }

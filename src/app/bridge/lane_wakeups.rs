@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_side_is_back_once_after_each_time_it_was_away() {
+    fn a_side_is_reported_as_back_once_after_each_outage() {
         let mut sides = FeedStates::default();
         let checks = [true, true, false, false, true, true, false, true];
         let back = checks.map(|answers| sides.is_back("chat", answers));

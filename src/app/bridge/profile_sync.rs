@@ -38,7 +38,7 @@ impl App {
         self.config.portals.iter().any(|portal| portal.shares.any())
     }
 
-    /// Checks all portals until it is told to stop. An error of the store ends it.
+    /// Checks all portals until it is stopped. An error of the store ends it.
     pub(super) async fn sync_profiles(
         self: Arc<Self>,
         stop: CancellationToken,

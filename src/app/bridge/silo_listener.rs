@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::account_recovery;
 
-/// Listens until it is told to stop. An error is one of the store: the bridge cannot continue without it.
+/// Listens until it is stopped. An error is one of the store: the bridge cannot continue without it.
 pub(super) async fn listen(
     silo: &dyn Silo,
     channels: Vec<Channel>,

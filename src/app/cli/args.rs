@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Joins end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
+/// Links end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
 #[derive(Debug, Parser)]
 #[command(
     name = "footbridge",
@@ -23,7 +23,7 @@ pub struct Args {
         global = true
     )]
     pub config: PathBuf,
-    /// The form of the log, which goes to stderr. What is logged is said by `FOOTBRIDGE_LOG`, for example `debug`.
+    /// The format of the log on stderr. `FOOTBRIDGE_LOG` sets the level, for example `debug`.
     #[arg(
         long,
         value_enum,
@@ -42,28 +42,28 @@ pub struct Args {
 pub enum Command {
     /// Asks for account, silo, channel and room, logs in, writes the configuration and checks it.
     Init(Box<Init>),
-    /// Writes a configuration made of Matterbridge's, and says what could not be carried over.
+    /// Converts Matterbridge's configuration, and lists what could not be converted.
     Import {
         /// Matterbridge's configuration. It is not changed.
         file: PathBuf,
     },
-    /// Reads everything, touches nothing and reports all faults.
+    /// Checks everything, changes nothing and reports all errors.
     Check(Check),
-    /// Logs in with a password, once. A second call finishes what was left undone.
+    /// Logs in with a password, once. A second call finishes an interrupted login.
     Login,
-    /// Bridges until it is told to stop.
+    /// Runs the bridge until it is stopped.
     Run,
     /// Shows what was accepted, delivered, skipped, failed and is pending, per portal and direction.
     Status(Status),
-    /// Adds, lists and removes portals beside those of the configuration.
+    /// Adds, lists and removes portals besides those of the configuration.
     #[command(subcommand)]
     Portal(Portal),
-    /// Tells what crosses between a room and each kind of silo, and what not.
+    /// Lists what is relayed between a room and each kind of silo, and what is not.
     Silos,
-    /// Which device the bridge is, verifying it, and putting a new one in its place.
+    /// Shows, verifies or replaces the bridge's device.
     #[command(subcommand)]
     Device(Device),
-    /// Logs the device out and forgets its keys. The queue, the links and the configuration stay.
+    /// Logs the device out and deletes its keys. The queue, the links and the configuration stay.
     Logout,
 }
 
@@ -82,13 +82,13 @@ pub struct Init {
     /// A file with the recovery key of an account that has a cross-signing identity already.
     #[arg(long, value_name = "FILE")]
     pub recovery_key_file: Option<PathBuf>,
-    /// The kind of silo: `footbridge silos` lists them. Gitter when absent and nobody can be asked.
+    /// The kind of silo: `footbridge silos` lists them. Defaults to Gitter if the question cannot be asked.
     #[arg(long, value_name = "KIND")]
     pub silo_kind: Option<String>,
     /// A file with the silo's token. Asked for when absent.
     #[arg(long, value_name = "FILE")]
     pub silo_token_file: Option<PathBuf>,
-    /// The base URL of the silo's API. Asked for where everybody may run one.
+    /// The base URL of the silo's API. Asked for if the silo is self-hosted.
     #[arg(long, value_name = "URL")]
     pub silo_api: Option<String>,
     /// The base URL of the silo's HTTP stream, when it is not the public one.
@@ -178,7 +178,7 @@ pub enum Portal {
         /// The channel, for example `org/room`.
         channel: String,
     },
-    /// Shows all portals: who made them, and what puts them on hold.
+    /// Shows all portals: who created them, and why they are on hold.
     List,
     /// Removes a portal at once, while the bridge is stopped: its pending messages are dropped and erased.
     Remove {

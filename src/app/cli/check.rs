@@ -100,7 +100,7 @@ fn configuration(config: &Config) -> CheckResult {
     );
     if config.portals.is_empty() {
         return CheckResult::Uncertain(format!(
-            "{text}; nothing to bridge until there is a [[portal]]"
+            "{text}; nothing is bridged until there is a [[portal]]"
         ));
     }
     CheckResult::Good(text)
@@ -143,7 +143,7 @@ async fn check_rooms(base: &Url, ends: &[PortalEnds], findings: &mut CheckResult
             continue;
         }
         let result = match homeserver::alias_exists(base, room).await {
-            Ok(true) => CheckResult::Good(format!("room {room} is there")),
+            Ok(true) => CheckResult::Good(format!("room {room} exists")),
             Ok(false) => {
                 let diagnostic = Diagnostic::new("B30", format!("no room has the alias {room}"))
                     .exit(Exit::Unavailable)
@@ -154,7 +154,7 @@ async fn check_rooms(base: &Url, ends: &[PortalEnds], findings: &mut CheckResult
                 })
             }
             Err(why) => {
-                CheckResult::Uncertain(format!("nobody can say whether {room} is there: {why}"))
+                CheckResult::Uncertain(format!("cannot check whether {room} exists: {why}"))
             }
         };
         findings.add("room", result);
@@ -277,7 +277,7 @@ async fn check_silo(ends: &[PortalEnds], silo: &dyn SiloConfig, findings: &mut C
                 bad(match &end.named {
                     Some((_, channel)) => fault.at(channel.clone()),
                     None => fault.note(format!(
-                        "`footbridge portal add` has joined {} to it",
+                        "`footbridge portal add` has linked {} to it",
                         end.spec.room
                     )),
                 })
@@ -293,8 +293,8 @@ async fn resolve(silo: &dyn Silo, channel: &str) -> Result<CheckResult, SiloErro
         CheckResult::Good(format!("channel {name} can be read and written"))
     } else {
         CheckResult::Uncertain(format!(
-            "nobody tells whether channel {name} exists: messages are taken for any name, so compare it with the other \
-             side's configuration"
+            "cannot check whether channel {name} exists: the other side accepts messages for any name, so compare it \
+             with the other side's configuration"
         ))
     })
 }

@@ -26,7 +26,7 @@ pub fn from_store_error(error: &StoreError) -> Diagnostic {
         StoreError::WrongKey => Diagnostic::new("B17", "cannot unlock the store: wrong key")
             .exit(Exit::Permission)
             .note("nothing was changed")
-            .help("put back the key file that the store was made with (`[store] key_file`)"),
+            .help("restore the key file that the store was created with (`[store] key_file`)"),
         StoreError::KeyFile { path, reason } => Diagnostic::new(
             "B08",
             format!("the key file {} cannot be used", path.display()),
@@ -44,13 +44,13 @@ pub fn from_store_error(error: &StoreError) -> Diagnostic {
         ),
         StoreError::DatabaseMissing { path } => Diagnostic::new(
             "B23",
-            format!("the database {} is gone or empty", path.display()),
+            format!("the database {} is missing or empty", path.display()),
         )
         .exit(Exit::Io)
         .note("the encryption keys beside it are still there; nothing was changed")
         .help(
-            "put the database back; or, if it is lost for good, move the data directory away, log its device out \
-             with another client, and run: footbridge login",
+            "restore the database; or, if it is lost, move the data directory away, log its device out with another \
+             client, and run: footbridge login",
         ),
         StoreError::CorruptFile { path } => damaged(&format!("{} is damaged", path.display())),
         StoreError::CorruptRow { .. } | StoreError::Sqlite { .. } => damaged(&error.to_string()),
@@ -63,28 +63,27 @@ fn damaged(what: &str) -> Diagnostic {
         .exit(Exit::Io)
         .note("nothing was deleted")
         .help(
-            "check the disk; then move the directory away, put the newest whole copy of it in its place and run: \
-             footbridge device reset",
+            "check the disk; then move the directory away, restore its newest complete copy and run: footbridge \
+             device reset",
         )
 }
 
 fn from_file_error(path: &str, error: &std::io::Error) -> Diagnostic {
     match error.kind() {
-        ErrorKind::PermissionDenied => Diagnostic::new(
-            "B15",
-            format!("`{path}` may not be used: permission denied"),
-        )
-        .exit(Exit::Permission)
-        .help("give it to the user that runs footbridge"),
+        ErrorKind::PermissionDenied => {
+            Diagnostic::new("B15", format!("`{path}` cannot be used: permission denied"))
+                .exit(Exit::Permission)
+                .help("give it to the user that runs footbridge")
+        }
         ErrorKind::ReadOnlyFilesystem => {
-            Diagnostic::new("B15", format!("`{path}` lies on a read-only file system"))
+            Diagnostic::new("B15", format!("`{path}` is on a read-only file system"))
                 .exit(Exit::CannotCreate)
-                .help("name a writable place in `[store] path`")
+                .help("set `[store] path` to a writable directory")
         }
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            Diagnostic::new("B15", format!("`{path}` cannot be made: {error}"))
+            Diagnostic::new("B15", format!("`{path}` cannot be created: {error}"))
                 .exit(Exit::CannotCreate)
-                .help("name a directory that can be made in `[store] path`")
+                .help("set `[store] path` to a directory that can be created")
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Diagnostic::new("B25", format!("no space is left for {path}"))
@@ -102,23 +101,24 @@ pub fn from_matrix_error(error: &MatrixError) -> Diagnostic {
     match error {
         MatrixError::SignedOut(reason) => Diagnostic::new("B20", format!("the homeserver no longer knows our session: {reason}"))
             .exit(Exit::Permission)
-            .note("messages that are owed stay in the store")
-            .help("let the account's owner or the server's admin say why; then `footbridge login`"),
+            .note("pending messages stay in the store")
+            .help("ask the account's owner or the server's admin why; then `footbridge login`"),
         MatrixError::NoAccount => Diagnostic::new("B20", "nobody is logged in")
             .exit(Exit::Permission)
             .help("footbridge login"),
         MatrixError::Refused(reason) => Diagnostic::new("B20", format!("the homeserver refuses the login: {reason}"))
             .exit(Exit::Permission)
             .help("check `[matrix] user` and the password, then `footbridge login`"),
-        MatrixError::PasswordLoginDisabled(instead) => Diagnostic::new("B20", "the homeserver does not offer login by password, and the bridge knows no other")
+        MatrixError::PasswordLoginDisabled(instead) => Diagnostic::new("B20", "the homeserver does not offer login by password, and the bridge supports no other")
             .exit(Exit::Permission)
             .note(format!("it offers {instead}; no password was sent"))
-            .help("ask the server's admin to allow passwords (with Matrix Authentication Service: `passwords: enabled`), or let the bridge have an account on another homeserver"),
+            .help("ask the server's admin to allow passwords (with Matrix Authentication Service: `passwords: \
+                   enabled`), or use an account on another homeserver"),
         MatrixError::WrongAccount { store, configured } => another_account(store, configured),
-        MatrixError::StaleStore(reason) => Diagnostic::new("B22", "the store is older than what the homeserver knows of its device")
-            .note(format!("{reason}: an old copy was put back, or the store is used at another place as well"))
+        MatrixError::StaleStore(reason) => Diagnostic::new("B22", "the store is older than the state of its device on the homeserver")
+            .note(format!("{reason}: an old copy was restored, or the store is in use somewhere else, too"))
             .note("encryption keys must not be used twice, so this copy must never run again; nothing was sent")
-            .help("put the newest copy back; if there is none: footbridge device reset"),
+            .help("restore the newest copy; if there is none: footbridge device reset"),
         MatrixError::StoreInUse(reason) => Diagnostic::new("B19", reason.clone())
             .exit(Exit::Locked)
             .help("stop the other one first; after it was killed, this one may start two minutes later"),
@@ -128,14 +128,14 @@ pub fn from_matrix_error(error: &MatrixError) -> Diagnostic {
         MatrixError::NoRoom(reason) => Diagnostic::new("B30", format!("a room cannot be found or joined: {reason}"))
             .exit(Exit::Unavailable)
             .help("check `room` in the portal, and invite the bridge's account into the room"),
-        MatrixError::DatabaseMissing(path) => Diagnostic::new("B23", format!("the database {} is gone or empty", path.display()))
+        MatrixError::DatabaseMissing(path) => Diagnostic::new("B23", format!("the database {} is missing or empty", path.display()))
             .exit(Exit::Io)
             .note("nothing was changed")
-            .help("put the database back; or, if it is lost for good, run: footbridge device reset"),
+            .help("restore the database; or, if it is lost, run: footbridge device reset"),
         MatrixError::CryptoStore(reason) => Diagnostic::new("B17", format!("cannot open the encryption store: {reason}"))
             .exit(Exit::Permission)
             .note("nothing was changed")
-            .help("put back the data directory and the key file that belong together"),
+            .help("restore the data directory and the key file that belong together"),
         MatrixError::Unavailable(reason) => Diagnostic::new("B13", format!("the homeserver cannot be used: {}", error_chain::format(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("footbridge check"),
@@ -160,7 +160,7 @@ pub fn from_silo_error(silo: Option<&str>, error: &SiloError) -> Diagnostic {
         SiloError::SignedOut(reason) => Diagnostic::new("B14", format!("{silo} cannot be used: {reason}"))
             .exit(Exit::Permission)
             .help("get a new token from the silo and put it into the token file"),
-        SiloError::NoChannel(reason) => Diagnostic::new("B14", format!("{silo} has no such channel for us: {reason}"))
+        SiloError::NoChannel(reason) => Diagnostic::new("B14", format!("{silo} has no such channel for the bridge's account: {reason}"))
             .exit(Exit::Unavailable)
             .help("check the spelling of `channel`, and whether the bridge's account may read and write there"),
         SiloError::Unavailable(reason) => Diagnostic::new("B14", format!("{silo} cannot be used: {}", error_chain::format(reason.as_ref())))
@@ -190,7 +190,7 @@ pub fn from_bridge_error(error: &anyhow::Error) -> Diagnostic {
     }
     Diagnostic::new("B00", format!("the bridge stopped: {error:#}"))
         .exit(Exit::Failed)
-        .help("what is owed stays in the store; start it again with FOOTBRIDGE_LOG=debug")
+        .help("pending messages stay in the store; start it again with FOOTBRIDGE_LOG=debug")
 }
 
 /// Another program listens on the admin address.

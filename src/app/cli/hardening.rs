@@ -18,7 +18,7 @@ pub fn harden() -> Result<(), Diagnostic> {
     setrlimit(Resource::Core, none)
         .and_then(|()| forbid_dumps())
         .map_err(|error| {
-            Diagnostic::new("B35", format!("core dumps cannot be switched off: {error}"))
+            Diagnostic::new("B35", format!("core dumps cannot be disabled: {error}"))
                 .exit(Exit::Permission)
                 .help("allow this process prctl and setrlimit")
         })

@@ -22,7 +22,7 @@ pub fn run(path: &Path, foreign: &Path) -> CommandResult {
             Diagnostic::new("B05", format!("{} is not TOML: {error}", foreign.display()))
         })
         .map_err(|diagnostic| {
-            Report::of(diagnostic.help("let Matterbridge read it first: it must start with it"))
+            Report::of(diagnostic.help("check that Matterbridge starts with it"))
         })?;
     let imported = matterbridge::convert(&found, TOKEN_FILE);
     if imported.portals == 0 {
@@ -35,7 +35,7 @@ pub fn run(path: &Path, foreign: &Path) -> CommandResult {
         init::write_new(&file, token.expose()).map_err(Report::of)?;
     }
     let head = format!(
-        "# Made of {} by `footbridge import`. Every option with its default and its reason: config.toml.example\n\n",
+        "# Converted from {} by `footbridge import`. Every option, its default and its reason: config.toml.example\n\n",
         name.escape_debug()
     );
     init::write_new(path, &format!("{head}{}", imported.file)).map_err(Report::of)?;
@@ -54,7 +54,7 @@ fn read(path: &Path) -> Result<String, Diagnostic> {
 
 fn nothing(foreign: &Path, remarks: &[String]) -> Diagnostic {
     let what = format!(
-        "no gateway in {} joins a Matrix room that could be carried over",
+        "no gateway in {} has a Matrix room that can be converted",
         foreign.display()
     );
     let diagnostic = Diagnostic::new("B04", what).exit(Exit::Usage);

@@ -44,8 +44,8 @@ pub async fn run(path: &Path, options: Box<args::Init>) -> CommandResult {
     if let Err(mut report) = login::run(&config).await {
         if let Some(diagnostic) = report.diagnostics.first_mut() {
             diagnostic.notes.push(format!(
-                "{} is written and kept: correct it where it is wrong; `footbridge login` and `footbridge check` go on \
-                 from here",
+                "{} is written and kept: correct it where it is wrong, then run `footbridge login` and `footbridge \
+                 check`",
                 path.display()
             ));
         }
@@ -66,7 +66,7 @@ pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Diagnostic>
     if file.symlink_metadata().is_ok() {
         let mut diagnostic = exists(file);
         diagnostic.help = Some(format!(
-            "remove it, if it is of an earlier attempt, or {instead}"
+            "remove it if it is from an earlier attempt, or {instead}"
         ));
         return Err(diagnostic);
     }
@@ -85,7 +85,7 @@ pub(super) fn refuse_existing(path: &Path) -> Result<(), Diagnostic> {
 fn exists(path: &Path) -> Diagnostic {
     Diagnostic::new(
         "B15",
-        format!("{} exists already and is not written over", path.display()),
+        format!("{} exists already and is not overwritten", path.display()),
     )
     .exit(Exit::CannotCreate)
     .help("name another with --config, or edit this one and run `footbridge check`")
@@ -186,7 +186,7 @@ fn confirm(silent: bool, answers: &InitAnswers) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let question = format!(
-        "Everything written in {} will be readable in {} at {}. Is everyone there fine with that?",
+        "Everything written in {} will be readable in {} at {}. Does everyone there agree?",
         answers.room, answers.channel, answers.kind.title
     );
     match Confirm::new().with_prompt(question).interact() {
@@ -196,7 +196,7 @@ fn confirm(silent: bool, answers: &InitAnswers) -> Result<(), Diagnostic> {
             "without consent nothing is bridged; nothing was written",
         )
         .exit(Exit::Usage)
-        .help("ask the people in the room, then run it again")),
+        .help("ask the people in the room, then run this command again")),
         Err(error) => Err(login::unanswered(&error)),
     }
 }
@@ -225,7 +225,7 @@ fn write(path: &Path, answers: &InitAnswers, options: &args::Init) -> Result<Con
         if let Some(file) = typed_file
             && let Err(error) = std::fs::remove_file(&file)
         {
-            tracing::warn!(error = %error, "{} is left", file.display());
+            tracing::warn!(error = %error, "{} remains", file.display());
         }
         if let Some(diagnostic) = report.diagnostics.first_mut() {
             diagnostic.notes.push("nothing was written".to_owned());
@@ -239,7 +239,10 @@ fn absolute(path: &Path) -> Result<String, Diagnostic> {
     let cannot = |reason: String| {
         Diagnostic::new(
             "B26",
-            format!("{} cannot be named in the file: {reason}", path.display()),
+            format!(
+                "{} cannot be written into the file: {reason}",
+                path.display()
+            ),
         )
         .exit(Exit::Usage)
         .help("name a file whose path is UTF-8")
@@ -258,7 +261,7 @@ fn contents(
 ) -> Result<String, Diagnostic> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut lines = String::from(
-        "# Every option with its default and its reason: config.toml.example\n\n[matrix]\n",
+        "# Every option, its default and its reason: config.toml.example\n\n[matrix]\n",
     );
     let mut add = |key: &str, value: &str| {
         // Writing into a String cannot fail.
@@ -292,7 +295,7 @@ fn contents(
             add(key, url);
         }
     }
-    lines.push_str("\n# One of these for every room joined to a channel.\n[[portal]]\n");
+    lines.push_str("\n# One of these for every room that is linked to a channel.\n[[portal]]\n");
     let mut add = |key: &str, value: &str| {
         let _infallible = writeln!(lines, "{key} = {}", quoted(value));
     };
@@ -326,6 +329,6 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Diagnostic> {
             format!("{} cannot be written: {error}", path.display()),
         )
         .exit(Exit::CannotCreate)
-        .help("name a writable place with --config"),
+        .help("name a writable path with --config"),
     })
 }

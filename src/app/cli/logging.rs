@@ -106,7 +106,7 @@ fn filter(request: &str) -> Result<EnvFilter, Diagnostic> {
         .with_default_directive(LevelFilter::WARN.into())
         .parse(directives.join(","))
         .map_err(|error| {
-            Diagnostic::new("B27", format!("{VARIABLE} cannot be understood: {error}"))
+            Diagnostic::new("B27", format!("{VARIABLE} is invalid: {error}"))
                 .exit(Exit::Usage)
                 .help("write a level, for example `debug`, or `target=level` separated by commas")
         })
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_crates_stay_above_debug_whatever_the_filter_says() {
+    fn foreign_crates_stay_above_debug_with_any_filter() {
         let log = written(
             "trace,hyper=trace,matrix_sdk=trace,tungstenite=trace,matrix_sdk::http_client=trace",
             || {

@@ -110,7 +110,7 @@ fn logged_out(info: &AccountInfo) -> Diagnostic {
         ),
     )
     .exit(Exit::Permission)
-    .note("messages that are owed stay in the store")
+    .note("pending messages stay in the store")
     .help("footbridge device reset, which makes a new device")
 }
 
@@ -122,8 +122,8 @@ pub fn print_result(done: &LoggedIn) {
     if let Some(key) = &done.recovery_key {
         console::say(&format!(
             "\nRecovery key of this account, shown this once:\n\n    {}\n\n\
-             Keep it where you keep passwords, not on this machine: whoever has it can be this account, and without\n\
-             it the account's identity cannot be recovered when this machine is lost.\n",
+             Keep it where you keep passwords, not on this machine: anyone who has it can act as this account, and\n\
+             without it the account's identity cannot be recovered when this machine is lost.\n",
             key.expose()
         ));
     }
@@ -147,7 +147,7 @@ pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Diagnos
     if !console::is_interactive() {
         return Err(Diagnostic::new(
             "B18",
-            "there is no terminal to ask for a secret, and no file to read it from",
+            "there is no terminal to ask for a secret and no file to read it from",
         )
         .exit(Exit::NoInput)
         .help(format!(

@@ -35,9 +35,9 @@ pub async fn run(config: &Config) -> CommandResult {
     store.checkpoint().await?;
     console::say(&format!(
         "Device {} of {} is logged out, and its encryption keys are removed from this machine.\n\
-         What stays: the queue ({pending} messages are pending), the links, the recovery key (sealed) and the configuration \
+         Kept: the queue ({pending} messages are pending), the links, the recovery key (sealed) and the configuration \
          here; the account and its cross-signing identity on the homeserver.\n\
-         To go on, on a new device: footbridge login",
+         To continue on a new device: footbridge login",
         account.info.device_id, account.info.user_id
     ));
     Ok(Exit::Fine)

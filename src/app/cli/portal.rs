@@ -87,7 +87,7 @@ async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
                 .exit(Exit::Locked)
                 .note(format!("process {pid}, started {since}"))
                 .help(format!(
-                    "{instead}stop the bridge (kill {pid}), say this again, and start it"
+                    "{instead}stop the bridge (kill {pid}), run this command again, and start the bridge"
                 )),
         )),
         Err(error) => Err(error.into()),
@@ -107,7 +107,7 @@ async fn add(config: &Config, spec: PortalSpec) -> CommandResult {
         String::new()
     } else {
         format!(
-            "invite the bridge's account into the room and say `!bridge portal add {silo} {channel}` there; or "
+            "invite the bridge's account into the room and send `!bridge portal add {silo} {channel}` there; or "
         )
     };
     let store = open(config, &say).await?;
@@ -129,15 +129,16 @@ async fn add(config: &Config, spec: PortalSpec) -> CommandResult {
     let new = !in_file && store.add_operator_portal(&spec, now).await?;
     console::say(&match (agreed, new, in_file) {
         (Some(0), ..) => {
-            "Agreed: what is said in the encrypted room may go to the channel.".to_owned()
+            "Consent recorded: messages of the encrypted room are relayed to the channel."
+                .to_owned()
         }
         (Some(waiting), ..) => format!(
-            "Agreed: what is said in the encrypted room may go to the channel, and so does what waits there ({}).",
+            "Consent recorded: messages of the encrypted room are relayed to the channel, including those that wait ({}).",
             messages(waiting)
         ),
         (None, true, _) => format!(
-            "Added: {} - {silo} {channel}. `footbridge check` looks whether both ends are there, and `footbridge run` opens \
-             it; invite the bridge's account into the room.",
+            "Added: {} - {silo} {channel}. `footbridge check` checks that both ends exist, and `footbridge run` \
+             opens it; invite the bridge's account into the room.",
             spec.room
         ),
         (None, false, true) => {
@@ -177,7 +178,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> C
     if !is_known {
         return Err(Report::of(nothing(room, end)));
     }
-    let store = open(config, "say `!bridge portal remove` in the room; or ").await?;
+    let store = open(config, "send `!bridge portal remove` in the room; or ").await?;
     let mut portals = store.portals().await?;
     portals.retain(|portal| is_meant(portal, room, end));
     let named = portals.iter().find_map(|portal| {
@@ -215,7 +216,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> C
     let removed = store.remove_portals(&ids, None, notice, now).await?;
     store.checkpoint().await?;
     console::say(&format!(
-        "{room} is no longer joined to {names}. Messages that were waiting and are not sent any more: {}.",
+        "{room} is no longer linked to {names}. Waiting messages that were erased: {}.",
         removed.dropped
     ));
     Ok(Exit::Fine)
@@ -223,7 +224,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> C
 
 fn in_file(config: &Config, named: &PortalConfig) -> Report {
     config.report(vec![
-        Diagnostic::new("B03", "this portal stands in the configuration")
+        Diagnostic::new("B03", "this portal is in the configuration")
             .exit(Exit::Usage)
             .at(named.room_span.clone())
             .help("remove its [[portal]] here, and start the bridge again"),
@@ -232,8 +233,8 @@ fn in_file(config: &Config, named: &PortalConfig) -> Report {
 
 fn nothing(room: &str, end: Option<&(String, String)>) -> Diagnostic {
     let what = match end {
-        Some((silo, channel)) => format!("no portal joins {room} to {silo} {channel}"),
-        None => format!("nothing is joined to {room}"),
+        Some((silo, channel)) => format!("no portal links {room} to {silo} {channel}"),
+        None => format!("nothing is linked to {room}"),
     };
     Diagnostic::new("B03", what)
         .exit(Exit::Usage)
@@ -308,7 +309,7 @@ fn line(snapshot: &Snapshot, portal: &Portal) -> String {
     let holds: String = holds
         .filter_map(|(_, hold)| match hold {
             PortalHold::Paused { .. } => Some(", paused"),
-            PortalHold::Upgraded { .. } => Some(", its room was replaced"),
+            PortalHold::Upgraded { .. } => Some(", its room was upgraded"),
             PortalHold::Consent => Some(", waiting for consent"),
             PortalHold::Delay { until } => (*until > now).then_some(", starting soon"),
         })
@@ -322,7 +323,7 @@ fn line(snapshot: &Snapshot, portal: &Portal) -> String {
                 Side::Matrix => "room",
                 Side::Silo => "channel",
             };
-            Some(format!(", its {place} does not let the bridge in: {why}"))
+            Some(format!(", no access to its {place}: {why}"))
         })
         .collect();
     let moved = portal.moved_from();

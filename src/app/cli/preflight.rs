@@ -67,7 +67,7 @@ pub fn key(config: &StoreConfig) -> Option<Diagnostic> {
             ),
         )
         .exit(Exit::NoInput)
-        .help("put back the key file that the store was made with (`[store] key_file`)")
+        .help("restore the key file that the store was created with (`[store] key_file`)")
     })
 }
 
@@ -77,7 +77,7 @@ fn directory(path: &Path) -> Option<Diagnostic> {
         Ok(metadata) if !metadata.is_dir() => Some(
             Diagnostic::new("B15", format!("the data directory `{shown}` is a file"))
                 .exit(Exit::CannotCreate)
-                .help("let `[store] path` name a directory, or nothing yet"),
+                .help("set `[store] path` to a directory, or to a path that does not exist yet"),
         ),
         Ok(metadata) => unusable(path, &metadata),
         Err(error) if error.kind() == ErrorKind::NotFound => cannot_be_made(path),
@@ -134,10 +134,10 @@ fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
         return Some(
             Diagnostic::new(
                 "B15",
-                format!("the data directory cannot be made: `{shown}` is a file"),
+                format!("the data directory cannot be created: `{shown}` is a file"),
             )
             .exit(Exit::CannotCreate)
-            .help("let `[store] path` name a directory that can be made"),
+            .help("set `[store] path` to a directory that can be created"),
         );
     }
     let own = own_user()?;
@@ -151,13 +151,13 @@ fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
         Diagnostic::new(
             "B15",
             format!(
-                "the data directory cannot be made: `{shown}` is not writable (mode {:04o})",
+                "the data directory cannot be created: `{shown}` is not writable (mode {:04o})",
                 metadata.mode() & 0o777
             ),
         )
         .exit(Exit::CannotCreate)
         .help(format!(
-            "make {} yourself and give it to user {own}",
+            "create {} and give it to user {own}",
             path.display()
         ))
     })
@@ -173,7 +173,7 @@ fn open_parent(parent: &Path) -> Option<Diagnostic> {
         Diagnostic::new(
             "B15",
             format!(
-                "everybody may write to `{shown}` (mode {:04o}), and so replace what is in it",
+                "every user can write to `{shown}` (mode {:04o}), and so replace its files",
                 mode & 0o1777
             ),
         )
@@ -215,16 +215,16 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Diagnostic {
         }
         ErrorKind::PermissionDenied => Diagnostic::new(
             "B31",
-            format!("the admin address {address} may not be listened on"),
+            format!("listening on the admin address {address} is not permitted"),
         )
         .exit(Exit::Permission)
         .help("choose a port above 1023 in `[admin] listen`"),
         _ => Diagnostic::new(
             "B31",
-            format!("the admin address {address} cannot be listened on: {error}"),
+            format!("cannot listen on the admin address {address}: {error}"),
         )
         .exit(Exit::Unavailable)
-        .help("let `[admin] listen` be an address of this machine"),
+        .help("set `[admin] listen` to an address of this machine"),
     }
 }
 

@@ -105,7 +105,7 @@ impl Prompter {
         match kind.and_then(|kind| kind.address) {
             None => Some(given.map(str::to_owned)),
             Some((_, example)) => {
-                let question = format!("Where it is, for example {example}");
+                let question = format!("Its address, for example {example}");
                 let read = |text: &str| {
                     values::base_url("--silo-api", text, &["https", "http"])
                         .map(|_| text.to_owned())
@@ -131,7 +131,7 @@ impl Prompter {
         self.answer(
             "homeserver",
             given,
-            "Its homeserver: a URL, or a server name to be looked up",
+            "Its homeserver: a URL or a server name",
             of_user,
             |text| values::homeserver(text).map(|_| text.to_owned()),
         )
@@ -152,7 +152,7 @@ impl Prompter {
                 let or_none = if needed {
                     ""
                 } else {
-                    "; nothing, if it has none"
+                    "; leave it empty if there is none"
                 };
                 let question = format!("The bridge's token at {title}{or_none}");
                 let typed = login::ask(&question, "--silo-token-file", needed);

@@ -1,4 +1,4 @@
-//! `footbridge run`: bridges until it is told to stop.
+//! `footbridge run`: runs the bridge until it is stopped.
 
 use super::{CommandResult, diagnostics, preflight};
 use crate::{

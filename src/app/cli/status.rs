@@ -175,15 +175,16 @@ fn held(snapshot: &Snapshot, portal: &Portal, now: Millis) -> Vec<String> {
             in_words(now.since(*since))
         )),
         PortalHold::Upgraded { since } => Some(format!(
-            "its room was replaced {} ago; messages wait",
+            "its room was upgraded {} ago; messages wait",
             in_words(now.since(*since))
         )),
-        PortalHold::Consent => {
-            Some("waiting for consent: its room is encrypted, and nobody has agreed".to_owned())
-        }
-        PortalHold::Delay { until } => {
-            (*until > now).then(|| format!("agreed; it begins in {}", in_words(until.since(now))))
-        }
+        PortalHold::Consent => Some("waiting for consent: its room is encrypted".to_owned()),
+        PortalHold::Delay { until } => (*until > now).then(|| {
+            format!(
+                "consent given; relaying starts in {}",
+                in_words(until.since(now))
+            )
+        }),
     });
     words.collect()
 }
@@ -231,7 +232,7 @@ fn write_bridge(
             match health.store_state.as_str() {
                 "low" => writeln!(
                     out,
-                    "store     little space on the disk: nothing is read until there is more"
+                    "store     little space is left on the disk: nothing is read until there is more"
                 )?,
                 "full" => writeln!(
                     out,
@@ -295,7 +296,7 @@ fn write_lane(
     if counters.failed > 0 {
         writeln!(
             out,
-            "                 {} of the failed can be tried again; the last one: {}",
+            "                 {} of the failed can be retried; the last error: {}",
             counters.parked,
             counters.last_failure.as_deref().unwrap_or("unknown"),
         )?;
@@ -303,7 +304,7 @@ fn write_lane(
     if let Some(since) = counters.closed_since {
         writeln!(
             out,
-            "                 the place does not let the bridge in, since {}: {}",
+            "                 no access to the place for {}: {}",
             in_words(now.since(since)),
             counters.closed_reason.as_deref().unwrap_or("unknown")
         )?;
@@ -461,11 +462,11 @@ mod tests {
         let object = object(&snapshot(), None, &config, Millis(61_000));
         let lane = &object["portals"][0]["lanes"][0];
         assert!(
-            text.contains("1 of the failed can be tried again; the last one: rejected"),
+            text.contains("1 of the failed can be retried; the last error: rejected"),
             "{text}"
         );
         assert!(
-            text.contains("does not let the bridge in, since 60 s: invite @bridge:example.org\n"),
+            text.contains("no access to the place for 60 s: invite @bridge:example.org\n"),
             "{text}"
         );
         assert_eq!(lane["parked"], 1);
@@ -528,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_account_says_how_fast_it_goes_and_when_its_lanes_are_empty() {
+    fn a_limited_account_reports_its_pace_and_when_its_lanes_are_empty() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
         let health = HealthReport {

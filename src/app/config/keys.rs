@@ -108,7 +108,7 @@ pub mod delivery {
 
     /// Whether short messages share events.
     pub static COALESCE: Key = Key::flag("coalesce", true);
-    /// When the other side is told that a message cannot be decrypted yet.
+    /// When the other side gets a notice that a message cannot be decrypted yet.
     pub static NOTICE_AFTER: Key = Key::duration("notice_after", (1, DAY), 30);
     /// When a room key is no longer expected.
     pub static KEY_LIMIT: Key = Key::duration("key_limit", (1, 90 * DAY), 7 * DAY);
@@ -164,7 +164,7 @@ pub(super) mod admin {
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// Whether it may stand in the file several times.
+    /// Whether it may appear in the file several times.
     pub is_repeated: bool,
     /// Its keys. Those of `[[silo]]` are those of all kinds.
     pub keys: Vec<&'static Key>,
@@ -215,7 +215,7 @@ pub(super) fn table_names() -> impl Iterator<Item = &'static str> + Clone {
     TABLES.iter().map(|table| table.name)
 }
 
-/// Whether a table may stand in the file several times.
+/// Whether a table may appear in the file several times.
 pub(super) fn is_repeated(name: &str) -> bool {
     table(name).is_some_and(|table| table.is_repeated)
 }

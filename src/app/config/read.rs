@@ -34,7 +34,7 @@ pub(super) fn parse(
     if text.trim().is_empty() {
         return Err(Report::of(no_file(
             format!("{} is empty", path.display()),
-            "remove it and let `footbridge init` write one, or copy config.toml.example over it",
+            "remove it and create one with `footbridge init`, or copy config.toml.example over it",
         )));
     }
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -115,11 +115,11 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
     match error.kind() {
         std::io::ErrorKind::NotFound => no_file(
             format!("{shown} does not exist"),
-            "let `footbridge init` write one, or name another with --config",
+            "create one with `footbridge init`, or name another with --config",
         ),
         std::io::ErrorKind::PermissionDenied => {
             let found = std::fs::metadata(path).map_or_else(
-                |_| "its directory may not be searched".to_owned(),
+                |_| "the permission to search its directory is missing".to_owned(),
                 |metadata| {
                     format!(
                         "it belongs to user {} and has mode {:04o}",
@@ -128,7 +128,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
                     )
                 },
             );
-            Diagnostic::new("B07", format!("{shown} may not be read"))
+            Diagnostic::new("B07", format!("{shown} cannot be read: permission denied"))
                 .exit(Exit::Permission)
                 .note(found)
                 .help(secret_file::to_be_given(path))
@@ -144,7 +144,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Report {
     let text = String::from_utf8_lossy(error.as_bytes());
     let masked = mask::secret_ranges(&text, &DeTable::new(), ParseExtent::Part);
     let diagnostic = Diagnostic::new("B05", "the file is not UTF-8")
-        .labelled(at..at + 1, "this byte is no character")
+        .labelled(at..at + 1, "this byte is not a character")
         .help("save the file as UTF-8");
     Report {
         source: Some(Arc::new(Source::new(path, &text, &masked))),
@@ -156,7 +156,7 @@ fn syntax_error(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     if error.message() == "duplicate key" {
         let diagnostic =
-            Diagnostic::new("B03", "this is here twice").labelled(span.clone(), "the second one");
+            Diagnostic::new("B03", "this is given twice").labelled(span.clone(), "the second one");
         let diagnostic = match earlier(root, &span) {
             Some(first) => diagnostic.labelled(first, "the first one"),
             None => diagnostic,
@@ -166,7 +166,7 @@ fn syntax_error(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
     let help = if error.message().contains("quote") || error.message().contains("string") {
         "write texts in double quotes, all on one line: key = \"value\""
     } else {
-        "write `key = value` lines below a `[table]` line; texts stand in double quotes"
+        "write `key = value` lines below a `[table]` line, and texts in double quotes"
     };
     Diagnostic::new("B05", format!("this is not TOML: {}", error.message()))
         .at(span)

@@ -71,8 +71,8 @@ impl Schema {
         let there = sections.iter().any(|section| section.name == "matrix");
         if !there && !meant.contains("matrix") && self.extent == ParseExtent::Whole {
             self.diagnostics.push(
-                Diagnostic::new("B04", "there is no `[matrix]`: nobody knows which account to use")
-                    .help("add [matrix] with `homeserver` and `user`, or let `footbridge init` write the file"),
+                Diagnostic::new("B04", "`[matrix]` is missing, so there is no account to use")
+                    .help("add [matrix] with `homeserver` and `user`, or create the file with `footbridge init`"),
             );
         }
         sections.sort_by_key(|section| section.header.start);
@@ -123,7 +123,7 @@ impl Schema {
             other => self.diagnostics.push(
                 wrong_type(name, "a table", other)
                     .at(value.span())
-                    .help(format!("begin the table by a line `{wanted}`")),
+                    .help(format!("start the table with a line `{wanted}`")),
             ),
         }
     }

@@ -20,9 +20,7 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
             "B10",
             format!("`{name}` names {shown}, which is not a file"),
         )
-        .help(format!(
-            "let `{name}` name a file that holds only the secret"
-        )));
+        .help(format!("set `{name}` to a file that holds only the secret")));
     }
     let file = std::fs::File::open(path).map_err(|error| unreadable(name, path, &error))?;
     let metadata = file
@@ -58,11 +56,8 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(
-            Diagnostic::new("B10", format!("{shown} is empty")).help(format!(
-                "put the secret that `{name}` stands for into the file"
-            )),
-        );
+        return Err(Diagnostic::new("B10", format!("{shown} is empty"))
+            .help(format!("put the secret for `{name}` into the file")));
     }
     if text.contains(char::is_control) {
         return Err(Diagnostic::new(
@@ -107,7 +102,7 @@ pub fn open_to_others(path: &Path, metadata: &std::fs::Metadata, what: &str) -> 
     })
 }
 
-/// The user id of this process, where the system tells.
+/// The user id of this process, if the system reports it.
 #[must_use]
 pub fn own_user() -> Option<u32> {
     std::fs::metadata("/proc/self")
@@ -135,12 +130,12 @@ fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Diagnostic {
             Diagnostic::new("B18", format!("{shown}, named by `{name}`, does not exist"))
                 .exit(Exit::NoInput)
                 .help(format!(
-                    "make the file with the secret in it, then chmod 600 {shown}"
+                    "create the file with the secret in it, then chmod 600 {shown}"
                 ))
         }
         std::io::ErrorKind::PermissionDenied => Diagnostic::new(
             "B07",
-            format!("{shown}, named by `{name}`, may not be read"),
+            format!("{shown}, named by `{name}`, cannot be read: permission denied"),
         )
         .exit(Exit::Permission)
         .help(to_be_given(path)),
@@ -149,6 +144,6 @@ fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Diagnostic {
             format!("{shown}, named by `{name}`, cannot be read: {error}"),
         )
         .exit(Exit::Io)
-        .help(format!("let `{name}` name a readable file")),
+        .help(format!("set `{name}` to a readable file")),
     }
 }

@@ -73,7 +73,7 @@ impl ConfigReader<'_> {
                 &keys::portal::SILO,
                 &keys::portal::CHANNEL,
             ],
-            "two portals join the same room and channel",
+            "two portals link the same room and channel",
             "remove one of them",
         );
         self.refuse_mixed_trust(of("portal"));
@@ -249,7 +249,7 @@ impl ConfigReader<'_> {
         let listen = listen.unwrap_or(default);
         if !listen.ip().is_loopback() && !allowed {
             self.schema.diagnostics.push(
-                Diagnostic::new("B31", format!("`listen` is {listen}: others than this machine could read health and metrics"))
+                Diagnostic::new("B31", format!("`listen` is {listen}: other machines could read health and metrics"))
                     .at(section.span("listen"))
                     .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
             );

@@ -56,7 +56,7 @@ impl ConfigReader<'_> {
                 let Some(span) = section.key_span(key.name) else {
                     continue;
                 };
-                // One that several others have is told once.
+                // One that several other kinds have is reported once.
                 if told.contains(&key.name) {
                     continue;
                 }
@@ -69,7 +69,7 @@ impl ConfigReader<'_> {
                     Diagnostic::new("B02", what)
                         .at(span)
                         .note(format!(
-                            "beside what every silo has, \"{}\" has {}",
+                            "besides the keys of every silo, \"{}\" has {}",
                             kind.word,
                             listed(kind.keys.iter().map(|key| key.name))
                         ))
@@ -95,7 +95,7 @@ impl ConfigReader<'_> {
                     Diagnostic::new("B09", "the token is given twice")
                         .exit(Exit::Usage)
                         .labelled(file, "here by a file")
-                        .labelled(inline, "and here in words")
+                        .labelled(inline, "and here as text")
                         .help("keep `token_file` and remove `token`"),
                 );
                 None

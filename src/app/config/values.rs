@@ -31,12 +31,12 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
         format_duration(most)
     );
     if text.starts_with('-') {
-        return value_error("B04", "a span of time cannot be negative", help);
+        return value_error("B04", "a duration cannot be negative", help);
     }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text.strip_prefix(digits).unwrap_or_default();
     let Ok(count) = digits.trim_end().parse::<u64>() else {
-        return value_error("B04", format!("`{text}` is not a span of time"), help);
+        return value_error("B04", format!("`{text}` is not a duration"), help);
     };
     let millis_each = match unit {
         "ms" => 1,
@@ -96,15 +96,14 @@ pub fn user(text: &str) -> Result<OwnedUserId, ValueError> {
 
 /// The name behind an `@` on a silo. Words that mention everybody are no account.
 pub fn account(text: &str) -> Result<String, ValueError> {
-    const HELP: &str =
-        "write what stands behind the @ when they are called there, for example \"ann\"";
+    const HELP: &str = "write the name that follows the @ in a mention there, for example \"ann\"";
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if text.is_empty() || text.len() > 64 || !text.chars().all(known) {
-        return value_error("B12", format!("`{text}` is no account"), HELP);
+        return value_error("B12", format!("`{text}` is not an account"), HELP);
     }
     let everybody = ["all", "here", "channel", "everyone", "room", "group"];
     if everybody.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        return value_error("B12", format!("`@{text}` calls everybody"), HELP);
+        return value_error("B12", format!("`@{text}` mentions everybody"), HELP);
     }
     Ok(text.to_owned())
 }
@@ -190,7 +189,7 @@ pub fn gateway(text: &str) -> Result<String, ValueError> {
         return value_error(
             "B12",
             format!("`{}` cannot be the name of a gateway", text.escape_debug()),
-            "write what stands as `name` in the `[[gateway]]`, for example \"gateway1\"",
+            "write the `name` of the `[[gateway]]`, for example \"gateway1\"",
         );
     }
     Ok(text.to_owned())
@@ -209,7 +208,7 @@ pub fn silo_name(text: &str) -> Result<String, ValueError> {
         );
     }
     if text == footbridge_store::Place::MATRIX {
-        return value_error("B04", "a silo cannot be called `matrix`", HELP);
+        return value_error("B04", "a silo cannot be named `matrix`", HELP);
     }
     Ok(text.to_owned())
 }
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_called_as_matterbridge_calls_it() {
+    fn a_gateway_keeps_its_name_in_matterbridge() {
         for good in ["gateway1", "my gateway", "#a: b@c?", "two  spaces"] {
             assert_eq!(gateway(good).unwrap(), good);
         }

@@ -176,8 +176,8 @@ impl AnswerLimits {
 }
 
 impl Control {
-    /// The class of the answer. `verify` counts as information for those who may not verify the bridge: they are only
-    /// told so.
+    /// The class of the answer. `verify` counts as information for those who may not verify the bridge: the reply
+    /// only says that.
     pub(super) fn class(&self, parsed: &ParsedCommand, asker: Asker<'_>) -> AnswerClass {
         match AnswerClass::of(parsed) {
             AnswerClass::Command

@@ -67,8 +67,8 @@ pub trait Backend: Send + Sync {
     /// The membership and power level of a user in a room, asked of the homeserver now.
     async fn member_rights(&self, room: &Place, user: &str) -> Result<MemberRights, BackendError>;
 
-    /// Whether the bridge has received everything that others have sent in a room up to now, as far as that can be
-    /// told.
+    /// Whether the bridge has received everything that others have sent in a room up to now, as far as that is
+    /// known.
     async fn is_room_caught_up(&self, _room: &Place) -> bool {
         false
     }

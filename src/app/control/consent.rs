@@ -1,5 +1,5 @@
 //! Consent (P15): messages of an encrypted room leave it only after an admin of the room has repeated the destination
-//! in a command, everybody was told what that means, and a delay has passed.
+//! in a command, a notice has said what that means, and a delay has passed.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Control {
             Err(text) => return Ok(Reply::Refuse(text)),
         };
         if !target.member_rights.encrypted {
-            let text = "That room is not encrypted, so nobody has to agree.";
+            let text = "That room is not encrypted, so no consent is needed.";
             return Ok(Reply::Say(text.to_owned()));
         }
         let (question, command) = asked;
@@ -62,7 +62,9 @@ impl Control {
             return Ok(if here {
                 Reply::Done
             } else {
-                Reply::Say("Agreed; the room was told what that means.".to_owned())
+                Reply::Say(
+                    "Consent recorded. A notice in the room describes what is relayed.".to_owned(),
+                )
             });
         }
         let lacking = self.store.lacking_consent().await?;
@@ -80,7 +82,7 @@ impl Control {
             let named = format!("{} {}", end.silo, end.channel);
             return Ok(Reply::Say(notices::wrong_destination(&named, &waiting)));
         };
-        // Where the room has agreed before, the same is said again: whoever asked may not have received the answer.
+        // Where the room has agreed before, the same reply is sent again: the asker may not have received it.
         let (holds, lanes) = self.store.record_consent(portal.id, consent, now).await?;
         crash_points::point("consent.given");
         info!(portal.id = portal.id.0, "A room has agreed");
@@ -122,8 +124,8 @@ impl Control {
             }
             warn!(
                 portal.id = portal.id.0,
-                "warning[B29]: The room of a portal is encrypted and nobody has agreed; the portal is off until \
-                 somebody says `!bridge consent` there"
+                "warning[B29]: The room of a portal is encrypted and has not given consent; the portal is off until \
+                 somebody sends `!bridge consent` there"
             );
             self.say(
                 &portal.room,

@@ -207,7 +207,7 @@ impl Fixture {
 const TEN: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 #[tokio::test(start_paused = true)]
-async fn b14_two_hundred_commands_get_few_answers_whoever_asks_and_wherever() {
+async fn b14_two_hundred_commands_get_few_replies_from_any_user_and_in_any_place() {
     let all = [
         ("help", 200),
         ("why", 40),
@@ -254,7 +254,7 @@ async fn b14_what_is_refused_is_looked_up_a_bounded_number_of_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b14_what_somebody_may_do_is_done_however_often_they_ask() {
+async fn b14_permitted_commands_are_executed_however_often_they_are_sent() {
     let mut fixture = Fixture::new().await;
     fixture.flood(Side::Matrix, "help", &["@mod:x"], 40).await;
     fixture.flood(Side::Matrix, "resume", &["@mod:x"], 40).await;

@@ -50,12 +50,12 @@ pub fn disclosure(
     let until_then = match (begins.delay.is_zero(), begins.waiting) {
         (true, 0) => String::new(),
         (true, waiting) => format!(
-            " What waited here ({}) goes there as well.",
+            " Messages that waited here ({}) are relayed, too.",
             messages(waiting)
         ),
-        (false, 0) => " What is said here until then stays here.".to_owned(),
+        (false, 0) => " Messages written here until then are not relayed.".to_owned(),
         (false, waiting) => format!(
-            " What waits here ({}) goes there then as well; what is said here between now and then stays here.",
+            " Messages that wait here ({}) are relayed then, too; messages written between now and then are not.",
             messages(waiting)
         ),
     };
@@ -65,9 +65,10 @@ pub fn disclosure(
         None => "Whoever can read that channel may keep copies of it",
     };
     format!(
-        "{when} every message in this room, its edits and its author's name can be read in {}.{until_then} {who}; what is deleted \
-         here may not be deleted there. The bridge is run by {operator}, the other side by {}. To keep a message here, \
-         begin it with `!nobridge`; to keep all of yours, say `!bridge optout`; to end it, `!bridge portal remove`.",
+        "{when} every message in this room, its edits and its author's name can be read in {}.{until_then} {who}; a \
+         message that is deleted here may stay there. The bridge is run by {operator}, the other side by {}. To keep \
+         a message here, begin it with `!nobridge`; to keep all of yours here, send `!bridge optout`; to unlink the \
+         room, send `!bridge portal remove`.",
         destination(spec),
         audience.operator,
     )
@@ -77,8 +78,8 @@ pub fn disclosure(
 #[must_use]
 pub fn newcomers(spec: &PortalSpec) -> String {
     format!(
-        "To who is new here: messages in this room can be read in {}. Begin one with `!nobridge` to keep it here, or \
-         say `!bridge optout` to keep all of yours. `!bridge help` tells more.",
+        "For new members: messages in this room can be read in {}. Begin a message with `!nobridge` to keep it here, \
+         or send `!bridge optout` to keep all of yours here. `!bridge help` lists the commands.",
         destination(spec)
     )
 }
@@ -87,7 +88,7 @@ pub fn newcomers(spec: &PortalSpec) -> String {
 #[must_use]
 pub fn post_this(spec: &PortalSpec, code: &str, within: Duration) -> String {
     format!(
-        "To show that you may decide about {}, post this there within {}: {code}",
+        "To confirm that you may link {}, post this code there within {}: {code}",
         destination(spec),
         clock::in_words(within)
     )
@@ -98,8 +99,8 @@ pub fn post_this(spec: &PortalSpec, code: &str, within: Duration) -> String {
 pub fn agree_now(spec: &PortalSpec, by: &str) -> String {
     let to = destination(spec);
     format!(
-        "{by} has shown the code in {to}. This room is encrypted, and what is relayed can be read there. If that is \
-         wanted, say here `!bridge consent {to}`. Nothing is relayed until then."
+        "{by} has posted the code in {to}. This room is encrypted, and relayed messages can be read there. To agree, \
+         send `!bridge consent {to}` here. Nothing is relayed until then."
     )
 }
 
@@ -108,15 +109,15 @@ pub fn agree_now(spec: &PortalSpec, by: &str) -> String {
 pub fn encrypted_now(spec: &PortalSpec) -> String {
     let to = destination(spec);
     format!(
-        "This room is encrypted now, and nobody has agreed that what is said here may leave it. Messages wait, in both \
-         directions. If they may go on to {to}, somebody who decides here says `!bridge consent {to}`."
+        "This room is encrypted now, and nobody has given consent to relay its messages. Messages wait, in both \
+         directions. To relay them to {to}, an admin sends `!bridge consent {to}` here."
     )
 }
 
 /// The same at the other end.
 #[must_use]
 pub fn encrypted_over_there() -> String {
-    "The Matrix room was encrypted. Messages wait, in both directions, until somebody there agrees."
+    "The Matrix room was encrypted. Messages wait, in both directions, until somebody there gives consent."
         .to_owned()
 }
 
@@ -125,14 +126,14 @@ pub fn encrypted_over_there() -> String {
 pub fn refusal(refusal: PermissionError) -> String {
     match refusal {
         PermissionError::NotListed => {
-            "You may not: the operator of this bridge has not named you (`[admin] users`).".to_owned()
+            "Permission denied: the operator of this bridge has not listed you in `[admin] users`.".to_owned()
         }
-        PermissionError::NotInRoom => "You may not: you are not in that room.".to_owned(),
+        PermissionError::NotInRoom => "Permission denied: you are not in that room.".to_owned(),
         PermissionError::TooLittlePower { has, needs } => {
-            format!("You may not: your power level in that room is {has}, and it takes {needs}.")
+            format!("Permission denied: your power level in that room is {has}, and {needs} is required.")
         }
         PermissionError::NotEncrypted => {
-            "This counts only when it is said encrypted, from a session that its owner has verified.".to_owned()
+            "This command counts only if it is sent encrypted, from a device that its owner has verified.".to_owned()
         }
     }
 }
@@ -141,10 +142,10 @@ pub fn refusal(refusal: PermissionError) -> String {
 #[must_use]
 pub fn wrong_destination(named: &str, waiting: &[String]) -> String {
     match waiting {
-        [] => "Nothing here waits for consent. Begin with `!bridge portal add <silo> <channel>`."
+        [] => "Nothing here waits for consent. Start with `!bridge portal add <silo> <channel>`."
             .to_owned(),
         waiting => format!(
-            "You named {named}, and what waits here is {}. Nothing was changed.",
+            "You named {named}, but the request here is for {}. Nothing was changed.",
             waiting.join(" and ")
         ),
     }
@@ -154,13 +155,13 @@ pub fn wrong_destination(named: &str, waiting: &[String]) -> String {
 #[must_use]
 pub fn unlinked(names: &str, dropped: usize) -> String {
     let dropped = match dropped {
-        0 => "Nothing was waiting.".to_owned(),
-        1 => "1 message was waiting; it is not sent any more, and erased here.".to_owned(),
+        0 => "No messages were waiting.".to_owned(),
+        1 => "1 waiting message was erased and is not sent.".to_owned(),
         count => {
-            format!("{count} messages were waiting; they are not sent any more, and erased here.")
+            format!("{count} waiting messages were erased and are not sent.")
         }
     };
-    format!("This room is no longer joined to {names}. {dropped}")
+    format!("This room is no longer linked to {names}. {dropped}")
 }
 
 /// The same, as it is stored.
@@ -183,13 +184,13 @@ pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> St
                 String::new()
             };
             format!(
-                "Paused{by} for {}; messages wait. `!bridge resume` lets them go.",
+                "Paused{by} for {}; messages wait. `!bridge resume` relays them.",
                 clock::in_words(now.since(*since))
             )
         }
         PortalHold::Upgraded { since } => format!(
-            "Waiting for {}: the room was replaced, and the bridge has not followed into the new one. Say `!bridge resume`, \
-             or make a portal in the new room.",
+            "On hold for {}: the room was upgraded, and the portal has not moved to the new room. Send `!bridge \
+             resume`, or link the new room.",
             clock::in_words(now.since(*since))
         ),
         PortalHold::Consent => format!(
@@ -197,7 +198,7 @@ pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> St
             destination(&portal.spec)
         ),
         PortalHold::Delay { until } => format!(
-            "Agreed; what is said here is relayed in {}, from then on.",
+            "Consent given; relaying starts in {}.",
             clock::in_words(until.since(now))
         ),
     }
@@ -206,8 +207,8 @@ pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> St
 /// The greeting in a room that the bridge has just joined.
 #[must_use]
 pub fn greeting() -> String {
-    "Hello. I join rooms to channels of other networks. To join this one, say `!bridge portal add <silo> <channel>`; \
-     from a direct message, with ` in #room:server` behind it. `!bridge help` tells the rest."
+    "Hello. I link rooms to channels of other networks. To link this room, send `!bridge portal add <silo> \
+     <channel>`; in a direct message, add ` in #room:server`. `!bridge help` lists all commands."
         .to_owned()
 }
 
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn p16_the_disclosure_says_what_where_who_and_how_to_get_out() {
+    fn p16_the_disclosure_names_content_destination_operators_and_opt_out() {
         let audience = Audience {
             public: Some(true),
             operator: "gitter.im".into(),
@@ -240,19 +241,19 @@ mod tests {
             "Everybody can read",
             "Example Org",
             "gitter.im",
-            "may not be deleted there",
+            "a message that is deleted here may stay there",
             "`!nobridge`",
             "`!bridge optout`",
             "`!bridge portal remove`",
             "60 s",
-            "What is said here until then stays here.",
+            "Messages written here until then are not relayed.",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let told = |begins| disclosure(&spec(), &Audience::default(), "x", &begins);
         let now = told(ConsentStart::default());
         assert!(
-            now.starts_with("From now on") && !now.contains("stays here"),
+            now.starts_with("From now on") && !now.contains("until then"),
             "{now}"
         );
         let waited = told(ConsentStart {
@@ -260,8 +261,8 @@ mod tests {
             ..begins
         });
         for part in [
-            "What waits here (7 messages) goes there then as well",
-            "between now and then stays here",
+            "Messages that wait here (7 messages) are relayed then, too",
+            "written between now and then are not",
         ] {
             assert!(waited.contains(part), "{part}: {waited}");
         }
@@ -269,13 +270,13 @@ mod tests {
 
     #[test]
     fn p18_the_notice_of_an_unlinked_portal_counts_what_was_dropped() {
-        assert!(unlinked("gitter org/room", 0).ends_with("Nothing was waiting."));
-        assert!(unlinked("gitter org/room", 1).contains(" 1 message was waiting"));
-        assert!(unlinked("gitter org/room", 7).contains(" 7 messages were waiting"));
+        assert!(unlinked("gitter org/room", 0).ends_with("No messages were waiting."));
+        assert!(unlinked("gitter org/room", 1).contains(" 1 waiting message was"));
+        assert!(unlinked("gitter org/room", 7).contains(" 7 waiting messages were"));
     }
 
     #[test]
-    fn p17_who_has_paused_is_named_in_the_room_only() {
+    fn p17_the_user_who_paused_is_named_in_the_room_only() {
         let portal = Portal {
             id: footbridge_store::PortalId(1),
             spec: spec(),

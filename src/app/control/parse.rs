@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn portals_are_named_in_the_words_of_other_bridges_as_well() {
+    fn portal_commands_accept_the_words_of_other_bridges() {
         let room = Some("#room:example.org".to_owned());
         for (words, expected) in [
             (
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_about_my_own_messages_is_for_here_unless_i_say_everywhere() {
+    fn an_opt_out_is_for_this_place_unless_it_is_everywhere() {
         for (words, expected) in [
             ("optout", ParsedCommand::OptOut(OptOutScope::Here)),
             (

@@ -43,8 +43,7 @@ impl Control {
         named: &RoomRef,
     ) -> Result<Result<TargetRoom, String>, store::Error> {
         if question.place.network() != Place::MATRIX {
-            let text =
-                "That is decided in the Matrix room: permissions cannot be checked from here.";
+            let text = "Send this command in the Matrix room: permissions cannot be checked here.";
             return Ok(Err(text.to_owned()));
         }
         let request = async {
@@ -91,7 +90,7 @@ impl Control {
         Ok(portals)
     }
 
-    /// Executes `portal add`: the asker is told which code to post in the channel.
+    /// Executes `portal add`: the reply contains the code to post in the channel.
     pub(super) async fn add(
         &self,
         asked: (&store::Command, &Command),
@@ -119,7 +118,7 @@ impl Control {
         let linked = self.portals_of(&target.room, None).await?;
         if linked.iter().any(|portal| portal.channel == found.place) {
             let to = notices::destination(&spec);
-            return Ok(Reply::Say(format!("They are joined already: {to}.")));
+            return Ok(Reply::Say(format!("Already linked: {to}.")));
         }
         let code = self
             .store
@@ -151,9 +150,11 @@ impl Control {
             if request.expires_at <= now {
                 let to = notices::destination(&request.spec);
                 let text = if request.confirmed_at.is_some() {
-                    format!("Nobody agreed in time, so this room is not joined to {to}.")
+                    format!("Nobody gave consent in time, so this room was not linked to {to}.")
                 } else {
-                    format!("Nobody posted the code in {to} in time. Ask again when you are ready.")
+                    format!(
+                        "Nobody posted the code in {to} in time. Send the command again when you are ready."
+                    )
                 };
                 self.say(
                     &request.asked_in,
@@ -184,7 +185,7 @@ impl Control {
         let to = notices::destination(&request.spec);
         if proof.in_control == Some(false) {
             let text = format!(
-                "{} has posted the code in {to}, but is no admin there. An admin of the channel has to post it.",
+                "{} has posted the code in {to}, but is not an admin there. An admin of the channel must post it.",
                 proof.by
             );
             let notice_id = format!("wish-no-admin-{}", request.code);
@@ -270,7 +271,7 @@ impl Control {
         if let [_, _, ..] = portals.as_slice() {
             let names: Vec<String> = portals.iter().map(name_of).collect();
             return Ok(Reply::Say(format!(
-                "This room is joined to {}. Say which: `!bridge portal remove <silo> <channel>`.",
+                "This room is linked to {}. Name one: `!bridge portal remove <silo> <channel>`.",
                 names.join(" and ")
             )));
         }
@@ -331,9 +332,9 @@ impl Control {
             self.store.delete_portal_request(request.id).await?;
         }
         let text = if requests.is_empty() {
-            "That room is joined to nothing of that kind."
+            "That room has no such link."
         } else {
-            "Nothing was joined yet, and now nothing is asked for."
+            "The request to link the room was cancelled."
         };
         Ok(text.to_owned())
     }
@@ -358,7 +359,7 @@ impl Control {
         }
         crash_points::point("portal.paused");
         let text = if portals.is_empty() {
-            "That room is joined to nothing."
+            "That room is not linked."
         } else {
             "Paused. Messages wait, in both directions, until `!bridge resume`."
         };
@@ -391,8 +392,8 @@ impl Control {
             left.extend(holds.map(|(_, hold)| notices::hold(hold, portal, here, now)));
         }
         Ok(Reply::Say(match (portals.is_empty(), left.as_slice()) {
-            (true, _) => "That room is joined to nothing.".to_owned(),
-            (false, []) => "Going on.".to_owned(),
+            (true, _) => "That room is not linked.".to_owned(),
+            (false, []) => "Resumed.".to_owned(),
             (false, left) => left.join("\n"),
         }))
     }

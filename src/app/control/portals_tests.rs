@@ -179,7 +179,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn p14_a_code_that_nobody_posts_in_time_is_worth_nothing_afterwards() {
+async fn p14_a_code_that_is_not_posted_in_time_expires() {
     let fixture = Fixture::with_request(false, false, 60).await;
     assert!(fixture.run_once().await, "it is looked for again");
     assert_eq!(fixture.next_notice().await, None);
@@ -192,7 +192,7 @@ async fn p14_a_code_that_nobody_posts_in_time_is_worth_nothing_afterwards() {
 }
 
 #[tokio::test]
-async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing() {
+async fn p15_an_encrypted_room_without_consent_in_time_is_not_linked() {
     let fixture = Fixture::with_request(true, true, 60).await;
     fixture.run_once().await;
     assert!(!fixture.is_over().await, "a day for consent");
@@ -220,13 +220,13 @@ async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing(
 }
 
 #[tokio::test]
-async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
+async fn p14_a_user_who_lost_the_power_before_the_code_was_posted_is_refused() {
     let fixture = Fixture::with_request(false, true, 60).await;
     fixture.backend.member_rights.lock().await.level = 49;
     fixture.run_once().await;
     assert!(fixture.is_over().await);
     let notice = fixture.next_notice().await.unwrap();
-    assert!(notice.contains("it takes 50"), "{notice}");
+    assert!(notice.contains("50 is required"), "{notice}");
     // With the power level, the room is linked.
     let fixture = Fixture::with_request(false, true, 60).await;
     fixture.run_once().await;

@@ -10,11 +10,11 @@ use footbridge_store::{
 /// The reply to `help`.
 #[must_use]
 pub fn help() -> String {
-    "Reply to a message with `!bridge why` to learn what became of it, or with `!bridge retry` to send it again \
-     if it failed (a reaction with 🔁 does the same). `!bridge status` tells how the bridge is doing here. Begin a \
-     message with `!nobridge` to keep it here; `!bridge optout` keeps all of yours.\n\
-     Who decides here: `!bridge portal add <silo> <channel>`, `portal remove`, `consent <silo> <channel>`, `pause`, \
-     `resume`, `trust @user:server <key>`. From a direct message put ` in #room:server` behind it."
+    "Reply to a message with `!bridge why` to see its status, or with `!bridge retry` to send it again if it failed \
+     (a reaction with 🔁 does the same). `!bridge status` shows the state of the links here. Begin a message with \
+     `!nobridge` to keep it here; `!bridge optout` keeps all of yours here.\n\
+     For admins: `!bridge portal add <silo> <channel>`, `portal remove`, `consent <silo> <channel>`, `pause`, `resume`, \
+     `trust @user:server <key>`. In a direct message, add ` in #room:server`."
         .to_owned()
 }
 
@@ -22,8 +22,8 @@ pub fn help() -> String {
 #[must_use]
 pub fn unknown(meant: Option<&str>) -> String {
     match meant {
-        Some(meant) => format!("I do not know that. Did you mean `!bridge {meant}`?"),
-        None => format!("I do not know that. {}", help()),
+        Some(meant) => format!("Unknown command. Did you mean `!bridge {meant}`?"),
+        None => format!("Unknown command. {}", help()),
     }
 }
 
@@ -31,35 +31,35 @@ pub fn unknown(meant: Option<&str>) -> String {
 #[must_use]
 pub fn senders_without_keys(sender: &str) -> String {
     format!(
-        "No room key of {sender} has ever come: their client may not know of the bridge's device, because the bridge was \
-         invited before it had logged in. Remove the bridge from the room and invite it again: clients look its devices \
-         up then, and later messages are relayed."
+        "The bridge has never received a room key from {sender}. Their client may not know the bridge's device, \
+         because the bridge was invited before it had logged in. Remove the bridge from the room and invite it \
+         again: clients then look up its devices, and later messages are relayed."
     )
 }
 
 /// The warning that is sent instead of a withheld answer, once in a while.
 #[must_use]
 pub fn rate_limited() -> &'static str {
-    "You ask too often, so I do not answer for some minutes. What you may decide (`optout`, `pause`, `portal remove`) is \
-     done all the same."
+    "You send commands too often, so I do not answer for some minutes. Commands that change something (`optout`, \
+     `pause`, `portal remove`) still take effect."
 }
 
 /// The reply to a command with wrong arguments.
 #[must_use]
 pub fn incomplete(usage: &str) -> String {
-    format!("Say `!bridge {usage}`.")
+    format!("Usage: `!bridge {usage}`.")
 }
 
 /// What became of a message, as asked in `here`.
 #[must_use]
 pub fn message_status(message_status: &MessageStatus, here: &Place, now: Millis) -> String {
     if message_status.deliveries.is_empty() {
-        return "Nothing of this message is waiting, and nothing of it failed.".to_owned();
+        return "No delivery of this message is pending or has failed.".to_owned();
     }
     let texts = message_status.deliveries.iter().map(|(to, status)| {
         if to == here {
             format!(
-                "This was written in {}. {}",
+                "This message was written in {}. {}",
                 place_in_words(&message_status.from),
                 delivery_text("Here", status, message_status.accepted_at, now)
             )
@@ -79,7 +79,7 @@ pub fn message_status(message_status: &MessageStatus, here: &Place, now: Millis)
 fn delivery_text(to: &str, status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
     match status {
         DeliveryStatus::Delivered { at, tries } => {
-            let tries = tries.map_or_else(String::new, |tries| format!(", at try {tries}"));
+            let tries = tries.map_or_else(String::new, |tries| format!(", at attempt {tries}"));
             format!(
                 "{to}: delivered {}, {} after it was written{tries}.",
                 moment(*at),
@@ -103,7 +103,7 @@ fn delivery_text(to: &str, status: &DeliveryStatus, accepted_at: Millis, now: Mi
             if *kept {
                 " `!bridge retry` sends it again."
             } else {
-                " It is not kept any more."
+                " It is no longer stored."
             }
         ),
     }
@@ -125,11 +125,11 @@ fn pending(status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String 
     };
     let mut text = format!("waiting for {}", clock::in_words(now.since(accepted_at)));
     if *without_key {
-        text.push_str(", because the bridge has not received its key");
+        text.push_str(", because the bridge has not received its room key");
         return text;
     }
     if *held {
-        text.push_str(", because a portal that it has to pass is on hold");
+        text.push_str(", because a portal on its route is on hold");
         return text;
     }
     match ahead {
@@ -143,12 +143,12 @@ fn pending(status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String 
     if let Some(ClosedLane { reason, since, .. }) = closed {
         let since = clock::in_words(now.since(*since));
         let reason = reason.trim_end_matches('.');
-        let closed = format!(", because the bridge may not write there since {since}: {reason}");
+        let closed = format!(", because the bridge has had no access there for {since}: {reason}");
         text.push_str(&closed);
     } else if *ahead > 0 {
         return text;
     } else if *outcome_unknown {
-        text.push_str(", the bridge is finding out whether it has arrived");
+        text.push_str(", the bridge is checking whether it has arrived");
     } else if let (Some(last_error), true) = (last_error, *tries > 0) {
         let tried = format!(", after {}: {}", times(*tries), error_in_words(last_error));
         text.push_str(&tried);
@@ -156,7 +156,7 @@ fn pending(status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String 
         text.push_str(", it is being sent");
     }
     if let Some(retry_at) = retry_at.filter(|retry_at| *retry_at > now) {
-        let next = format!("; next try in {}", clock::in_words(retry_at.since(now)));
+        let next = format!("; next attempt in {}", clock::in_words(retry_at.since(now)));
         text.push_str(&next);
     }
     text
@@ -164,9 +164,9 @@ fn pending(status: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String 
 
 fn times(tries: u32) -> String {
     if tries == 1 {
-        "1 try".to_owned()
+        "1 attempt".to_owned()
     } else {
-        format!("{tries} tries")
+        format!("{tries} attempts")
     }
 }
 
@@ -182,9 +182,9 @@ fn error_in_words(kind: &str) -> String {
     match kind {
         "slowed" => "the other side rate-limits the bridge",
         "not-done" => "the other side cannot be reached",
-        "unknown" => "the other side does not answer as it should",
+        "unknown" => "the other side did not confirm it",
         "rejected" => "the other side rejects it",
-        "closed" => "the other side does not let the bridge in",
+        "closed" => "the other side gives the bridge no access",
         "signed-out" => "the bridge is signed out there",
         _ => return format!("({kind})"),
     }
@@ -198,31 +198,31 @@ fn rule_text(rule: SkipRule) -> &'static str {
         SkipRule::BeforeLink => "it was written before the room was linked",
         SkipRule::PlaintextInEncryptedRoom => "it was not encrypted although the room is",
         SkipRule::UntrustedDevice => "it was sent from a device that its owner has not verified",
-        SkipRule::Undecryptable => "no key can open it",
+        SkipRule::Undecryptable => "no room key decrypts it",
         SkipRule::ForeignEdit => "only the author of a message may edit it",
         SkipRule::RedactionOrStateEncrypted => {
-            "a redaction or a change of the room that was encrypted has not been checked by the homeserver"
+            "it is an encrypted redaction or state event, which the homeserver cannot check"
         }
         SkipRule::WrittenElsewhere => {
-            "the message was written elsewhere: only its author and those in charge there change it"
+            "the message was written elsewhere: only its author and the moderators there can change it"
         }
         SkipRule::UnknownTarget => "the message it belongs to has no copy there",
         SkipRule::TargetWaiting => "the message it belongs to was still waiting",
         SkipRule::DeletedBeforeDelivery => "it was deleted before it was sent",
-        SkipRule::EditIncluded => "the message was sent with this change in it",
+        SkipRule::EditIncluded => "the message was sent with this change included",
         SkipRule::EditRedacted => "the edit was redacted before it was sent",
-        SkipRule::MessageRedacted => "the message was redacted itself",
+        SkipRule::MessageRedacted => "the message itself was redacted",
         SkipRule::Empty | SkipRule::NothingToDo => "there is nothing in it to send",
-        SkipRule::NotAMessage => "it is no message",
+        SkipRule::NotAMessage => "it is not a message",
         SkipRule::Unwritable => "it could not be saved",
         SkipRule::Unlinked => "the portal was removed before it was sent",
-        SkipRule::BeforeConsent => "it was said before the consent of the room took effect",
+        SkipRule::BeforeConsent => "it was written before the room's consent took effect",
         SkipRule::OptedOut => "its author has opted out",
         SkipRule::NoBridge => "it begins with `!nobridge`",
         SkipRule::PortalRemoved => "the portal was removed",
-        SkipRule::Superseded => "a later one has taken its place",
+        SkipRule::Superseded => "a later one replaced it",
         SkipRule::MovedToAnotherLane => {
-            "it went on by another portal, where the message that it belongs to stands"
+            "it was sent through another portal, which has relayed the message that it belongs to"
         }
         SkipRule::PeerBridge => {
             "another Footbridge, which links the room to the same channel, has relayed it"
@@ -239,11 +239,11 @@ fn rule_text(rule: SkipRule) -> &'static str {
         SkipRule::SystemMessage => "the portal does not relay system messages",
         SkipRule::Notice => "it is a notice of a bot, and the portal does not relay notices",
         SkipRule::NoReactions => "the other side has no reactions",
-        SkipRule::ReactionAlreadyShown => "the reaction is shown there already",
-        SkipRule::ReactionDuplicate => "the same reaction is on its way already",
+        SkipRule::ReactionAlreadyShown => "the reaction is already shown there",
+        SkipRule::ReactionDuplicate => "the same reaction is already being sent",
         SkipRule::ReactionFlood => "its author reacted too often within a minute",
         SkipRule::ReactionInEncryptedRoom => {
-            "a reaction cannot be encrypted, and the room that it goes to is"
+            "reactions cannot be encrypted, and its target room is encrypted"
         }
         SkipRule::ReactionUnwanted => "the portal does not relay reactions",
         SkipRule::RoomLeft => "the bridge is no longer in the room",
@@ -253,8 +253,8 @@ fn rule_text(rule: SkipRule) -> &'static str {
 /// The reply where the message is not known.
 #[must_use]
 pub fn not_known() -> String {
-    "I know nothing of that message. It was written before the bridge was here, or it is of a kind that is never \
-     relayed: a notice of a bot, a change of the room, a receipt."
+    "I do not know that message. It was written before the bridge joined, or it is of a kind that is never relayed: \
+     a notice of a bot, a state event, a receipt."
         .to_owned()
 }
 
@@ -287,21 +287,21 @@ fn line(to: &str, counters: &LaneCounters, now: Millis) -> String {
         )),
     }
     if counters.waiting > 0 {
-        add(format!(" ({} for their key)", counters.waiting));
+        add(format!(" ({} for their room key)", counters.waiting));
     }
     if counters.on_hold > 0 {
         add(format!(" ({} wait for a portal on hold)", counters.on_hold));
     }
     if counters.failed > 0 {
         add(format!(
-            ", {} failed ({} can be tried again)",
+            ", {} failed ({} can be retried)",
             counters.failed, counters.parked
         ));
     }
     if let Some(since) = counters.closed_since {
         let since: Duration = now.since(since);
         add(format!(
-            "; the bridge may not write there since {}",
+            "; the bridge has had no access there for {}",
             clock::in_words(since)
         ));
     }
@@ -326,11 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_words_of_its_own() {
+    fn each_rule_has_its_own_text() {
         let mut words: Vec<&str> = SkipRule::ALL.iter().map(|rule| rule_text(*rule)).collect();
         words.sort_unstable();
         words.dedup();
-        // Nothing to send is said in one way, whoever found it.
+        // "Nothing to send" has one text, whichever code found it.
         assert_eq!(words.len(), SkipRule::ALL.len() - 1);
     }
 
@@ -363,7 +363,7 @@ mod tests {
                     at: Millis(3_000),
                     tries: Some(9),
                 },
-                "To the gitter channel: delivered on 1970-01-01 at 00:00:03 UTC, 3 s after it was written, at try 9.",
+                "To the gitter channel: delivered on 1970-01-01 at 00:00:03 UTC, 3 s after it was written, at attempt 9.",
             ),
             (
                 waits(2, None, false, None),
@@ -371,15 +371,15 @@ mod tests {
             ),
             (
                 waits(0, Some("unknown"), false, Some(Millis(95_000))),
-                "To the gitter channel: waiting for 90 s, after 3 tries: the other side does not answer as it should; next try in 5 s.",
+                "To the gitter channel: waiting for 90 s, after 3 attempts: the other side did not confirm it; next attempt in 5 s.",
             ),
             (
                 waits(5, None, true, None),
-                "To the gitter channel: waiting for 90 s, because the bridge has not received its key.",
+                "To the gitter channel: waiting for 90 s, because the bridge has not received its room key.",
             ),
             (
                 held,
-                "To the gitter channel: waiting for 90 s, because a portal that it has to pass is on hold.",
+                "To the gitter channel: waiting for 90 s, because a portal on its route is on hold.",
             ),
             (
                 DeliveryStatus::Skipped {
@@ -394,7 +394,7 @@ mod tests {
                     tries: 1,
                     kept: true,
                 },
-                "To the gitter channel: failed on 1970-01-01 at 00:00:01 UTC after 1 try: it is too large. `!bridge retry` sends it again.",
+                "To the gitter channel: failed on 1970-01-01 at 00:00:01 UTC after 1 attempt: it is too large. `!bridge retry` sends it again.",
             ),
         ];
         for (status, words) in table {

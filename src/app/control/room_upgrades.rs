@@ -22,12 +22,12 @@ fn objection(
 ) -> Option<String> {
     let tombstone = &upgrade.tombstone;
     if successor.predecessor.as_deref() != Some(tombstone.room.address()) {
-        return Some("the new room does not say that it takes this one's place".to_owned());
+        return Some("the new room does not name this room as its predecessor".to_owned());
     }
     if let Err(refusal) = check_permission(PortalAction::FollowUpgrade, listed, false, rights) {
-        let why = notices::refusal(refusal).replace("You may not: y", "Y");
+        let why = notices::refusal(refusal).replace("Permission denied: y", "Y");
         return Some(format!(
-            "{} may not decide about it ({why})",
+            "{} may not move the portal ({why})",
             tombstone.sender
         ));
     }
@@ -79,8 +79,8 @@ impl Control {
         // Checked before the bridge joins a room because somebody says so.
         if let Err(refusal) = check_permission(PortalAction::FollowUpgrade, listed, false, &rights)
         {
-            let why = notices::refusal(refusal).replace("You may not: y", "Y");
-            let why = format!("{} may not decide about it ({why})", tombstone.sender);
+            let why = notices::refusal(refusal).replace("Permission denied: y", "Y");
+            let why = format!("{} may not move the portal ({why})", tombstone.sender);
             return Ok(Some(why));
         }
         let successor = self.backend.successor(tombstone).await?;
@@ -88,7 +88,10 @@ impl Control {
             return Ok(Some(why));
         }
         let now = self.clock.now();
-        let notice = payload("The old room has moved here, and its portal with it.", now);
+        let notice = payload(
+            "The old room was upgraded to this room, and its portal has moved here.",
+            now,
+        );
         let next = (&successor.place, successor.encrypted);
         let lanes = self
             .store
@@ -106,19 +109,21 @@ impl Control {
     /// Leaves the portal on hold, and says why.
     async fn hold_portal(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
         let room = &upgrade.tombstone.room;
-        warn!(reason = why, "Room upgraded; its portal does not follow");
+        warn!(
+            reason = why,
+            "Room upgraded; its portal does not move to the new room"
+        );
         if !self.shown.may_tell_of_move(room) {
             return self.store.refuse_room_upgrade(room, why).await;
         }
         let text = format!(
-            "This room was replaced, but the bridge does not follow: {why}. Messages wait. Somebody who may decide can \
-             make a portal in the new room, or say `!bridge resume` here."
+            "This room was upgraded, but its portal does not move to the new room: {why}. Messages wait. An admin \
+             can link the new room, or send `!bridge resume` here."
         );
         let notice_id = format!("stays-{room}-{}", upgrade.seen_at.0);
         self.say(room, &notice_id, &text).await?;
         for portal in self.portals_of(room, None).await? {
-            let text = "The Matrix room was replaced by another one, and the bridge has not followed into it. \
-                        Messages wait.";
+            let text = "The Matrix room was upgraded, and its portal has not moved to the new room. Messages wait.";
             let notice_id = format!("{notice_id}-there-{}", portal.id);
             self.say(&portal.channel, &notice_id, text).await?;
         }

@@ -38,12 +38,12 @@ impl Control {
         };
         let waited = match dropped {
             0 => String::new(),
-            1 => " 1 that was waiting is not sent any more.".to_owned(),
-            count => format!(" {count} that were waiting are not sent any more."),
+            1 => " 1 waiting message is not sent.".to_owned(),
+            count => format!(" {count} waiting messages are not sent."),
         };
         Ok(Reply::Say(format!(
-            "What you write {place} is not carried to the other side.{waited} What was relayed before stays there until you \
-             delete it. `!bridge optout off` takes this back."
+            "Your messages {place} are not relayed.{waited} Messages relayed before stay on the other side until you \
+             delete them. `!bridge optout off` undoes this."
         )))
     }
 
@@ -61,9 +61,9 @@ impl Control {
             .opted_out(vec![(place.clone(), user.to_owned())])
             .await?;
         Ok(Reply::Say(if still.contains(&true) {
-            "Your choice for every room still holds here: `!bridge optout off everywhere` takes it back.".to_owned()
+            "Your opt-out for every room still applies here: `!bridge optout off everywhere` undoes it.".to_owned()
         } else {
-            "From now on what you write here is carried to the other side.".to_owned()
+            "From now on your messages here are relayed.".to_owned()
         }))
     }
 
@@ -92,7 +92,7 @@ impl Control {
     }
 
     /// Executes `trust`: an admin says which identity of a user to trust. Without a key nothing is decided: the
-    /// identity that is shown now need not be the one that the admin was told of.
+    /// identity that is shown now need not be the one that the admin got a notice about.
     pub(super) async fn trust(
         &self,
         asked: (&store::Command, &Command),
@@ -123,8 +123,8 @@ impl Control {
 fn accepted(user: &str, key: &str, held: u64) -> String {
     let follow = match held {
         0 => String::new(),
-        1 => " 1 message follows.".to_owned(),
-        held => format!(" {held} messages follow."),
+        1 => " 1 held message is relayed now.".to_owned(),
+        held => format!(" {held} held messages are relayed now."),
     };
     format!("The identity of {user} with the key `{key}` is trusted, and no other.{follow}")
 }
@@ -138,9 +138,9 @@ fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
         pinned.map(|key| format!("The identity of {user} with the key `{key}` is trusted."));
     let others = match (&known.changed[..], pinned) {
         ([], Some(_)) => "I have seen no other.".to_owned(),
-        ([], None) => format!("I know no identity of {user}."),
+        ([], None) => format!("I have seen no identity of {user}."),
         _ => format!(
-            "Ask {user} by another way for the key of their identity, and repeat the command with it:"
+            "Ask {user} outside this chat for the key of their identity, and repeat the command with it:"
         ),
     };
     let sentences: Vec<_> = unknown.into_iter().chain(trusted).chain([others]).collect();
@@ -156,7 +156,7 @@ fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
     lines.join("\n")
 }
 
-/// Whether a payload says something of this person. A deletion or a removed reaction says nothing, and is relayed all
+/// Whether a payload has content of this person. A deletion or a removed reaction has none, and is relayed all
 /// the same.
 fn speaks(payload: &[u8], user: &str) -> bool {
     is_by(payload, user)
@@ -200,10 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn p02_without_the_key_of_an_identity_nothing_is_trusted_and_the_answer_says_which_there_are() {
+    fn p02_trust_without_a_key_changes_nothing_and_lists_the_identities() {
         let user = "@ann:x";
         let mut known = UserIdentities::default();
-        assert_eq!(choices(user, None, &known), "I know no identity of @ann:x.");
+        assert_eq!(
+            choices(user, None, &known),
+            "I have seen no identity of @ann:x."
+        );
         known.pinned = Some("a".into());
         let trusted = "The identity of @ann:x with the key `a` is trusted.";
         assert_eq!(
@@ -227,7 +230,7 @@ mod tests {
         );
         let said = accepted(user, "b", 2);
         assert!(
-            said.contains("`b` is trusted, and no other. 2 messages follow."),
+            said.contains("`b` is trusted, and no other. 2 held messages are relayed now."),
             "{said}"
         );
     }

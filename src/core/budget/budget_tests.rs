@@ -262,7 +262,7 @@ proptest! {
     /// While limited, no two steps follow each other faster than the pace known between them, and no lane waits for
     /// more turns than [`MAX_PASSED_OVER`] and two for each lane.
     #[test]
-    fn the_pace_is_kept_and_nobody_starves(
+    fn the_pace_is_kept_and_no_portal_starves(
         backlogs in prop::collection::vec((1..25_u32, priorities()), 1..8),
         interval_ms in 200..8_000_u64,
         burst in 1..12_u32,

@@ -1,17 +1,9 @@
-//! The message of a person in an arrival, and what it changes in an earlier message.
+//! What a message changes in an earlier message.
 
-use footbridge_store::{Arrival, Change, Payload};
+use footbridge_store::Change;
 
+use super::Arrival;
 use crate::message::{Action, Message};
-
-/// The message of a person, if a person wrote the payload.
-pub(super) fn human_message(payload: &Payload) -> Option<Message> {
-    let Payload::Ready(payload) = payload else {
-        return None;
-    };
-    let message = Message::from_bytes(payload).ok()?;
-    (!message.sender.is_bridge()).then_some(message)
-}
 
 /// Whether this only deletes a message or removes a reaction.
 #[must_use]

@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn c18_what_somebody_else_s_bridge_brings_once_is_no_loop() {
+    fn c18_a_message_that_a_foreign_bridge_relays_once_is_no_loop() {
         let (here, there) = (Place::room("!r:x"), Place::new("gitter", "2"));
         let chain = |number: usize| {
             let text = format!("message {}", number / 2);
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn c18_nothing_is_taken_for_a_loop_that_people_and_programs_say_themselves() {
+    fn c18_messages_that_people_and_programs_repeat_are_no_loop() {
         let (here, there) = (Place::new("gitter", "1"), Place::room("!r:x"));
         let place = |number: usize| {
             if number.is_multiple_of(2) {

@@ -10,7 +10,7 @@ pub(super) const TEXTS: usize = 2_048;
 /// How many of all places together, so that memory does not grow with the number of portals.
 pub(super) const ALL_TEXTS: usize = 32_768;
 
-/// A text that somebody's program brought only once has not looped: a program that quotes, or a bridge that links this place to
+/// A text that another program relayed only once has not looped: a program that quotes, or a bridge that links this place to
 /// another network, brings every message once.
 pub(super) const ONCE: u32 = 1;
 const MINUTE_MILLIS: i64 = 60_000;

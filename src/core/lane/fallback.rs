@@ -29,7 +29,7 @@ pub(super) fn file_digest_of(step: &Step) -> String {
     }
 }
 
-/// The result of a step whose file could not be carried: a line that names the file.
+/// The result of a step whose file could not be sent: a line that names the file.
 pub(super) fn with_file_unsent(step: &Step, done: Done) -> Done {
     match (step, done) {
         (Step::SendFile { file, .. }, Done::Created(copy)) => Done::Created(Copy {
@@ -67,7 +67,7 @@ fn source_error(error: SendError, what: &str) -> SendError {
         SendError::Retry { .. } => return error,
         SendError::RateLimited { after } => (
             after,
-            anyhow::anyhow!("{what}: the side that has it is asked too often"),
+            anyhow::anyhow!("{what}: its side is rate-limiting the bridge"),
         ),
         other => (None, anyhow::anyhow!("{what}: {other}")),
     };

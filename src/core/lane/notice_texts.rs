@@ -34,7 +34,7 @@ pub fn render(state: &StatusNotice) -> Option<Vec<u8>> {
             reason,
             open: false,
         } => format!(
-            "⚠ The bridge cannot write to {to}: {reason}. Messages wait, and follow when it can again."
+            "⚠ The bridge cannot write to {to}: {reason}. Messages wait until it can write there again."
         ),
         StatusTopic::Closed { open: true, .. } => format!("✅ The bridge can write to {to} again."),
     };
@@ -73,10 +73,10 @@ fn failed_in_words(failed: u64, to: &str, reason: &str) -> String {
 /// What people can do. The bridge does not receive reactions from silos.
 fn how_to_retry(failed: u64, shown: Side) -> &'static str {
     match (shown, failed) {
-        (Side::Matrix, 1) => " React with 🔁 or answer `!bridge retry` to try again.",
-        (Side::Matrix, _) => " React with 🔁 or answer `!bridge retry` to try them again.",
-        (Side::Silo, 1) => " Answer `!bridge retry` in its thread to try again.",
-        (Side::Silo, _) => " Answer `!bridge retry` in this thread to try them again.",
+        (Side::Matrix, 1) => " React with 🔁 or reply `!bridge retry` to try again.",
+        (Side::Matrix, _) => " React with 🔁 or reply `!bridge retry` to try them again.",
+        (Side::Silo, 1) => " Reply `!bridge retry` in its thread to try again.",
+        (Side::Silo, _) => " Reply `!bridge retry` in this thread to try them again.",
     }
 }
 
@@ -93,7 +93,7 @@ fn the_rest(retrying: u64, delivered: u64) -> String {
 
 fn settled(retrying: u64, delivered: u64, to: &str) -> String {
     match (retrying, delivered) {
-        (0, 0) => "What could not be delivered is no longer needed.".to_owned(),
+        (0, 0) => "The undelivered messages are no longer needed.".to_owned(),
         (0, 1) => format!("✅ Delivered to {to} after all."),
         (0, delivered) => format!("✅ {delivered} messages were delivered to {to} after all."),
         (1, 0) => format!("🔁 Trying again to deliver a message to {to}…"),

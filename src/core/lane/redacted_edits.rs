@@ -12,10 +12,10 @@ use crate::{
 
 /// What the bridge writes in the place of a redacted edit where no earlier text may be shown.
 const NOTHING_BEFORE: &str =
-    "(An edit of this message was redacted. What it said before cannot be shown here.)";
+    "(An edit of this message was redacted. Its earlier text cannot be shown here.)";
 
 /// Why the parked delivery of a message that an edit turned into a notice is no longer kept.
-const A_NOTICE: &str = "its author turned it into a notice, which this portal does not relay";
+const A_NOTICE: &str = "its author changed it to a notice, which this portal does not relay";
 
 /// The current text of a delivery.
 pub(super) enum CurrentText {

@@ -1,4 +1,4 @@
-//! A table of deliveries, for tests: what each planner makes of them stands in a text file beside it, so that a change of a plan
+//! A table of deliveries, for tests: each planner's plans are in a text file beside it, so that a change of a plan
 //! is seen.
 
 mod builders;
@@ -40,7 +40,7 @@ pub fn check(file: &Path, seen: &str) {
     );
 }
 
-/// What a planner makes of each delivery, as text.
+/// A planner's plan of each delivery, as text.
 #[must_use]
 pub fn table(plan: impl Fn(&Outgoing) -> Plan) -> String {
     let mut out = String::new();

@@ -8,7 +8,7 @@ use crate::spool::SpoolError;
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// Not now. The lane retries the same step.
-    #[error("not now: {source}")]
+    #[error("temporarily unavailable: {source}")]
     Retry {
         /// How long the other side asked the bridge to wait. If it did, this message is not to blame.
         after: Option<Duration>,
@@ -39,8 +39,8 @@ pub enum SendError {
     /// The silo no longer allows this change: the lane performs the step's `fallback` instead.
     #[error("too late for this change")]
     TooLate,
-    /// This place is closed to the bridge (banned, gone, power removed): its lanes wait until someone acts.
-    #[error("closed to the bridge: {reason}")]
+    /// This place is closed to the bridge (banned, deleted, power removed): its lanes wait until someone acts.
+    #[error("no access: {reason}")]
     Closed {
         /// One sentence for a person.
         reason: String,

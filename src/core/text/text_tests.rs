@@ -21,7 +21,7 @@ fn squeezed(text: &str) -> String {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn c06_c07_the_specifications_tags_cross_and_nothing_else_does() {
+fn c06_c07_only_the_specifications_tags_are_relayed() {
     // C07
     let table = [
         ("<p>a</p><p>b</p>", "<p>a</p><p>b</p>"),

@@ -49,7 +49,7 @@ fn parts(messages: &[Outgoing]) -> Vec<Part> {
 }
 
 #[test]
-fn each_author_is_named_once_for_what_they_say_in_a_row() {
+fn each_author_is_named_once_for_consecutive_messages() {
     let parts = parts(&[
         said("Mary", "hello"),
         said("Mary", "how are\nyou?"),
@@ -81,7 +81,7 @@ fn nobody_speaks_in_anothers_name() {
 }
 
 #[test]
-fn what_is_long_answered_spoken_otherwise_or_structured_goes_by_itself() {
+fn long_answered_styled_or_structured_messages_are_sent_alone() {
     let plain = || said("Mary", "hello");
     let answer = outgoing(
         "Tom",
@@ -273,7 +273,7 @@ fn edit(author: &str, text: &str) -> Outgoing {
 }
 
 #[test]
-fn a_part_that_gets_a_file_is_said_anew_with_it() {
+fn a_part_that_gets_a_file_is_posted_again_with_it() {
     let cat = File {
         source: "cat".to_owned(),
         name: "cat.png".to_owned(),
@@ -313,7 +313,7 @@ fn a_part_that_gets_a_file_is_said_anew_with_it() {
 }
 
 #[test]
-fn what_the_bridge_says_in_the_place_of_a_part_is_in_its_own_name() {
+fn a_line_of_the_bridge_in_place_of_a_part_has_its_own_name() {
     let mut said = edit("", "(nothing)");
     said.message.sender = Sender::bridge();
     let steps = edited_part(said.clone(), &[], &[]);
@@ -370,7 +370,7 @@ fn an_edit_points_at_the_shared_event_where_it_cannot_be_rewritten() {
 proptest! {
     /// Whatever the texts are, each is found again in its part.
     #[test]
-    fn parts_come_back_as_they_went(texts in prop::collection::vec("[ -~äß\n]{1,80}", 2..12)) {
+    fn parts_are_read_as_they_were_written(texts in prop::collection::vec("[ -~äß\n]{1,80}", 2..12)) {
         let messages: Vec<Outgoing> = texts
             .iter()
             .zip(["Ann", "Bob"].into_iter().cycle())

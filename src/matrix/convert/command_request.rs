@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_begins_with_the_call_is_a_command_and_others_are_not() {
+    fn only_a_line_that_begins_with_the_prefix_is_a_command() {
         let command = |body: &str| {
             parse("m.room.message", json!({"msgtype": "m.text", "body": body}))
                 .map(|request| request.words)

@@ -24,7 +24,7 @@ fn each_change_of_a_part_has_its_plan() {
 }
 
 #[test]
-fn what_goes_together_is_one_plan() {
+fn a_bundle_is_one_plan() {
     use footbridge_core::outlet::Plan;
     let mut seen = String::new();
     let all = cases();

@@ -13,7 +13,7 @@ const MAX_ID: usize = 255;
 pub(super) const FALLBACK: &str = "<strong data-mx-profile-fallback>";
 
 /// The author of an event of the bridge (MSC4144): a stable id, and the name as it is shown. If the text also contains
-/// the name, clients are told so and may omit it there.
+/// the name, the event says so, and clients may omit it there.
 pub(super) fn profile(author: &Sender, content: &Content) -> Value {
     let mut id = author.id.clone();
     while id.len() > MAX_ID {

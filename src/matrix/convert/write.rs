@@ -259,7 +259,7 @@ pub(super) fn message_content(
             fallback,
             ..
         }) => {
-            // So does the line that stands in for the file.
+            // So does the line that replaces the file.
             if let Some(Step::Post { reply_to: to, .. }) = fallback.as_deref_mut() {
                 to.clone_from(&reply_to);
             }

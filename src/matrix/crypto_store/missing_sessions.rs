@@ -6,7 +6,7 @@
 //! `KEY_CLAIM_TIMEOUT`). So the bridge claims keys itself, before and outside of that lock (`key_claims`), and inside
 //! of it this store hides from the SDK the devices for which the SDK would claim one.
 //!
-//! After the lock the SDK reads the members again. A device that was added in between would be told that there is no
+//! After the lock the SDK reads the members again. A device that was added in between would get the message that there is no
 //! session (`m.no_olm`) and could never read the event: so the session is established when the SDK reads the devices.
 
 use std::{
@@ -105,7 +105,7 @@ impl EstablishedSessions {
         more
     }
 
-    /// Records whether the SDK was told that there are sessions with a device.
+    /// Records whether the SDK got an answer that there are sessions with a device.
     pub(super) fn answered(&self, sender_key: &str, found: bool) {
         let mut keys = self.keys();
         if found {
@@ -121,7 +121,7 @@ impl EstablishedSessions {
 }
 
 impl BufferedCryptoStore {
-    /// The Olm sessions with a device, held and stored. Records what the SDK was told.
+    /// The Olm sessions with a device, held and stored. Records what the SDK was returned.
     pub(super) async fn sessions_with(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
         let held = self.held().clone();
         let stored = self.inner.get_sessions(sender_key).await?;

@@ -32,7 +32,7 @@ enum FlowEnd {
     Done,
     /// By the other side, or by the SDK.
     Cancelled(String),
-    /// By the person here; the other side was told.
+    /// By the person here; the other side was notified.
     Refused,
     TimedOut,
     /// The same user started another one.
@@ -58,7 +58,7 @@ impl<'a> VerificationFlow<'a> {
     pub(super) async fn run(self) {
         let user = self.request.other_user_id().to_owned();
         if !self.verifier.verifications.is_admin(user.as_str()) {
-            warn!(matrix.user = %user, "Somebody who is not on the list of admins wants to verify the bridge; declined");
+            warn!(matrix.user = %user, "A user who is not on the list of admins wants to verify the bridge; declined");
             self.cancel().await;
             return;
         }
@@ -124,7 +124,7 @@ impl<'a> VerificationFlow<'a> {
             let error = error.to_string();
             warn!(
                 error,
-                "Failed to tell the other side that a verification was cancelled"
+                "Failed to notify the other side that a verification was cancelled"
             );
         }
     }
@@ -169,7 +169,7 @@ impl<'a> VerificationFlow<'a> {
         let user = self.request.other_user_id();
         info!(matrix.user = %user, "An admin asks to verify the bridge; they must send `!bridge verify`");
         self.send_notice(
-            "You want to verify this bridge. Say `!bridge verify` here to begin; seven emoji follow.",
+            "You want to verify this bridge. Send `!bridge verify` here to begin; seven emoji follow.",
         )
         .await;
         loop {

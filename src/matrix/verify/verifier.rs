@@ -119,7 +119,7 @@ impl Verifier {
             if let Some(request) = encryption.get_verification_request(&user, &flow).await {
                 let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
-                    warn!(matrix.user = %user, "Failed to tell the other side that a verification was cancelled");
+                    warn!(matrix.user = %user, "Failed to notify the other side that a verification was cancelled");
                 }
             }
             let why = "the bridge stopped".to_owned();
@@ -202,7 +202,7 @@ impl Verifier {
 
     /// Declines a user, whose device need not be known.
     async fn decline(&self, user: &UserId, device: &str, flow: &str) {
-        warn!(matrix.user = %user, "Somebody who is not on the list of admins wants to verify the bridge; declined");
+        warn!(matrix.user = %user, "A user who is not on the list of admins wants to verify the bridge; declined");
         let content = json!({
             "transaction_id": flow,
             "code": "m.user",

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_id_stands_before_every_id_of_its_second() {
+    fn a_generated_id_sorts_before_every_id_of_its_second() {
         let id = id_at_time(Millis(1_595_844_000_999));
         assert_eq!(id.len(), 24);
         assert_eq!(time_of_id(&id), Some(Millis(1_595_844_000_000)));

@@ -1,10 +1,11 @@
 //! Pure functions from events of a Gitter room to arrivals for the journal.
 
 use footbridge_core::{
+    inbox::{Arrival, ArrivalContent},
     message::{Action, Command, Message, Sender, Style},
     text::{Block, Body, Inline},
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
+use footbridge_store::{Millis, Place, RemoteId, SkipRule};
 
 use super::{api::ChatMessage, convert::body_from_html};
 
@@ -15,12 +16,13 @@ const UNKNOWN_AUTHOR: &str = "Someone on Gitter";
 pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
     let thread = message.parent_id.clone().map(RemoteId);
     let (body, style) = content(message);
-    let payload = if let Some(words) = Command::parse_call(message.raw()) {
-        command_payload(message, words)
+    let command = Command::in_channel(message.raw(), || sender(message), thread.clone());
+    let payload = if let Some(command) = command {
+        command.into()
     } else if body.is_empty() {
-        Payload::Skipped(SkipRule::Empty)
+        ArrivalContent::Skipped(SkipRule::Empty)
     } else {
-        message_payload(&Message {
+        ArrivalContent::from(Message {
             sender: sender(message),
             sent_at: message.sent_at(),
             files: Vec::new(),
@@ -55,12 +57,7 @@ pub fn edit(place: &Place, message: &ChatMessage) -> Arrival {
             style,
         },
     };
-    build_arrival(
-        place,
-        edit_event_id(message),
-        change.sent_at,
-        message_payload(&change),
-    )
+    build_arrival(place, edit_event_id(message), change.sent_at, change.into())
 }
 
 /// The edit whose text a message already had when the bridge first saw it: recorded, so that a later listing does not
@@ -71,7 +68,7 @@ pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
         place,
         edit_event_id(message),
         at,
-        Payload::Skipped(SkipRule::EditIncluded),
+        ArrivalContent::Skipped(SkipRule::EditIncluded),
     )
 }
 
@@ -83,7 +80,7 @@ pub fn late_duplicate(place: &Place, message: &ChatMessage) -> Arrival {
                     `settle` would avoid this"
     );
     Arrival {
-        payload: Payload::Skipped(SkipRule::LateDuplicate),
+        payload: ArrivalContent::Skipped(SkipRule::LateDuplicate),
         ..post(place, message)
     }
 }
@@ -102,15 +99,15 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
             target: RemoteId::from(id),
         },
     };
-    build_arrival(
-        place,
-        format!("{id}/delete"),
-        seen_at,
-        message_payload(&change),
-    )
+    build_arrival(place, format!("{id}/delete"), seen_at, change.into())
 }
 
-fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
+fn build_arrival(
+    place: &Place,
+    event_id: String,
+    sent_at: Millis,
+    payload: ArrivalContent,
+) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: RemoteId(event_id),
@@ -127,30 +124,6 @@ fn edit_event_id(message: &ChatMessage) -> String {
         Some(at) => format!("{}/edit/{}", message.id, at.0),
         None => format!("{}/edit/v{}", message.id, message.v.unwrap_or_default()),
     }
-}
-
-fn message_payload(message: &Message) -> Payload {
-    message
-        .to_bytes()
-        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Ready)
-}
-
-/// A command for the bridge, about the message whose thread it is in.
-fn command_payload(message: &ChatMessage, words: &str) -> Payload {
-    let thread = message.parent_id.clone().map(RemoteId);
-    let command = Command {
-        sender: sender(message),
-        arguments: words.to_owned(),
-        target: thread.clone(),
-        thread,
-        // Gitter does not say who may remove messages.
-        moderator: false,
-        by_reaction: false,
-        encrypted: false,
-    };
-    command
-        .to_bytes()
-        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Command)
 }
 
 fn sender(message: &ChatMessage) -> Sender {
@@ -240,7 +213,7 @@ mod tests {
 
     fn spoken(arrival: &Arrival) -> Message {
         match &arrival.payload {
-            Payload::Ready(bytes) => Message::from_bytes(bytes).unwrap(),
+            ArrivalContent::Message(message) => (**message).clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -265,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_nobody_in_particular_is_not_the_bridges_own() {
+    fn a_message_without_an_author_is_not_the_bridges_own() {
         let stranger = sender(&message(json!({"id": "b", "text": "hi"})));
         assert_eq!(stranger.name, UNKNOWN_AUTHOR);
         assert!(!stranger.is_bridge());
@@ -289,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_of_somebody_with_a_longer_name_is_left_whole() {
+    fn an_action_of_a_user_with_a_longer_name_is_not_cut() {
         let arrival = post(
             &place(),
             &message(json!({"id": "b", "text": "@Annette waves", "status": true,
@@ -341,6 +314,6 @@ mod tests {
     #[test]
     fn an_empty_message_is_skipped_by_name() {
         let arrival = post(&place(), &message(json!({"id": "a", "text": "  \n"})));
-        assert_eq!(arrival.payload, Payload::Skipped(SkipRule::Empty));
+        assert_eq!(arrival.payload, ArrivalContent::Skipped(SkipRule::Empty));
     }
 }

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_says_its_client_id_after_the_handshake() {
+    fn a_session_sends_its_client_id_after_the_handshake() {
         let mut session = BayeuxSession::default();
         assert!(session.handshake("secret").contains(r#""token":"secret""#));
         let mut session = welcomed();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_the_count_is_told_before_the_event_behind_it() {
+    fn a_gap_in_the_sequence_is_reported_before_the_event_after_it() {
         let mut session = welcomed();
         session.read(&json!([event(1, "create")]).to_string());
         let news = session.read(&json!([event(3, "create")]).to_string());
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart() {
+    fn refusals_are_distinct() {
         let refused = |message: Value| welcomed().read(&message.to_string());
         assert!(matches!(
             refused(

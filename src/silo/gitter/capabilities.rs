@@ -36,7 +36,7 @@ pub static KIND: SiloKind = SiloKind {
         },
         Capability {
             what: Feature::Reply,
-            to_channel: Fallback("in the thread of the message that is answered"),
+            to_channel: Fallback("in the thread of the message"),
             to_room: No("Gitter has threads only"),
         },
         Capability {
@@ -57,17 +57,17 @@ pub static KIND: SiloKind = SiloKind {
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
-                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+                "a mention of people in `[[person]]`; other people as text: nobody else is notified",
             ),
             to_room: Fallback(
-                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+                "a mention of people in `[[person]]`; other people as text: nobody else is notified",
             ),
         },
         Capability {
             what: Feature::Reaction,
             to_channel: Fallback(
-                "all to one message in one line of its thread, which changes with them; from encrypted rooms where the portal \
-                 wants them",
+                "all reactions to a message in one line of its thread, which is edited; from encrypted rooms where \
+                 the portal allows them",
             ),
             to_room: No("Gitter has none"),
         },
@@ -79,14 +79,14 @@ pub static KIND: SiloKind = SiloKind {
         Capability {
             what: Feature::System,
             to_channel: No(""),
-            to_room: No("Gitter tells none"),
+            to_room: No("Gitter reports none"),
         },
         Capability {
             what: Feature::Profile,
             to_channel: Fallback(
                 "the topic, where the portal shares it and the bridge is an admin of the channel",
             ),
-            to_room: Fallback("what the portal shares, where the bridge has the right"),
+            to_room: Fallback("what the portal shares, where the bridge has permission"),
         },
         Capability {
             what: Feature::CatchUp,

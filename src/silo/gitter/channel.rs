@@ -5,8 +5,8 @@ mod catch_up;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Arrival, Batch, LinkBarrier, Millis, Place, RemoteId};
+use footbridge_core::inbox::{Arrival, Batch, Inbox};
+use footbridge_store::{Accepted, LinkBarrier, Millis, Place, RemoteId};
 use tokio::time::Instant;
 
 use super::{

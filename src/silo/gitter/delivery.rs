@@ -11,7 +11,7 @@ use footbridge_store::{Copy, Millis, RemoteId};
 use super::{
     api::{ChatMessage, id_at_time},
     client::{Client, Range},
-    errors::RequestError,
+    errors::{RequestError, SERVICE},
     rate_limiter::Priority,
 };
 use crate::{echoes::Echoes, feed_health::FeedHealth};
@@ -43,12 +43,14 @@ pub async fn perform(
         } => {
             match client.edit(room, target.as_str(), &content.text).await {
                 // Gone: somebody deleted it, and an edit does not restore it. The feed reports the deletion.
-                Ok(_) | Err(RequestError::Gone) => Ok(Done::Edited(target.clone())),
+                Ok(_) | Err(RequestError::Gone(_)) => Ok(Done::Edited(target.clone())),
                 // The text was checked before, so Gitter refuses because of the time. The fallback posts a message, and
                 // the lane must record that before it happens.
                 Err(
-                    RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_),
-                ) if fallback.is_some() => Err(RequestError::TooLate),
+                    RequestError::Forbidden(_)
+                    | RequestError::Refused(_)
+                    | RequestError::Rejected(_),
+                ) if fallback.is_some() => Err(RequestError::TooLate(&SERVICE)),
                 Err(error) => Err(error),
             }
         }
@@ -61,7 +63,7 @@ pub async fn perform(
                     if matches!(
                         error,
                         RequestError::Closed(_)
-                            | RequestError::Forbidden
+                            | RequestError::Forbidden(_)
                             | RequestError::Refused(_)
                             | RequestError::Rejected(_)
                     ) {
@@ -96,7 +98,7 @@ async fn post(
     echoes.made(&made.id);
     if made.v.is_none() {
         let seen = client.message(Priority::Send, room, &made.id).await;
-        if matches!(seen, Err(RequestError::Gone)) {
+        if matches!(seen, Err(RequestError::Gone(_))) {
             if health.dropped() {
                 tracing::error!(
                     "Gitter silently drops this account's messages: it reports success and publishes nothing. \

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::backoff;
 use footbridge_store::Millis;
 use tokio::sync::{Notify, mpsc};
 
@@ -78,7 +77,7 @@ pub struct EventReceiver {
 }
 
 impl EventReceiver {
-    /// The next event; `None` once the dispatcher is gone.
+    /// The next event; `None` once the dispatcher has stopped.
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         self.queue.recv().await
     }
@@ -203,27 +202,5 @@ impl Dispatcher {
             tracing::error!(silo.name = %self.silo, silo.channel = %room, error = %reason,
                 "Channel is closed to this account; the bridge tries again every five minutes");
         }
-    }
-}
-
-/// How long to wait after this many failures in a row. The circuit breaker waits longer for a service that is out
-/// altogether, for all connections together (see [`CircuitBreaker`]).
-pub fn reconnect_delay(failures: u32) -> Duration {
-    backoff::after(failures.min(7))
-}
-
-/// A connection that lasted this long resets the failure count.
-const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// The most failures that count after a connection that delivered something.
-const MAX_SHORT_FAILURES: u32 = 3;
-
-/// The failure count after a connection that lasted `lasted` and `delivered` something or nothing.
-pub fn failures_after(failures: u32, lasted: Duration, delivered: bool) -> u32 {
-    if lasted > STABLE_AFTER {
-        0
-    } else if delivered {
-        failures.saturating_add(1).min(MAX_SHORT_FAILURES)
-    } else {
-        failures.saturating_add(1)
     }
 }

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::{ChatMessage, id_at_time},
     channel::Listener,
-    client::{Client, Range},
+    client::Range,
     config::Feed,
-    dispatcher::{ChannelEvent, Dispatcher, EventReceiver, reconnect_delay},
+    dispatcher::{ChannelEvent, Dispatcher, EventReceiver},
     errors::RequestError,
     rate_limiter::Priority,
     realtime, stream,
@@ -56,10 +56,7 @@ pub async fn listen(
     }
     let feed = async {
         match wire.feed {
-            Feed::Realtime => match realtime::follow(&hub, &wire.realtime, &stop).await? {
-                Some(never) => match never {},
-                None => Ok(()),
-            },
+            Feed::Realtime => realtime::follow(&hub, &wire.realtime, &stop).await,
             Feed::Stream => match stream::follow(&hub, &wire.stream).await? {},
         }
     };
@@ -72,31 +69,6 @@ pub async fn listen(
             ended = &mut audited => match ended? {},
             Some(ended) = listeners.next() => ended?,
             () = stop.cancelled(), if wire.feed == Feed::Stream => return Ok(()),
-        }
-    }
-}
-
-/// Requests the bridge's own account until that succeeds; `None` when stopped.
-pub async fn identify_self(
-    client: &Client,
-    stop: &CancellationToken,
-) -> Result<Option<String>, SiloError> {
-    let mut failures = 0;
-    loop {
-        let error = tokio::select! {
-            user = client.user() => match user {
-                Ok(user) => return Ok(Some(user.id)),
-                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
-                Err(error) => error,
-            },
-            () = stop.cancelled() => return Ok(None),
-        };
-        tracing::warn!(error = %error, attempt = failures + 1, "Failed to read the bridge's own account from Gitter; retrying");
-        let wait = error.wait().unwrap_or_else(|| reconnect_delay(failures));
-        failures += 1;
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stop.cancelled() => return Ok(None),
         }
     }
 }
@@ -127,7 +99,7 @@ async fn audit(hub: &Dispatcher, wire: &FeedEndpoint) -> Result<Infallible, Silo
                     pages = read;
                     hub.dispatch(room, listing);
                 }
-                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
+                Err(error @ RequestError::SignedOut(_)) => return Err(error.into()),
                 Err(error) => {
                     tracing::debug!(silo.channel = %room, error = %error, "Audit failed; it will be retried");
                 }
@@ -219,7 +191,7 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::task::JoinSet;
 
-    use super::*;
+    use super::{super::client::Client, *};
     use crate::gitter::rate_limiter::RateLimiter;
 
     const ROOM: &str = "5f1e00000000000000000000";

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_admin_is_who_is_marked_as_one_and_where_nobody_is_nobody_knows() {
+    fn an_admin_is_a_user_marked_as_one_and_without_marks_it_is_unknown() {
         let people =
             |users: serde_json::Value| -> Vec<User> { serde_json::from_value(users).unwrap() };
         let some =

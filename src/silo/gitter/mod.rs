@@ -55,7 +55,7 @@ use self::{
     api::Room,
     client::{Client, MAX_UNITS},
     dispatcher::Dispatcher,
-    errors::RequestError,
+    errors::{RequestError, SIGNED_OUT},
     feed::FeedEndpoint,
     rate_limiter::RateLimiter,
 };
@@ -65,6 +65,7 @@ use crate::{
     feed_health::FeedHealth,
     markdown::Flavour,
     plan::{self, Attribution, PostRules},
+    reconnect::until_answered,
     sign_out_log::SignOutLog,
 };
 
@@ -241,7 +242,7 @@ impl Outlet for Gitter {
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // Not every lane retries a refused token.
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let done =
             delivery::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
@@ -267,7 +268,7 @@ impl Outlet for Gitter {
             return Ok(Vec::new());
         };
         if self.health.is_signed_out() {
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let me = self.me().await?;
         // Before the search: a message that appears later is the first attempt, published after the wait.
@@ -330,7 +331,8 @@ impl Silo for Gitter {
     ) -> Result<(), SiloError> {
         self.sign_out.runs();
         let listened = async {
-            let Some(me) = feed::identify_self(&self.client, &stop).await? else {
+            let own_id = || async { self.client.user().await.map(|user| user.id) };
+            let Some(me) = until_answered("the bridge's own account", own_id, &stop).await? else {
                 return Ok(());
             };
             let shared = (
@@ -345,7 +347,7 @@ impl Silo for Gitter {
         let ended = listened.await;
         self.health.stopped();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&RequestError::SignedOut);
+            self.note(&SIGNED_OUT);
         }
         ended
     }

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_goes_out_after_a_refusal_until_its_time() {
+    async fn nothing_is_sent_after_a_refusal_until_its_time() {
         let pacer = RateLimiter::new(95);
         let turn = pacer.turn(Priority::Send).await;
         turn.refused(Some(Duration::from_secs(12)));
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_goes_first_after_an_outage_and_the_rest_when_it_came_through() {
+    async fn one_request_goes_first_after_an_outage_and_the_rest_after_its_success() {
         let pacer = RateLimiter::new(95);
         pacer.out();
         let start = Instant::now();
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f18_whatever_the_headers_say_hardly_more_is_asked_than_allowed() {
+    async fn f18_whatever_the_headers_contain_hardly_more_is_requested_than_allowed() {
         let headers: [(&str, Header); 6] = [
             ("true", |left, reset| Some((left, reset))),
             ("missing", |_, _| None),

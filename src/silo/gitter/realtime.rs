@@ -4,9 +4,10 @@
 mod socket;
 mod timers;
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use async_trait::async_trait;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,13 +16,17 @@ use super::{
     api::{ChatMessage, messages_from_values},
     bayeux::{BayeuxSession, FeedMessage, Reconnect, Subscription},
     client::PAGE,
-    dispatcher::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
-    errors::RequestError,
+    dispatcher::{ChannelEvent, Dispatcher},
+    errors::SERVICE,
 };
-use crate::SiloError;
+use crate::{
+    SiloError,
+    reconnect::{self, Connect, ConnectionEnd},
+    rest::RESPONSE_TIMEOUT,
+};
 
 pub use socket::Endpoint;
-use socket::{RESPONSE_TIMEOUT, Socket, is_too_long, open, say, text_of};
+use socket::{Socket, is_too_long, open, send, text_of};
 use timers::{ConnectionTimers, WakeReason};
 
 /// The time limit for the response to a ping.
@@ -31,60 +36,54 @@ const CONNECT_GRACE: Duration = Duration::from_secs(30);
 /// The shortest interval at which a gap in the event count ends the session.
 const GAP_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Why a session ended.
-enum ConnectionEnd {
-    /// A new session, not before this.
-    Again(Duration),
-    /// A new session at once: events were lost.
-    Gap,
-    /// Gitter refuses the token.
-    SignedOut,
-    /// The bridge stops.
-    Stopped,
-}
-
-/// Follows the feed over all its connections. Ends only when stopped (`None`) or signed out.
+/// Follows the feed over all its connections. Ends only when stopped or signed out.
 pub async fn follow(
     hub: &Dispatcher,
     endpoint: &Endpoint,
     stop: &CancellationToken,
-) -> Result<Option<Infallible>, SiloError> {
-    let mut failures = 0;
-    let mut snapshots = true;
-    let mut last_gap: Option<Instant> = None;
-    loop {
-        let began = Instant::now();
+) -> Result<(), SiloError> {
+    let mut feed = Feed {
+        dispatcher: hub,
+        endpoint,
+        snapshots: true,
+        last_gap: None,
+    };
+    reconnect::follow(&mut feed, (&hub.silo, &SERVICE), stop).await
+}
+
+/// The feed over all its connections.
+struct Feed<'a> {
+    dispatcher: &'a Dispatcher,
+    endpoint: &'a Endpoint,
+    /// Whether subscriptions request the newest messages.
+    snapshots: bool,
+    last_gap: Option<Instant>,
+}
+
+#[async_trait]
+impl Connect for Feed<'_> {
+    async fn connection(&mut self, stop: &CancellationToken) -> (ConnectionEnd, bool) {
         let mut connection = Connection {
-            dispatcher: hub,
+            dispatcher: self.dispatcher,
             session: BayeuxSession::default(),
-            snapshots,
+            snapshots: self.snapshots,
             welcome: false,
-            gaps_end_it: last_gap.is_none_or(|last| last.elapsed() > GAP_INTERVAL),
+            gaps_end_it: self
+                .last_gap
+                .is_none_or(|last| last.elapsed() > GAP_INTERVAL),
         };
-        let ended = connection.run(endpoint, stop).await;
-        hub.disconnected();
-        snapshots = true;
-        let asked = match ended {
-            Ok(ConnectionEnd::Stopped) => return Ok(None),
-            Ok(ConnectionEnd::SignedOut) => return Err(RequestError::SignedOut.into()),
-            Ok(ConnectionEnd::Gap) => {
-                tracing::warn!(silo.name = %hub.silo, "Gitter left out events; starting a new session");
-                last_gap = Some(Instant::now());
-                continue;
-            }
-            Ok(ConnectionEnd::Again(asked)) => asked,
-            Err(error) => {
-                snapshots = !is_too_long(&error);
-                tracing::warn!(silo.name = %hub.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
-                    "Lost the connection to Gitter");
-                Duration::ZERO
-            }
-        };
-        failures = failures_after(failures, began.elapsed(), connection.welcome);
-        tokio::select! {
-            () = tokio::time::sleep(reconnect_delay(failures).max(asked)) => {}
-            () = stop.cancelled() => return Ok(None),
+        let ended = connection.run(self.endpoint, stop).await;
+        self.dispatcher.disconnected();
+        self.snapshots = true;
+        let end = ended.unwrap_or_else(|error| {
+            self.snapshots = !is_too_long(&error);
+            ConnectionEnd::Lost(error)
+        });
+        if matches!(end, ConnectionEnd::AtOnce) {
+            tracing::warn!(silo.name = %self.dispatcher.silo, "Gitter left out events; starting a new session");
+            self.last_gap = Some(Instant::now());
         }
+        (end, connection.welcome)
     }
 }
 
@@ -123,13 +122,13 @@ impl Connection<'_> {
             }
         };
         let hello = self.session.handshake(endpoint.token.expose());
-        say(&mut socket, hello).await?;
+        send(&mut socket, hello).await?;
         let ending = self.listen(&mut socket, stop).await;
-        if matches!(ending, Ok(ConnectionEnd::Stopped | ConnectionEnd::Gap)) {
+        if matches!(ending, Ok(ConnectionEnd::Stopped | ConnectionEnd::AtOnce)) {
             let goodbye = self.session.disconnect();
             // Optional: the server ends the session by itself.
             let _sent = tokio::time::timeout(Duration::from_secs(1), async {
-                say(&mut socket, goodbye).await?;
+                send(&mut socket, goodbye).await?;
                 socket.close(None).await.context("close")
             })
             .await;
@@ -152,22 +151,21 @@ impl Connection<'_> {
                     timers.connect = None;
                     timers.answer = Instant::now() + self.session.hold() + CONNECT_GRACE;
                     let connect = self.session.connect();
-                    say(socket, connect).await?;
+                    send(socket, connect).await?;
                 }
                 WakeReason::Ping => {
                     timers.pong.get_or_insert(Instant::now() + PONG_TIMEOUT);
                     let ping = self.session.ping();
-                    say(socket, ping).await?;
+                    send(socket, ping).await?;
                 }
                 WakeReason::Open(room) => {
                     let again = self
                         .session
                         .subscribe(&Subscription::Messages(room), self.snapshot());
-                    say(socket, again).await?;
+                    send(socket, again).await?;
                 }
-                WakeReason::Frame(None) => bail!("Gitter closed the connection"),
-                WakeReason::Frame(Some(frame)) => {
-                    let text = text_of(frame?)?.unwrap_or_default();
+                WakeReason::Frame(frame) => {
+                    let text = text_of(frame)?.unwrap_or_default();
                     for message in self.session.read(&text) {
                         if let Some(ending) = self.hear(message, socket, &mut timers).await? {
                             return Ok(ending);
@@ -204,7 +202,7 @@ impl Connection<'_> {
                     timers.look_at(room);
                 }
             }
-            FeedMessage::Gap if self.gaps_end_it => return Ok(Some(ConnectionEnd::Gap)),
+            FeedMessage::Gap if self.gaps_end_it => return Ok(Some(ConnectionEnd::AtOnce)),
             FeedMessage::Gap => self.dispatcher.dispatch_all(|| ChannelEvent::Lost),
             FeedMessage::Unreadable(topic) => self.strange(topic),
             FeedMessage::Ended(Reconnect::Never) => return Ok(Some(ConnectionEnd::SignedOut)),
@@ -228,7 +226,7 @@ impl Connection<'_> {
         }
         // One frame each: responses to one frame come in one frame, and a hundred snapshots would be too long.
         for frame in all {
-            say(socket, frame).await?;
+            send(socket, frame).await?;
         }
         Ok(())
     }
@@ -254,7 +252,7 @@ impl Connection<'_> {
         match (topic, status) {
             (Subscription::Messages(room), 400..=499) => {
                 self.dispatcher
-                    .close(room, "Gitter does not let this account listen to it");
+                    .close(room, "Gitter does not allow this account to listen to it");
                 None
             }
             (Subscription::Messages(_), _) => Some(ConnectionEnd::Again(Duration::ZERO)),

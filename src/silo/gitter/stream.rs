@@ -11,17 +11,16 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    client::address,
-    dispatcher::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
-    errors::{RepeatSafety, RequestError, Subject, classify, classify_no_response},
+    dispatcher::{ChannelEvent, Dispatcher},
+    errors::{RepeatSafety, RequestError, SERVICE, Subject, classify},
 };
 use crate::{
     SiloError,
     framing::{Line, LineFramer},
+    reconnect::Failures,
+    rest::{RESPONSE_TIMEOUT, address},
 };
 
-/// The time limit for the beginning of the response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest assumed interval of keep-alives until it was measured: after two intervals without any byte the
 /// connection counts as dead.
 const MAX_KEEPALIVE_GAP: Duration = Duration::from_secs(40);
@@ -60,24 +59,26 @@ async fn follow_room(
     endpoint: &Endpoint,
     room: &str,
 ) -> Result<Infallible, SiloError> {
-    let mut failures = 0;
+    let mut failures = Failures::default();
     loop {
         let began = Instant::now();
         let mut delivered = false;
         let Err(error) = read(hub, endpoint, room, &mut delivered).await;
         hub.health.behind(std::iter::once(room));
-        failures = failures_after(failures, began.elapsed(), delivered);
+        failures.note(began.elapsed(), delivered);
         let wait = match error {
-            RequestError::SignedOut => return Err(RequestError::SignedOut.into()),
+            error @ RequestError::SignedOut(_) => return Err(error.into()),
             RequestError::Closed(reason) => {
                 hub.close(room, reason);
                 RECHECK_INTERVAL
             }
-            RequestError::RateLimited { after } | RequestError::CircuitOpen { after } => after,
+            RequestError::RateLimited { after, .. } | RequestError::CircuitOpen { after, .. } => {
+                after
+            }
             error => {
-                tracing::warn!(silo.name = %hub.silo, silo.channel = %room, error = %error, attempt = failures,
+                tracing::warn!(silo.name = %hub.silo, silo.channel = %room, error = %error, attempt = failures.count(),
                     "Lost one of Gitter's streams");
-                reconnect_delay(failures)
+                failures.pause()
             }
         };
         tokio::time::sleep(wait).await;
@@ -91,7 +92,7 @@ async fn read(
     room: &str,
     delivered: &mut bool,
 ) -> Result<Infallible, RequestError> {
-    let url = address(&endpoint.url, &["rooms", room, "chatMessages"])?;
+    let url = address(&SERVICE, &endpoint.url, &["rooms", room, "chatMessages"])?;
     let request = endpoint
         .http
         .get(url)
@@ -100,11 +101,14 @@ async fn read(
     let probe = hub
         .breaker
         .acquire()
-        .map_err(|after| RequestError::CircuitOpen { after })?;
+        .map_err(|after| RequestError::CircuitOpen {
+            service: &SERVICE,
+            after,
+        })?;
     let answer = tokio::time::timeout(RESPONSE_TIMEOUT, request.send())
         .await
         .map_err(|_| lost(anyhow!("Gitter's stream does not answer")))
-        .and_then(|sent| sent.map_err(|error| classify_no_response(RepeatSafety::Safe, error)));
+        .and_then(|sent| sent.map_err(|error| SERVICE.no_response(RepeatSafety::Safe, error)));
     let mut response = match answer {
         Ok(response) if !matches!(response.status().as_u16(), 502..=504) => {
             probe.answered();
@@ -122,7 +126,7 @@ async fn read(
     if !response.status().is_success() {
         let wait = Duration::from_mins(1);
         return Err(classify(
-            Subject::Room,
+            Subject::Channel,
             RepeatSafety::Safe,
             response.status().as_u16(),
             wait,
@@ -140,7 +144,7 @@ async fn read(
         let chunk = chunk
             .context("Gitter's stream is silent")
             .map_err(lost)?
-            .map_err(|error| classify_no_response(RepeatSafety::Safe, error))?
+            .map_err(|error| SERVICE.no_response(RepeatSafety::Safe, error))?
             .ok_or_else(|| lost(anyhow!("Gitter closed the stream")))?;
         gap.note_bytes(&chunk);
         for line in lines.take(&chunk) {

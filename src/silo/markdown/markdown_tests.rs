@@ -171,7 +171,7 @@ fn c02_code_stays_code_in_gitter() {
 }
 
 #[test]
-fn c01_no_spelling_calls_anybody() {
+fn c01_no_spelling_mentions_anybody() {
     for call in CALLS {
         for text in [
             call.to_owned(),
@@ -280,7 +280,7 @@ fn c05_plain_text_shows_as_it_was_written() {
 }
 
 #[test]
-fn formatting_crosses_to_gitter() {
+fn formatting_is_relayed_to_gitter() {
     let table = [
         (
             "<b>a</b> <i>b</i> <del>c</del> <code>d*</code>",
@@ -358,7 +358,7 @@ fn a_bare_url_does_not_swallow_what_follows() {
 }
 
 #[test]
-fn names_carry_no_markup_and_no_line_breaks() {
+fn names_contain_no_markup_and_no_line_breaks() {
     // C08, C10
     let table = [
         ("Alice", "**Alice**: "),
@@ -377,7 +377,7 @@ fn names_carry_no_markup_and_no_line_breaks() {
 }
 
 #[test]
-fn a_message_stands_behind_its_author() {
+fn a_message_follows_the_name_of_its_author() {
     let said = |plain: &str, style| attributed("Al", &Body::plain(plain), style, FLAVOUR);
     assert_eq!(said("hi", Style::Text), "**Al**: hi");
     assert_eq!(said("waves", Style::Emote), "\\* **Al** waves");
@@ -453,7 +453,7 @@ fn code_after_an_address_stays_code() {
 
 proptest! {
     #[test]
-    fn c02_no_plain_text_calls_anybody(text in hurtful()) {
+    fn c02_no_plain_text_mentions_anybody(text in hurtful()) {
         // C01, C02, C04
         let said = attributed(&text, &Body::plain(&text), Style::Text, FLAVOUR);
         prop_assert!(!pings(&said), "{said:?}");
@@ -463,7 +463,7 @@ proptest! {
     }
 
     #[test]
-    fn c02_no_html_calls_anybody(text in hurtful(), tags in prop::collection::vec(
+    fn c02_no_html_mentions_anybody(text in hurtful(), tags in prop::collection::vec(
         prop::sample::select(vec!["b", "i", "del", "code", "pre", "a", "li", "ul", "p", "td", "table", "h1"]), 0..6)) {
         let mut html = text.clone();
         for tag in tags {
@@ -474,13 +474,13 @@ proptest! {
     }
 
     #[test]
-    fn text_without_special_characters_crosses_unchanged(text in "[a-z]{1,8}( [a-z,;?]{1,8}){0,10}") {
+    fn text_without_special_characters_is_unchanged(text in "[a-z]{1,8}( [a-z,;?]{1,8}){0,10}") {
         prop_assert_eq!(markdown(&text), text);
     }
 }
 
 #[test]
-fn c01_only_who_is_proven_is_called_and_nothing_becomes_part_of_the_name() {
+fn c01_only_configured_persons_are_mentioned_and_nothing_becomes_part_of_the_name() {
     let text = |text: &str| Inline::Text(text.to_owned());
     let ping = Inline::Ping {
         id: "ann.b".to_owned(),

@@ -99,7 +99,7 @@ fn links_and_code_stay_whole_where_they_can() {
 }
 
 #[test]
-fn code_that_must_be_torn_stays_code() {
+fn code_that_must_be_split_stays_code() {
     let parts = split(&format!("`{}`", "a @all ".repeat(900)), PREFIX);
     assert!(parts.len() > 1);
     for part in parts {
@@ -108,7 +108,7 @@ fn code_that_must_be_torn_stays_code() {
 }
 
 #[test]
-fn a_torn_url_calls_nobody() {
+fn a_split_url_mentions_nobody() {
     let parts = split(
         &format!("https://x.example/{}", "a)@all".repeat(900)),
         PREFIX,
@@ -120,7 +120,7 @@ fn a_torn_url_calls_nobody() {
 }
 
 #[test]
-fn c13_what_exceeds_eight_parts_says_so() {
+fn c13_text_beyond_eight_parts_is_marked_as_cut() {
     let parts = split(&"word ".repeat(10_000), PREFIX);
     assert_eq!(parts.len(), MAX_PARTS);
     assert!(parts[7].ends_with(TRUNCATED.trim_start()));
@@ -128,7 +128,7 @@ fn c13_what_exceeds_eight_parts_says_so() {
 }
 
 #[test]
-fn an_escape_is_never_torn_apart() {
+fn an_escape_is_never_split() {
     for lead in 4060..4100 {
         let text = format!("{}{}", "x".repeat(lead), "\\*&lt;".repeat(20));
         for part in split(&text, "") {
@@ -142,7 +142,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn c13_parts_fit_and_say_everything(
+    fn c13_parts_fit_and_contain_everything(
         words in prop::collection::vec(prop_oneof![
             "[a-zé😀]{1,60}", Just(". ".to_owned()), Just("\n".to_owned()), Just("\n\n".to_owned()),
             Just("👨‍👩‍👧‍👦".to_owned()), Just(" ".to_owned()),
@@ -204,7 +204,7 @@ fn what_stood_in_a_list_moves_to_the_left_behind_a_cut() {
 }
 
 #[test]
-fn no_backtick_stands_beside_the_marks_of_code_that_is_torn() {
+fn no_backtick_is_next_to_the_marks_of_split_code() {
     for lead in 0..40 {
         let code = format!("``` {}{} ```", "x".repeat(lead), "a``b`c`".repeat(1500));
         for part in split(&code, "") {

@@ -1,7 +1,10 @@
 //! Pure functions from Matterbridge's events to arrivals for the journal.
 
-use footbridge_core::message::{Action, Command, Message, Sender, Style};
-use footbridge_store::{Arrival, Millis, Payload, Place, SkipRule};
+use footbridge_core::{
+    inbox::{Arrival, ArrivalContent},
+    message::{Action, Command, Message, Sender, Style},
+};
+use footbridge_store::{Millis, Place, SkipRule};
 
 use super::{
     api::{Event, EventKind},
@@ -38,7 +41,7 @@ pub fn arrival(
                 place,
                 event,
                 now,
-                Payload::Skipped(SkipRule::UnknownTarget),
+                ArrivalContent::Skipped(SkipRule::UnknownTarget),
             ));
         }
         EventKind::Connected | EventKind::Unknown => return None,
@@ -48,12 +51,14 @@ pub fn arrival(
         Action::System { summary } => summary.trim().is_empty(),
         _ => false,
     };
-    let payload = if let Some(words) = Command::parse_call(&event.text) {
-        command_payload(event, words)
+    // Matterbridge does not say which message a command is about.
+    let command = Command::in_channel(&event.text, || sender(event), None);
+    let payload = if let Some(command) = command {
+        command.into()
     } else if empty {
-        Payload::Skipped(SkipRule::Empty)
+        ArrivalContent::Skipped(SkipRule::Empty)
     } else {
-        message_payload(&Message {
+        ArrivalContent::from(Message {
             sender: sender(event),
             sent_at: event.sent_at().unwrap_or(now),
             files,
@@ -63,7 +68,7 @@ pub fn arrival(
     Some(build_arrival(place, event, now, payload))
 }
 
-fn build_arrival(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arrival {
+fn build_arrival(place: &Place, event: &Event, now: Millis, payload: ArrivalContent) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: event.event_id(),
@@ -72,29 +77,6 @@ fn build_arrival(place: &Place, event: &Event, now: Millis, payload: Payload) ->
         sent_at: event.sent_at().unwrap_or(now),
         payload,
     }
-}
-
-fn message_payload(message: &Message) -> Payload {
-    message
-        .to_bytes()
-        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Ready)
-}
-
-/// A command for the bridge. Matterbridge does not say which message it is about.
-fn command_payload(event: &Event, words: &str) -> Payload {
-    let command = Command {
-        sender: sender(event),
-        arguments: words.to_owned(),
-        target: None,
-        thread: None,
-        // Matterbridge does not say who may remove messages.
-        moderator: false,
-        by_reaction: false,
-        encrypted: false,
-    };
-    command
-        .to_bytes()
-        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Command)
 }
 
 /// One gateway joins several networks, so each id begins with its account.
@@ -128,7 +110,7 @@ mod tests {
 
     fn spoken(value: &Value) -> Message {
         match heard(value).unwrap().payload {
-            Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap(),
+            ArrivalContent::Message(message) => *message,
             other => panic!("{other:?}"),
         }
     }
@@ -167,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_network_tells_by_itself_is_nobodys_message() {
+    fn a_system_message_has_no_author() {
         for event in ["join_leave", "join", "leave", "topic_change"] {
             let told = json!({"text": "alice joins", "username": "system", "event": event});
             let summary = "alice joins".to_owned();
@@ -176,7 +158,7 @@ mod tests {
         let empty = json!({"text": " ", "event": "join"});
         assert_eq!(
             heard(&empty).unwrap().payload,
-            Payload::Skipped(SkipRule::Empty)
+            ArrivalContent::Skipped(SkipRule::Empty)
         );
     }
 
@@ -191,15 +173,18 @@ mod tests {
         let skipped = |value: &Value| heard(value).unwrap().payload;
         assert_eq!(
             skipped(&json!({"text": " \n"})),
-            Payload::Skipped(SkipRule::Empty)
+            ArrivalContent::Skipped(SkipRule::Empty)
         );
         let deleted = json!({"text": "msg_delete", "event": "msg_delete"});
-        assert_eq!(skipped(&deleted), Payload::Skipped(SkipRule::UnknownTarget));
+        assert_eq!(
+            skipped(&deleted),
+            ArrivalContent::Skipped(SkipRule::UnknownTarget)
+        );
     }
 
     #[test]
     fn commands_are_asked_and_not_relayed() {
         let payload = heard(&json!({"text": "!bridge status"})).unwrap().payload;
-        assert!(matches!(payload, Payload::Command(_)));
+        assert!(matches!(payload, ArrivalContent::Command(_)));
     }
 }

@@ -10,11 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     api::{self, Event, EventKind},
-    client::{RESPONSE_TIMEOUT, address},
+    client::api_url,
     connection::FeedEndpoint,
-    errors::{RequestError, RequestKind, classify_no_response},
+    errors::{RepeatSafety, RequestError, SERVICE, unavailable},
 };
-use crate::framing::{Line, LineFramer};
+use crate::{
+    framing::{Line, LineFramer},
+    rest::{RESPONSE_TIMEOUT, address},
+};
 
 /// Matterbridge checks ten times per second: after this long without a message the buffer is empty.
 const EMPTY_AFTER: Duration = Duration::from_millis(1_500);
@@ -34,14 +37,16 @@ pub struct Buffer {
 impl Buffer {
     /// Starts reading.
     pub async fn open(wire: &FeedEndpoint) -> Result<Self, RequestError> {
-        let request = wire.http.get(address(&wire.api, "stream"));
+        let request = wire
+            .http
+            .get(address(&SERVICE, &api_url(&wire.api), &["stream"])?);
         let request = match &wire.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
         };
         let sent = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await;
         let sent = sent.map_err(|_| silent())?;
-        let response = sent.map_err(|error| classify_no_response(RequestKind::Read, error))?;
+        let response = sent.map_err(|error| SERVICE.no_response(RepeatSafety::Safe, error))?;
         if !response.status().is_success() {
             let status = response.status().as_u16();
             return Err(wire.refused("Matterbridge's stream", status).await);
@@ -67,13 +72,11 @@ impl Buffer {
                 Err(_) if self.begun => return Ok(None),
                 Err(_) => return Err(silent()),
                 Ok(chunk) => {
-                    chunk.map_err(|error| classify_no_response(RequestKind::Read, error))?
+                    chunk.map_err(|error| SERVICE.no_response(RepeatSafety::Safe, error))?
                 }
             };
             let Some(bytes) = chunk else {
-                return Err(RequestError::Unavailable(anyhow!(
-                    "Matterbridge closed its stream"
-                )));
+                return Err(unavailable(anyhow!("Matterbridge closed its stream")));
             };
             self.last = Instant::now();
             let lines = self.lines.take(&bytes);
@@ -101,7 +104,7 @@ fn read(line: Line) -> Option<Event> {
 }
 
 fn silent() -> RequestError {
-    RequestError::Unavailable(anyhow!(
+    unavailable(anyhow!(
         "Matterbridge's stream sends no data; a proxy that buffers whole responses may cause this"
     ))
 }

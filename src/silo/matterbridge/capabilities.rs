@@ -20,7 +20,7 @@ pub static KIND: SiloKind = SiloKind {
         Capability {
             what: Feature::Text,
             to_channel: Full(
-                "plain, as networks of every dialect get it; a network that knows Markdown shows `*stars*` that somebody wrote as markup",
+                "plain text for every network; a network with Markdown shows `*stars*` in it as markup",
             ),
             to_room: Full("as the network wrote it"),
         },
@@ -38,8 +38,8 @@ pub static KIND: SiloKind = SiloKind {
         },
         Capability {
             what: Feature::Reply,
-            to_channel: Fallback("marked with ↪; what it answers cannot be told"),
-            to_room: Fallback("marked with ↪; what it answers is not told"),
+            to_channel: Fallback("marked with ↪; the original message cannot be named"),
+            to_room: Fallback("marked with ↪; the original message is not named"),
         },
         Capability {
             what: Feature::Thread,
@@ -53,15 +53,16 @@ pub static KIND: SiloKind = SiloKind {
         },
         Capability {
             what: Feature::Deletion,
-            to_channel: Fallback("a line that tells of it; the message stays"),
-            to_room: No("the API does not tell"),
+            to_channel: Fallback("a line that reports it; the message stays"),
+            to_room: No("the API does not report them"),
         },
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
-                "as text: nobody is called by a mark or by the name behind it (programs that react to a bare name, as on IRC, cannot be kept from it)",
+                "as text: nobody is notified by a mark or the name after it (programs that react to a bare name, as \
+                 on IRC, cannot be prevented)",
             ),
-            to_room: Fallback("as text: nobody is called"),
+            to_room: Fallback("as text: nobody is notified"),
         },
         Capability {
             what: Feature::Reaction,
@@ -71,17 +72,18 @@ pub static KIND: SiloKind = SiloKind {
         Capability {
             what: Feature::File,
             to_channel: Full(
-                "up to 20 MiB, with its caption; what is larger as a line that names it, or links to it with `public_url`",
+                "up to 20 MiB, with its caption; larger files as a line that names them, or links to them with `public_url`",
             ),
             to_room: Full(
-                "what Matterbridge passes on, which is up to its `MediaDownloadSize` (1 MB unless it says more), or fetched from `media_hosts`; else a link, or a line that names it",
+                "what Matterbridge passes on, up to its `MediaDownloadSize` (1 MB by default), or fetched from \
+                 `media_hosts`; else a link, or a line that names it",
             ),
         },
         Capability {
             what: Feature::System,
             to_channel: No(""),
             to_room: Full(
-                "where the portal wants them, with `ShowJoinPart` and `ShowTopicChange` at the API account",
+                "where the portal allows them, with `ShowJoinPart` and `ShowTopicChange` at the API account",
             ),
         },
         Capability {
@@ -92,9 +94,7 @@ pub static KIND: SiloKind = SiloKind {
         Capability {
             what: Feature::CatchUp,
             to_channel: Full(""),
-            to_room: Fallback(
-                "as much as Matterbridge's buffer holds, ten unless `Buffer` says more",
-            ),
+            to_room: Fallback("as many as Matterbridge's buffer holds: `Buffer`, ten by default"),
         },
     ],
 };

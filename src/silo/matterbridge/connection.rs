@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use footbridge_core::{http_client::redirect_error, secret::Secret};
+use anyhow::anyhow;
+use footbridge_core::secret::Secret;
 use footbridge_store::Millis;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
 use url::Url;
 
 use super::{
     api::{self, Event, EventKind},
     buffer::MAX_FRAME,
-    client::{Client, RESPONSE_TIMEOUT, address},
-    errors::{RequestError, RequestKind, classify},
+    client::{Client, api_url},
+    errors::{RepeatSafety, RequestError, SERVICE, classify, unavailable},
 };
-use crate::websocket::{self, HandshakeError, Socket};
+use crate::{
+    reconnect::ConnectionEnd,
+    rest::{RESPONSE_TIMEOUT, address},
+    websocket::{self, HandshakeError, Socket},
+};
 
 /// The most frames in one batch when they arrive fast, and the most bytes.
 const BURST: usize = 64;
@@ -41,12 +45,12 @@ impl FeedEndpoint {
     /// The meaning of this status in response to `what`. The statuses of a wrong or missing token have other causes,
     /// too: Matterbridge's library answers 400 if a proxy removed the upgrade headers.
     pub async fn refused(&self, what: &str, status: u16) -> RequestError {
-        match classify(RequestKind::Read, status, "") {
-            RequestError::SignedOut => {}
+        match classify(RepeatSafety::Safe, status, "") {
+            RequestError::SignedOut(_) => {}
             other => return other,
         }
         match self.rest.ready().await {
-            Ok(()) => RequestError::Unavailable(anyhow!(
+            Ok(()) => unavailable(anyhow!(
                 "{what} responds with status {status} although Matterbridge accepts the token; a proxy in between must forward \
                  the request, for WebSockets with the headers `Upgrade` and `Connection`"
             )),
@@ -55,69 +59,30 @@ impl FeedEndpoint {
     }
 }
 
-/// Why a connection ended.
-pub enum ConnectionEnd {
-    /// The bridge stops.
-    Stopped,
-    /// Matterbridge refuses the token.
-    SignedOut,
-    /// An error of the network or of Matterbridge.
-    Lost(anyhow::Error),
-    /// The bridge's own store failed.
-    Store(footbridge_store::Error),
-}
-
-impl From<RequestError> for ConnectionEnd {
-    fn from(error: RequestError) -> Self {
-        match error {
-            RequestError::SignedOut => Self::SignedOut,
-            RequestError::Unavailable(source) => Self::Lost(source),
-            other => Self::Lost(anyhow!(other)),
-        }
-    }
-}
-
-impl From<footbridge_store::Error> for ConnectionEnd {
-    fn from(error: footbridge_store::Error) -> Self {
-        Self::Store(error)
-    }
-}
-
 /// Opens a connection.
 pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
-    let url = address(&wire.api, "websocket");
+    let url = address(&SERVICE, &api_url(&wire.api), &["websocket"])?;
     let opening = websocket::open(&wire.http, &url, wire.token.as_ref(), MAX_FRAME);
     let opened = tokio::time::timeout(RESPONSE_TIMEOUT, opening)
         .await
         .map_err(|_| ConnectionEnd::Lost(anyhow!("Matterbridge does not answer")))?;
-    let failure = match opened {
-        Ok(socket) => return Ok(socket),
-        Err(failure) => failure,
-    };
-    Err(match failure {
-        HandshakeError::Answered(status) => wire
+    match opened {
+        Ok(socket) => Ok(socket),
+        Err(HandshakeError::Answered(status)) => Err(wire
             .refused("Matterbridge's WebSocket", status)
             .await
-            .into(),
-        HandshakeError::Redirected(to) => ConnectionEnd::Lost(anyhow!(redirect_error("api", &to))),
-        HandshakeError::Unreachable(error) => {
-            ConnectionEnd::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
-        }
-        HandshakeError::NotWebSocket => ConnectionEnd::Lost(anyhow!(
-            "the server at the configured `api` is not Matterbridge's API"
+            .into()),
+        Err(other) => Err(ConnectionEnd::Lost(
+            other.of(SERVICE.name, SERVICE.address_key),
         )),
-    })
+    }
 }
 
 /// Waits for the first object of a connection and returns its time, by Matterbridge's clock.
 pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, ConnectionEnd> {
     let hello = async {
         loop {
-            let frame = socket.next().await;
-            let frame = frame.ok_or_else(|| {
-                ConnectionEnd::Lost(anyhow!("Matterbridge closed the connection"))
-            })?;
-            match event_of(frame)? {
+            match event_of(socket.next().await)? {
                 Some(event) if event.kind() == EventKind::Connected => return Ok(event.sent_at()),
                 Some(_) => {
                     return Err(ConnectionEnd::Lost(anyhow!(
@@ -144,9 +109,7 @@ pub fn burst(
         if let Some(Ok(frame)) = &frame {
             bytes += frame.len();
         }
-        let taken =
-            frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Matterbridge closed the connection")));
-        match taken.and_then(event_of) {
+        match event_of(frame) {
             Ok(event) => events.extend(event),
             // The error will occur again; the events read before it must not be lost.
             Err(_) if !events.is_empty() => return Ok(events),
@@ -163,24 +126,18 @@ pub fn burst(
 }
 
 /// The event of a frame, if it has one.
-fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, ConnectionEnd> {
-    if let Err(WireError::Capacity(_)) = frame {
+fn event_of(frame: Option<Result<Frame, WireError>>) -> Result<Option<Event>, ConnectionEnd> {
+    if let Some(Err(WireError::Capacity(_))) = frame {
         return Err(ConnectionEnd::Lost(anyhow!(
             "Matterbridge sent a message of more than {} MiB; the bridge reads it from the buffer, without its files",
             MAX_FRAME >> 20
         )));
     }
-    let frame = frame.context("The connection to Matterbridge broke");
-    let event = match frame.map_err(ConnectionEnd::Lost)? {
-        Frame::Text(text) => api::read(text.as_bytes()),
-        Frame::Binary(bytes) => api::read(&bytes),
-        Frame::Close(_) => {
-            return Err(ConnectionEnd::Lost(anyhow!(
-                "Matterbridge closed the connection"
-            )));
-        }
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
+    let data = websocket::data_of(frame, SERVICE.name).map_err(ConnectionEnd::Lost)?;
+    let Some(data) = data else {
+        return Ok(None);
     };
+    let event = api::read(&data);
     if event.is_none() {
         tracing::warn!("Unreadable frame from Matterbridge; skipped");
     }
@@ -189,13 +146,7 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Connection
 
 /// Sends a ping.
 pub async fn ping(socket: &mut Socket) -> Result<(), ConnectionEnd> {
-    let sent = socket.send(Frame::Ping(Vec::new().into()));
-    let sent = tokio::time::timeout(RESPONSE_TIMEOUT, sent).await;
-    match sent {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
-        Err(_) => Err(ConnectionEnd::Lost(anyhow!(
-            "Failed to send to Matterbridge"
-        ))),
-    }
+    let ping = Frame::Ping(Vec::new().into());
+    let sent = websocket::send(socket, ping, SERVICE.name).await;
+    sent.map_err(ConnectionEnd::Lost)
 }

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_with_its_content_or_lies_where_we_fetch_is_carried() {
+    fn files_with_content_or_on_a_listed_host_are_relayed() {
         let mut here = file("a.png", "http://media.example/a.png");
         here.data = "aGVsbG8=".to_owned();
         let event = Event {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caption_stands_where_there_is_no_text_and_a_large_file_is_told() {
+    fn a_caption_is_shown_without_text_and_a_large_file_is_named() {
         let mut large = file("big.bin", "");
         (large.comment, large.size, large.too_large) = ("too big".to_owned(), 1_500_000, true);
         let event = Event {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_names_of_files_call_nobody() {
+    fn names_and_file_names_mention_nobody() {
         for (name, sent) in [
             ("Ann [de] (she)", "Ann [de] (she)"),
             ("@everyone", "@\u{200b}e\u{200b}veryone"),

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_emoji_is_made_of_what_is_written() {
+    fn no_emoji_is_created_from_plain_text() {
         for (text, sent) in [
             (
                 "10:30:45 a::qq::c :nothing: :",

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
 use anyhow::anyhow;
-use footbridge_core::backoff;
+use async_trait::async_trait;
 use footbridge_store::RemoteId;
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -14,19 +14,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::Event,
     buffer::Buffer,
-    connection::{ConnectionEnd, FeedEndpoint, burst, first, open, ping},
-    errors::RequestError,
+    connection::{FeedEndpoint, burst, first, open, ping},
+    errors::{RequestError, SERVICE},
     feed_health::FeedHealth,
     listener::{EventSource, Listener, WriteSpeed},
 };
-use crate::{SiloError, websocket::Socket};
+use crate::{
+    SiloError,
+    reconnect::{self, Connect, ConnectionEnd},
+    websocket::{Keepalive, Socket},
+};
 
-/// A connection that lasted this long resets the failure count.
-const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// The most failures that count after a connection that delivered something.
-const MAX_SHORT_FAILURES: u32 = 3;
-/// The same after connections that delivered nothing: a minute at most.
-const MAX_FAILURES: u32 = 7;
 /// The limits of what is held while the buffer is read, in messages and in bytes; beyond them messages are written out
 /// of order, to bound memory.
 const MAX_HELD: usize = 5_000;
@@ -38,62 +36,57 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
 pub async fn follow(
     listener: &mut Listener,
-    wire: &FeedEndpoint,
+    endpoint: &FeedEndpoint,
     health: &FeedHealth,
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
-    let mut failures: u32 = 0;
-    let mut held = Vec::new();
-    loop {
-        let began = Instant::now();
+    let silo = listener.silo.clone();
+    let mut feed = Feed {
+        listener,
+        endpoint,
+        health,
+        held: Vec::new(),
+    };
+    let ended = reconnect::follow(&mut feed, (&silo, &SERVICE), stop).await;
+    // Stopped while no connection was open.
+    feed.listener.take(&feed.held, EventSource::Live).await?;
+    ended
+}
+
+struct Feed<'a> {
+    listener: &'a mut Listener,
+    endpoint: &'a FeedEndpoint,
+    health: &'a FeedHealth,
+    /// Messages of the last connection that wait for the buffer.
+    held: Vec<Event>,
+}
+
+#[async_trait]
+impl Connect for Feed<'_> {
+    async fn connection(&mut self, stop: &CancellationToken) -> (ConnectionEnd, bool) {
+        let held = std::mem::take(&mut self.held);
         let mut connection = Connection {
-            listener,
-            endpoint: wire,
-            health,
-            begun: false,
+            listener: self.listener,
+            endpoint: self.endpoint,
+            health: self.health,
+            accepted: false,
             buffer: None,
             held_bytes: bytes_of(&held),
-            held: std::mem::take(&mut held),
+            held,
             event_ids: HashSet::new(),
         };
-        let Err(mut ending) = connection.run(stop).await;
-        let begun = connection.begun;
-        held = std::mem::take(&mut connection.held);
+        let Err(mut end) = connection.run(stop).await;
+        let accepted = connection.accepted;
+        let held = std::mem::take(&mut connection.held);
         // After a connection that broke while the buffer was read, the next one reads on: the held messages come after
         // the buffer, if reconnecting is quick. Otherwise they are written out of order.
-        if !(begun && matches!(ending, ConnectionEnd::Lost(_)))
-            && let Err(error) = listener
-                .take(&std::mem::take(&mut held), EventSource::Live)
-                .await
-        {
-            ending = ConnectionEnd::Store(error);
+        if accepted && matches!(end, ConnectionEnd::Lost(_)) {
+            self.held = held;
+        } else if let Err(error) = self.listener.take(&held, EventSource::Live).await {
+            end = ConnectionEnd::Store(error);
         }
-        health.behind();
-        match ending {
-            ConnectionEnd::Stopped => return Ok(()),
-            ConnectionEnd::SignedOut => return Err(RequestError::SignedOut.into()),
-            ConnectionEnd::Store(error) => return Err(SiloError::Store(error)),
-            ConnectionEnd::Lost(error) => {
-                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
-                    "Lost the connection to Matterbridge");
-            }
-        }
-        failures = if began.elapsed() > STABLE_AFTER {
-            0
-        } else {
-            (failures + 1).min(if begun {
-                MAX_SHORT_FAILURES
-            } else {
-                MAX_FAILURES
-            })
-        };
-        tokio::select! {
-            () = tokio::time::sleep(backoff::after(failures)) => {}
-            () = stop.cancelled() => {
-                listener.take(&held, EventSource::Live).await?;
-                return Ok(());
-            }
-        }
+        self.health.behind();
+        (end, accepted)
     }
 }
 
@@ -111,7 +104,7 @@ struct Connection<'a> {
     endpoint: &'a FeedEndpoint,
     health: &'a FeedHealth,
     /// Whether Matterbridge accepted the connection.
-    begun: bool,
+    accepted: bool,
     /// The stream of Matterbridge's buffer, while it is read.
     buffer: Option<Buffer>,
     /// Messages of the WebSocket that wait for the buffer, also those of the previous connection.
@@ -120,12 +113,6 @@ struct Connection<'a> {
     /// Ids of the messages that the WebSocket delivered while the buffer is read: once the buffer returns one of them,
     /// the rest of it was delivered too.
     event_ids: HashSet<RemoteId>,
-}
-
-/// When the last frame arrived, and whether a ping was sent since.
-struct Keepalive {
-    last: Instant,
-    asked: bool,
 }
 
 impl Connection<'_> {
@@ -141,7 +128,7 @@ impl Connection<'_> {
             () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
             opened = opening => opened?,
         };
-        self.begun = true;
+        self.accepted = true;
         self.buffer = Some(buffer);
         self.listener.begin(server_time).await?;
         let Err(ending) = self.listen(&mut socket, stop).await;
@@ -158,17 +145,13 @@ impl Connection<'_> {
     ) -> Result<Infallible, ConnectionEnd> {
         let mut behind = true;
         let mut audit = Instant::now() + self.endpoint.audit;
-        let mut keepalive = Keepalive {
-            last: Instant::now(),
-            asked: false,
-        };
+        let mut keepalive = Keepalive::new(self.endpoint.ping);
         loop {
-            let silent = keepalive.last + self.endpoint.ping * if keepalive.asked { 2 } else { 1 };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                 frame = socket.next() => {
-                    keepalive = Keepalive { last: Instant::now(), asked: false };
+                    keepalive.note_frame();
                     let mut events = burst(frame, socket)?;
                     self.listener.name(&mut events, EventSource::Live);
                     if self.buffer.is_some() {
@@ -195,11 +178,9 @@ impl Connection<'_> {
                         }
                     }
                 }
-                () = tokio::time::sleep_until(silent) => {
-                    if keepalive.asked {
-                        return Err(ConnectionEnd::Lost(anyhow!("Matterbridge stopped responding")));
-                    }
-                    keepalive.asked = true;
+                () = tokio::time::sleep_until(keepalive.silent_at()) => {
+                    let alive = keepalive.note_silence(SERVICE.name);
+                    alive.map_err(ConnectionEnd::Lost)?;
                     ping(socket).await?;
                 }
                 () = tokio::time::sleep_until(audit), if self.buffer.is_none() => {

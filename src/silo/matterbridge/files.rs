@@ -41,7 +41,7 @@ fn decoded(
     let blocks = content.as_bytes().chunks(BLOCK_BYTES);
     let blocks: Result<Vec<_>, _> = blocks.map(|block| STANDARD.decode(block)).collect();
     let blocks = blocks.map_err(|_| SendError::Refused {
-        reason: "the content of the file is no base64".to_owned(),
+        reason: "the content of the file is not base64".to_owned(),
     })?;
     Ok(stream::iter(
         blocks.into_iter().map(|block| Ok(block.into())),
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_message_with_a_file_is_json_of_the_length_it_says() {
+    async fn a_message_with_a_file_is_json_of_the_announced_length() {
         let home = tempfile::tempdir().unwrap();
         let spool = Spool::new(home.path().to_owned(), 1 << 20);
         for length in [0_usize, 1, 2, 3, 200_000] {

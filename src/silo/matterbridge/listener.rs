@@ -3,8 +3,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use footbridge_core::{inbox::Inbox, media_fetcher::MediaFetcher};
-use footbridge_store::{Arrival, Batch, Error, LinkBarrier, Millis, Place};
+use footbridge_core::{
+    inbox::{Arrival, Batch, Inbox},
+    media_fetcher::MediaFetcher,
+};
+use footbridge_store::{Error, LinkBarrier, Millis, Place};
 use tokio::time::Instant;
 
 use super::{api::Event, arrival::arrival, message_cache::Observed, message_ids::MessageIds};

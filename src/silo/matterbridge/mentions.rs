@@ -296,7 +296,7 @@ mod tests {
     ];
 
     #[test]
-    fn b12_nobody_is_called_on_any_network() {
+    fn b12_nobody_is_mentioned_on_any_network() {
         for (text, sent) in SENT {
             assert_eq!(escape_mentions(text), *sent);
         }
@@ -305,7 +305,7 @@ mod tests {
     proptest! {
         /// Any remaining `@` precedes nothing, or is in a mail address between a name and a host.
         #[test]
-        fn b12_no_text_calls_anybody(pieces in prop::collection::vec(prop_oneof![
+        fn b12_no_text_mentions_anybody(pieces in prop::collection::vec(prop_oneof![
             prop::sample::select(vec!["@", "@all", "**", "http://", "https://x.example/", "a@b.example", "<", "!", "#", "/",
                 "(", " ", "\n", "bob", "%", "tg:", "//user?", "user", "\\", "&#58;", "[id1", "*", "[", "[x](",
                 "id1|Ann]", "club2", "&commat;", "&#64;"])
@@ -327,7 +327,7 @@ mod tests {
 
         /// No name mentions anybody either, whatever marks surround it.
         #[test]
-        fn b12_no_name_calls_anybody_between_marks(pieces in prop::collection::vec(prop_oneof![
+        fn b12_no_name_between_marks_mentions_anybody(pieces in prop::collection::vec(prop_oneof![
             prop::sample::select(vec!["!", "#", "&", "@", "<", "[", "*", "channel", "subteam^S1", "id1|Ann", "club1", "all",
                 "commat;", "#64;", " ", "Ann"]).prop_map(str::to_owned),
             "\\PC{0,2}",

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_was_never_heard_from_is_doubted_once() {
+    fn a_gateway_without_any_message_is_warned_about_once() {
         let known = Observed::default();
         assert!(known.has_gateway("gw") && !known.has_gateway("gw") && !known.is_unconfirmed("gw"));
         assert!(known.is_unconfirmed("gv") && !known.is_unconfirmed("gv"));

@@ -1,5 +1,5 @@
-//! Matterbridge's HTTP API as a silo: one API account, a gateway per portal, and behind each gateway the networks that
-//! Matterbridge joins.
+//! Matterbridge's HTTP API as a silo: one API account, a gateway per portal, and behind each gateway the networks of
+//! that Matterbridge.
 
 mod capabilities;
 mod config;
@@ -46,7 +46,7 @@ use self::{
     client::Client,
     connection::FeedEndpoint,
     convert::{escape_mentions, file_name, name_of},
-    errors::{OUTCOME_UNKNOWN, RequestError},
+    errors::{OUTCOME_UNKNOWN, RequestError, SIGNED_OUT, outcome_unknown},
     feed_health::FeedHealth,
     listener::Listener,
     message_cache::{AccountCheck, Observed},
@@ -76,7 +76,7 @@ impl Matterbridge {
         let http = http_client::unpooled()?;
         let wire = FeedEndpoint {
             http: http.clone(),
-            rest: Client::new(http.clone(), config.api.clone(), config.token.clone()),
+            rest: Client::new(http.clone(), &config.api, config.token.clone()),
             api: config.api.clone(),
             token: config.token.clone(),
             ping: config.ping,
@@ -86,7 +86,7 @@ impl Matterbridge {
             name: config.name,
             host: config.api.host_str().unwrap_or_default().to_owned(),
             avatar: config.avatar.map(String::from).unwrap_or_default(),
-            client: Client::new(http, config.api, config.token),
+            client: Client::new(http, &config.api, config.token),
             endpoint: wire,
             message_cache: Arc::new(Observed::of(config.account)),
             health: FeedHealth::default(),
@@ -98,7 +98,7 @@ impl Matterbridge {
 
     /// Records an error that concerns the whole account, and logs it once.
     fn note(&self, error: &RequestError) {
-        if matches!(error, RequestError::SignedOut) {
+        if matches!(error, RequestError::SignedOut(_)) {
             self.health.signed_out();
             self.sign_out.say(&self.name, error);
         }
@@ -194,7 +194,7 @@ impl Outlet for Matterbridge {
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // Not every lane retries a refused token.
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let Step::Post { content, .. } = step else {
             // Never planned for this silo.
@@ -224,7 +224,7 @@ impl Outlet for Matterbridge {
         (spooled, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let Step::SendFile { file, content, .. } = step else {
             return Err(no_files_error());
@@ -253,7 +253,7 @@ impl Outlet for Matterbridge {
     }
 
     async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
-        Err(RequestError::OutcomeUnknown.into())
+        Err(outcome_unknown().into())
     }
 
     fn settle_time(&self) -> Duration {
@@ -309,14 +309,14 @@ impl Silo for Matterbridge {
         let ended = feed::follow(&mut listener, &self.endpoint, &self.health, &stop).await;
         self.health.behind();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&RequestError::SignedOut);
+            self.note(&SIGNED_OUT);
         }
         ended
     }
 
     async fn audience(&self, _channel: &str) -> Audience {
         Audience {
-            // Anybody in any of the networks that the gateway joins.
+            // Anybody in any of the networks of the gateway.
             public: None,
             operator: self.host.clone(),
         }

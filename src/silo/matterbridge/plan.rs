@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_with_its_caption_and_is_told_where_it_cannot() {
+    fn a_file_is_sent_with_its_caption_and_named_where_it_cannot_be() {
         for (size, caption, said, instead) in [
             (
                 Some(MAX_FILE),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_a_gallery_goes() {
+    fn every_file_of_a_gallery_is_sent() {
         let mut outgoing = outgoing(post("look"), 0);
         outgoing.message.files = ["a.png", "b.png"]
             .map(|name| File {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_and_deletions_are_told() {
+    fn edits_and_deletions_are_reported() {
         assert_eq!(post_step(&planned(edit("better"), 1)).0, "better (edited)");
         let gone = "has deleted the message of 2026-11-22 12:06 UTC, which stays readable here";
         for action in [

@@ -15,7 +15,7 @@ impl Mattermost {
 
     /// Records an error that concerns the whole account, and logs it once.
     pub(super) fn note(&self, error: &RequestError) {
-        if matches!(error, RequestError::SignedOut) {
+        if matches!(error, RequestError::SignedOut(_)) {
             self.health.signed_out();
             self.sign_out.say(&self.name, error);
         }

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_called_as_they_want_to_be() {
+    fn people_are_named_as_they_choose() {
         let user = |nickname: &str, first: &str| User {
             nickname: nickname.to_owned(),
             first_name: first.to_owned(),

@@ -2,11 +2,12 @@
 
 use footbridge_core::{
     file::{File, Kind},
+    inbox::{Arrival, ArrivalContent},
     message::{Action, Command, Message, Sender, Style},
     peer_bridges::ACCOUNT_PREFIX,
     text::{Body, Inline},
 };
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId, SkipRule};
+use footbridge_store::{Millis, Place, RemoteId, SkipRule};
 use url::Url;
 
 use super::{
@@ -47,12 +48,13 @@ impl<'a> From<&'a str> for PostAuthor<'a> {
 pub fn post<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> Arrival {
     let who = who.into();
     // A post of a webhook was not written by the account's owner.
-    let words = Command::parse_call(&post.message).filter(|_| !post.props.speaks_for_another());
-    let payload = if let Some(words) = words {
-        command_payload(post, who, words)
+    let command = Command::in_channel(&post.message, || account(post, who), post.thread())
+        .filter(|_| !post.props.speaks_for_another());
+    let payload = if let Some(command) = command {
+        command.into()
     } else {
         match action_of(post, who.server) {
-            Some(action) => message_payload(&Message {
+            Some(action) => ArrivalContent::from(Message {
                 sender: sender(post, who),
                 sent_at: post.sent_at(),
                 files: match action {
@@ -61,7 +63,7 @@ pub fn post<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
                 },
                 action,
             }),
-            None => Payload::Skipped(SkipRule::Empty),
+            None => ArrivalContent::Skipped(SkipRule::Empty),
         }
     };
     Arrival {
@@ -111,17 +113,12 @@ pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
         },
         files,
     };
-    build_arrival(
-        place,
-        edit_event_id(post),
-        change.sent_at,
-        message_payload(&change),
-    )
+    build_arrival(place, edit_event_id(post), change.sent_at, change.into())
 }
 
 /// The edit whose text a post already had when the bridge first saw it: recorded, so that it is not new later.
 pub fn edit_included(place: &Place, post: &Post) -> Arrival {
-    let payload = Payload::Skipped(SkipRule::EditIncluded);
+    let payload = ArrivalContent::Skipped(SkipRule::EditIncluded);
     build_arrival(place, edit_event_id(post), Millis(post.edit_at), payload)
 }
 
@@ -133,7 +130,7 @@ pub fn note_only(place: &Place, post: &Post, rule: SkipRule) -> Arrival {
         message: Some(post.remote()),
         thread: post.thread(),
         sent_at: post.sent_at(),
-        payload: Payload::Skipped(rule),
+        payload: ArrivalContent::Skipped(rule),
     }
 }
 
@@ -152,12 +149,7 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         },
         files: Vec::new(),
     };
-    build_arrival(
-        place,
-        deletion_event_id(&post.id).0,
-        seen_at,
-        message_payload(&change),
-    )
+    build_arrival(place, deletion_event_id(&post.id).0, seen_at, change.into())
 }
 
 /// The event id of a post's deletion.
@@ -204,10 +196,15 @@ fn about(
         action,
         files: Vec::new(),
     };
-    build_arrival(place, event_id, change.sent_at, message_payload(&change))
+    build_arrival(place, event_id, change.sent_at, change.into())
 }
 
-fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
+fn build_arrival(
+    place: &Place,
+    event_id: String,
+    sent_at: Millis,
+    payload: ArrivalContent,
+) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: RemoteId(event_id),
@@ -220,29 +217,6 @@ fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payl
 
 fn edit_event_id(post: &Post) -> String {
     format!("{}/edit/{}", post.id, post.edit_at)
-}
-
-fn message_payload(message: &Message) -> Payload {
-    message
-        .to_bytes()
-        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Ready)
-}
-
-/// A command for the bridge, about the message whose thread it is in.
-fn command_payload(post: &Post, who: PostAuthor<'_>, words: &str) -> Payload {
-    let command = Command {
-        sender: account(post, who),
-        arguments: words.to_owned(),
-        target: post.thread(),
-        thread: post.thread(),
-        // A look-up of who may remove messages for every command would be too slow.
-        moderator: false,
-        by_reaction: false,
-        encrypted: false,
-    };
-    command
-        .to_bytes()
-        .map_or(Payload::Skipped(SkipRule::Unwritable), Payload::Command)
 }
 
 /// The author of a post, as people see it. A bot account may post for many: each overridden name is a sender of its
@@ -391,7 +365,7 @@ mod tests {
 
     fn spoken(value: Value) -> Message {
         match post(&Place::new("mm", "c"), &read(value), "Bob").payload {
-            Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap(),
+            ArrivalContent::Message(message) => *message,
             _ => panic!("somebody said something"),
         }
     }
@@ -420,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_action_says_what_it_says_now() {
+    fn an_edited_action_shows_its_new_text() {
         for message in ["*waves again*", "waves again"] {
             let edited = json!({"id": "a", "type": "me", "message": message, "edit_at": 2,
                 "props": {"message": "waves"}});
@@ -429,12 +403,12 @@ mod tests {
                 html(edited.clone()),
                 ("waves again".to_owned(), Style::Emote)
             );
-            let Payload::Ready(bytes) = edit(&Place::new("mm", "c"), &read(edited), "Bob").payload
+            let ArrivalContent::Message(message) =
+                edit(&Place::new("mm", "c"), &read(edited), "Bob").payload
             else {
                 panic!("an edit");
             };
-            let Action::Edit { body, style, .. } = Message::from_bytes(&bytes).unwrap().action
-            else {
+            let Action::Edit { body, style, .. } = message.action else {
                 panic!("an edit");
             };
             assert_eq!(
@@ -445,13 +419,14 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_leaves_nothing_says_so() {
+    fn an_edit_that_leaves_no_text_is_marked() {
         let text_of = |edited: Value| {
             let place = Place::new("mm", "c");
-            let Payload::Ready(bytes) = edit(&place, &read(edited), "Bob").payload else {
+            let ArrivalContent::Message(message) = edit(&place, &read(edited), "Bob").payload
+            else {
                 panic!("an edit");
             };
-            let Action::Edit { body, .. } = Message::from_bytes(&bytes).unwrap().action else {
+            let Action::Edit { body, .. } = message.action else {
                 panic!("an edit");
             };
             body.to_plain()
@@ -465,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_tells_has_no_author() {
+    fn system_messages_have_no_author() {
         let told = json!({"id": "a", "type": "system_join_channel", "message": "carol joined\nthe channel."});
         let Action::System { summary } = spoken(told).action else {
             panic!("a system message");
@@ -542,12 +517,10 @@ mod tests {
             {"text": "![](/static/dog.png)", "image_url": "/static/cow.png"}]}});
         let (place, said) = (Place::new("mm", "c"), read(value));
         for arrival in [post(&place, &said, who), edit(&place, &said, who)] {
-            let Payload::Ready(bytes) = arrival.payload else {
+            let ArrivalContent::Message(message) = arrival.payload else {
                 panic!("somebody said something");
             };
-            let (Action::Post { body, .. } | Action::Edit { body, .. }) =
-                Message::from_bytes(&bytes).unwrap().action
-            else {
+            let (Action::Post { body, .. } | Action::Edit { body, .. }) = message.action else {
                 panic!("a text");
             };
             let plain = "cat (https://chat.example/api/v4/files/f1)\n\nhttps://chat.example/static/dog.png\n\n\
@@ -578,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn c04_who_is_called_is_called_by_a_whole_username() {
+    fn c04_a_mention_is_a_whole_username() {
         let post = json!({"id": "a", "message": "@ann.b. and a@b.c, (@bob) `@all` @ @-"});
         let Action::Post { mut body, .. } = spoken(post).action else {
             panic!("a post");
@@ -607,7 +580,7 @@ mod tests {
                 server: None,
             };
             match post(&Place::new("mm", "c"), &read(value.clone()), who).payload {
-                Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap().sender,
+                ArrivalContent::Message(message) => message.sender,
                 _ => panic!("somebody said something"),
             }
         };
@@ -630,7 +603,7 @@ mod tests {
             let value =
                 json!({"id": "a", "user_id": "u", "message": "!bridge pause", "props": props});
             match post(&Place::new("mm", "c"), &read(value), "Mallory").payload {
-                Payload::Command(letter) => Some(Command::from_bytes(&letter).unwrap().sender.id),
+                ArrivalContent::Command(command) => Some(command.sender.id),
                 _ => None,
             }
         };

@@ -82,7 +82,7 @@ impl AttributionState {
     pub fn refused(&self) {
         if self.is_permitted.swap(false, Ordering::Relaxed) {
             tracing::warn!(silo.name = %self.silo,
-                "Mattermost does not let this account override usernames; the bridge puts names into the text from now on");
+                "Mattermost does not allow this account to override usernames; the bridge puts names into the text from now on");
         }
     }
 }

@@ -40,7 +40,7 @@ pub static KIND: SiloKind = SiloKind {
         },
         Capability {
             what: Feature::Reply,
-            to_channel: Fallback("in the thread of the message that is answered"),
+            to_channel: Fallback("in the thread of the message"),
             to_room: No("Mattermost has threads only"),
         },
         Capability {
@@ -51,50 +51,50 @@ pub static KIND: SiloKind = SiloKind {
         Capability {
             what: Feature::Edit,
             to_channel: Full(
-                "where the server limits how long, later as a new message that points to the old one; a message with other files \
-                 is said anew, and the old one deleted, or emptied where others have answered",
+                "where the server limits how long, later as a new message that points to the old one; a message with \
+                 other files is posted again, and the old one deleted, or emptied where it has replies",
             ),
             to_room: Full(""),
         },
         Capability {
             what: Feature::Deletion,
             to_channel: Full(
-                "a thread's first message is emptied where others have answered, so that they stay",
+                "a thread's first message is emptied where it has replies, so that they stay",
             ),
             to_room: Full("of a thread's first message with its thread"),
         },
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
-                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+                "a mention of people in `[[person]]`; other people as text: nobody else is notified",
             ),
             to_room: Fallback(
-                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+                "a mention of people in `[[person]]`; other people as text: nobody else is notified",
             ),
         },
         Capability {
             what: Feature::Reaction,
             to_channel: Full(
-                "each emoji once, as long as one person means it; words, and emoji that the server has no name for, as a line in \
-                 the thread; from encrypted rooms where the portal wants them",
+                "each emoji once, while at least one person uses it; text, and emoji that the server has no name \
+                 for, as a line in the thread; from encrypted rooms where the portal allows them",
             ),
             to_room: Full(
-                "each emoji once, as long as one person means it; into encrypted rooms where the portal wants them",
+                "each emoji once, while at least one person uses it; into encrypted rooms where the portal allows them",
             ),
         },
         Capability {
             what: Feature::File,
             to_channel: Full(
-                "up to `max_mib`, with its caption; what is larger as a line that names it",
+                "up to `max_mib`, with its caption; larger files as a line that names them",
             ),
             to_room: Full(
-                "up to `max_mib`, encrypted where the room is; what is larger as a line that names it",
+                "up to `max_mib`, encrypted where the room is; larger files as a line that names them",
             ),
         },
         Capability {
             what: Feature::System,
             to_channel: No(""),
-            to_room: Full("where the portal wants them"),
+            to_room: Full("where the portal allows them"),
         },
         Capability {
             what: Feature::Profile,

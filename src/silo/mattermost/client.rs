@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{
-    bounded::{self, BodyError},
-    secret::Secret,
-};
+use footbridge_core::secret::Secret;
 use footbridge_store::Millis;
 use reqwest::{
-    Method, Response,
+    Method,
     header::{HeaderMap, RETRY_AFTER},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -22,14 +19,15 @@ use url::Url;
 use super::{
     api::{Channel, Listing, Member, Post, STEP_KEY_PROP, Settings, User},
     errors::{
-        ARCHIVED_CHANNEL, HIDDEN_CHANNEL, NO_CHANNEL, RepeatSafety, RequestError, Subject,
-        classify, classify_no_response, unreadable,
+        ARCHIVED_CHANNEL, HIDDEN_CHANNEL, NO_CHANNEL, RepeatSafety, RequestError, SERVICE, Subject,
+        classify,
     },
 };
-use crate::{circuit_breaker::CircuitBreaker, server_clock::ServerClock};
+use crate::{
+    rest::{Call, RestClient},
+    server_clock::ServerClock,
+};
 
-/// The time limit of a request, up to the last byte of the response.
-pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most posts of one page.
 pub const PAGE: usize = 200;
 /// The longest response, in bytes: several times a full page of long posts.
@@ -39,40 +37,11 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// The REST client of one account.
 pub struct Client {
-    pub(super) http: reqwest::Client,
-    pub(super) base: Url,
-    pub(super) token: Secret,
-    breaker: CircuitBreaker,
+    pub(super) rest: RestClient,
+    server: Url,
     clock: ServerClock,
     /// The server accepts no request before this.
     quiet_until: Mutex<Option<Instant>>,
-}
-
-/// A request, before it is sent.
-pub(super) struct Call<'a> {
-    method: Method,
-    path: &'a [&'a str],
-    query: Vec<(&'static str, String)>,
-    pub(super) body: Option<Value>,
-    subject: Subject,
-    repeat: RepeatSafety,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(method: Method, subject: Subject, path: &'a [&'a str]) -> Self {
-        Self {
-            method,
-            path,
-            query: Vec::new(),
-            body: None,
-            subject,
-            repeat: RepeatSafety::Safe,
-        }
-    }
-
-    pub(super) fn get(subject: Subject, path: &'a [&'a str]) -> Self {
-        Self::new(Method::GET, subject, path)
-    }
 }
 
 /// The error id in Mattermost's error responses.
@@ -80,6 +49,17 @@ impl<'a> Call<'a> {
 #[serde(default)]
 pub(super) struct ErrorBody {
     pub(super) id: String,
+}
+
+/// What a new post says.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPost<'a> {
+    /// Its text, in Markdown.
+    pub text: &'a str,
+    /// The first post of its thread.
+    pub root: Option<&'a str>,
+    /// A file that was uploaded for it.
+    pub file: Option<&'a str>,
 }
 
 /// Which posts of a channel to list.
@@ -97,15 +77,19 @@ pub enum Range {
 
 impl Client {
     /// Builds the client; sends no request.
-    pub fn new(http: reqwest::Client, base: Url, token: Secret) -> Self {
+    pub fn new(http: reqwest::Client, base: &Url, token: Secret) -> Self {
+        let api = api_url(base);
         Self {
-            http,
-            base,
-            token,
-            breaker: CircuitBreaker::default(),
+            server: base.clone(),
+            rest: RestClient::new(&SERVICE, http, api, Some(token), MAX_RESPONSE),
             clock: ServerClock::default(),
             quiet_until: Mutex::default(),
         }
+    }
+
+    /// The address of the server.
+    pub fn server(&self) -> &Url {
+        &self.server
     }
 
     /// The server's time, up to a second early; `None` until a response had one.
@@ -126,16 +110,14 @@ impl Client {
 
     /// Several users at once.
     pub async fn users(&self, ids: &[String]) -> Result<Vec<User>, RequestError> {
-        let mut call = Call::new(Method::POST, Subject::Account, &["users", "ids"]);
-        call.body = Some(json!(ids));
-        self.ask(call).await
+        let call = Call::new(Method::POST, Subject::Account, &["users", "ids"]);
+        self.ask(call.json(json!(ids))).await
     }
 
     /// The server's settings that it shows its clients.
     pub async fn settings(&self) -> Result<Settings, RequestError> {
-        let mut call = Call::get(Subject::Account, &["config", "client"]);
-        call.query.push(("format", "old".to_owned()));
-        self.ask(call).await
+        let call = Call::get(Subject::Account, &["config", "client"]);
+        self.ask(call.query("format", "old")).await
     }
 
     /// Finds a channel by its name and its team's name.
@@ -145,8 +127,7 @@ impl Client {
             Err(RequestError::Closed(NO_CHANNEL)) => {}
             found => return found,
         }
-        let mut call = Call::get(Subject::Channel, &path);
-        call.query.push(("include_deleted", "true".to_owned()));
+        let call = Call::get(Subject::Channel, &path).query("include_deleted", true);
         match self.ask::<Channel>(call).await {
             Ok(_) => Err(RequestError::Closed(ARCHIVED_CHANNEL)),
             Err(RequestError::Closed(NO_CHANNEL)) => Err(RequestError::Closed(HIDDEN_CHANNEL)),
@@ -168,8 +149,7 @@ impl Client {
         value: &str,
     ) -> Result<(), RequestError> {
         let path = ["channels", id, "patch"];
-        let mut call = Call::new(Method::PUT, Subject::Channel, &path);
-        call.body = Some(json!({ what: value }));
+        let call = Call::new(Method::PUT, Subject::Channel, &path).json(json!({ what: value }));
         self.ask::<Channel>(call).await.map(drop)
     }
 
@@ -182,24 +162,23 @@ impl Client {
     /// Joins a channel.
     pub async fn join(&self, channel: &str, user: &str) -> Result<(), RequestError> {
         let path = ["channels", channel, "members"];
-        let mut call = Call::new(Method::POST, Subject::Channel, &path);
-        call.body = Some(json!({ "user_id": user }));
-        self.send(call).await.map(drop)
+        let call = Call::new(Method::POST, Subject::Channel, &path);
+        let joined = self.send(call.json(json!({ "user_id": user }))).await;
+        joined.map(drop)
     }
 
     /// A page of a channel, oldest first.
     pub async fn posts(&self, channel: &str, range: &Range) -> Result<Vec<Post>, RequestError> {
         let path = ["channels", channel, "posts"];
-        let mut call = Call::get(Subject::Channel, &path);
         let (key, value) = match range {
             Range::Newest(page) => ("page", page.to_string()),
             Range::After(id) => ("after", id.clone()),
             Range::Before(id) => ("before", id.clone()),
             Range::Since(moment) => ("since", moment.to_string()),
         };
-        call.query.push((key, value));
+        let mut call = Call::get(Subject::Channel, &path).query(key, value);
         if !matches!(range, Range::Since(_)) {
-            call.query.push(("per_page", PAGE.to_string()));
+            call = call.query("per_page", PAGE);
         }
         let (posts, unreadable) = self.ask::<Listing>(call).await?.oldest_first();
         if unreadable > 0 {
@@ -215,20 +194,19 @@ impl Client {
     pub async fn create(
         &self,
         channel: &str,
-        (text, root, file): (&str, Option<&str>, Option<&str>),
+        new: NewPost<'_>,
         key: &str,
         mut props: Map<String, Value>,
     ) -> Result<Post, RequestError> {
         props.insert(STEP_KEY_PROP.to_owned(), json!(key));
-        let mut call = Call::new(Method::POST, Subject::Channel, &["posts"]);
-        call.body = Some(json!({
-            "channel_id": channel, "message": text, "root_id": root.unwrap_or_default(),
-            "pending_post_id": key, "props": props, "file_ids": file.as_slice(),
-        }));
-        call.repeat = RepeatSafety::Unsafe;
-        let post: Post = self.ask(call).await?;
+        let call = Call::new(Method::POST, Subject::Channel, &["posts"]);
+        let body = json!({
+            "channel_id": channel, "message": new.text, "root_id": new.root.unwrap_or_default(),
+            "pending_post_id": key, "props": props, "file_ids": new.file.as_slice(),
+        });
+        let post: Post = self.ask(call.json(body).unrepeatable()).await?;
         if post.id.is_empty() {
-            return Err(unreadable(RepeatSafety::Unsafe));
+            return Err(SERVICE.unexpected_format(RepeatSafety::Unsafe));
         }
         Ok(post)
     }
@@ -236,52 +214,19 @@ impl Client {
     pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, RequestError> {
         let repeat = call.repeat;
         let body = self.send(call).await?;
-        serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
+        self.rest.read(&body, repeat)
     }
 
-    /// Sends a request when the server allows it, and reads the response.
+    /// Sends a request when the server allows it, and reads the answer.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, RequestError> {
         let (subject, repeat) = (call.subject, call.repeat);
-        let mut url = address(&self.base, call.path)?;
-        if !call.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&call.query);
-        }
-        let mut request = self
-            .http
-            .request(call.method, url)
-            .timeout(RESPONSE_TIMEOUT)
-            .bearer_auth(self.token.expose());
-        if let Some(body) = &call.body {
-            request = request.json(body);
-        }
+        let request = self.rest.request_of(&call)?;
         self.turn().await;
-        let probe = self
-            .breaker
-            .acquire()
-            .map_err(|after| RequestError::CircuitOpen { after })?;
-        let again = request.try_clone().filter(|_| repeat == RepeatSafety::Safe);
-        let mut sent = request.send().await;
-        if let (Err(error), Some(again)) = (&sent, again)
-            && !error.is_connect()
-            && !error.is_timeout()
-        {
-            // The server may have closed a reused connection.
-            sent = again.send().await;
-        }
-        let status = sent.as_ref().map(|response| response.status().as_u16());
-        // A proxy's error status for a service that does not answer counts as no answer.
-        if matches!(status, Err(_) | Ok(502..=504)) {
-            if probe.silent() {
-                tracing::error!("Mattermost is unavailable; retrying periodically");
-            }
-        } else if probe.answered() {
-            tracing::info!("Mattermost answers again");
-        }
-        let response = sent.map_err(|error| classify_no_response(repeat, error))?;
+        let response = self.rest.send(request, repeat).await?;
         let status = response.status();
         tracing::debug!(subject = ?subject, status = status.as_u16(), "Mattermost answered");
         let after = self.learn(status.as_u16(), response.headers());
-        let body = read_bounded(response, repeat).await;
+        let body = self.rest.body(response, repeat).await;
         if status.is_success() {
             return body;
         }
@@ -341,36 +286,26 @@ pub(super) fn refusal_in(body: Result<Vec<u8>, RequestError>) -> ErrorBody {
         .unwrap_or_default()
 }
 
-/// The body of a response, if it is not too long.
-pub(super) async fn read_bounded(
-    response: Response,
-    repeat: RepeatSafety,
-) -> Result<Vec<u8>, RequestError> {
-    let body = bounded::body(response, MAX_RESPONSE).await;
-    body.map_err(|unread| match unread {
-        BodyError::Broken(error) => classify_no_response(repeat, error),
-        BodyError::TooLong(_) | BodyError::NotJson(_) => unreadable(repeat),
-    })
-}
-
-/// The address of a path below `/api/v4`; every segment is encoded.
-pub fn address(base: &Url, path: &[&str]) -> Result<Url, RequestError> {
+/// The base of the API's addresses.
+pub fn api_url(base: &Url) -> Url {
     let mut url = base.clone();
-    url.path_segments_mut()
-        .map_err(|()| RequestError::Refused("The configured `url` cannot have a path".to_owned()))?
-        .pop_if_empty()
-        .extend(["api", "v4"])
-        .extend(path);
-    Ok(url)
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(["api", "v4"]);
+    }
+    url
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest;
 
     #[test]
-    fn paths_stand_below_the_configured_url_and_are_encoded() {
-        let of = |base: &str, path: &[&str]| address(&base.parse().unwrap(), path).unwrap();
+    fn paths_are_below_the_configured_url_and_encoded() {
+        let of = |base: &str, path: &[&str]| {
+            let api = api_url(&base.parse().unwrap());
+            rest::address(&SERVICE, &api, path).unwrap()
+        };
         let url = of("https://chat.example.org", &["posts", "a/../b"]);
         assert_eq!(
             url.as_str(),
@@ -381,10 +316,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_server_says_when_it_has_enough() {
+    async fn the_rate_limit_of_the_server_is_learnt_from_its_headers() {
         let client = Client::new(
             footbridge_core::http_client::client().unwrap(),
-            "http://127.0.0.1:1".parse().unwrap(),
+            &"http://127.0.0.1:1".parse().unwrap(),
             Secret::new("t".to_owned()),
         );
         let headers = |left: &str, reset: &str| {

@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use footbridge_core::{http_client::redirect_error, secret::Secret};
-use futures_util::{SinkExt, StreamExt};
+use anyhow::anyhow;
+use footbridge_core::secret::Secret;
+use futures_util::StreamExt;
 use serde_json::json;
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
 use url::Url;
 
-use super::{
-    api::Event,
-    client::{RESPONSE_TIMEOUT, address},
-    errors::RequestError,
-    listener::ListenError,
+use super::{api::Event, client::api_url, errors::SERVICE, listener::ListenError};
+use crate::{
+    reconnect::ConnectionEnd,
+    rest::{self, RESPONSE_TIMEOUT},
+    websocket::{self, HandshakeError, Keepalive, Socket},
 };
-use crate::websocket::{self, HandshakeError, Socket};
 
 /// The longest frame, in bytes.
 const MAX_FRAME: usize = 8 << 20;
@@ -35,94 +33,67 @@ pub struct FeedEndpoint {
     pub audit: Duration,
 }
 
-/// Why a connection ended.
-pub enum ConnectionEnd {
-    /// The bridge stops.
-    Stopped,
-    /// Mattermost refuses the token.
-    SignedOut,
-    /// An error of the network or of Mattermost.
-    Lost(anyhow::Error),
-    /// The bridge's own store failed.
-    Store(footbridge_store::Error),
-}
-
 impl From<ListenError> for ConnectionEnd {
     fn from(failure: ListenError) -> Self {
         match failure {
             ListenError::Store(error) => Self::Store(error),
-            ListenError::Fault(RequestError::SignedOut) => Self::SignedOut,
-            ListenError::Fault(RequestError::Unavailable { source, .. }) => Self::Lost(source),
-            ListenError::Fault(other) => Self::Lost(anyhow!(other)),
+            ListenError::Request(error) => error.into(),
         }
     }
 }
 
-/// When the last frame arrived, and whether a ping was sent since.
-pub struct Keepalive {
-    ping: Duration,
-    last: Instant,
-    asked: bool,
-    number: u64,
+/// An open WebSocket.
+pub struct EventSocket {
+    socket: Socket,
+    keepalive: Keepalive,
+    /// The number of the last request.
+    seq: u64,
 }
 
-impl Keepalive {
-    /// For a connection that has just begun.
-    pub fn new(ping: Duration) -> Self {
-        Self {
-            ping,
-            last: Instant::now(),
-            asked: false,
-            number: 1,
-        }
+impl EventSocket {
+    /// Opens a connection and authenticates.
+    pub async fn open(wire: &FeedEndpoint) -> Result<Self, ConnectionEnd> {
+        let socket = tokio::time::timeout(RESPONSE_TIMEOUT, open(wire))
+            .await
+            .map_err(|_| ConnectionEnd::Lost(anyhow!("Mattermost does not answer")))??;
+        Ok(Self {
+            socket,
+            keepalive: Keepalive::new(wire.ping),
+            seq: 1,
+        })
     }
 
-    fn silent_until(&self) -> Instant {
-        self.last + self.ping * if self.asked { 2 } else { 1 }
-    }
-}
-
-/// The next event; `None` for any other frame. Sends a ping when the connection is silent.
-pub async fn next(
-    socket: &mut Socket,
-    keepalive: &mut Keepalive,
-) -> Result<Option<Event>, ConnectionEnd> {
-    tokio::select! {
-        frame = socket.next() => {
-            (keepalive.last, keepalive.asked) = (Instant::now(), false);
-            let frame = frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Mattermost closed the connection")))?;
-            event_of(frame)
-        }
-        () = tokio::time::sleep_until(keepalive.silent_until()) => {
-            if keepalive.asked {
-                return Err(ConnectionEnd::Lost(anyhow!("Mattermost stopped responding")));
+    /// The next event; `None` for any other frame. Sends a ping when the connection is silent. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<Event>, ConnectionEnd> {
+        tokio::select! {
+            frame = self.socket.next() => {
+                self.keepalive.note_frame();
+                event_of(frame)
             }
-            keepalive.asked = true;
-            keepalive.number += 1;
-            let ping = json!({ "seq": keepalive.number, "action": "ping" }).to_string();
-            let sent = tokio::time::timeout(RESPONSE_TIMEOUT, socket.send(Frame::text(ping))).await;
-            match sent {
-                Ok(Ok(())) => Ok(None),
-                Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
-                Err(_) => Err(ConnectionEnd::Lost(anyhow!("Failed to send to Mattermost"))),
+            () = tokio::time::sleep_until(self.keepalive.silent_at()) => {
+                let alive = self.keepalive.note_silence(SERVICE.name);
+                alive.map_err(ConnectionEnd::Lost)?;
+                self.seq += 1;
+                let ping = json!({ "seq": self.seq, "action": "ping" }).to_string();
+                let sent = websocket::send(&mut self.socket, Frame::text(ping), SERVICE.name).await;
+                sent.map(|()| None).map_err(ConnectionEnd::Lost)
             }
         }
+    }
+
+    /// Closes the connection. Optional: Mattermost drops it by itself.
+    pub async fn close(mut self) {
+        let _sent = tokio::time::timeout(Duration::from_secs(1), self.socket.close(None)).await;
     }
 }
 
 /// The event of a frame, if it has one.
-fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, ConnectionEnd> {
-    let frame = frame.context("The connection to Mattermost broke");
-    let event = match frame.map_err(ConnectionEnd::Lost)? {
-        Frame::Text(text) => serde_json::from_str::<Event>(&text),
-        Frame::Binary(bytes) => serde_json::from_slice(&bytes),
-        Frame::Close(_) => {
-            return Err(ConnectionEnd::Lost(anyhow!(
-                "Mattermost closed the connection"
-            )));
-        }
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
+fn event_of(frame: Option<Result<Frame, WireError>>) -> Result<Option<Event>, ConnectionEnd> {
+    let data = websocket::data_of(frame, SERVICE.name).map_err(ConnectionEnd::Lost)?;
+    let Some(data) = data else {
+        return Ok(None);
     };
+    let event = serde_json::from_slice(&data);
     if event.is_err() {
         // It had a number: the next event reveals that it is missing, and then the channels are read.
         tracing::warn!("Unreadable frame from Mattermost; skipped");
@@ -130,35 +101,18 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Connection
     Ok(event.ok())
 }
 
-/// Opens a connection and authenticates.
-pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
-    let url =
-        address(&wire.url, &["websocket"]).map_err(|error| ConnectionEnd::Lost(anyhow!(error)))?;
-    let opening = async {
-        let opened = websocket::open(&wire.http, &url, Some(&wire.token), MAX_FRAME).await;
-        let mut socket = opened.map_err(|failure| match failure {
-            HandshakeError::Answered(401) => ConnectionEnd::SignedOut,
-            HandshakeError::Answered(status) => {
-                ConnectionEnd::Lost(anyhow!("Mattermost answered with status {status}"))
-            }
-            HandshakeError::Redirected(to) => {
-                ConnectionEnd::Lost(anyhow!(redirect_error("url", &to)))
-            }
-            HandshakeError::Unreachable(error) => {
-                ConnectionEnd::Lost(anyhow!(error).context("Cannot reach Mattermost"))
-            }
-            HandshakeError::NotWebSocket => ConnectionEnd::Lost(anyhow!(
-                "the server at the configured `url` is not Mattermost's API"
-            )),
-        })?;
-        // Some proxies remove the authorization header; repeating the token does no harm.
-        let token = json!({ "token": wire.token.expose() });
-        let who = json!({ "seq": 1, "action": "authentication_challenge", "data": token });
-        let sent = socket.send(Frame::text(who.to_string())).await;
-        sent.map_err(|error| ConnectionEnd::Lost(anyhow!(error)))?;
-        Ok(socket)
-    };
-    tokio::time::timeout(RESPONSE_TIMEOUT, opening)
-        .await
-        .map_err(|_| ConnectionEnd::Lost(anyhow!("Mattermost does not answer")))?
+async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
+    let url = rest::address(&SERVICE, &api_url(&wire.url), &["websocket"])?;
+    let opened = websocket::open(&wire.http, &url, Some(&wire.token), MAX_FRAME).await;
+    let mut socket = opened.map_err(|failure| match failure {
+        HandshakeError::Answered(401) => ConnectionEnd::SignedOut,
+        other => ConnectionEnd::Lost(other.of(SERVICE.name, SERVICE.address_key)),
+    })?;
+    // Some proxies remove the authorization header; repeating the token does no harm.
+    let token = json!({ "token": wire.token.expose() });
+    let who = json!({ "seq": 1, "action": "authentication_challenge", "data": token });
+    let who = Frame::text(who.to_string());
+    let sent = websocket::send(&mut socket, who, SERVICE.name).await;
+    sent.map_err(ConnectionEnd::Lost)?;
+    Ok(socket)
 }

@@ -1,6 +1,7 @@
 //! The cursors of a channel: their names, their start and their repair.
 
-use footbridge_store::{Batch, Error, Millis, Place, SkipRule};
+use footbridge_core::inbox::Batch;
+use footbridge_store::{Error, Millis, Place, SkipRule};
 
 use super::{
     api::Post,

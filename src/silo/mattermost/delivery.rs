@@ -14,9 +14,9 @@ use serde_json::{Map, json};
 use super::{
     MAX_UNITS, Mattermost,
     api::Post,
-    client::{PAGE, Range},
+    client::{NewPost, PAGE, Range},
     emoji,
-    errors::RequestError,
+    errors::{RequestError, SERVICE},
 };
 use crate::{
     markdown::{Flavour, joined, prefix, units},
@@ -53,11 +53,13 @@ impl Mattermost {
                 ..
             } => match self.replace(target.as_str(), content).await {
                 // Gone: somebody deleted it, and an edit does not restore it. The feed reports the deletion.
-                Ok(()) | Err(RequestError::Gone) => Ok(Done::Edited(target.clone())),
+                Ok(()) | Err(RequestError::Gone(_)) => Ok(Done::Edited(target.clone())),
                 // The fallback makes a post, and the lane must record that before it happens.
                 Err(
-                    RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_),
-                ) if fallback.is_some() => Err(RequestError::TooLate),
+                    RequestError::Forbidden(_)
+                    | RequestError::Refused(_)
+                    | RequestError::Rejected(_),
+                ) if fallback.is_some() => Err(RequestError::TooLate(&SERVICE)),
                 Err(error) => Err(error),
             },
             Step::Delete { target, by_edit } => self.remove(target, *by_edit).await,
@@ -68,7 +70,7 @@ impl Mattermost {
                     ));
                 };
                 let reacted = self.client.react(target.as_str(), &name).await;
-                if matches!(reacted, Err(RequestError::NoEmoji)) {
+                if matches!(reacted, Err(RequestError::NoEmoji(_))) {
                     // The next plan then puts the reaction into the text line, also if another lane has noted the name
                     // before.
                     self.lacking.note(&name);
@@ -126,7 +128,9 @@ impl Mattermost {
     ) -> Result<Done, RequestError> {
         let post = match self.create(channel, (content, root), key, file).await {
             // The thread was deleted: the reply becomes a post of its own.
-            Err(RequestError::NoThread) => self.create(channel, (content, None), key, file).await?,
+            Err(RequestError::NoThread(_)) => {
+                self.create(channel, (content, None), key, file).await?
+            }
             made => made?,
         };
         Ok(Done::Created(copy(&post)))
@@ -151,10 +155,13 @@ impl Mattermost {
                 props.insert("override_icon_url".to_owned(), json!(icon.as_str()));
             }
         }
-        let made = self
-            .client
-            .create(channel, (&self.text_of(content), root, file), key, props)
-            .await?;
+        let text = self.text_of(content);
+        let new = NewPost {
+            text: &text,
+            root,
+            file,
+        };
+        let made = self.client.create(channel, new, key, props).await?;
         let named = self.inline_attribution(&made, content).await;
         named.map_err(|error| match error {
             // The message exists, even if its name could not be added.

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_list_stands_for_its_emoji_and_every_emoji_has_a_name_of_the_list() {
+    fn every_name_of_the_list_has_its_emoji_and_every_emoji_a_name_of_the_list() {
         for (name, emoji) in NAMES.all() {
             let emoji = emoji.unwrap();
             let key = key_of(name).unwrap();

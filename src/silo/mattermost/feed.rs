@@ -4,74 +4,61 @@
 use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use anyhow::anyhow;
-use footbridge_core::backoff;
+use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{Event, Post, Reaction},
-    connection::{ConnectionEnd, FeedEndpoint, Keepalive, next, open},
-    errors::RequestError,
+    connection::{EventSocket, FeedEndpoint},
+    errors::{RequestError, SERVICE},
     listener::{EventSource, ListenError, Listener},
 };
-use crate::{SiloError, websocket::Socket};
+use crate::{
+    SiloError,
+    reconnect::{self, Connect, ConnectionEnd, Failures},
+};
 
-/// A connection that lasted this long resets the failure count.
-const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// The most failures that count after a connection that delivered something.
-const MAX_SHORT_FAILURES: u32 = 3;
-/// The same after connections that delivered nothing: a minute at most.
-const MAX_FAILURES: u32 = 7;
 /// The most events that are held while channels are read; what exceeds it is left to the next reading.
 const MAX_HELD: usize = 10_000;
 
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
 pub async fn follow(
     listener: &mut Listener,
-    wire: &FeedEndpoint,
+    endpoint: &FeedEndpoint,
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
-    let mut failures: u32 = 0;
-    loop {
-        let began = Instant::now();
+    let silo = listener.silo.clone();
+    let mut feed = Feed { listener, endpoint };
+    reconnect::follow(&mut feed, (&silo, &SERVICE), stop).await
+}
+
+struct Feed<'a> {
+    listener: &'a mut Listener,
+    endpoint: &'a FeedEndpoint,
+}
+
+#[async_trait]
+impl Connect for Feed<'_> {
+    async fn connection(&mut self, stop: &CancellationToken) -> (ConnectionEnd, bool) {
         let mut connection = Connection {
-            listener,
-            endpoint: wire,
-            begun: false,
+            listener: self.listener,
+            endpoint: self.endpoint,
+            accepted: false,
             last: None,
             wanted: BTreeSet::new(),
             settings: true,
             held: Vec::new(),
         };
-        let Err(mut ending) = connection.run(stop).await;
-        let begun = connection.begun;
+        let Err(mut end) = connection.run(stop).await;
+        let accepted = connection.accepted;
         // With a refused token the server only closes the connection.
-        if matches!(ending, ConnectionEnd::Lost(_)) && !begun && listener.is_signed_out().await {
-            ending = ConnectionEnd::SignedOut;
+        if matches!(end, ConnectionEnd::Lost(_)) && !accepted && self.listener.is_signed_out().await
+        {
+            end = ConnectionEnd::SignedOut;
         }
-        listener.behind();
-        match ending {
-            ConnectionEnd::Stopped => return Ok(()),
-            ConnectionEnd::SignedOut => return Err(RequestError::SignedOut.into()),
-            ConnectionEnd::Store(error) => return Err(SiloError::Store(error)),
-            ConnectionEnd::Lost(error) => {
-                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
-                    "Lost the connection to Mattermost");
-            }
-        }
-        failures = if began.elapsed() > STABLE_AFTER {
-            0
-        } else {
-            (failures + 1).min(if begun {
-                MAX_SHORT_FAILURES
-            } else {
-                MAX_FAILURES
-            })
-        };
-        tokio::select! {
-            () = tokio::time::sleep(backoff::after(failures)) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
+        self.listener.behind();
+        (end, accepted)
     }
 }
 
@@ -80,7 +67,7 @@ struct Connection<'a> {
     listener: &'a mut Listener,
     endpoint: &'a FeedEndpoint,
     /// Whether Mattermost accepted the connection.
-    begun: bool,
+    accepted: bool,
     /// The number of the last event.
     last: Option<u64>,
     /// Channels that must be read.
@@ -95,28 +82,26 @@ impl Connection<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, ConnectionEnd> {
         let mut socket = tokio::select! {
             () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
-            opened = open(self.endpoint) => opened?,
+            opened = EventSocket::open(self.endpoint) => opened?,
         };
         self.wanted.extend(self.listener.channels());
         let Err(ending) = self.listen(&mut socket, stop).await;
-        // Optional: Mattermost drops the connection by itself.
-        let _sent = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
+        socket.close().await;
         Err(ending)
     }
 
     async fn listen(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut EventSocket,
         stop: &CancellationToken,
     ) -> Result<Infallible, ConnectionEnd> {
         let mut audit = Instant::now() + self.endpoint.audit;
-        let mut keepalive = Keepalive::new(self.endpoint.ping);
         loop {
             if std::mem::take(&mut self.settings) {
                 self.listener.renew_settings().await;
             }
             if !self.wanted.is_empty() {
-                self.read_wanted(socket, &mut keepalive, stop).await?;
+                self.read_wanted(socket, stop).await?;
             }
             for event in std::mem::take(&mut self.held) {
                 self.take(event).await?;
@@ -127,7 +112,7 @@ impl Connection<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
-                event = next(socket, &mut keepalive) => {
+                event = socket.next() => {
                     if let Some(event) = event? {
                         self.note(event);
                     }
@@ -135,7 +120,7 @@ impl Connection<'_> {
                 () = tokio::time::sleep_until(audit) => {
                     audit = Instant::now() + self.endpoint.audit;
                     self.settings = true;
-                    self.audit(socket, &mut keepalive, stop).await?;
+                    self.audit(socket, stop).await?;
                 }
             }
         }
@@ -144,8 +129,7 @@ impl Connection<'_> {
     /// Reads the channels that must be read, while events are held.
     async fn read_wanted(
         &mut self,
-        socket: &mut Socket,
-        keepalive: &mut Keepalive,
+        socket: &mut EventSocket,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionEnd> {
         let channels = std::mem::take(&mut self.wanted);
@@ -162,11 +146,11 @@ impl Connection<'_> {
                         done?;
                         break;
                     }
-                    event = next(socket, keepalive) => held.extend(event?),
+                    event = socket.next() => held.extend(event?),
                 }
             }
         }
-        self.begun = true;
+        self.accepted = true;
         if held.overflowed {
             tracing::warn!(silo.name = %self.listener.silo, "Event queue overflowed; catching up");
             self.wanted.extend(self.listener.channels());
@@ -180,8 +164,7 @@ impl Connection<'_> {
     /// Reads every channel to find messages that the connection missed.
     async fn audit(
         &mut self,
-        socket: &mut Socket,
-        keepalive: &mut Keepalive,
+        socket: &mut EventSocket,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionEnd> {
         let channels: BTreeSet<String> = self.listener.channels().into_iter().collect();
@@ -194,7 +177,7 @@ impl Connection<'_> {
                     biased;
                     () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                     done = &mut reading => break done?,
-                    event = next(socket, keepalive) => held.extend(event?),
+                    event = socket.next() => held.extend(event?),
                 }
             }
         };
@@ -333,21 +316,19 @@ async fn read_all(
 }
 
 async fn read_one(listener: &mut Listener, channel: &str) -> Result<usize, ConnectionEnd> {
-    let mut failures = 0;
+    let mut failures = Failures::default();
     loop {
         match listener.catch_up(channel).await {
             Ok(missed) => return Ok(missed),
-            Err(ListenError::Fault(RequestError::Closed(reason))) => {
+            Err(ListenError::Request(RequestError::Closed(reason))) => {
                 listener.close(channel, reason);
                 return Ok(0);
             }
-            Err(ListenError::Fault(error)) if !matches!(error, RequestError::SignedOut) => {
-                tracing::warn!(silo.channel = %channel, error = %error, attempt = failures + 1,
+            Err(ListenError::Request(error)) if !matches!(error, RequestError::SignedOut(_)) => {
+                failures.note(Duration::ZERO, false);
+                tracing::warn!(silo.channel = %channel, error = %error, attempt = failures.count(),
                     "Failed to read the channel; retrying");
-                failures += 1;
-                let wait = error
-                    .wait()
-                    .unwrap_or_else(|| backoff::after(failures.min(MAX_FAILURES)));
+                let wait = error.wait().unwrap_or_else(|| failures.pause());
                 tokio::time::sleep(wait).await;
             }
             Err(failure) => return Err(failure.into()),

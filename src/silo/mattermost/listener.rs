@@ -3,8 +3,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
+use footbridge_core::inbox::{Arrival, Batch, Inbox};
+use footbridge_store::{Accepted, Millis, Place};
 
 use super::{
     api::Post,
@@ -142,14 +142,17 @@ impl Listener {
 
     /// Whether Mattermost refuses the token.
     pub async fn is_signed_out(&self) -> bool {
-        matches!(self.shared.client.me().await, Err(RequestError::SignedOut))
+        matches!(
+            self.shared.client.me().await,
+            Err(RequestError::SignedOut(_))
+        )
     }
 
     /// A channel is closed to the account. The others continue.
     pub fn close(&self, channel: &str, reason: &str) {
         if self.has(channel) && self.shared.health.close(channel) {
             tracing::error!(silo.name = %self.silo, silo.channel = %channel, error = %reason,
-                "Channel is closed to this account; the bridge tries again from time to time");
+                "Channel is closed to this account; the bridge tries again periodically");
         }
     }
 
@@ -285,7 +288,7 @@ impl Listener {
             name: &name,
             picture: picture.as_deref(),
             is_bot: self.shared.people.is_bot(&post.user_id),
-            server: Some(&self.shared.client.base),
+            server: Some(self.shared.client.server()),
         };
         if is_plain {
             arrivals.push(arrival::post(place, post, who));
@@ -389,15 +392,15 @@ pub enum EventSource<'a> {
 
 /// Why reading failed.
 pub enum ListenError {
-    /// An error of Mattermost.
-    Fault(RequestError),
+    /// A request failed.
+    Request(RequestError),
     /// An error of the store.
     Store(footbridge_store::Error),
 }
 
 impl From<RequestError> for ListenError {
     fn from(error: RequestError) -> Self {
-        Self::Fault(error)
+        Self::Request(error)
     }
 }
 

@@ -57,7 +57,7 @@ use self::{
     api::User,
     client::Client,
     connection::FeedEndpoint,
-    errors::RequestError,
+    errors::{RequestError, SIGNED_OUT},
     listener::{Listener, ListenerContext},
 };
 use crate::{
@@ -66,6 +66,7 @@ use crate::{
     feed_health::FeedHealth,
     markdown::Flavour,
     plan::{self, Attribution, PostRules},
+    reconnect::until_answered,
     sign_out_log::SignOutLog,
 };
 
@@ -102,7 +103,7 @@ impl Mattermost {
                 ping: config.ping,
                 audit: config.audit,
             },
-            client: Arc::new(Client::new(shared, config.url.clone(), config.token)),
+            client: Arc::new(Client::new(shared, &config.url, config.token)),
             attribution: Arc::new(attribution::AttributionState::new(
                 &config.name,
                 config.names == Attribution::Override,
@@ -127,30 +128,6 @@ impl Mattermost {
             editable: None,
             names: self.attribution.names(),
             files: true,
-        }
-    }
-
-    /// Requests the bridge's own account until that succeeds; `None` when stopped.
-    async fn identify_self(&self, stop: &CancellationToken) -> Result<Option<User>, SiloError> {
-        let mut failures = 0;
-        loop {
-            let error = tokio::select! {
-                me = self.me() => match me {
-                    Ok(me) => return Ok(Some(me.clone())),
-                    Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
-                    Err(error) => error,
-                },
-                () = stop.cancelled() => return Ok(None),
-            };
-            failures += 1;
-            tracing::warn!(error = %error, attempt = failures, "Failed to read the bridge's own account from Mattermost; retrying");
-            let wait = error
-                .wait()
-                .unwrap_or_else(|| footbridge_core::backoff::after(failures.min(7)));
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => return Ok(None),
-            }
         }
     }
 }
@@ -196,7 +173,7 @@ impl Outlet for Mattermost {
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // Not every lane retries a refused token.
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let done = self.step(to.address(), key, step).await;
         done.inspect_err(|error| self.note(error))
@@ -239,7 +216,7 @@ impl Outlet for Mattermost {
         (file, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let done = self.send_with(to.address(), key, step, file).await;
         done.inspect_err(|error| self.note(error))
@@ -269,7 +246,7 @@ impl Outlet for Mattermost {
             return Ok(None);
         }
         if self.health.is_signed_out() {
-            return Err(RequestError::SignedOut.into());
+            return Err(SIGNED_OUT.into());
         }
         let found = self.find_made_post(to.address(), key, since).await;
         let found = found.inspect_err(|error| self.note(error))?;
@@ -320,7 +297,8 @@ impl Silo for Mattermost {
     ) -> Result<(), SiloError> {
         self.sign_out.runs();
         let listened = async {
-            let Some(me) = self.identify_self(&stop).await? else {
+            let own_id = || async { self.me().await.map(|me| me.id.clone()) };
+            let Some(me) = until_answered("the bridge's own account", own_id, &stop).await? else {
                 return Ok(());
             };
             let shared = Arc::new(ListenerContext {
@@ -330,13 +308,13 @@ impl Silo for Mattermost {
                 attribution: self.attribution.clone(),
                 people: user_cache::UserCache::default(),
             });
-            let mut listener = Listener::open(&self.name, me.id, channels, inbox, shared).await?;
+            let mut listener = Listener::open(&self.name, me, channels, inbox, shared).await?;
             feed::follow(&mut listener, &self.endpoint, &stop).await
         };
         let ended = listened.await;
         self.health.stopped();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&RequestError::SignedOut);
+            self.note(&SIGNED_OUT);
         }
         ended
     }

@@ -21,7 +21,7 @@ impl Listener {
                 anchor
             }
             // The server's retention policy may have removed the post itself.
-            Err(ListenError::Fault(RequestError::Closed(_))) => self.oldest(channel).await?,
+            Err(ListenError::Request(RequestError::Closed(_))) => self.oldest(channel).await?,
             Err(failure) => return Err(failure),
         };
         loop {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_behind_a_moment_that_was_read_whole() {
+    fn reading_continues_after_a_time_that_was_read_completely() {
         let page = [post("a", 1), post("b", 2), post("c", 2)];
         assert_eq!(border(&page).as_deref(), Some("a"));
         assert_eq!(

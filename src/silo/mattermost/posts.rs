@@ -6,17 +6,18 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Listing, Post, Reaction},
-    client::{Call, Client},
+    client::Client,
     errors::{FORBIDDEN_CHANNEL, RequestError, Subject},
 };
+use crate::rest::Call;
 
 impl Client {
     /// A post.
     pub async fn post(&self, id: &str) -> Result<Post, RequestError> {
-        let found = self.ask(Call::get(Subject::Post, &["posts", id])).await;
+        let found = self.ask(Call::get(Subject::Message, &["posts", id])).await;
         found.map_err(|error| match error {
             // An account that may not even read it was removed from its channel.
-            RequestError::Forbidden => RequestError::Closed(FORBIDDEN_CHANNEL),
+            RequestError::Forbidden(_) => RequestError::Closed(FORBIDDEN_CHANNEL),
             other => other,
         })
     }
@@ -24,14 +25,16 @@ impl Client {
     /// The posts of a thread, including the first post `id`.
     pub async fn thread(&self, id: &str) -> Result<Vec<Post>, RequestError> {
         let path = ["posts", id, "thread"];
-        let listing = self.ask::<Listing>(Call::get(Subject::Post, &path)).await?;
+        let listing = self
+            .ask::<Listing>(Call::get(Subject::Message, &path))
+            .await?;
         Ok(listing.oldest_first().0)
     }
 
     /// The reactions to a post. The response is null if there are none.
     pub async fn reactions(&self, id: &str) -> Result<Vec<Reaction>, RequestError> {
         let path = ["posts", id, "reactions"];
-        let found: Option<_> = self.ask(Call::get(Subject::Post, &path)).await?;
+        let found: Option<_> = self.ask(Call::get(Subject::Message, &path)).await?;
         Ok(found.unwrap_or_default())
     }
 
@@ -49,8 +52,7 @@ impl Client {
     /// <https://api.mattermost.com/#tag/posts/operation/PatchPost>
     async fn change(&self, id: &str, what: Value) -> Result<Post, RequestError> {
         let path = ["posts", id, "patch"];
-        let mut call = Call::new(Method::PUT, Subject::Post, &path);
-        call.body = Some(what);
+        let call = Call::new(Method::PUT, Subject::Message, &path).json(what);
         match self.ask(call).await {
             Err(error) => Err(self.explained(id, error).await),
             patched => patched,
@@ -61,7 +63,7 @@ impl Client {
     pub async fn delete(&self, id: &str) -> Result<(), RequestError> {
         let path = ["posts", id];
         let deleted = self
-            .send(Call::new(Method::DELETE, Subject::Post, &path))
+            .send(Call::new(Method::DELETE, Subject::Message, &path))
             .await;
         self.ignore_gone(id, deleted).await
     }
@@ -75,7 +77,7 @@ impl Client {
             return Ok(());
         };
         match self.explained(id, error).await {
-            RequestError::Gone => Ok(()),
+            RequestError::Gone(_) => Ok(()),
             error => Err(error),
         }
     }
@@ -83,7 +85,7 @@ impl Client {
     /// Why a change of a post was forbidden. Mattermost's error is the same for a post that does not exist and for a
     /// missing right; only reading the post and the account's membership in its channel tells which.
     async fn explained(&self, id: &str, error: RequestError) -> RequestError {
-        if !matches!(error, RequestError::Forbidden) {
+        if !matches!(error, RequestError::Forbidden(_)) {
             return error;
         }
         let post = match self.post(id).await {
@@ -101,9 +103,9 @@ impl Client {
     /// Adds a reaction to a post. An existing one is success.
     pub async fn react(&self, post: &str, emoji: &str) -> Result<(), RequestError> {
         let me = self.me().await?.id;
-        let mut call = Call::new(Method::POST, Subject::Reaction, &["reactions"]);
-        call.body = Some(json!({ "user_id": me, "post_id": post, "emoji_name": emoji }));
-        match self.send(call).await {
+        let call = Call::new(Method::POST, Subject::Reaction, &["reactions"]);
+        let body = json!({ "user_id": me, "post_id": post, "emoji_name": emoji });
+        match self.send(call.json(body)).await {
             Err(error) => Err(self.explained(post, error).await),
             Ok(_) => Ok(()),
         }
@@ -113,7 +115,7 @@ impl Client {
     pub async fn unreact(&self, post: &str, emoji: &str) -> Result<(), RequestError> {
         let path = ["users", "me", "posts", post, "reactions", emoji];
         let ended = self
-            .send(Call::new(Method::DELETE, Subject::Post, &path))
+            .send(Call::new(Method::DELETE, Subject::Message, &path))
             .await;
         self.ignore_gone(post, ended).await
     }

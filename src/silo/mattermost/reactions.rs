@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use footbridge_core::reactions::StoredReaction;
-use footbridge_store::{Arrival, Batch, LinkedMessage, Place, RemoteId};
+use footbridge_core::{
+    inbox::{Arrival, Batch},
+    reactions::StoredReaction,
+};
+use footbridge_store::{LinkedMessage, Place, RemoteId};
 
 use super::{
     api::{Post, Reaction},

@@ -35,7 +35,7 @@ impl Mattermost {
     ) -> Result<Done, RequestError> {
         let id = target.as_str();
         let post = match self.client.post(id).await {
-            Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
+            Err(RequestError::Gone(_)) => return Ok(Done::Deleted(target.clone())),
             found => found?,
         };
         let answered = post.root_id.is_empty() && post.reply_count > 0;
@@ -54,12 +54,12 @@ impl Mattermost {
                 // The file still exists, or the text does.
                 Ok(_)
                 | Err(
-                    RequestError::TooLate
-                    | RequestError::Forbidden
+                    RequestError::TooLate(_)
+                    | RequestError::Forbidden(_)
                     | RequestError::Refused(_)
                     | RequestError::Rejected(_),
                 ) => {}
-                Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
+                Err(RequestError::Gone(_)) => return Ok(Done::Deleted(target.clone())),
                 Err(error) => return Err(error),
             }
         }
@@ -70,7 +70,7 @@ impl Mattermost {
         if post.root_id.is_empty() {
             return match self.thread_removal(&post).await {
                 Ok(cascade) => Ok(Done::NeedsCascade(cascade)),
-                Err(RequestError::Gone) => Ok(Done::Deleted(target.clone())),
+                Err(RequestError::Gone(_)) => Ok(Done::Deleted(target.clone())),
                 Err(error) => Err(error),
             };
         }
@@ -98,7 +98,7 @@ impl Mattermost {
         let me = &self.me().await?.id;
         // An error here must not prevent the deletion of the text.
         let or_not = |error| match error {
-            RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_) => {
+            RequestError::Forbidden(_) | RequestError::Refused(_) | RequestError::Rejected(_) => {
                 Ok(())
             }
             error => Err(error),
@@ -136,7 +136,9 @@ impl Mattermost {
         let thread = match self.client.thread(&post.id).await {
             Ok(thread) => thread,
             // The replies are unknown.
-            Err(RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) => {
+            Err(
+                RequestError::Forbidden(_) | RequestError::Refused(_) | RequestError::Rejected(_),
+            ) => {
                 return Ok(cascade);
             }
             Err(error) => return Err(error),
@@ -180,7 +182,7 @@ impl Listener {
         }
         // It is unknown whether the bridge deleted the thread.
         match self.shared.client.post(root.as_str()).await {
-            Err(RequestError::Gone) => Ok(true),
+            Err(RequestError::Gone(_)) => Ok(true),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(false),
         }

@@ -9,7 +9,7 @@ impl Listener {
     /// A channel was read. It is open if the account can also write in it, which it cannot in an archived one.
     pub(super) async fn reopen(&self, channel: &str) -> Result<(), ListenError> {
         if self.shared.client.channel(channel).await?.delete_at != 0 {
-            return Err(ListenError::Fault(RequestError::Closed(ARCHIVED_CHANNEL)));
+            return Err(ListenError::Request(RequestError::Closed(ARCHIVED_CHANNEL)));
         }
         if self.shared.health.caught_up(channel) {
             tracing::info!(silo.name = %self.silo, silo.channel = %channel, "Channel is open again");

@@ -47,7 +47,7 @@ impl UserCache {
                         self.keep(&user);
                     }
                 }
-                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut),
+                Err(error @ RequestError::SignedOut(_)) => return Err(error),
                 Err(error) => {
                     tracing::debug!(error = %error, "Failed to read user names from Mattermost");
                     return Ok(());

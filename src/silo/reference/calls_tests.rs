@@ -218,7 +218,7 @@ fn bodies() -> impl Strategy<Value = Vec<Block>> {
 
 /// Texts that once mentioned somebody.
 #[test]
-fn c02_no_way_that_once_called_somebody_does() {
+fn c02_no_text_that_once_mentioned_somebody_still_does() {
     let deep = |start: &str, last: &str, levels: usize| {
         format!(
             "{}x</li>{last}{}",
@@ -281,14 +281,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn c02_no_body_calls_anybody_in_mattermost(blocks in bodies(), longest in prop::sample::select(vec![600, 16_383])) {
+    fn c02_no_body_mentions_anybody_in_mattermost(blocks in bodies(), longest in prop::sample::select(vec![600, 16_383])) {
         let body = Body(blocks);
         let call = call(&body, longest);
         prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Mattermost));
     }
 
     #[test]
-    fn c02_no_body_calls_anybody_in_gitter(blocks in bodies(), longest in prop::sample::select(vec![600, 4_096])) {
+    fn c02_no_body_mentions_anybody_in_gitter(blocks in bodies(), longest in prop::sample::select(vec![600, 4_096])) {
         let body = Body(blocks);
         let call = call_in_gitter(&body, longest);
         prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Gitter));

@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn what_goes_to_gitter_and_back_is_the_same(text in written()) {
+    fn a_round_trip_through_gitter_changes_nothing(text in written()) {
         let markdown = markdown_from_body(&Body::plain(&text), Flavour::Gitter);
         let back: Vec<String> = markdown
             .split("\n\n")

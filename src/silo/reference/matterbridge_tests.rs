@@ -1,15 +1,16 @@
 //! The networks behind a Matterbridge show what a person wrote, in both directions, and the text mentions nobody: by
-//! what Matterbridge does to a text, and by the grammars of the networks that it joins (see [`networks`]).
+//! what Matterbridge does to a text, and by the grammars of the networks that it links (see [`networks`]).
 
 mod networks;
 
 use footbridge_core::{
     file::File,
+    inbox,
     message::{Action, Message, Sender, Style},
     outlet::{Content, Outgoing, Plan, Step},
     text::{Body, html_from_body},
 };
-use footbridge_store::{Copy, Millis, Payload, Place, RemoteId};
+use footbridge_store::{Copy, Millis, Place, RemoteId};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -215,14 +216,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn c02_no_text_calls_anybody_behind_a_matterbridge(text in calling()) {
+    fn c02_no_text_mentions_anybody_behind_a_matterbridge(text in calling()) {
         for handed in everything("Ann", &text) {
             prop_assert_eq!(caller(&handed), None, "{:?}", handed);
         }
     }
 
     #[test]
-    fn c02_no_name_calls_anybody_behind_a_matterbridge(name in calling()) {
+    fn c02_no_name_mentions_anybody_behind_a_matterbridge(name in calling()) {
         for handed in everything(&name, "hi") {
             prop_assert_eq!(caller(&handed), None, "{:?}", handed);
         }
@@ -251,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn what_matterbridge_tells_is_shown_in_the_room(text in "x([a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|:-]|:(x|o|tada):){0,16}y") {
+    fn matterbridge_system_messages_are_shown_in_the_room(text in "x([a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|:-]|:(x|o|tada):){0,16}y") {
         let message = heard(&text);
         let Action::Post { body, .. } = &message.action else {
             panic!("a message");
@@ -292,7 +293,7 @@ fn draws(shown: &str, said: &str) -> bool {
 }
 
 #[test]
-fn names_of_emoji_are_drawn_where_they_stand_free() {
+fn names_of_emoji_become_emoji_as_separate_words() {
     for (said, shown) in [
         ("hi :x: (:tada:), :nobody:", "hi ❌ (🎉), :nobody:"),
         ("10:100:30 std::x::y a:x:b", "10:100:30 std::x::y a:x:b"),
@@ -313,7 +314,7 @@ fn heard(text: &str) -> Message {
     let event = api::read(object.to_string().as_bytes()).unwrap();
     let event_id = arrival(&Place::new("mb", "gw"), &event, Millis(0), |_| false).unwrap();
     match event_id.payload {
-        Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap(),
+        inbox::ArrivalContent::Message(message) => *message,
         other => panic!("{other:?}"),
     }
 }
@@ -334,7 +335,7 @@ fn squeezed(text: &str) -> String {
 
 /// Texts that once mentioned somebody, or would without the separator.
 #[test]
-fn c02_the_grammars_know_what_calls() {
+fn c02_the_grammars_find_mentions() {
     for (text, network) in [
         ("@bob", "Mattermost"),
         ("<!here>", "Slack"),

@@ -332,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn what_goes_there_and_back_is_the_same(text in written()) {
+    fn a_round_trip_changes_nothing(text in written()) {
         let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
         let back = body_from_markdown(&markdown).to_plain().replace('\u{200b}', "");
         prop_assert_eq!(squeezed(&back), squeezed(&text), "{}", markdown);

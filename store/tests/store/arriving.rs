@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_message_in_the_room_is_owed_to_every_channel() {
+async fn a_message_in_the_room_is_pending_for_every_channel() {
     let fixture = Fixture::new().await;
     let accepted = fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     assert_eq!(
@@ -156,7 +156,7 @@ async fn a_gap_that_moved_keeps_its_stop_and_is_not_filled_by_the_old_answer() {
 }
 
 #[tokio::test]
-async fn a_skipped_arrival_is_counted_and_known_but_owes_nothing() {
+async fn a_skipped_arrival_is_counted_and_known_but_creates_no_delivery() {
     let fixture = Fixture::new().await;
     let skipped = arrival(&fixture.room, "$1", Payload::Skipped(SkipRule::BeforeLink));
     assert_eq!(
@@ -299,7 +299,7 @@ async fn a_filled_entry_may_turn_out_to_be_skipped() {
 }
 
 #[tokio::test]
-async fn a_copy_taken_back_is_no_copy_but_its_echo_is_still_ours() {
+async fn a_deleted_copy_is_no_copy_but_its_echo_is_still_the_bridges() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -359,7 +359,7 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
 }
 
 #[tokio::test]
-async fn what_an_edit_could_not_take_away_is_no_copy_and_goes_with_the_message() {
+async fn a_file_that_an_edit_could_not_remove_is_no_copy_and_is_deleted_with_the_message() {
     let fixture = Fixture::with_one_portal().await;
     let (lane, channel) = (to_silo(&fixture.a), fixture.a.channel.clone());
     let store = &fixture.store;
@@ -383,7 +383,7 @@ async fn what_an_edit_could_not_take_away_is_no_copy_and_goes_with_the_message()
 }
 
 #[tokio::test]
-async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
+async fn a_cascade_of_deletions_counts_as_the_bridges_only_while_it_deletes_the_root() {
     let fixture = Fixture::with_one_portal().await;
     let (lane, channel) = (to_silo(&fixture.a), fixture.a.channel.clone());
     let store = &fixture.store;
@@ -532,7 +532,7 @@ async fn c20_a_second_showing_under_another_name_changes_no_writer() {
 }
 
 #[tokio::test]
-async fn c20_what_an_event_says_is_known_again_and_nothing_older() {
+async fn c20_the_newest_content_of_an_event_is_recognised_and_nothing_older() {
     let fixture = Fixture::new().await;
     let (room, id) = (fixture.room.clone(), RemoteId::from("$ours"));
     let says = async |content| {

@@ -199,7 +199,7 @@ async fn p06_no_number_of_new_showings_pushes_out_what_is_kept_of_the_time_befor
 }
 
 #[tokio::test]
-async fn a_question_whose_key_comes_late_is_asked_where_nothing_is_joined_and_stays_there() {
+async fn a_command_whose_key_comes_late_is_answered_in_an_unlinked_room_and_not_relayed() {
     for asked in [true, false] {
         let fixture = Fixture::with_one_portal().await;
         unlink(&fixture).await;

@@ -25,7 +25,7 @@ fn bundle(members: &[DeliveryId]) -> Bundle {
 }
 
 #[tokio::test]
-async fn bound_debts_are_settled_together_and_linked_to_the_same_message() {
+async fn bundled_deliveries_are_settled_together_and_linked_to_the_same_message() {
     let (fixture, ids) = three().await;
     let lane = to_silo(&fixture.a);
     assert!(
@@ -112,7 +112,7 @@ async fn bound_debts_are_settled_together_and_linked_to_the_same_message() {
 }
 
 #[tokio::test]
-async fn debts_taken_apart_are_owed_one_by_one_and_never_bound_again() {
+async fn deliveries_of_a_split_bundle_are_pending_one_by_one_and_never_bundled_again() {
     let (fixture, ids) = three().await;
     let lane = to_silo(&fixture.a);
     assert!(
@@ -136,7 +136,7 @@ async fn debts_taken_apart_are_owed_one_by_one_and_never_bound_again() {
 }
 
 #[tokio::test]
-async fn bound_debts_end_together_when_the_first_is_given_up() {
+async fn bundled_deliveries_end_together_when_the_first_fails() {
     let (fixture, ids) = three().await;
     let lane = to_silo(&fixture.a);
     assert!(
@@ -166,7 +166,7 @@ async fn bound_debts_end_together_when_the_first_is_given_up() {
 }
 
 #[tokio::test]
-async fn nothing_is_bound_that_is_no_longer_owed() {
+async fn nothing_is_bundled_that_is_no_longer_pending() {
     let (fixture, ids) = three().await;
     let lane = to_silo(&fixture.a);
     fixture.deliver(lane, "c1").await;

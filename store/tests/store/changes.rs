@@ -74,7 +74,7 @@ async fn agreed(fixture: &Fixture, waits: Vec<Arrival>) {
 }
 
 #[tokio::test]
-async fn in_the_delay_of_a_consent_taking_back_is_owed_and_an_edit_keeps_its_message_in_the_room() {
+async fn in_the_delay_of_a_consent_deletions_are_relayed_and_edited_messages_are_not() {
     let fixture = Fixture::with_one_portal().await;
     let second = portal(&fixture.store, &Place::room("!second"), "a").await;
     let lanes = [to_silo(&fixture.a), to_matrix(&second)];
@@ -160,7 +160,7 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
 }
 
 #[tokio::test]
-async fn an_edit_that_was_taken_back_itself_changes_nothing_that_waits() {
+async fn a_redacted_edit_changes_no_waiting_message() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -235,7 +235,7 @@ async fn an_edit_that_is_redacted_while_it_is_included_is_in_no_message() {
 }
 
 #[tokio::test]
-async fn messages_that_are_taken_apart_say_what_their_edits_said() {
+async fn messages_of_a_split_bundle_have_their_edited_text() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     let room = &fixture.room;
@@ -263,7 +263,7 @@ async fn messages_that_are_taken_apart_say_what_their_edits_said() {
 }
 
 #[tokio::test]
-async fn an_older_edit_whose_key_comes_late_does_not_go_after_one_that_was_included() {
+async fn an_older_edit_whose_key_comes_late_is_not_sent_after_an_included_one() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -324,7 +324,7 @@ async fn in_flight_at(fixture: &Fixture, lane: LaneId, now: Millis) -> bool {
 }
 
 #[tokio::test]
-async fn what_came_while_a_portal_was_held_up_was_not_on_its_way_when_the_bridge_stopped() {
+async fn a_message_that_came_during_a_hold_was_not_being_sent_when_the_bridge_stopped() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     let paused = fixture.store.pause(fixture.a.id, "@ann:x", NOW);
@@ -354,7 +354,8 @@ async fn what_came_while_a_portal_was_held_up_was_not_on_its_way_when_the_bridge
 }
 
 #[tokio::test]
-async fn what_another_portal_on_its_way_held_up_was_not_on_its_way_when_the_bridge_stopped() {
+async fn a_message_held_by_another_portal_on_its_route_was_not_being_sent_when_the_bridge_stopped()
+{
     let fixture = Fixture::with_one_portal().await;
     let second = portal(&fixture.store, &Place::room("!second"), "a").await;
     let lane = to_matrix(&second);
@@ -379,7 +380,7 @@ async fn what_another_portal_on_its_way_held_up_was_not_on_its_way_when_the_brid
 }
 
 #[tokio::test]
-async fn what_is_about_a_message_in_another_lane_goes_on_there() {
+async fn changes_of_a_message_in_another_lane_are_sent_there() {
     // A channel links two rooms; then the first room is linked to the second room's channel too.
     let fixture = Fixture::with_one_portal().await;
     let room = fixture.room.clone();

@@ -91,7 +91,7 @@ async fn p15_a_room_encrypted_after_it_was_linked_holds_both_lanes_until_consent
 }
 
 #[tokio::test]
-async fn p15_what_is_said_between_a_consent_and_the_end_of_its_delay_stays_in_the_room() {
+async fn p15_messages_between_a_consent_and_the_end_of_its_delay_are_not_relayed() {
     let fixture = Fixture::with_one_portal().await;
     let second = crate::support::portal(&fixture.store, &Place::room("!second"), "a").await;
     let (there, here) = (to_silo(&fixture.a), to_matrix(&fixture.a));
@@ -209,7 +209,7 @@ async fn deliver_at(fixture: &Fixture, lane: LaneId, said: &[&[u8]], now: Millis
 }
 
 #[tokio::test]
-async fn p15_nobody_is_told_of_messages_that_stay_in_the_room_and_a_command_among_them_counts() {
+async fn p15_messages_that_are_not_relayed_give_no_notice_and_a_command_among_them_counts() {
     let fixture = Fixture::with_one_portal().await;
     fixture
         .store
@@ -319,7 +319,7 @@ async fn a_paused_portal_keeps_its_queue_and_a_begun_delivery_waits_as_well() {
 }
 
 #[tokio::test]
-async fn p18_an_unlinked_portal_ends_all_it_owes_erases_it_and_says_how_much_it_was_once() {
+async fn p18_an_unlinked_portal_erases_its_pending_messages_and_reports_their_number_once() {
     let fixture = Fixture::with_one_portal().await;
     let (there, here) = (to_silo(&fixture.a), to_matrix(&fixture.a));
     fixture
@@ -560,7 +560,7 @@ async fn a_wish_comes_true_once_and_its_code_is_the_same_whenever_it_is_asked_fo
 }
 
 #[tokio::test]
-async fn p19_a_room_that_moved_holds_its_portal_until_it_is_followed_with_all_it_owes() {
+async fn p19_an_upgraded_room_holds_its_portal_until_it_moves_with_its_pending_messages() {
     let fixture = Fixture::with_one_portal().await;
     let (there, here) = (to_silo(&fixture.a), to_matrix(&fixture.a));
     let tombstone = Tombstone {

@@ -119,7 +119,7 @@ async fn says(fixture: &Fixture, portal: &footbridge_store::Portal) -> String {
 }
 
 #[tokio::test]
-async fn a_text_that_was_edited_while_it_waited_has_crossed_only_where_it_went_as_it_was() {
+async fn a_text_that_was_edited_while_it_waited_was_delivered_only_where_it_was_sent_unedited() {
     let fixture = Fixture::new().await;
     let (a, b) = (&fixture.a, &fixture.b);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -140,7 +140,7 @@ async fn a_text_that_was_edited_while_it_waited_has_crossed_only_where_it_went_a
 }
 
 #[tokio::test]
-async fn a_message_that_took_in_an_edit_says_what_it_said_before_once_that_is_redacted() {
+async fn a_message_with_an_included_edit_shows_its_earlier_text_once_that_is_redacted() {
     let fixture = Fixture::new().await;
     let (a, b) = (&fixture.a, &fixture.b);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -163,7 +163,7 @@ async fn a_message_that_took_in_an_edit_says_what_it_said_before_once_that_is_re
 }
 
 #[tokio::test]
-async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
+async fn a_message_that_may_have_arrived_keeps_the_text_of_its_attempt() {
     let fixture = Fixture::with_one_portal().await;
     let (a, lane) = (&fixture.a, to_silo(&fixture.a));
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -196,7 +196,7 @@ async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
 }
 
 #[tokio::test]
-async fn messages_that_go_together_are_taken_apart_when_an_edit_in_one_is_redacted() {
+async fn a_bundle_is_split_when_an_included_edit_is_redacted() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     let (one, two) = (payload(&fixture.room, "$1"), payload(&fixture.room, "$2"));
@@ -330,7 +330,7 @@ async fn a_later_edit_that_failed_in_the_middle_is_there() {
 }
 
 #[tokio::test]
-async fn what_failed_in_part_or_went_before_its_letter_was_rewritten_counts_as_not_crossed() {
+async fn a_partly_failed_or_rewritten_message_counts_as_not_delivered() {
     let fixture = Fixture::new().await;
     let (a, b) = (&fixture.a, &fixture.b);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -361,7 +361,7 @@ async fn what_failed_in_part_or_went_before_its_letter_was_rewritten_counts_as_n
 }
 
 #[tokio::test]
-async fn an_edit_that_was_said_while_a_portal_was_removed_has_not_crossed_it() {
+async fn an_edit_that_was_sent_while_a_portal_was_removed_was_not_delivered_by_it() {
     let fixture = Fixture::new().await;
     let (a, b) = (&fixture.a, &fixture.b);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -383,7 +383,7 @@ async fn an_edit_that_was_said_while_a_portal_was_removed_has_not_crossed_it() {
 }
 
 #[tokio::test]
-async fn an_edit_that_was_under_way_when_it_was_redacted_is_taken_back() {
+async fn an_edit_that_is_redacted_during_its_delivery_is_undone() {
     let fixture = Fixture::with_one_portal().await;
     let (a, lane) = (&fixture.a, to_silo(&fixture.a));
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -418,7 +418,7 @@ async fn an_edit_that_was_under_way_when_it_was_redacted_is_taken_back() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_words_of_a_redacted_edit() {
+async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_text_of_a_redacted_edit() {
     let fixture = Fixture::with_one_portal().await;
     let (a, lane) = (&fixture.a, to_silo(&fixture.a));
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;

@@ -182,7 +182,7 @@ async fn unknown(fixture: &Fixture, place: &Place) -> bool {
 }
 
 #[tokio::test]
-async fn doubt_keeps_its_first_moment_until_somebody_knows() {
+async fn an_unknown_outcome_keeps_its_first_time_until_it_is_known() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -232,7 +232,7 @@ async fn doubt_keeps_its_first_moment_until_somebody_knows() {
 }
 
 #[tokio::test]
-async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
+async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_proceeds() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture
@@ -351,7 +351,7 @@ async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_s
 }
 
 #[tokio::test]
-async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
+async fn a_starting_lane_waits_no_longer_than_the_limit() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -376,7 +376,7 @@ async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_portal_that_is_linked_again_begins_anew() {
+async fn a_portal_that_is_linked_again_starts_empty() {
     let fixture = Fixture::new().await;
     let (a, b, room) = (&fixture.a, &fixture.b, &fixture.room);
     let gap = |place: &Place| Gap {

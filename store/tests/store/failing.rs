@@ -48,7 +48,7 @@ async fn fail(fixture: &Fixture, tell: FailureNotice) -> DeliveryId {
 }
 
 #[tokio::test]
-async fn a_failed_delivery_tells_the_place_it_came_from_once() {
+async fn a_failed_delivery_gives_one_notice_in_its_source_place() {
     let fixture = Fixture::new().await;
     fixture
         .accept(vec![payload(&fixture.a.channel, "m1")])
@@ -199,7 +199,7 @@ async fn only_the_last_thousand_of_a_lane_and_of_thirty_days_are_kept() {
 }
 
 #[tokio::test]
-async fn what_the_bridge_says_of_failures_goes_before_the_backlog() {
+async fn notices_of_failures_go_before_the_backlog() {
     let fixture = Fixture::with_one_portal().await;
     let back = to_matrix(&fixture.a);
     fixture

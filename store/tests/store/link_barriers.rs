@@ -51,7 +51,7 @@ async fn linked(fixture: &Fixture) -> Portal {
 }
 
 #[tokio::test]
-async fn what_a_followed_room_had_before_a_second_link_goes_to_the_first_channel_only() {
+async fn messages_from_before_a_second_link_go_to_the_first_channel_only() {
     let fixture = Fixture::with_one_portal().await;
     followed(&fixture, &[&fixture.room]).await;
     let asked_before = mark(&fixture, &fixture.room).await;
@@ -128,8 +128,7 @@ async fn what_was_asked_for_before_a_link_or_left_a_gap_proves_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_channel_had_before_a_second_room_was_linked_goes_to_the_first_room_and_no_further()
-{
+async fn messages_from_before_a_second_room_was_linked_go_to_the_first_room_only() {
     let fixture = Fixture::with_one_portal().await;
     let beyond = portal(&fixture.store, &Place::room("!other"), "b").await;
     followed(
@@ -159,7 +158,7 @@ async fn what_a_channel_had_before_a_second_room_was_linked_goes_to_the_first_ro
 }
 
 #[tokio::test]
-async fn a_portal_that_is_removed_and_linked_again_while_another_follows_the_room_begins_anew() {
+async fn a_portal_that_is_linked_again_starts_empty_while_another_follows_the_room() {
     let fixture = Fixture::with_one_portal().await;
     followed(&fixture, &[&fixture.room]).await;
     let second = linked(&fixture).await;
@@ -192,7 +191,7 @@ async fn a_portal_that_is_removed_and_linked_again_while_another_follows_the_roo
 }
 
 #[tokio::test]
-async fn of_what_stands_among_what_was_taken_in_before_only_what_is_newer_than_a_link_passes_it() {
+async fn among_older_events_only_those_newer_than_a_link_pass_it() {
     let fixture = Fixture::with_one_portal().await;
     followed(&fixture, &[&fixture.room]).await;
     let spec = linked(&fixture).await.spec;
@@ -231,7 +230,7 @@ async fn of_what_stands_among_what_was_taken_in_before_only_what_is_newer_than_a
 }
 
 #[tokio::test]
-async fn a_room_that_follows_into_one_that_is_linked_brings_nothing_of_before_either_way() {
+async fn an_upgrade_to_a_linked_room_relays_no_earlier_messages_either_way() {
     let fixture = Fixture::with_one_portal().await;
     let there = portal(&fixture.store, &Place::room("!next"), "b").await;
     followed(
@@ -270,7 +269,7 @@ async fn a_room_that_follows_into_one_that_is_linked_brings_nothing_of_before_ei
 }
 
 #[tokio::test]
-async fn until_then_what_is_said_takes_the_longer_way_that_was_open_before() {
+async fn until_then_messages_take_the_longer_route_that_was_open_before() {
     let fixture = Fixture::with_one_portal().await;
     let back = portal(&fixture.store, &Place::room("!second"), "a").await;
     let on = portal(&fixture.store, &back.room, "b").await;

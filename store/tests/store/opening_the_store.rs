@@ -129,7 +129,7 @@ async fn a_store_of_a_newer_program_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
+async fn a_file_that_is_no_store_is_reported_as_damaged_and_not_changed() {
     let foreign = |path: &Path| {
         let sql = rusqlite::Connection::open(path).unwrap();
         sql.execute_batch("CREATE TABLE recipes (name TEXT)")
@@ -151,7 +151,7 @@ async fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
 }
 
 #[tokio::test]
-async fn f09_a_database_that_is_cut_short_empty_or_gone_is_refused_and_left_alone() {
+async fn f09_a_truncated_empty_or_missing_database_is_refused_and_not_changed() {
     let fixture = Fixture::new().await;
     let arrivals = (0..50).map(|n| payload(&fixture.room, &format!("${n}")));
     fixture.accept(arrivals.collect()).await;
@@ -279,7 +279,7 @@ fn a_known_key_derives_known_keys() {
 }
 
 #[test]
-fn a_key_file_that_is_not_safe_or_no_key_is_refused_with_a_cure() {
+fn an_unsafe_or_invalid_key_file_is_refused_with_a_remedy() {
     let home = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str, mode: u32| {
         let path = home.path().join(name);

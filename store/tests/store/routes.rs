@@ -283,7 +283,7 @@ async fn a_delivery_knows_which_portals_it_passes_and_in_which_direction() {
 }
 
 #[tokio::test]
-async fn another_path_carries_on_what_one_holds_up_but_none_that_was_linked_later() {
+async fn another_route_relays_what_one_holds_but_no_route_that_was_linked_later() {
     let (fixture, second) = fixture().await;
     let lane = to_matrix(&second);
     fixture.accept(vec![payload(&fixture.room, "before")]).await;
@@ -319,7 +319,7 @@ async fn another_path_carries_on_what_one_holds_up_but_none_that_was_linked_late
 }
 
 #[tokio::test]
-async fn a_clock_that_was_put_back_neither_ends_nor_holds_up_what_is_said_after_the_link() {
+async fn a_clock_that_was_put_back_neither_drops_nor_delays_messages_after_the_link() {
     let (fixture, second) = fixture().await;
     let batch = Batch {
         arrivals: vec![payload(&fixture.room, "1")],
@@ -406,7 +406,7 @@ async fn bound() -> (Fixture, LaneId, Vec<Delivery>) {
 }
 
 #[tokio::test]
-async fn messages_that_were_to_go_together_go_apart_when_one_of_them_is_held_up() {
+async fn a_bundle_is_split_when_one_of_its_messages_is_on_hold() {
     let (fixture, lane, line) = bound().await;
     fixture
         .store
@@ -431,7 +431,7 @@ async fn messages_that_were_to_go_together_go_apart_when_one_of_them_is_held_up(
 }
 
 #[tokio::test]
-async fn messages_of_which_nobody_knows_whether_they_went_together_wait_together() {
+async fn messages_of_a_bundle_with_unknown_outcome_wait_together() {
     let (fixture, lane, line) = bound().await;
     fixture
         .store
@@ -475,7 +475,7 @@ async fn messages_of_which_nobody_knows_whether_they_went_together_wait_together
 }
 
 #[tokio::test]
-async fn what_was_said_elsewhere_goes_on_once_it_is_known_that_a_shared_message_is_not_there() {
+async fn messages_of_other_places_proceed_once_a_bundle_is_known_not_to_have_arrived() {
     let (fixture, lane, line) = bound().await;
     fixture
         .store
@@ -495,7 +495,7 @@ async fn what_was_said_elsewhere_goes_on_once_it_is_known_that_a_shared_message_
 }
 
 #[tokio::test]
-async fn a_shared_message_that_was_taken_apart_does_not_go_as_it_was_written() {
+async fn a_bundle_that_was_split_is_not_sent_as_it_was_written() {
     let (fixture, lane, line) = bound().await;
     // The bundle waits with its plan saved while a portal is removed.
     assert!(fixture.store.may_send(line[0].id, 3, NOW).await.unwrap());
@@ -534,7 +534,7 @@ async fn a_shared_message_that_is_under_way_counts_as_tried_when_a_portal_is_rem
 }
 
 #[tokio::test]
-async fn a_shared_message_that_was_turned_away_is_taken_apart_like_one_that_was_not_tried() {
+async fn a_refused_bundle_is_split_like_one_that_was_not_attempted() {
     let (fixture, lane, line) = bound().await;
     assert!(
         fixture
@@ -550,7 +550,7 @@ async fn a_shared_message_that_was_turned_away_is_taken_apart_like_one_that_was_
 }
 
 #[tokio::test]
-async fn messages_that_were_to_go_together_lose_the_one_whose_portal_is_removed() {
+async fn a_bundle_loses_the_message_whose_portal_is_removed() {
     let (fixture, lane, _) = bound().await;
     stop(&fixture, &fixture.a, Stop::Removed).await;
     for said in [&b"x1"[..], b"x2"] {
@@ -562,7 +562,7 @@ async fn messages_that_were_to_go_together_lose_the_one_whose_portal_is_removed(
 }
 
 #[tokio::test]
-async fn what_is_in_doubt_is_looked_for_while_it_is_held_up_and_then_waits() {
+async fn an_unknown_outcome_is_reconciled_during_a_hold_and_then_waits() {
     let (fixture, second) = fixture().await;
     let lane = to_matrix(&second);
     fixture.accept(vec![payload(&fixture.room, "1")]).await;
@@ -588,7 +588,7 @@ async fn what_is_in_doubt_is_looked_for_while_it_is_held_up_and_then_waits() {
 }
 
 #[tokio::test]
-async fn a_notice_about_a_room_waits_and_ends_like_what_was_said_there() {
+async fn a_notice_about_a_room_waits_and_ends_like_its_messages() {
     for removed in [false, true] {
         let (fixture, second) = fixture().await;
         let lane = to_matrix(&second);
@@ -641,7 +641,7 @@ async fn what_waits_on_a_path_comes_along_when_the_room_moves() {
 }
 
 #[tokio::test]
-async fn twenty_portals_and_thousands_of_messages_that_are_held_up_cost_little() {
+async fn twenty_portals_and_thousands_of_waiting_messages_cost_little() {
     let fixture = Fixture::new().await;
     let mut rooms = Vec::new();
     for number in 0..20 {
@@ -757,7 +757,7 @@ async fn the_deletion_of_what_may_have_arrived_waits_behind_it() {
 }
 
 #[tokio::test]
-async fn what_is_about_a_message_that_is_held_up_waits_and_ends_with_it() {
+async fn changes_of_a_waiting_message_wait_and_end_with_it() {
     for removed in [false, true] {
         let (fixture, second) = fixture().await;
         let lane = to_matrix(&second);
@@ -842,7 +842,7 @@ async fn the_lanes_in_which_messages_are_taken_apart_are_rung_when_a_portal_is_r
 }
 
 #[tokio::test]
-async fn a_reaction_that_is_put_off_or_ends_unlinked_is_told_of_by_nothing() {
+async fn a_reaction_that_is_postponed_or_ends_unlinked_is_in_no_line() {
     for removed in [true, false] {
         let (fixture, second) = fixture().await;
         let lane = to_matrix(&second);

@@ -28,7 +28,7 @@ fn sealed(fixture: &Fixture, query: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn no_letter_stands_on_the_disk_in_clear_and_none_at_all_after_delivery() {
+async fn no_payload_is_on_disk_unsealed_and_none_at_all_after_delivery() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture
@@ -64,7 +64,7 @@ async fn no_letter_stands_on_the_disk_in_clear_and_none_at_all_after_delivery() 
 }
 
 #[tokio::test]
-async fn a_letter_stays_until_its_last_debt_is_paid() {
+async fn a_payload_is_kept_until_its_last_delivery_ends() {
     let fixture = Fixture::new().await;
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     fixture.deliver(to_silo(&fixture.a), "a1").await;
@@ -82,7 +82,7 @@ async fn a_letter_stays_until_its_last_debt_is_paid() {
 }
 
 #[tokio::test]
-async fn an_event_that_waited_for_its_key_is_gone_once_it_is_filled() {
+async fn an_undecrypted_event_is_erased_once_its_entry_is_filled() {
     let fixture = Fixture::with_one_portal().await;
     fixture
         .accept(vec![undecryptable_arrival(&fixture.room, "$1", NOW.0 + 1)])
@@ -100,7 +100,7 @@ async fn an_event_that_waited_for_its_key_is_gone_once_it_is_filled() {
 }
 
 #[tokio::test]
-async fn a_letter_moved_to_another_row_does_not_open() {
+async fn a_payload_moved_to_another_row_does_not_open() {
     let fixture = Fixture::with_one_portal().await;
     fixture
         .accept(vec![
@@ -125,7 +125,7 @@ async fn a_letter_moved_to_another_row_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_letter_moved_into_the_column_of_the_plan_does_not_open() {
+async fn a_payload_moved_into_the_plan_column_does_not_open() {
     let fixture = Fixture::with_one_portal().await;
     fixture.accept(vec![payload(&fixture.room, "$1")]).await;
     let moved = "UPDATE outbox SET plan = (SELECT payload FROM journal)";
@@ -144,7 +144,7 @@ async fn a_letter_moved_into_the_column_of_the_plan_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_letter_cut_short_or_lost_is_a_damaged_row_and_no_panic() {
+async fn a_truncated_or_missing_payload_is_a_damaged_row_and_no_panic() {
     for damage in ["x''", "x'00112233'", "substr(payload, 1, 30)", "NULL"] {
         let fixture = Fixture::with_one_portal().await;
         fixture.accept(vec![payload(&fixture.room, "$1")]).await;
@@ -258,7 +258,7 @@ async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
 }
 
 #[tokio::test]
-async fn debug_output_tells_no_secret() {
+async fn debug_output_contains_no_secret() {
     let fixture = Fixture::with_one_portal().await;
     let text = String::from_utf8(CANARY.to_vec()).unwrap();
     let raw = arrival(
@@ -353,7 +353,7 @@ async fn choose(fixture: &Fixture) -> RemoteId {
 }
 
 #[tokio::test]
-async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
+async fn few_claims_about_other_bridges_are_kept() {
     let fixture = Fixture::with_one_portal().await;
     let place = fixture.a.channel.clone();
     let rival = |claimant: String, account: String| PeerClaim {

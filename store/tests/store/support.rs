@@ -9,7 +9,7 @@ use footbridge_store::{
 
 pub const NOW: Millis = Millis(1_000_000);
 
-/// One room joined to the channels `a` and `b`, each by a portal.
+/// One room linked to the channels `a` and `b`, each by a portal.
 pub struct Fixture {
     pub home: tempfile::TempDir,
     pub store: Store,

@@ -17,7 +17,7 @@ async fn until(fixture: &Fixture, transient_error: Option<TransientError>) {
 }
 
 #[tokio::test]
-async fn f22_a_file_that_somebody_else_writes_to_is_waited_for() {
+async fn f22_the_bridge_waits_while_another_process_locks_the_file() {
     let fixture = Fixture::with_one_portal().await;
     let other = fixture.sql();
     // Longer than SQLite itself waits.
@@ -76,7 +76,7 @@ fn free(fixture: &Fixture, table: &str, before: i64) {
 }
 
 #[tokio::test]
-async fn f21_a_full_disk_loses_nothing_and_the_work_goes_on_by_itself() {
+async fn f21_a_full_disk_loses_nothing_and_the_work_resumes_by_itself() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     fixture

@@ -175,7 +175,7 @@ async fn p06_a_late_key_opens_no_replay() {
 }
 
 #[tokio::test]
-async fn p02_the_first_identity_is_believed_and_another_one_only_when_somebody_says_so() {
+async fn p02_the_first_identity_is_trusted_and_another_one_only_after_approval() {
     let fixture = Fixture::new().await;
     let ann = "@ann:x";
     assert_eq!(fixture.store.pinned_identities().await.unwrap(), []);
@@ -349,7 +349,7 @@ async fn p02_what_is_held_waits_without_end_and_is_found_again() {
 }
 
 #[tokio::test]
-async fn p02_of_what_is_held_of_a_user_the_newest_thousand_are_kept_and_the_rest_is_told_of() {
+async fn p02_the_newest_thousand_held_messages_of_a_user_are_kept_and_the_rest_gives_a_notice() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     let mut batch = Batch::default();

@@ -62,7 +62,7 @@ async fn wait(fixture: &Fixture, ids: &[&str]) -> Vec<EntryId> {
 }
 
 #[tokio::test]
-async fn a_notice_is_said_once_and_its_change_finds_the_copy_of_it_after_a_restart() {
+async fn a_notice_is_sent_once_and_its_edit_finds_the_copy_after_a_restart() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     let notice_fact = event_id("n");
@@ -97,7 +97,7 @@ async fn a_notice_is_said_once_and_its_change_finds_the_copy_of_it_after_a_resta
 }
 
 #[tokio::test]
-async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_again_how_it_ended() {
+async fn d20_a_missing_key_gives_one_notice_per_sender_hour_and_place_and_the_end_edits_it() {
     let fixture = Fixture::new().await;
     let first = wait(&fixture, &["$1", "$2"]).await;
     assert_eq!(tell(&fixture, first.clone(), NOW).await, 2, "both channels");
@@ -216,7 +216,7 @@ async fn refuse(fixture: &Fixture, sender: &str, id: &str, now: Millis) -> usize
 }
 
 #[tokio::test]
-async fn p02_who_can_change_it_is_told_where_they_wrote_it_once_and_again_when_it_is_over() {
+async fn p02_the_sender_who_can_fix_it_gets_one_notice_and_another_when_it_is_solved() {
     let fixture = Fixture::with_one_portal().await;
     let (there, here) = (to_silo(&fixture.a), to_matrix(&fixture.a));
     assert_eq!(refuse(&fixture, "@ann:x", "$1", NOW).await, 3);
@@ -296,7 +296,7 @@ async fn p02_made_up_senders_do_not_use_up_what_the_account_may_send() {
 }
 
 #[tokio::test]
-async fn f26_a_wait_is_counted_while_we_run_whatever_the_clock_says() {
+async fn f26_a_wait_is_counted_in_running_time_whatever_the_clock_shows() {
     let fixture = Fixture::with_one_portal().await;
     wait(&fixture, &["$1"]).await;
     let seen = async |ran: u64, now: Millis| {
@@ -326,7 +326,7 @@ async fn f26_a_wait_is_counted_while_we_run_whatever_the_clock_says() {
 }
 
 #[tokio::test]
-async fn b14_what_the_bridge_says_is_at_most_every_second_event_while_messages_wait() {
+async fn b14_messages_of_the_bridge_are_at_most_every_second_event_while_others_wait() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     for number in 0..200 {
@@ -361,7 +361,7 @@ async fn b14_what_the_bridge_says_is_at_most_every_second_event_while_messages_w
 }
 
 #[tokio::test]
-async fn b14_after_a_kill_the_message_that_went_between_two_notices_is_looked_for() {
+async fn b14_after_a_kill_the_message_between_two_notices_is_reconciled() {
     let fixture = Fixture::with_one_portal().await;
     let lane = to_silo(&fixture.a);
     let said = event_id("said");

@@ -31,7 +31,7 @@ fn times(said: &[String], words: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
+async fn a_kill_between_executing_and_answering_repeats_both_without_effect() {
     let (_, scene) = open(true).await;
     let room = room(&scene, true).await;
     let channel = channel(&scene, "footbridge/deadly", &[]);
@@ -41,7 +41,7 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     let words = format!("!bridge portal add gitter {}", channel.uri);
     scene.ann.say(&room, &words).await.unwrap();
     die_and_restart(&scene, "request.saved").await;
-    let text = hear(&scene, &room, "post this there").await;
+    let text = hear(&scene, &room, "post this code there").await;
     let code = text.split_whitespace().last().unwrap().to_owned();
     assert_eq!(code.len(), "footbridge-".len() + 12);
 
@@ -61,14 +61,14 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     die_and_restart(&scene, "portal.paused").await;
     hear(&scene, &room, "Paused.").await;
     scene.ann.say(&room, "!bridge resume").await.unwrap();
-    hear(&scene, &room, "Going on.").await;
+    hear(&scene, &room, "Resumed.").await;
 
     arm(&scene, "person.opted-out").await;
     scene.ann.say(&room, "!bridge optout").await.unwrap();
     die_and_restart(&scene, "person.opted-out").await;
-    hear(&scene, &room, "is not carried").await;
+    hear(&scene, &room, "Your messages here are not relayed").await;
     scene.ann.say(&room, "!bridge optout off").await.unwrap();
-    hear(&scene, &room, "From now on what you write").await;
+    hear(&scene, &room, "From now on your messages").await;
 
     scene.ann.say(&room, "!bridge pause").await.unwrap();
     let paused = || times(&said(&scene, &room), "Paused.") == 2;
@@ -79,15 +79,15 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     arm(&scene, "portal.unlinked").await;
     scene.ann.say(&room, "!bridge portal remove").await.unwrap();
     die_and_restart(&scene, "portal.unlinked").await;
-    let end = hear(&scene, &room, "no longer joined").await;
-    assert!(end.contains(" 1 message was waiting"), "{end}");
+    let end = hear(&scene, &room, "no longer linked").await;
+    assert!(end.contains(" 1 waiting message was erased"), "{end}");
     scene.bridge.settle(PATIENCE).await.unwrap();
     let said = said(&scene, &room);
     for words in [
-        "post this there",
+        "post this code there",
         "every message in this room",
-        "is not carried",
-        "no longer joined",
+        "Your messages here are not relayed",
+        "no longer linked",
     ] {
         assert_eq!(times(&said, words), 1, "{words}: {said:#?}");
     }
@@ -98,7 +98,7 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
 }
 
 #[tokio::test]
-async fn a_death_after_a_consent_is_written_down_tells_everybody_all_the_same() {
+async fn a_kill_after_a_consent_is_stored_loses_no_notice() {
     let (_, scene) = open(false).await;
     let stage = scene.stage.room.clone();
     scene.ann.enable_encryption(&stage).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_death_after_a_consent_is_written_down_tells_everybody_all_the_same() 
 }
 
 #[tokio::test]
-async fn a_death_after_a_room_was_followed_says_so_all_the_same() {
+async fn a_kill_after_a_room_upgrade_loses_no_notice() {
     let (_, scene) = open(true).await;
     let old = scene.stage.room.clone();
     arm(&scene, "room.followed").await;

@@ -39,7 +39,7 @@ async fn p19_a_portal_follows_its_room_where_the_new_one_names_it_and_is_as_safe
 }
 
 #[tokio::test]
-async fn p19_a_portal_stays_where_the_new_room_is_in_the_clear_or_does_not_name_the_old_one() {
+async fn p19_a_portal_stays_if_the_new_room_is_unencrypted_or_does_not_name_the_old_one() {
     let (_, scene) = open(true).await;
     for (encrypted, uri) in [(false, "footbridge/clear"), (true, "footbridge/stranger")] {
         let old = room(&scene, true).await;
@@ -59,16 +59,16 @@ async fn p19_a_portal_stays_where_the_new_room_is_in_the_clear_or_does_not_name_
             .send_state(&old, ("m.room.tombstone", ""), moved)
             .await
             .unwrap();
-        let told = hear(&scene, &old, "does not follow").await;
+        let told = hear(&scene, &old, "does not move to the new room").await;
         assert!(
-            told.contains("does not say that it takes this one's place"),
+            told.contains("does not name this room as its predecessor"),
             "{told}"
         );
         scene.sim.say(&channel.id, &scene.mary.id, "waits");
         scene.ann.say(&old, "waits as well").await.unwrap();
         scene.ann.say(&new, "in the new room").await.unwrap();
         scene.ann.say(&old, "!bridge status").await.unwrap();
-        hear(&scene, &old, "the room was replaced").await;
+        hear(&scene, &old, "the room was upgraded").await;
         assert!(!said(&scene, &old).join("\n").contains("waits\n"));
         assert!(
             !posted(&scene, &channel)
@@ -89,7 +89,7 @@ async fn p19_a_portal_stays_where_the_new_room_is_in_the_clear_or_does_not_name_
 }
 
 #[tokio::test]
-async fn p19_a_portal_stays_where_whoever_moves_the_room_may_not_decide() {
+async fn p19_a_portal_stays_if_the_user_who_upgrades_the_room_lacks_permission() {
     let (synapse, scene) = open(true).await;
     let old = old_room(&scene).await;
     let channel = channel(&scene, "footbridge/usurped", &[]);
@@ -111,7 +111,7 @@ async fn p19_a_portal_stays_where_whoever_moves_the_room_may_not_decide() {
     let told = || {
         posted(&scene, &channel)
             .iter()
-            .any(|text| text.contains("was replaced"))
+            .any(|text| text.contains("was upgraded"))
     };
     until(PATIENCE, told).await.unwrap();
     scene

@@ -50,12 +50,12 @@ async fn f26_a_clock_that_jumps_stalls_no_lane_and_changes_no_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f26_a_missing_key_holds_nobody_up_when_the_clock_was_put_back() {
+async fn f26_a_missing_key_delays_no_message_when_the_clock_was_put_back() {
     for jump in 0..4 {
         let directory = tempfile::tempdir().unwrap();
         let mut bench = Bench::open(directory.path()).await;
         let start = bench.clock.now();
-        let payload = Payload::Undecryptable {
+        let payload = ArrivalContent::Undecryptable {
             session: "s".into(),
             raw: b"raw".to_vec(),
             key_wait_until: start.plus(Duration::from_secs(5)),

@@ -2,17 +2,16 @@
 //! the later ones.
 
 use footbridge_core::{
+    inbox::{Arrival, ArrivalContent, Batch},
     lane::{EncryptedPolicy, RelayFilter, RelayFilters},
     message::{Action, Message, Sender, Style},
     outlet::SendError,
     text::Body,
 };
-use footbridge_store::{
-    Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side, SkipRule,
-};
+use footbridge_store::{Flag, LaneId, Millis, Place, PortalSpec, Side, SkipRule};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, FakeOutlet, LONG, Next, bytes, post};
+use super::{Bench, FakeOutlet, LONG, Next, message_of, post};
 
 /// A second room on the channel of the bench; its lane.
 async fn second(bench: &Bench) -> LaneId {
@@ -76,7 +75,7 @@ async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
         message: matches!(action, Action::Post { .. }).then(|| event_id.into()),
         thread: None,
         sent_at: Millis(1),
-        payload: Payload::Ready(bytes(action)),
+        payload: ArrivalContent::from(message_of(action)),
     };
     let batch = Batch {
         arrivals: vec![arrival],
@@ -85,7 +84,7 @@ async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
     bench.inbox.accept(batch).await.unwrap();
 }
 
-fn notice() -> Payload {
+fn notice() -> ArrivalContent {
     let mut message = Message::notice("", Millis(1));
     message.sender = Sender {
         id: "@ci:x".to_owned(),
@@ -98,17 +97,17 @@ fn notice() -> Payload {
         reply_to: None,
         thread: None,
     };
-    Payload::Ready(message.to_bytes().unwrap())
+    ArrivalContent::from(message)
 }
 
 #[tokio::test(start_paused = true)]
-async fn c22_a_reaction_of_an_encrypted_room_reaches_no_clear_one_by_way_of_a_channel() {
+async fn c22_a_reaction_of_an_encrypted_room_reaches_no_unencrypted_one_through_a_channel() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
-    let batch = Batch {
+    let batch = footbridge_store::Batch {
         flags: vec![(bench.portal.room.clone(), Flag::EverEncrypted)],
-        ..Batch::default()
+        ..footbridge_store::Batch::default()
     };
     bench.store.accept(batch, Millis(1)).await.unwrap();
     let outlet = FakeOutlet::new(true, Vec::new());
@@ -201,7 +200,7 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is_held_up() {
+async fn a_bundle_whose_response_was_lost_is_reconciled_when_part_of_it_is_on_hold() {
     for arrived in [true, false] {
         let home = tempfile::tempdir().unwrap();
         let bench = Bench::open(home.path()).await;
@@ -232,7 +231,7 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
+async fn a_reaction_to_a_waiting_message_waits_with_it() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;

@@ -53,7 +53,7 @@ async fn skipped(bench: &Bench) -> Vec<(SkipRule, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c21_what_is_taken_back_while_a_portal_is_held_up_is_never_sent() {
+async fn c21_a_message_that_is_deleted_while_a_portal_is_on_hold_is_never_sent() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let (id, now) = (bench.portal.id, bench.clock.now());
@@ -78,7 +78,7 @@ async fn c21_what_is_taken_back_while_a_portal_is_held_up_is_never_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn p15_what_is_taken_back_or_changed_in_the_delay_of_a_consent_does_not_cross() {
+async fn p15_messages_that_are_deleted_or_edited_in_the_delay_of_a_consent_are_not_relayed() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     // Where the outlet is not idempotent, the head at the start of a lane was not under way.

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_lane_whose_side_answers_again_goes_on_at_once_and_one_that_was_asked_to_wait_does_not() {
+async fn a_lane_resumes_at_once_when_its_side_answers_again_unless_it_was_asked_to_wait() {
     let far = Duration::from_mins(4);
     let setbacks = [
         SendError::Retry {

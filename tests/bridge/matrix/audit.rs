@@ -44,7 +44,7 @@ fn left_out(bare: &Bare, text: &str) -> Rewrite {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
+async fn events_that_a_sync_omits_are_relayed_late_once_and_counted() {
     let synapse = Synapse::shared().await.unwrap();
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
     let mut bare = Bare::behind_with(synapse, &proxy, |config| {
@@ -60,9 +60,9 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
         from: "$newest".to_owned(),
         stop: Some(RemoteId::from("$oldest")),
     };
-    let batch = Batch {
+    let batch = footbridge_store::Batch {
         gaps: vec![gap],
-        ..Batch::default()
+        ..footbridge_store::Batch::default()
     };
     bare.bridge
         .store

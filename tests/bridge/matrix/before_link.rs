@@ -111,7 +111,7 @@ fn under_another_id(event: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_encrypted_before_the_link_never_crosses() {
+async fn messages_encrypted_before_the_link_are_never_relayed() {
     let synapse = Synapse::shared().await.unwrap();
     for is_managed in [true, false] {
         let mut scene = Unlinked::new(synapse, is_managed).await;
@@ -156,7 +156,7 @@ async fn what_was_encrypted_before_the_link_never_crosses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_encrypted_between_two_links_never_crosses() {
+async fn messages_encrypted_between_two_links_are_never_relayed() {
     let synapse = Synapse::shared().await.unwrap();
     let mut scene = Unlinked::new(synapse, true).await;
     let lane = scene.link().await;
@@ -188,7 +188,7 @@ async fn what_was_encrypted_between_two_links_never_crosses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_shown_again() {
+async fn unencrypted_messages_from_before_the_link_are_not_accepted_again() {
     let synapse = Synapse::shared().await.unwrap();
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
     let mut bare = Bare::behind(synapse, &proxy).await;
@@ -233,7 +233,7 @@ async fn heard(bridge: &TestBridge, room: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_linked_since() {
+async fn messages_sent_during_a_downtime_reach_no_portal_that_was_linked_since() {
     let synapse = Synapse::shared().await.unwrap();
     // Few messages, and more than one sync returns.
     for (encrypted, count) in [(true, 3), (false, 130)] {

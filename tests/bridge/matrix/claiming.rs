@@ -73,7 +73,7 @@ impl Slow {
         waited.await.expect("the bridge asks");
     }
 
-    /// Posts while the test goes on.
+    /// Posts while the test continues.
     fn post_beside(&self, room: usize) -> JoinSet<Result<Done, SendError>> {
         let (matrix, to) = (
             self.bridge.matrix().device().outlet(),

@@ -40,7 +40,7 @@ async fn lanes_into_one_room_share_its_keys_also_where_each_message_has_its_own(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f36_nothing_goes_in_the_clear_where_encryption_began_while_nobody_listened() {
+async fn f36_nothing_is_sent_unencrypted_where_encryption_began_during_a_downtime() {
     let synapse = Synapse::shared().await.unwrap();
     for restarted in [true, false] {
         let Scene {
@@ -83,7 +83,7 @@ async fn f36_nothing_goes_in_the_clear_where_encryption_began_while_nobody_liste
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_before_encryption_began_is_read_and_what_follows_in_the_clear_is_not() {
+async fn messages_before_encryption_are_read_and_later_unencrypted_ones_are_not() {
     let synapse = Synapse::shared().await.unwrap();
     // The last count makes the timeline limited. A lane that asks first learns of the encryption before the sync does.
     for (count, asked) in [(1, false), (1, true), (110, true)] {

@@ -6,7 +6,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_message_after_linking_a_room_that_we_are_in_already_crosses() {
+async fn the_first_message_after_linking_a_joined_room_is_relayed() {
     let synapse = Synapse::shared().await.unwrap();
     // Whether the bridge has seen the room before it is linked.
     for seen in [true, false] {
@@ -45,7 +45,7 @@ async fn the_first_message_after_linking_a_room_that_we_are_in_already_crosses()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_said_before_we_were_put_out_of_a_room_crosses() {
+async fn messages_from_before_the_bridge_was_removed_from_a_room_are_relayed() {
     let synapse = Synapse::shared().await.unwrap();
     // With the last count the homeserver omits the beginning.
     for (count, invited_again) in [(1, false), (1, true), (110, false)] {
@@ -100,8 +100,7 @@ async fn reaches(synapse: &Synapse, bare: &Bare, room: &str, wanted: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothing_is_followed_there()
- {
+async fn an_invite_to_a_named_room_is_not_refused_while_nothing_is_followed_there() {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
     bare.bridge.reopen().await;
@@ -157,7 +156,7 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_entered_as_soon_as_possible()
+async fn a_room_whose_invite_was_refused_is_reported_when_a_portal_names_it_and_joined_when_possible()
  {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
@@ -237,7 +236,7 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_somebody_does() {
+async fn a_room_without_an_invite_is_closed_and_joined_as_soon_as_there_is_one() {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
     bare.bridge.reopen().await;

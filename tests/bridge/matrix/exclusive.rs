@@ -17,7 +17,7 @@ async fn proxy_with(synapse: &Synapse, rewrites: impl IntoIterator<Item = Rewrit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_out() {
+async fn the_newest_message_of_a_limited_sync_is_relayed_where_history_omits_it() {
     let synapse = Synapse::shared().await.unwrap();
     for rewrite in [Rewrite::exclusive_positions, Rewrite::history_behind] {
         let proxy = proxy_with(synapse, None).await;
@@ -43,7 +43,7 @@ async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_from_before_our_entry_crosses_where_history_leaves_it_out() {
+async fn nothing_from_before_the_join_is_relayed_where_history_omits_it() {
     let synapse = Synapse::shared().await.unwrap();
     for encrypted in [false, true] {
         let proxy = proxy_with(synapse, [Rewrite::exclusive_positions()]).await;
@@ -75,7 +75,7 @@ async fn nothing_from_before_our_entry_crosses_where_history_leaves_it_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_follows_our_entry_crosses_where_no_page_shows_it() {
+async fn only_events_after_the_join_are_relayed_where_no_page_shows_it() {
     let synapse = Synapse::shared().await.unwrap();
     let proxy = proxy_with(synapse, None).await;
     let mut bare = Bare::behind(synapse, &proxy).await;

@@ -64,7 +64,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d21_f29_a_session_that_can_be_renewed_goes_on_by_itself() {
+async fn d21_f29_a_session_that_can_be_renewed_continues_by_itself() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let Scene {
@@ -168,7 +168,7 @@ async fn c21_renewals_whose_answers_are_lost_do_not_cost_the_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c21_where_a_spent_refresh_token_cost_the_device_it_is_said_so_and_the_queue_stays() {
+async fn c21_a_device_that_was_lost_by_a_used_refresh_token_is_reported_and_the_queue_stays() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let Scene {
@@ -206,7 +206,7 @@ async fn c21_where_a_spent_refresh_token_cost_the_device_it_is_said_so_and_the_q
         panic!("the bridge still runs")
     };
     for part in [
-        "answer was lost",
+        "response was lost",
         "removed the device",
         "footbridge device reset",
     ] {

@@ -383,7 +383,7 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
+async fn c20_a_relation_only_inside_the_ciphertext_is_ignored() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {
@@ -447,7 +447,7 @@ async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
+async fn c20_the_homeserver_does_not_decide_who_wrote_a_message() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = scene_behind_proxy(synapse).await;
     let Scene {

@@ -83,7 +83,7 @@ fn back(lane: LaneId) -> LaneId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f27_a_late_key_delivers_late_others_pass_and_people_are_told_once() {
+async fn f27_a_late_key_delivers_late_others_pass_and_there_is_one_notice() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, proxy) = scene(synapse, true, patience(2, 3_600)).await;
     let Scene {
@@ -155,7 +155,7 @@ async fn f27_a_late_key_delivers_late_others_pass_and_people_are_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f28_a_key_that_never_comes_ends_as_failed_and_both_sides_are_told() {
+async fn f28_a_key_that_never_comes_ends_as_failed_with_a_notice_on_both_sides() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, _proxy) = scene(synapse, true, patience(1, 5)).await;
     let Scene {
@@ -228,7 +228,7 @@ async fn p17_who_wants_to_stay_here_is_named_in_no_notice_on_the_other_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f28_a_key_that_is_withheld_is_told_with_the_reason() {
+async fn f28_a_withheld_key_gives_a_notice_with_the_reason() {
     let synapse = Synapse::shared().await.unwrap();
     let (scene, _proxy) = scene(synapse, true, patience(1, 3_600)).await;
     let Scene {

@@ -19,7 +19,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied, "{} cannot be copied", from.display());
 }
 
-/// How listening ends on this copy of a store; `None` if it goes on.
+/// How listening ends on this copy of a store; `None` if it continues.
 async fn listening_on(bridge: &TestBridge, data: &Path, room: &str) -> Option<MatrixError> {
     // The previous listener releases the store a moment later.
     let waited = timeout(LIMIT, async {

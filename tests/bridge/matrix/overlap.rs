@@ -6,7 +6,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_event_that_stands_before_the_end_of_a_gap_is_found() {
+async fn a_late_event_before_the_end_of_a_gap_is_found() {
     let synapse = Synapse::shared().await.unwrap();
     let mut bare = Bare::new(synapse, None).await;
     bare.say(synapse, "known").await;

@@ -110,7 +110,7 @@ pub(super) async fn first_held(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_accepts_it() {
+async fn p02_messages_of_a_changed_identity_are_held_until_an_admin_accepts_it() {
     let synapse = Synapse::shared().await.unwrap();
     let (mut bridge, person, room, lane, _files) = with_short_limits(synapse).await;
     person.say(&room, "before").await.unwrap();
@@ -207,7 +207,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_of_plaintext_in_an_encrypted_room_people_are_told_once() {
+async fn p02_plaintext_in_an_encrypted_room_gives_one_notice() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -238,7 +238,7 @@ async fn p02_of_plaintext_in_an_encrypted_room_people_are_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p05_a_key_of_ours_is_used_a_hundred_times_at_most_whatever_the_room_says() {
+async fn p05_a_room_key_is_used_a_hundred_times_at_most_whatever_the_room_sets() {
     let synapse = Synapse::shared().await.unwrap();
     let encryption = json!({
         "algorithm": "m.megolm.v1.aes-sha2",
@@ -266,7 +266,7 @@ async fn p05_a_key_of_ours_is_used_a_hundred_times_at_most_whatever_the_room_say
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p05_who_left_and_came_back_while_nobody_looked_does_not_share_the_key_in_between() {
+async fn p05_a_member_who_left_and_came_back_unseen_does_not_get_the_key_in_between() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -300,7 +300,7 @@ async fn p05_who_left_and_came_back_while_nobody_looked_does_not_share_the_key_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
+async fn p02_an_unsigned_device_gives_one_notice_with_the_remedy() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -335,7 +335,7 @@ async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
     let [told] = &heard[..] else {
         panic!("{heard:?}")
     };
-    assert!(told.contains("do not cross"), "{told}");
+    assert!(told.contains("are not relayed"), "{told}");
     assert!(
         told.contains("once the owner verifies that device"),
         "{told}"

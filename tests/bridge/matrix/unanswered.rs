@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use footbridge_core::{
     budget::Budget,
+    inbox::{Arrival, ArrivalContent},
     lane::{self, Lane, LaneEnd, OutletHealth},
 };
-use footbridge_store::{Arrival, LaneCounters, Payload};
+use footbridge_store::LaneCounters;
 use footbridge_testbed::synapse::Limits;
 
 use super::{proxy::scene, *};
@@ -64,7 +65,7 @@ impl Toward {
             message: Some(text.into()),
             thread: None,
             sent_at: bridge.clock.now(),
-            payload: Payload::Ready(message.to_bytes().unwrap()),
+            payload: ArrivalContent::from(message),
         };
         let batch = Batch {
             arrivals: vec![arrival],
@@ -195,7 +196,7 @@ async fn d09_f16_what_the_homeserver_forgot_is_looked_for_and_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d10_f36_a_room_that_was_encrypted_in_between_is_looked_at_first_and_gets_nothing_in_clear()
+async fn d10_f36_a_room_that_was_encrypted_meanwhile_is_checked_first_and_gets_nothing_unencrypted()
 {
     let synapse = Synapse::shared().await.unwrap();
     let (mut scene, proxy) = scene(synapse, false, Timeouts::default()).await;

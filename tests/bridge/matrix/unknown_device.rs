@@ -3,7 +3,7 @@
 use super::{proxy::Proxy, *};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c20_who_never_sent_a_key_is_named_and_an_invite_anew_is_the_cure() {
+async fn c20_senders_without_keys_are_named_and_a_new_invite_is_the_remedy() {
     let synapse = Synapse::shared().await.unwrap();
     let proxy = Proxy::before(synapse).await;
     let mut bridge = TestBridge::new(synapse).await;

@@ -78,7 +78,7 @@ async fn refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is_over() {
+async fn p02_the_owner_of_an_unsigned_device_gets_a_notice_and_another_when_it_is_solved() {
     let synapse = Synapse::shared().await.unwrap();
     let Scene {
         mut bridge,
@@ -151,9 +151,9 @@ async fn p02_who_has_not_signed_a_device_is_told_where_they_wrote_and_that_it_is
     .await;
     let body = over.content["m.new_content"]["body"].as_str().unwrap();
     assert!(body.contains("your device is signed now"), "{body}");
-    assert!(body.contains("2 messages did not"), "{body}");
+    assert!(body.contains("2 messages could not be relayed"), "{body}");
     there.push(text_of(&bridge.next(lane).await));
-    let told = there.iter().filter(|text| text.contains("do not cross"));
+    let told = there.iter().filter(|text| text.contains("are not relayed"));
     assert_eq!(told.count(), 1, "{there:?}");
     assert!(there.last().unwrap().contains("is signed now"), "{there:?}");
     bridge.rest().await;

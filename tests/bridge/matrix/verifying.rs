@@ -208,7 +208,7 @@ async fn p08_a_no_on_either_side_ends_it_on_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p08_whoever_is_not_on_the_list_is_declined() {
+async fn p08_a_user_who_is_not_on_the_list_is_declined() {
     let pair = Pair::usual().await;
     let synapse = Synapse::shared().await.unwrap();
     let (eve, _files) = person(synapse, Identity::New).await;
@@ -267,7 +267,7 @@ async fn p08_the_other_side_may_give_up() {
     let pair = Pair::usual().await;
     let first = pair.asked_by_the_bridge().await;
     assert!(pair.answer(VerificationAnswer::Different));
-    // A client that starts a verification while the first one goes on cancels both.
+    // A client that starts a verification while the first one is in progress cancels both.
     pair.until_screen(&first, |screen| {
         matches!(screen, VerificationScreen::Cancelled(_))
     })
@@ -292,7 +292,7 @@ async fn p08_the_other_side_may_give_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_accepts_it() {
+async fn p02_a_verified_identity_that_changes_is_held_until_an_admin_accepts_it() {
     let mut pair = Pair::usual().await;
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_apart() {
+    fn each_error_is_distinct() {
         let verdict = verdict(&[1, 2, 3, 4, 5], &[1, 3, 2, 3, 3, 9, 5]);
         assert_eq!(verdict.lost, [4]);
         assert_eq!(verdict.doubled, [3]);

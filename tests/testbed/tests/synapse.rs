@@ -133,7 +133,7 @@ async fn a_server_waits_to_be_orphaned() {
 }
 
 #[test]
-fn it_dies_with_us_when_we_are_killed() {
+fn a_server_ends_when_its_parent_is_killed() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "a_server_waits_to_be_orphaned",

@@ -37,7 +37,7 @@ struct BaseUrl {
     base_url: String,
 }
 
-/// Whether an alias resolves to a room: the homeserver tells that without a login. An error says why it did not tell.
+/// Whether an alias resolves to a room: the homeserver answers that without a login. An error says why it did not answer.
 pub async fn alias_exists(base: &Url, alias: &str) -> Result<bool, String> {
     let mut url = base.clone();
     url.path_segments_mut()
@@ -61,7 +61,7 @@ pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Diagnostic> {
     };
     let url = base
         .join("_matrix/client/versions")
-        .map_err(|error| fault(format!("{base} cannot be asked: {error}")))?;
+        .map_err(|error| fault(format!("{base} cannot be reached: {error}")))?;
     let (status, body) = get(&url).await?;
     let versions = serde_json::from_str::<Versions>(&body)
         .ok()
@@ -72,23 +72,24 @@ pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Diagnostic> {
         return Err(fault(format!(
             "{base} answers, but not as a Matrix homeserver does (HTTP {status})"
         ))
-        .note("asked for /_matrix/client/versions")
-        .help("let `[matrix] homeserver` be the URL that Matrix clients use"));
+        .note("requested /_matrix/client/versions")
+        .help("set `[matrix] homeserver` to the URL that Matrix clients use"));
     }
     let newest = versions.iter().rfind(|version| version.starts_with("v1."));
     let Some(newest) = newest else {
         return Err(fault(format!(
-            "{base} is too old: it speaks no version of Matrix from v1.1 on"
+            "{base} is too old: it supports no Matrix version from v1.1 on"
         ))
         .help("ask the server's admin to upgrade it"));
     };
-    let text = format!("{base} speaks Matrix up to {newest}");
+    let text = format!("{base} supports Matrix up to {newest}");
     Ok((base, text))
 }
 
 async fn discover(name: &ruma::ServerName) -> Result<Url, Diagnostic> {
-    let at =
-        |text: &str| Url::parse(text).map_err(|error| fault(format!("{text} is no URL: {error}")));
+    let at = |text: &str| {
+        Url::parse(text).map_err(|error| fault(format!("{text} is not a URL: {error}")))
+    };
     let base = at(&format!("https://{name}"))?;
     let url = at(&format!("https://{name}/.well-known/matrix/client"))?;
     let (status, body) = get(&url).await?;
@@ -134,8 +135,8 @@ async fn diagnose(url: &Url, error: &reqwest::Error) -> Diagnostic {
     let addresses: Vec<_> = match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.collect(),
         Err(reason) => {
-            return fault(format!("the look-up of {host} fails: {reason}"))
-                .note("step 1 of 4: look-up, connection, TLS, Matrix")
+            return fault(format!("the lookup of {host} fails: {reason}"))
+                .note("step 1 of 4: lookup, connection, TLS, Matrix")
                 .help("check the spelling of `[matrix] homeserver`, and this machine's DNS");
         }
     };
@@ -149,7 +150,7 @@ async fn diagnose(url: &Url, error: &reqwest::Error) -> Diagnostic {
         }
     }
     fault(format!("no connection to {host}: {refused}"))
-        .note("step 2 of 4: look-up, connection, TLS, Matrix")
+        .note("step 2 of 4: lookup, connection, TLS, Matrix")
         .help("check that the server runs, its port, and firewalls on the way")
 }
 
@@ -160,7 +161,7 @@ fn after_connecting(url: &Url, error: &reqwest::Error) -> Diagnostic {
             "the TLS connection to {} fails: {reason}",
             url.authority()
         ))
-        .note("step 3 of 4: look-up, connection, TLS, Matrix");
+        .note("step 3 of 4: lookup, connection, TLS, Matrix");
         let plain = format!("http://{}", url.authority());
         return match values::homeserver(&plain) {
             // A URL without TLS is accepted on this machine only.
@@ -176,8 +177,8 @@ fn after_connecting(url: &Url, error: &reqwest::Error) -> Diagnostic {
         "{} does not answer as a web server does: {reason}",
         url.authority()
     ))
-    .note("step 4 of 4: look-up, connection, TLS, Matrix")
-    .help("let `[matrix] homeserver` be the URL that Matrix clients use")
+    .note("step 4 of 4: lookup, connection, TLS, Matrix")
+    .help("set `[matrix] homeserver` to the URL that Matrix clients use")
 }
 
 // The innermost cause says most; the outer ones repeat the URL.

@@ -52,15 +52,15 @@ fn without_consent(portal: &Portal) -> Diagnostic {
     let (room, silo, channel) = (&spec.room, &spec.silo, &spec.channel);
     Diagnostic::new(
         "B29",
-        format!("nobody has agreed that what is said in the encrypted room {room} may leave it"),
+        format!("the encrypted room {room} has not given consent"),
     )
     .note(format!(
         "the portal {} is off until then; its messages wait, and the other portals run",
         name(portal)
     ))
     .help(format!(
-        "somebody named in `[admin] users` who may change power levels in {room} says there, encrypted: \
-         !bridge consent {silo} {channel}; or stop the bridge and run: footbridge portal add '{room}' {silo} {channel}"
+        "somebody listed in `[admin] users` who may change power levels in {room} sends there, encrypted: !bridge \
+         consent {silo} {channel}; or stop the bridge and run: footbridge portal add '{room}' {silo} {channel}"
     ))
 }
 
@@ -72,8 +72,8 @@ fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option
             counters.lane.portal == portal.id && counters.closed_since.is_some()
         })?;
         let place = match closed.lane.toward {
-            Side::Matrix => "its room does not let the bridge in",
-            Side::Silo => "its channel does not let the bridge in",
+            Side::Matrix => "the bridge has no access to its room",
+            Side::Silo => "the bridge has no access to its channel",
         };
         let why = closed.closed_reason.iter();
         why.fold(place.to_owned(), |place, why| format!("{place}: {why}"))
@@ -82,15 +82,12 @@ fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option
     };
     let take_apart = match portal.source {
         PortalSource::Config => "remove its [[portal]] from the configuration".to_owned(),
-        _ => format!(
-            "take it apart: footbridge portal remove '{}'",
-            portal.spec.room
-        ),
+        _ => format!("remove it: footbridge portal remove '{}'", portal.spec.room),
     };
     Some(
         Diagnostic::new("B30", format!("the portal {} is off: {what}", name(portal)))
             .warning()
             .note("its messages wait, and the other portals run")
-            .help(format!("mend that, or {take_apart}")),
+            .help(format!("fix that, or {take_apart}")),
     )
 }

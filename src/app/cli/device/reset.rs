@@ -42,7 +42,7 @@ pub async fn run(config: &Config) -> CommandResult {
     let clock = Clock::start();
     let progress = Progress::start();
     if session::ask(&store, &config.matrix, &http).await? == SessionState::Accepted {
-        progress.say("Fetching room keys sent to the old device");
+        progress.say("Fetching the room keys that were sent to the old device");
         drain_old_device(config, &store, &key, &http, clock).await?;
     }
     let done = device_reset::reset(Login {
@@ -60,8 +60,8 @@ pub async fn run(config: &Config) -> CommandResult {
     let old = account.info.device_id;
     login::print_result(&done?);
     console::say(&format!(
-        "Device {old} is given up. The queue, the links and the sync positions stay.\n\
-         Whoever had verified the bridge by its device must do so again: footbridge device show"
+        "Device {old} was replaced. The queue, the links and the sync positions are kept.\n\
+         Anyone who verified the old device must verify the new one: footbridge device show"
     ));
     store.checkpoint().await?;
     Ok(Exit::Fine)
@@ -93,7 +93,7 @@ async fn drain_old_device(
             | MatrixError::DatabaseMissing(_)),
         ) => {
             let error = error.to_string();
-            warn!(error, "The old device cannot fetch its room keys any more");
+            warn!(error, "The old device can no longer fetch its room keys");
             return Ok(());
         }
         Err(error) => return Err(error.into()),

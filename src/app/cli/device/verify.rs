@@ -33,7 +33,7 @@ pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
                 "there is no terminal: a person must compare the emoji",
             )
             .exit(Exit::NoInput)
-            .help("run it on a terminal, or let the bridge run and verify it from your client"),
+            .help("run it on a terminal, or start the bridge and verify it from your client"),
         ));
     }
     preflight::before_opening(config)?;
@@ -68,7 +68,8 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
     let not_listed = |what: String| {
         Report::of(
             Diagnostic::new("B12", what)
-                .help("add the user's id to the configuration: [admin] users = [\"@me:example.org\"]. The name of a server is not enough for this"),
+                .help("add the user id to the configuration: [admin] users = [\"@me:example.org\"]. A server name is \
+                       not enough for this"),
         )
     };
     match user {
@@ -126,7 +127,7 @@ async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Comm
             match &stage {
                 VerificationStage::Requested => {
                     let yes =
-                        ask(format!("{user} asks to verify the bridge. Begin?"), changes).await?;
+                        ask(format!("{user} asks to verify the bridge. Start?"), changes).await?;
                     let _taken = all.answer(
                         &user,
                         if yes {
@@ -208,6 +209,8 @@ fn failed(why: &str) -> Report {
     Report::of(
         Diagnostic::new("B21", format!("the bridge was not verified: {why}"))
             .exit(Exit::Failed)
-            .help("begin again; if the emoji differed, somebody may be between the two devices"),
+            .help(
+                "start again; if the emoji differed, somebody may be intercepting the connection",
+            ),
     )
 }

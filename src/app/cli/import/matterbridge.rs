@@ -194,9 +194,9 @@ pub fn convert(file: &MatterbridgeFile, token_file: &str) -> Imported {
     }
     if !file.others.is_empty() {
         let names = file.others.join(", ");
-        imported.remarks.push(format!(
-            "These stay with Matterbridge, which goes on serving them: {names}"
-        ));
+        imported
+            .remarks
+            .push(format!("Matterbridge keeps serving these: {names}"));
     }
     imported
 }
@@ -239,7 +239,7 @@ impl Imported {
             self.line("user", user);
         } else if let Some(guess) = guessed(login, server) {
             self.remarks.push(format!(
-                "The bridge's user is taken to be {guess}: Matterbridge's file does not say on which server `{login}` is"
+                "The bridge's user is assumed to be {guess}: Matterbridge's file does not name the server of `{login}`"
             ));
             self.line("user", &guess);
         } else {
@@ -247,7 +247,7 @@ impl Imported {
         }
         if let Some(first) = first {
             self.remarks.push(format!(
-                "The password of {} is not copied: `footbridge login` asks for it and makes a new device; log out \
+                "The password of {} is not copied: `footbridge login` asks for it and creates a new device; log out \
                  Matterbridge's afterwards",
                 first.name
             ));
@@ -291,7 +291,7 @@ impl Imported {
         } else {
             if token.is_empty() {
                 self.changes.push(format!(
-                    "[{name}] has no Token: everybody who reaches its port reads and writes everything"
+                    "[{name}] has no Token: everybody who can reach its port can read and write everything"
                 ));
             }
             let buffer = key(keys, "Buffer").and_then(Value::as_integer);
@@ -303,14 +303,14 @@ impl Imported {
             let format = key(keys, "RemoteNickFormat").or(key(&file.general, "RemoteNickFormat"));
             if format.and_then(Value::as_str) != Some(NICK) {
                 self.changes.push(format!(
-                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows the names that Matterbridge makes of it"
+                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows the names that Matterbridge generates"
                 ));
             }
         }
         let limit = key(&file.general, "MediaDownloadSize").and_then(Value::as_integer);
         if limit.unwrap_or_default() <= SMALL_FILES {
             self.changes.push(format!(
-                "[general] MediaDownloadSize={BIG_FILES}: larger files than it says, or than 1 MB, are not relayed"
+                "[general] MediaDownloadSize={BIG_FILES}: files above this size (default: 1 MB) are not relayed"
             ));
         }
         name
@@ -343,14 +343,14 @@ impl Imported {
         if let Some(channels) = gateway.same_channels {
             if channels > 1 {
                 self.remarks.push(format!(
-                    "Gateway \"{name}\" is a [[samechannelgateway]] of {channels} channels, in which the API reaches nobody: \
-                     make a [[gateway]] with a name of its own of each channel, and import again"
+                    "Gateway \"{name}\" is a [[samechannelgateway]] of {channels} channels, in which the API has no \
+                     effect: create a separate [[gateway]] with its own name for each channel, and import again"
                 ));
                 return;
             }
             self.changes.push(format!(
-                "gateway \"{name}\": make a [[gateway]] of this [[samechannelgateway]], with a [[gateway.inout]] for each \
-                 account: the API reaches nobody in a [[samechannelgateway]]"
+                "gateway \"{name}\": replace this [[samechannelgateway]] with a [[gateway]] that has a \
+                 [[gateway.inout]] for each account: the API has no effect in a [[samechannelgateway]]"
             ));
         }
         let before = self.portals;
@@ -576,7 +576,7 @@ channel = "my gateway: #four"
     }
 
     #[test]
-    fn a_server_called_matrix_keeps_its_name() {
+    fn a_server_named_matrix_keeps_its_name() {
         for (server, user) in [
             ("https://matrix.org", "@bot:matrix.org"),
             ("https://matrix.org/", "@bot:matrix.org"),
@@ -611,7 +611,7 @@ channel = "my gateway: #four"
         assert!(one.file.contains(portal), "{}", one.file);
         let changes = one.changes.join("\n");
         assert!(
-            changes.contains("\"same\": make a [[gateway]]"),
+            changes.contains("\"same\": replace this [[samechannelgateway]]"),
             "{changes}"
         );
     }

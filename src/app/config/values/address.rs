@@ -36,7 +36,7 @@ pub fn homeserver(text: &str) -> Result<Homeserver, ValueError> {
         return value_error(
             "B11",
             format!(
-                "`{text}` is no server name: {host} is this machine, and nobody else finds it by that"
+                "`{text}` is not a server name that others can resolve: {host} is this machine"
             ),
             format!(
                 "write the URL, \"http://{text}\", or \"https://{text}\" if the server speaks TLS there"
@@ -69,7 +69,7 @@ fn international<T>(host: &str) -> Result<T, ValueError> {
         .and_then(|url| url.host_str().map(str::to_owned));
     value_error(
         "B11",
-        format!("`{host}` has letters that others can look like"),
+        format!("`{host}` has letters that look like others"),
         match ascii {
             Some(ascii) => format!(
                 "write the ASCII form, \"{ascii}\", after making sure that it is the one you mean"
@@ -95,7 +95,7 @@ pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, ValueEr
         );
     }
     let Ok(url) = Url::parse(text) else {
-        return refused("cannot be understood", &example);
+        return refused("is invalid", &example);
     };
     if !url.username().is_empty() || url.password().is_some() {
         return refused(

@@ -3,20 +3,20 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use footbridge_store::{Batch, Millis, RemoteId};
+use footbridge_core::inbox::Batch;
+use footbridge_store::{Millis, RemoteId};
 use tokio::time::Instant;
 
 use super::{
     super::{
         api::{ChatMessage, id_at_time, time_of_id},
         client::{PAGE, Page, Range},
-        dispatcher::reconnect_delay,
         errors::RequestError,
         rate_limiter::Priority,
     },
     CLOSED_POLL_INTERVAL, Listener,
 };
-use crate::SiloError;
+use crate::{SiloError, reconnect::Failures};
 
 /// How far ids and times of different Gitter servers may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -200,7 +200,7 @@ impl Listener {
 
     /// One page, with retries; `None` if the room is closed to the account.
     async fn page(&self, range: &Range) -> Result<Option<Page>, SiloError> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         loop {
             match self
                 .dispatcher
@@ -209,17 +209,16 @@ impl Listener {
                 .await
             {
                 Ok(page) => return Ok(Some(page)),
-                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
+                Err(error @ RequestError::SignedOut(_)) => return Err(error.into()),
                 Err(RequestError::Closed(reason)) => {
                     self.dispatcher.close(&self.room, reason);
                     return Ok(None);
                 }
                 Err(error) => {
-                    let wait = error.wait().unwrap_or_else(|| reconnect_delay(failures));
-                    tracing::warn!(silo.channel = %self.room, error = %error, attempt = failures + 1,
+                    failures.note(Duration::ZERO, false);
+                    tracing::warn!(silo.channel = %self.room, error = %error, attempt = failures.count(),
                         "Failed to read the channel; retrying");
-                    failures += 1;
-                    tokio::time::sleep(wait).await;
+                    tokio::time::sleep(error.wait().unwrap_or_else(|| failures.pause())).await;
                 }
             }
         }
@@ -261,7 +260,7 @@ impl Listener {
         self.ask_for(young.into_iter()).await
     }
 
-    /// Requests messages one by one; those that are gone were deleted.
+    /// Requests messages one by one; missing ones were deleted.
     async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
             match self
@@ -270,12 +269,12 @@ impl Listener {
                 .message(Priority::Read, &self.room, &id)
                 .await
             {
-                Err(RequestError::Gone) => {
+                Err(RequestError::Gone(_)) => {
                     // A deletion of the bridge may be in flight.
                     self.inbox.wait_settled(&self.place).await?;
                     self.removed(&id).await?;
                 }
-                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
+                Err(error @ RequestError::SignedOut(_)) => return Err(error.into()),
                 Err(_) => break,
                 Ok(_) => {}
             }

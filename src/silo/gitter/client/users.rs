@@ -11,10 +11,10 @@ impl Client {
     /// A page of the users of a room, after the first `skip` of them.
     pub async fn people(&self, room: &str, skip: usize) -> Result<Vec<User>, RequestError> {
         let path = ["rooms", room, "users"];
-        let mut call = Call::get(Priority::Read, Subject::Room, &path);
-        call.query.push(("limit", PEOPLE_PAGE.to_string()));
-        call.query.push(("skip", skip.to_string()));
-        let users: Vec<Value> = self.ask(call).await?;
+        let call = Call::get(Subject::Channel, &path)
+            .query("limit", PEOPLE_PAGE)
+            .query("skip", skip);
+        let users: Vec<Value> = self.ask(Priority::Read, call).await?;
         let users = users
             .into_iter()
             .filter_map(|user| serde_json::from_value(user).ok());

@@ -7,10 +7,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::dispatcher::Dispatcher,
-    socket::{RESPONSE_TIMEOUT, Socket},
-};
+use super::super::dispatcher::Dispatcher;
+use crate::{rest::RESPONSE_TIMEOUT, websocket::Socket};
 
 /// How often a ping is sent.
 const PING_INTERVAL: Duration = Duration::from_secs(30);

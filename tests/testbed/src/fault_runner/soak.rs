@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_memory_has_no_slope_and_too_few_looks_tell_nothing() {
+    fn steady_memory_has_no_slope_and_too_few_samples_give_none() {
         let steady: Vec<_> = (0..100)
             .map(|step| f64::from(step) * 10.0)
             .map(|at| sample(at, 0, at, 40.0))

@@ -189,7 +189,7 @@ impl GitterSim {
         *lock(&self.0.servers) = servers;
     }
 
-    /// Begins an outage: the ports close and every connection drops. The world stays; users in it can go on writing.
+    /// Begins an outage: the ports close and every connection drops. The world stays; users in it can keep writing.
     pub async fn stop_listening(&self) {
         let servers = std::mem::take(&mut *lock(&self.0.servers));
         for server in servers {

@@ -141,7 +141,7 @@ impl MatterbridgeSim {
         self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an outage of the network: the port closes and every connection drops. Matterbridge goes on, users write,
+    /// Begins an outage of the network: the port closes and every connection drops. Matterbridge keeps running, users write,
     /// and its buffer fills.
     pub async fn stop_listening(&self) {
         let server = self.server().take();

@@ -92,7 +92,7 @@ async fn lines(response: &mut Response, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_token_guards_every_call() {
+async fn a_token_is_required_for_every_call() {
     let token = Some("secret".to_owned());
     let stage = SimScenario::with(Options {
         token,
@@ -218,7 +218,7 @@ async fn the_stream_takes_from_the_ring_one_by_one() {
 }
 
 #[tokio::test]
-async fn the_socket_tells_everybody_and_takes_nothing_from_the_ring() {
+async fn the_socket_sends_to_everybody_and_takes_nothing_from_the_ring() {
     let stage = SimScenario::new().await;
     stage.say("before");
     let (mut one, mut two) = (stage.socket().await, stage.socket().await);
@@ -234,7 +234,7 @@ async fn the_socket_tells_everybody_and_takes_nothing_from_the_ring() {
 }
 
 #[tokio::test]
-async fn an_account_hears_nothing_of_its_own_but_what_another_socket_says() {
+async fn an_account_receives_its_own_messages_only_from_another_socket() {
     let stage = SimScenario::new().await;
     let (mut one, mut two) = (stage.socket().await, stage.socket().await);
     stage
@@ -286,7 +286,7 @@ async fn faults_strike_as_often_as_they_are_armed() {
 /// A burst arrives in another order than it was written in, on the WebSocket and in the buffer alike, and so do its
 /// times.
 #[tokio::test]
-async fn a_burst_comes_in_another_order_and_its_times_do_not_tell() {
+async fn a_burst_may_arrive_reordered_and_its_timestamps_do_not_show_it() {
     let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     stage.sim.faults().swap(true);
@@ -328,7 +328,7 @@ async fn every_object_has_every_key() {
 }
 
 #[tokio::test]
-async fn what_is_for_irc_alone_is_not_told() {
+async fn events_for_irc_only_are_not_sent() {
     let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     for event in ["msg_delete", "user_typing", "notice_irc"] {
@@ -342,7 +342,7 @@ async fn what_is_for_irc_alone_is_not_told() {
 }
 
 #[tokio::test]
-async fn an_outage_keeps_what_is_said() {
+async fn an_outage_loses_no_message() {
     let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     stage.sim.stop_listening().await;

@@ -154,7 +154,7 @@ impl MattermostSim {
         self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an outage: the port closes and every connection drops. Users go on writing, as on another node.
+    /// Begins an outage: the port closes and every connection drops. Users keep writing, as on another node.
     pub async fn stop_listening(&self) {
         let server = self.server().take();
         if let Some(server) = server {

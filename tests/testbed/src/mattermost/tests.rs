@@ -178,7 +178,7 @@ async fn what_is_too_long_foreign_or_unknown_is_refused_in_the_servers_form() {
 }
 
 #[tokio::test]
-async fn changes_of_a_post_that_is_gone_are_forbidden_and_only_reading_it_tells() {
+async fn changes_of_a_missing_post_are_forbidden_and_only_reading_it_shows_why() {
     let stage = SimScenario::new().await;
     let (_, post) = stage.write("gone", "").await;
     let post = post["id"].as_str().unwrap().to_owned();
@@ -240,7 +240,7 @@ async fn a_channel_that_is_not_to_be_seen_does_not_exist() {
 }
 
 #[tokio::test]
-async fn newer_servers_do_not_find_emoji_that_nobody_has_named() {
+async fn newer_servers_do_not_find_unnamed_emoji() {
     for (knows_emoji, status) in [(false, 201), (true, 404)] {
         let stage = SimScenario::with(Options {
             knows_emoji,
@@ -260,7 +260,7 @@ async fn newer_servers_do_not_find_emoji_that_nobody_has_named() {
 }
 
 #[tokio::test]
-async fn since_tells_of_edits_deletions_and_old_texts() {
+async fn since_returns_edits_deletions_and_old_texts() {
     let stage = SimScenario::new().await;
     let (kept, gone) = (stage.say("one"), stage.say("two"));
     let reply = stage
@@ -320,7 +320,7 @@ async fn pages_lead_through_a_channel_in_both_directions() {
 }
 
 #[tokio::test]
-async fn the_websocket_numbers_what_it_tells() {
+async fn the_websocket_numbers_its_events() {
     let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     let id = stage.say("one");
@@ -370,7 +370,7 @@ async fn the_websocket_numbers_what_it_tells() {
 }
 
 #[tokio::test]
-async fn a_stranger_hears_nothing() {
+async fn a_stranger_receives_nothing() {
     let stage = SimScenario::new().await;
     let url = format!("{}/api/v4/websocket", stage.sim.url().replace("http", "ws"));
     let (mut socket, _) = connect_async(url).await.unwrap();
@@ -413,7 +413,7 @@ async fn anybody_may_write_another_name_beside_a_post_outside_of_the_hardened_mo
 }
 
 #[tokio::test]
-async fn too_many_calls_are_told_so() {
+async fn too_many_calls_are_refused() {
     let stage = SimScenario::with(Options {
         rate_limit: Some((1, 3)),
         ..Options::default()

@@ -1,4 +1,4 @@
-//! Measures the bridge: memory and CPU at rest, latency, throughput compared with the homeserver's own, catching up.
+//! Measures the bridge: idle memory and CPU, latency, throughput compared with the homeserver's own, catching up.
 //! `cargo run --release -p footbridge-testbed -- bench`; one table at the end. On a machine that does other work
 //! meanwhile, only the ratios are meaningful.
 

@@ -62,6 +62,6 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
         outcome.before.resident_kib, outcome.after.peak_kib
     ));
     let good = outcome.verdict.is_clean() && outcome.misattributed == 0;
-    console.line(if good { "\n  Good." } else { "\n  Not good." });
+    console.line(if good { "\n  Passed." } else { "\n  Failed." });
     Ok(good)
 }

@@ -43,7 +43,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     let (Some(gateway), Some(channel)) = (scene.sites.first(), scene.sites.get(1)) else {
         anyhow::bail!("there are no channels");
     };
-    let _joint = GatewayRelay::between(gateway, channel).context("these cannot be joined")?;
+    let _joint = GatewayRelay::between(gateway, channel).context("these cannot be linked")?;
     let loads = (Load::new('a'), Load::new('b'));
     console.step("Talking");
     let began = Instant::now();
@@ -59,7 +59,7 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
             let arrived = || scene.into_channel(&loads.1, 1).lost.is_empty();
             until(Duration::from_mins(1), arrived).await?;
             scene.bridge.terminate().await?;
-            // A user on the far side of the gateway goes on writing.
+            // A user on the far side of the gateway keeps writing.
             for _ in 0..arguments.away * 4 {
                 channel.say(&loads.1.number());
                 tokio::time::sleep(Duration::from_millis(250)).await;

@@ -44,7 +44,7 @@ async fn play(console: &Console, stay: bool, verdict: &OnceLock<bool>) -> anyhow
     };
     console.heading("A conversation, and what the homeserver stores of it");
     converse(&talk).await?;
-    console.heading("The bridge is killed (SIGKILL) while both sides go on writing");
+    console.heading("The bridge is killed (SIGKILL) while both sides keep writing");
     crash(&scene, console).await?;
     let calm = Calm::begin(&scene);
     chat(&scene, 15, Duration::from_millis(250)).await?;

@@ -134,7 +134,7 @@ async fn beside_gitter(
     for (id, title) in wanted {
         console.line(&format!("  {} {title}", console.strong(id)));
         let kind = silos::kind(&arguments.silo)
-            .ok_or_else(|| anyhow::anyhow!("there is no kind of silo called {}", arguments.silo))?;
+            .ok_or_else(|| anyhow::anyhow!("there is no kind of silo named {}", arguments.silo))?;
         let began = Instant::now();
         let patience = Duration::from_mins(arguments.patience);
         let ran = tokio::time::timeout(patience, silos::run(context, id, kind)).await;

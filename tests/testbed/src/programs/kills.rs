@@ -149,7 +149,7 @@ async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow
         ));
     }
     let good = there.is_clean() && here.is_clean() && traces.is_empty();
-    console.line(if good { "\n  Good." } else { "\n  Not good." });
+    console.line(if good { "\n  Passed." } else { "\n  Failed." });
     Ok(good)
 }
 

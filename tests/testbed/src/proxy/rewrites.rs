@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_put_before_what_the_room_brings_and_once() {
+    fn an_injected_event_comes_once_and_before_those_of_the_room() {
         let mut lies = Rewrites::default();
         lies.add(Rewrite::event_in("forged", "!a", json!("forged")));
         assert!(lies.concern(&Method::GET, "/_matrix/client/v3/sync"));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_brings_nothing_is_made_to() {
+    fn an_event_is_added_to_a_room_that_is_missing_in_the_sync() {
         let mut lies = Rewrites::default();
         lies.add(Rewrite::event_beside("moved", "!b", "!a", json!("moved")));
         let answer = json!({"rooms": {"join": {"!a": {"timeline": {"events": []}}}}});

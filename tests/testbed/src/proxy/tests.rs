@@ -199,7 +199,7 @@ async fn garbage_hides_that_the_work_was_done() {
 }
 
 #[tokio::test]
-async fn a_rule_strikes_as_often_as_it_says() {
+async fn a_fault_rule_applies_as_often_as_configured() {
     let scene = Scene::open().await;
     let fault = Fault::status(503, Page::Empty);
     let began = Instant::now();

@@ -137,8 +137,9 @@ fn create_environment(base: &Path, fresh: &Path) -> anyhow::Result<()> {
     let words = output_end(&output);
     if words.contains("ensurepip") || words.contains("No module named venv") {
         bail!(
-            "{} cannot make a virtual environment: its venv module is not complete \
-             (on Debian and Ubuntu: apt install python3-venv)\n{words}",
+            "{} cannot create a virtual environment: its venv module is not complete (on Debian and Ubuntu: apt \
+             install python3-venv)\n\
+             {words}",
             base.display()
         );
     }
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_old_python_is_told_apart() {
+    fn a_missing_and_an_old_python_give_different_errors() {
         let old = chosen(&[("python3", Some((3, 9))), ("python", Some((2, 7)))])
             .unwrap_err()
             .to_string();
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_environment_says_which_command_failed() {
+    fn a_broken_environment_names_the_command_that_failed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();

@@ -189,7 +189,7 @@ fn page(status: u16) -> Response {
     (status, Html(body)).into_response()
 }
 
-/// The response of a fault that does not let the call through; `None` if the call goes on.
+/// The response of a fault that does not let the call through; `None` if the call continues.
 pub(super) async fn strike_before(
     shared: &Shared,
     switch: &Switch,

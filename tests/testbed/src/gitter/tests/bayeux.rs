@@ -68,7 +68,7 @@ async fn behaviour_18_a_session_by_websocket_has_the_services_advice() {
 }
 
 #[tokio::test]
-async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
+async fn behaviour_18_a_session_by_long_polling_receives_the_same() {
     let stage = SimScenario::new().await;
     let hello = poll(&stage, handshake(&stage.me.token)).await;
     let client = hello[0]["clientId"].as_str().unwrap().to_owned();
@@ -101,7 +101,7 @@ async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
 }
 
 #[tokio::test]
-async fn behaviour_18_a_script_or_a_form_may_carry_the_messages() {
+async fn behaviour_18_a_script_or_a_form_may_contain_the_messages() {
     let stage = SimScenario::new().await;
     let url = stage.sim.realtime_url().replace("ws:", "http:");
     let message = handshake(&stage.me.token).to_string();
@@ -161,7 +161,7 @@ async fn behaviour_18_the_idle_timeout_answers_and_differs_by_mount() {
 }
 
 #[tokio::test]
-async fn behaviour_18_refusals_have_the_services_words() {
+async fn behaviour_18_refusals_have_the_services_text() {
     let stage = SimScenario::new().await;
     let never = json!({"reconnect": "none", "interval": 864_000_000});
     let (_, answer) = BayeuxClient::open(&stage, "").await;

@@ -74,7 +74,7 @@ async fn the_control_port_makes_people_rooms_and_trouble() {
 }
 
 #[tokio::test]
-async fn the_control_port_says_what_is_wrong_with_an_order() {
+async fn the_control_port_reports_what_is_wrong_with_a_request() {
     let stage = SimScenario::new().await;
     let cases = [
         (

@@ -92,7 +92,7 @@ async fn behaviour_19_a_roots_update_precedes_its_replys_create() {
 }
 
 #[tokio::test]
-async fn behaviour_19_joins_are_told_in_small_rooms_and_to_the_one_who_joins() {
+async fn behaviour_19_joins_are_announced_in_small_rooms_and_to_the_one_who_joins() {
     let stage = SimScenario::new().await;
     let (mut listener, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let members = (0..99)
@@ -174,7 +174,7 @@ async fn behaviour_20_a_lost_delivery_leaves_a_gap_in_the_numbers() {
 }
 
 #[tokio::test]
-async fn behaviour_20_a_forgotten_session_is_unknown_and_hears_nothing() {
+async fn behaviour_20_a_forgotten_session_is_unknown_and_receives_nothing() {
     let stage = SimScenario::new().await;
     let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.faults().expire_sessions();
@@ -269,7 +269,7 @@ async fn behaviour_20_a_socket_that_answers_no_ping_is_closed() {
 }
 
 #[tokio::test]
-async fn behaviour_20_a_session_goes_on_over_a_new_socket() {
+async fn behaviour_20_a_session_continues_over_a_new_socket() {
     let stage = SimScenario::new().await;
     let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.faults().cut_realtime(Cut::Close);
@@ -291,7 +291,7 @@ async fn behaviour_20_a_session_goes_on_over_a_new_socket() {
 }
 
 #[tokio::test]
-async fn behaviour_21_a_ban_is_told_once_and_then_there_is_silence() {
+async fn behaviour_21_a_ban_is_announced_once_and_then_there_is_silence() {
     let stage = SimScenario::new().await;
     let mut listener = BayeuxClient::listening(&stage).await;
     listener
@@ -317,7 +317,7 @@ async fn behaviour_21_a_ban_is_told_once_and_then_there_is_silence() {
 }
 
 #[tokio::test]
-async fn behaviour_21_a_kicked_member_hears_nothing_and_may_come_back() {
+async fn behaviour_21_a_kicked_member_receives_nothing_and_may_come_back() {
     let stage = SimScenario::new().await;
     let mut listener = BayeuxClient::listening(&stage).await;
     stage.sim.kick(&stage.room.id, &stage.me.id).unwrap();

@@ -34,7 +34,7 @@ async fn behaviour_01_a_token_works_in_each_of_its_three_places() {
 }
 
 #[tokio::test]
-async fn behaviour_01_contradicting_and_missing_tokens_are_told_apart() {
+async fn behaviour_01_contradicting_and_missing_tokens_give_different_errors() {
     let stage = SimScenario::new().await;
     let url = format!("{}/user", stage.sim.api_url());
     let ask = || stage.http.get(&url);
@@ -79,7 +79,7 @@ async fn behaviour_01_a_revoked_token_stops_working_at_once() {
 }
 
 #[tokio::test]
-async fn behaviour_02_errors_say_the_phrase_and_nothing_else() {
+async fn behaviour_02_errors_contain_the_phrase_and_nothing_else() {
     let stage = SimScenario::new().await;
     let (status, body) = stage.get("/rooms/000000000000000000000000").await;
     assert_eq!(

@@ -241,7 +241,7 @@ async fn behaviour_17_lines_can_come_twice_and_neighbours_change_places() {
 }
 
 #[tokio::test]
-async fn behaviour_21_a_banned_listener_hears_no_more_on_the_stream() {
+async fn behaviour_21_a_banned_listener_receives_nothing_more_on_the_stream() {
     let stage = SimScenario::new().await;
     let mut tap = StreamClient::open(&stage).await;
     stage.say("heard");

@@ -8,11 +8,12 @@ use std::{
 
 use footbridge_core::{
     file::File,
-    message::{Action, Message, Style},
+    inbox::{Arrival, ArrivalContent, Batch},
+    message::{Action, Style},
     outlet::{Outcome, SendError},
     text::Body,
 };
-use footbridge_store::{Arrival, Batch, Millis, Payload, RemoteId, Side, SkipRule};
+use footbridge_store::{Millis, RemoteId, Side, SkipRule};
 
 use super::{Bench, FakeOutlet, LONG, edit, post, undecryptable, unsent::delete};
 
@@ -68,7 +69,7 @@ async fn an_edit_that_is_redacted_gives_way_to_the_text_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_edit_that_is_redacted_changes_nothing_while_a_newer_one_stands() {
+async fn the_redaction_of_an_older_edit_changes_nothing_while_there_is_a_newer_one() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
@@ -199,7 +200,7 @@ async fn a_text_that_is_being_restored_is_tried_again_as_it_was() {
 
 /// The text that replaces a redacted edit where no earlier text may be shown.
 const NOTHING_BEFORE: &str =
-    "(An edit of this message was redacted. What it said before cannot be shown here.)";
+    "(An edit of this message was redacted. Its earlier text cannot be shown here.)";
 
 #[tokio::test(start_paused = true)]
 async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_of_the_edit() {
@@ -257,7 +258,7 @@ async fn a_text_that_a_later_one_had_taken_the_place_of_is_not_sent_by_its_redac
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_message_that_said_what_a_redacted_edit_said_is_tried_again_as_it_was() {
+async fn a_failed_message_is_retried_without_the_text_of_a_redacted_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![refused()]);
@@ -311,7 +312,7 @@ async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_more_goes_of_an_edit_that_is_redacted_in_the_middle() {
+async fn nothing_more_is_sent_of_an_edit_that_is_redacted_in_the_middle() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(false, Vec::new());
@@ -333,7 +334,7 @@ async fn nothing_more_goes_of_an_edit_that_is_redacted_in_the_middle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_more_goes_of_a_message_whose_text_is_redacted_in_the_middle() {
+async fn nothing_more_is_sent_of_a_message_whose_text_is_redacted_in_the_middle() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(false, vec![super::Next::Work]);
@@ -473,7 +474,7 @@ async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_is_taken_back_also_where_a_newer_one_failed() {
+async fn the_redaction_of_an_edit_is_relayed_also_where_a_newer_one_failed() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
@@ -497,7 +498,7 @@ async fn an_edit_is_taken_back_also_where_a_newer_one_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
+async fn a_failed_message_is_retried_with_its_newest_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![refused()]);
@@ -516,12 +517,12 @@ async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() {
+async fn an_edit_of_an_undelivered_message_changes_no_failed_reply_in_its_thread() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![refused()]);
     let root = RemoteId::from("$m");
-    let payload = Payload::Skipped(SkipRule::Notice);
+    let payload = ArrivalContent::Skipped(SkipRule::Notice);
     bench.hear_payload("$m", Some(root.clone()), payload).await;
     let answer = Arrival {
         place: bench.portal.room.clone(),
@@ -529,7 +530,7 @@ async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() 
         message: Some("$a".into()),
         thread: Some(root.clone()),
         sent_at: Millis(1),
-        payload: Payload::Ready(super::bytes(post("an answer"))),
+        payload: ArrivalContent::from(super::message_of(post("an answer"))),
     };
     let batch = Batch {
         arrivals: vec![answer],
@@ -610,7 +611,7 @@ async fn what_a_redacted_edit_has_posted_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nothing_is_taken_back_the_text_before_is_said_and_that_is_all() {
+async fn where_a_late_edit_cannot_be_deleted_the_earlier_text_is_posted() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
@@ -643,7 +644,7 @@ fn notice(target: &str, text: &str) -> Action {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do_not_cross() {
+async fn an_edit_to_a_notice_deletes_the_message_where_notices_are_not_relayed() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(home.path()).await;
     bench.notices = false;
@@ -677,9 +678,9 @@ async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do
 /// A message in the room, with these files.
 async fn hear_with(bench: &Bench, event_id: &str, said: Action, files: &[File]) {
     let is_new = matches!(said, Action::Post { .. });
-    let mut message = Message::from_bytes(&super::bytes(said)).unwrap();
+    let mut message = super::message_of(said);
     message.files = files.to_vec();
-    let payload = Payload::Ready(message.to_bytes().unwrap());
+    let payload = ArrivalContent::from(message);
     let message = is_new.then(|| RemoteId::from(event_id));
     bench.hear_payload(event_id, message, payload).await;
 }
