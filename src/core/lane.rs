@@ -172,7 +172,7 @@ impl Lane {
         let now = self.clock.now();
         let latest = now.plus(backoff::CEILING);
         self.store
-            .start_lane(self.id, (now, latest), self.outlet.is_idempotent())
+            .start_lane(self.id, (now, latest), self.is_idempotent())
             .await?;
         self.resume_state().await?;
         let mut turn = QueueOrder::UrgentFirst;
@@ -266,7 +266,9 @@ impl Lane {
             None => self.plan(&delivery, &message).await?,
         };
         let plan = match &restored {
-            Some(made) if self.outlet.can_delete() => plan.map(|plan| with_removals(plan, made)),
+            Some(made) if self.outlet.capabilities().can_delete() => {
+                plan.map(|plan| with_removals(plan, made))
+            }
             _ if is_edit => plan.map(redacted_edits::mark_by_edit),
             _ => plan,
         };

@@ -11,6 +11,7 @@ pub mod image;
 pub mod media_links;
 pub mod peer_bridges;
 pub mod room_profile;
+pub mod capabilities;
 pub mod outlet;
 pub mod http_client;
 pub mod http_server;

@@ -5,13 +5,12 @@
 pub mod plan_table;
 mod send_error;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use footbridge_store::{Cascade, Copy, Millis, Place, RemoteId, SkipRule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capabilities::Capabilities,
     file::File,
     image::Image,
     message::{Message, Sender, Style},
@@ -230,6 +229,9 @@ pub enum TextBeforeEdit {
 /// A side to which messages can be sent: Matrix, or one silo.
 #[async_trait]
 pub trait Outlet: Send + Sync {
+    /// What this side can do at present.
+    fn capabilities(&self) -> Capabilities;
+
     /// The plan for a delivery. Pure: no requests. Called once per delivery; the lane saves the result.
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
 
@@ -264,11 +266,6 @@ pub trait Outlet: Send + Sync {
 
     /// Performs one step. `key` is the same at every attempt of the same step.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
-
-    /// Whether the bridge can delete its messages here at all. Where it cannot, a plan only contains texts.
-    fn can_delete(&self) -> bool {
-        true
-    }
 
     /// Performs a [`Step::Delete`] that returned [`Done::NeedsCascade`]; the lane has saved the cascade by then.
     async fn delete_cascade(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
@@ -328,23 +325,15 @@ pub trait Outlet: Send + Sync {
         Err(no_files_error())
     }
 
-    /// Whether two requests with the same `key` create one message. If not, the lane marks a step's outcome as unknown before it
-    /// performs the step, and calls [`Outlet::find_similar`] before it repeats it.
-    fn is_idempotent(&self) -> bool;
-
     /// Messages of the bridge's own account in `to`, created at or after `since`, that look exactly like this step; oldest first.
-    /// Called only for outlets that do not deduplicate.
+    /// Called only for steps of [`Idempotency::ByContent`](crate::capabilities::Idempotency::ByContent).
     async fn find_similar(
         &self,
-        to: &Place,
-        step: &Step,
-        since: Millis,
-    ) -> Result<Vec<Copy>, SendError>;
-
-    /// The reason, one sentence for a person, where it can never be checked on the other side whether a step happened. A new
-    /// message with unknown outcome then ends as failed, is not repeated, and [`Outlet::find_similar`] is never called.
-    fn unknowable_reason(&self) -> Option<&'static str> {
-        None
+        _to: &Place,
+        _step: &Step,
+        _since: Millis,
+    ) -> Result<Vec<Copy>, SendError> {
+        Ok(Vec::new())
     }
 
     /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that fails while the side
@@ -376,8 +365,4 @@ pub trait Outlet: Send + Sync {
     ) -> Result<Option<Done>, SendError> {
         self.find_by_key(to, key, step, since).await
     }
-
-    /// How long after a step with unknown outcome the other side may still publish it. The lane looks several times within this
-    /// span before it repeats the step.
-    fn settle_time(&self) -> Duration;
 }

@@ -1,6 +1,7 @@
 //! Pure conversion: Matrix events ⇄ neutral messages. Reading assumes nothing about an event's shape; writing never
 //! copies markup.
 
+mod capabilities;
 pub mod caption;
 mod edits;
 pub mod files;
@@ -15,6 +16,7 @@ use footbridge_core::message::Message;
 use footbridge_store::{Millis, RemoteId};
 use serde_json::Value;
 
+pub use capabilities::CAPABILITIES;
 pub use command_request::CommandRequest;
 pub use footbridge_core::text::html_from_body;
 pub use profile::{put_avatar, renamed};

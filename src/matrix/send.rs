@@ -4,11 +4,11 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::Capabilities,
     file::File,
     image::Image,
     message::Sender,
@@ -54,6 +54,10 @@ impl RoomLocks {
 
 #[async_trait]
 impl Outlet for Matrix {
+    fn capabilities(&self) -> Capabilities {
+        convert::CAPABILITIES
+    }
+
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         Ok(convert::plan(outgoing))
     }
@@ -199,23 +203,6 @@ impl Outlet for Matrix {
             }
             None => Plan::Skip(SkipRule::UnknownTarget),
         }
-    }
-
-    fn is_idempotent(&self) -> bool {
-        true
-    }
-
-    async fn find_similar(
-        &self,
-        _to: &Place,
-        _step: &Step,
-        _since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
     }
 
     async fn find_by_key(

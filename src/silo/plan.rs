@@ -7,6 +7,7 @@ mod plans_tests;
 use std::{borrow::Cow, time::Duration};
 
 use footbridge_core::{
+    capabilities::{Attribution, Capabilities, Edits, Files},
     file::File,
     message::{Action, Sender, Style},
     names,
@@ -38,13 +39,21 @@ pub struct PostRules {
 /// The prefix of an emote whose author's name is outside of the text.
 pub const ACTION_PREFIX: &str = "\\* ";
 
-/// Where the name of the author goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attribution {
-    /// In the text, as its prefix.
-    Inline,
-    /// Outside of the text, as if the author had posted it.
-    Override,
+impl PostRules {
+    /// By what the silo can do.
+    #[must_use]
+    pub fn of(flavour: Flavour, can: &Capabilities) -> Self {
+        Self {
+            flavour,
+            longest: can.limits.text.max,
+            editable: match can.edits {
+                Edits::Limited { within } => within,
+                Edits::Always | Edits::AsPost { .. } => None,
+            },
+            names: can.attribution,
+            files: can.files != Files::Named,
+        }
+    }
 }
 
 /// The steps of a delivery. `now` is by the silo's clock; `permalink` makes the link to a message of the channel.

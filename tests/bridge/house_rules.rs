@@ -50,7 +50,13 @@ fn floor(package: &str, module: &str) -> Option<usize> {
     let floors: &[&[&str]] = match package {
         "core" => &[
             &[],
-            &["inbox", "outlet", "media_fetcher", "reactions"],
+            &[
+                "inbox",
+                "outlet",
+                "capabilities",
+                "media_fetcher",
+                "reactions",
+            ],
             &["lane"],
         ],
         "app" => &[

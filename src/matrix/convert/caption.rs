@@ -11,12 +11,11 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::Value;
 
 use super::{
+    CAPABILITIES,
     bundles::canonical_json,
-    write::{MAX_BYTES, content_from, contents, event_content, insert},
+    write::{content_from, contents, event_content, insert},
 };
 
-/// The most bytes of a caption: with the file's fields it is in an edit event twice.
-const MAX_CAPTION: usize = MAX_BYTES / 3;
 /// The fields of a content that describe its file.
 const FILE_KEYS: [&str; 6] = [
     "msgtype",
@@ -96,7 +95,13 @@ pub(super) fn caption(
     if body.is_empty() || style != Style::Text {
         return None;
     }
-    let mut contents = contents(body, sender, style, outgoing.late, MAX_CAPTION);
+    let mut contents = contents(
+        body,
+        sender,
+        style,
+        outgoing.late,
+        CAPABILITIES.limits.caption.max,
+    );
     let content = contents.pop()?;
     contents.is_empty().then_some(content)
 }

@@ -10,8 +10,9 @@ use footbridge_core::{
 use footbridge_store::{Copy, RemoteId};
 
 use super::{
+    CAPABILITIES,
     caption::{self, caption, caption_edit_step},
-    write::{MAX_BYTES, contents, sent_file, summary_content},
+    write::{contents, sent_file, summary_content},
 };
 
 /// The steps of an edit.
@@ -26,7 +27,7 @@ pub(super) fn steps(outgoing: &Outgoing, text: (&Body, &Sender, Style)) -> Vec<S
         .and_then(|copy| copy.thread.as_ref());
     let kept = carriers.iter().find(|(_, file)| digests.contains(file));
     let late = outgoing.late;
-    let anew = || contents(body, sender, style, late, MAX_BYTES / 2);
+    let anew = || contents(body, sender, style, late, CAPABILITIES.limits.edit.max);
     let mut steps = match kept {
         // The text, if there is any, is the caption of the first file.
         Some((copy, file)) if words.is_empty() => {

@@ -11,13 +11,10 @@ use footbridge_store::{Copy, RemoteId, SkipRule};
 use serde_json::{Value, json};
 
 use super::{
-    caption, edits,
+    CAPABILITIES, caption, edits,
     profile::{FALLBACK, PROFILE, profile},
 };
 
-/// The largest content that is sent, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit of
-/// the whole event (C12).
-pub(super) const MAX_BYTES: usize = 45_000;
 /// The bytes of a content besides its text.
 const FRAME_BYTES: usize = 1_500;
 
@@ -241,7 +238,7 @@ pub(super) fn message_content(
     let contents = if body.is_empty() && !files.is_empty() {
         Vec::new()
     } else {
-        contents(body, sender, style, late, MAX_BYTES)
+        contents(body, sender, style, late, CAPABILITIES.limits.text.max)
     };
     let post = |content| Step::Post {
         content,

@@ -1,9 +1,40 @@
 //! What is relayed between a room and Gitter.
 
-use super::config;
+use std::time::Duration;
+
+use footbridge_core::capabilities::{
+    Attribution, Capabilities, Deletes, Edits, Files, Idempotency, LengthUnit, Limits, Reactions,
+    Replies, TextLimit,
+};
+
+use super::{client::MAX_UNITS, config};
 use crate::capabilities::{
     Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
+};
+
+/// What Gitter can do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    limits: Limits::all(TextLimit {
+        max: MAX_UNITS,
+        unit: LengthUnit::Utf16,
+    }),
+    empty_messages: false,
+    attribution: Attribution::Inline,
+    replies: Replies::InThread,
+    threads: true,
+    // It allows edits for 600 s; the limit is a little less, for the time of the request.
+    edits: Edits::Limited {
+        within: Some(Duration::from_secs(590)),
+    },
+    deletes: Deletes::Native,
+    reactions: Reactions::Line,
+    files: Files::Named,
+    bundles: false,
+    // How long it may still publish a message is a setting.
+    idempotency: Idempotency::ByContent {
+        settle: Duration::ZERO,
+    },
 };
 
 /// The table of Gitter.

@@ -34,6 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::{Capabilities, Idempotency},
     clock::Clock,
     http_client,
     image::Image,
@@ -52,33 +53,21 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{
-    api::Room,
-    client::{Client, MAX_UNITS},
-    dispatcher::Dispatcher,
-    errors::RequestError,
-    feed::FeedEndpoint,
-    rate_limiter::RateLimiter,
+    api::Room, capabilities::CAPABILITIES, client::Client, dispatcher::Dispatcher,
+    errors::RequestError, feed::FeedEndpoint, rate_limiter::RateLimiter,
 };
 use crate::{
     Audience, Channel, FeedState, Poster, Silo, SiloError,
     echoes::Echoes,
     feed_health::FeedHealth,
     markdown::Flavour,
-    plan::{self, Attribution, PostRules},
+    plan::{self, PostRules},
     sign_out_log::SignOutLog,
 };
 
 /// A message that a listing shows this long after its time should have arrived by the feed; less where audits follow
 /// each other quickly.
 const MISSED_AFTER: Duration = Duration::from_secs(30);
-/// What Gitter accepts. It allows edits for 600 s; the limit is a little less, for the time of the request.
-const POST_RULES: PostRules = PostRules {
-    flavour: Flavour::Gitter,
-    longest: MAX_UNITS,
-    editable: Some(Duration::from_secs(590)),
-    names: Attribution::Inline,
-    files: false,
-};
 /// How long a list of the account's rooms is used to find one.
 const ROOMS_TTL: Duration = Duration::from_mins(1);
 
@@ -181,6 +170,11 @@ impl Gitter {
         })
     }
 
+    /// What Gitter accepts.
+    fn rules(&self) -> PostRules {
+        PostRules::of(Flavour::Gitter, &self.capabilities())
+    }
+
     /// The address of a message on the website.
     fn permalink(&self, room: &str, message: &RemoteId) -> String {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,6 +195,15 @@ fn website(api: &Url) -> String {
 
 #[async_trait]
 impl Outlet for Gitter {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            idempotency: Idempotency::ByContent {
+                settle: self.settle,
+            },
+            ..CAPABILITIES
+        }
+    }
+
     fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
         Some(BridgeMarker {
             channel: format!("gitter/{}", channel.address()),
@@ -211,7 +214,7 @@ impl Outlet for Gitter {
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
         let now = self.client.server_time(now);
         let room = outgoing.to.address();
-        Ok(plan::plan(&POST_RULES, outgoing, now, |message| {
+        Ok(plan::plan(&self.rules(), outgoing, now, |message| {
             self.permalink(room, message)
         }))
     }
@@ -230,7 +233,7 @@ impl Outlet for Gitter {
         now: Millis,
     ) -> Plan {
         plan::reaction_line(
-            &POST_RULES,
+            &self.rules(),
             outgoing,
             reacted,
             self.client.server_time(now),
@@ -251,10 +254,6 @@ impl Outlet for Gitter {
 
     fn has_answered_since(&self, _since: Millis) -> bool {
         self.health.state() == FeedState::Live
-    }
-
-    fn is_idempotent(&self) -> bool {
-        false
     }
 
     async fn find_similar(
@@ -279,10 +278,6 @@ impl Outlet for Gitter {
             self.echoes.made(copy.remote.as_str());
         }
         Ok(copies)
-    }
-
-    fn settle_time(&self) -> Duration {
-        self.settle
     }
 }
 

@@ -1,9 +1,40 @@
 //! What is relayed between a room and the networks of a Matterbridge.
 
-use super::config;
+use footbridge_core::capabilities::{
+    Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, Limits, Reactions,
+    Replies, TextLimit,
+};
+
+use super::{config, errors::OUTCOME_UNKNOWN};
 use crate::capabilities::{
     Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
+};
+
+/// The largest file that is sent there, in bytes: Matterbridge and its networks keep it in memory, in base64.
+pub const MAX_FILE: u64 = 20 << 20;
+
+/// What Matterbridge can do: its API only posts.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    limits: Limits::all(TextLimit::NONE),
+    empty_messages: false,
+    attribution: Attribution::Override,
+    // Which message a reply answers is unknown in both directions.
+    replies: Replies::Marked("↪ "),
+    threads: false,
+    // How Matterbridge's own networks mark an edit by default.
+    edits: Edits::AsPost { mark: " (edited)" },
+    deletes: Deletes::AsPost,
+    reactions: Reactions::None,
+    files: Files::Upload {
+        max: Some(MAX_FILE),
+        text: FileText::WithFirst { bare: true },
+    },
+    bundles: false,
+    // An account does not receive its own messages, and the API has no look-up.
+    idempotency: Idempotency::Unknowable {
+        reason: OUTCOME_UNKNOWN,
+    },
 };
 
 /// The table of Matterbridge.

@@ -9,13 +9,14 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, SkipRule};
 
-use super::convert::{as_reply, text_from_body};
+use super::{
+    capabilities::MAX_FILE,
+    convert::{as_reply, text_from_body},
+};
 use crate::plan::named;
 
 /// How Matterbridge's own networks mark an edit by default.
 const EDITED: &str = " (edited)";
-/// The largest file that is sent there, in bytes: Matterbridge and its networks keep it in memory, in base64.
-pub(super) const MAX_FILE: u64 = 20 << 20;
 
 /// The steps of a delivery.
 pub fn plan(outgoing: &Outgoing) -> Plan {

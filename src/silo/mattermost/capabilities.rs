@@ -1,9 +1,41 @@
 //! What is relayed between a room and Mattermost.
 
+use footbridge_core::capabilities::{
+    Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, LengthUnit, Limits,
+    Reactions, Replies, TextLimit,
+};
+
 use super::config;
 use crate::capabilities::{
     Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
+};
+
+/// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
+pub const MAX_UNITS: usize = 16_383;
+
+/// What Mattermost can do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    limits: Limits::all(TextLimit {
+        max: MAX_UNITS,
+        unit: LengthUnit::Utf16,
+    }),
+    empty_messages: false,
+    // Where the operator and the server want it, the name overrides the account's.
+    attribution: Attribution::Inline,
+    replies: Replies::InThread,
+    threads: true,
+    // Some servers allow it for a while only, and do not say for how long.
+    edits: Edits::Limited { within: None },
+    deletes: Deletes::Native,
+    reactions: Reactions::Named,
+    files: Files::Upload {
+        max: None,
+        text: FileText::WithFirst { bare: false },
+    },
+    bundles: false,
+    // It forgets its keys after half a minute, and stores them with the posts.
+    idempotency: Idempotency::ByKey,
 };
 
 /// The table of Mattermost.

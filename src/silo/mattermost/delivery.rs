@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use footbridge_core::{
+    capabilities::Attribution,
     message::{Sender, Style},
     names,
     outlet::{Content, Done, Outcome, Step},
@@ -12,15 +13,16 @@ use footbridge_store::{Copy, Millis, RemoteId};
 use serde_json::{Map, json};
 
 use super::{
-    MAX_UNITS, Mattermost,
+    Mattermost,
     api::Post,
+    capabilities::MAX_UNITS,
     client::{PAGE, Range},
     emoji,
     errors::RequestError,
 };
 use crate::{
     markdown::{Flavour, joined, prefix, units},
-    plan::{ACTION_PREFIX, Attribution},
+    plan::ACTION_PREFIX,
 };
 
 /// How far Mattermost's clock may be behind the bridge's.

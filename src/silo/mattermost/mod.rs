@@ -32,11 +32,11 @@ pub use config::MattermostConfig;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::{Attribution, Capabilities},
     file::File,
     http_client,
     image::Image,
@@ -49,12 +49,13 @@ use footbridge_core::{
     room_profile::{ProfileField, RoomProfile},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Millis, Place};
+use footbridge_store::{Millis, Place};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{
     api::User,
+    capabilities::CAPABILITIES,
     client::Client,
     connection::FeedEndpoint,
     errors::RequestError,
@@ -65,12 +66,9 @@ use crate::{
     echoes::Echoes,
     feed_health::FeedHealth,
     markdown::Flavour,
-    plan::{self, Attribution, PostRules},
+    plan::{self, PostRules},
     sign_out_log::SignOutLog,
 };
-
-/// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
-const MAX_UNITS: usize = 16_383;
 
 /// A connection to a Mattermost.
 pub struct Mattermost {
@@ -121,13 +119,7 @@ impl Mattermost {
 
     /// What Mattermost accepts at present.
     fn rules(&self) -> PostRules {
-        PostRules {
-            flavour: Flavour::Mattermost,
-            longest: MAX_UNITS,
-            editable: None,
-            names: self.attribution.names(),
-            files: true,
-        }
+        PostRules::of(Flavour::Mattermost, &self.capabilities())
     }
 
     /// Requests the bridge's own account until that succeeds; `None` when stopped.
@@ -157,6 +149,13 @@ impl Mattermost {
 
 #[async_trait]
 impl Outlet for Mattermost {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            attribution: self.attribution.names(),
+            ..CAPABILITIES
+        }
+    }
+
     fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
         Some(BridgeMarker {
             channel: format!("mattermost/{}", channel.address()),
@@ -250,14 +249,6 @@ impl Outlet for Mattermost {
         self.health.state() == FeedState::Live
     }
 
-    fn is_idempotent(&self) -> bool {
-        true
-    }
-
-    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
-    }
-
     async fn find_by_key(
         &self,
         to: &Place,
@@ -274,10 +265,6 @@ impl Outlet for Mattermost {
         let found = self.find_made_post(to.address(), key, since).await;
         let found = found.inspect_err(|error| self.note(error))?;
         Ok(found.map(|post| Done::Created(delivery::copy(&post))))
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use footbridge_core::outlet::plan_table::{NOW, check, table};
+use footbridge_core::{
+    capabilities::Attribution,
+    outlet::plan_table::{NOW, check, table},
+};
 
-use super::{Attribution, PostRules, plan};
+use super::{PostRules, plan};
 use crate::{markdown::Flavour, matterbridge};
 
 const GITTER: PostRules = PostRules {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use footbridge_core::{
+    capabilities::Attribution,
     message::{Action, Message, Sender, Style},
     outlet::{Outgoing, Plan, Step},
     text::{
@@ -15,7 +16,7 @@ use footbridge_store::{Copy, Millis, Place, RemoteId};
 
 use crate::{
     markdown::{Flavour, markdown_from_body},
-    plan::{Attribution, PostRules, plan},
+    plan::{PostRules, plan},
 };
 use proptest::prelude::*;
 
