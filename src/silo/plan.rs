@@ -161,10 +161,25 @@ fn new_posts(
     let nothing = Body::default();
     let words = std::iter::once(body).chain(std::iter::repeat(&nothing));
     let steps = files.iter().zip(words).flat_map(|(file, body)| {
-        let fallback = named_posts(body, std::slice::from_ref(file));
-        let (body, style) = with_caption(body, style, file);
-        let speech = speaker.saying(&body, style);
-        sent(file, speech.parts(), speech.post_style(), root, fallback)
+        let only = std::slice::from_ref(file);
+        let (mut named, mut apart) = (named_posts(body, only), Vec::new());
+        let mut caption = body;
+        if named.len() > 1 {
+            // Where the file is refused, one post cannot stand in for it and for all of the text: the text follows by itself.
+            let speech = speaker.saying(body, style);
+            apart = posts(speech.parts(), speech.post_style(), root);
+            (named, caption) = (named_posts(&nothing, only), &nothing);
+        }
+        let (caption, style) = with_caption(caption, style, file);
+        let speech = speaker.saying(&caption, style);
+        let carrier = Step::SendFile {
+            file: file.clone(),
+            content: content(speech.whole(), speech.post_style()),
+            thread: root.cloned(),
+            reply_to: None,
+            fallback: named.into_iter().next().map(Box::new),
+        };
+        std::iter::once(carrier).chain(apart)
     });
     Plan::Steps(steps.collect())
 }
@@ -238,31 +253,6 @@ fn with_caption<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>
     } else {
         (Cow::Borrowed(body), style)
     }
-}
-
-/// Posts of which the first has the file. If it is the only one, the first of `fallback_posts` replaces it where the
-/// file cannot be sent; several posts have no fallback: the others follow anyway.
-fn sent(
-    file: &File,
-    texts: Vec<String>,
-    spoken: PostStyle<'_>,
-    thread: Option<&RemoteId>,
-    fallback_posts: Vec<Step>,
-) -> Vec<Step> {
-    let fallback = fallback_posts
-        .into_iter()
-        .next()
-        .filter(|_| texts.len() == 1);
-    let mut texts = texts.into_iter();
-    let carrier = Step::SendFile {
-        file: file.clone(),
-        content: content(texts.next().unwrap_or_default(), spoken),
-        thread: thread.cloned(),
-        reply_to: None,
-        fallback: fallback.map(Box::new),
-    };
-    let rest = texts.map(|text| post(text, spoken, thread));
-    std::iter::once(carrier).chain(rest).collect()
 }
 
 /// A text of one author.
@@ -517,12 +507,33 @@ mod tests {
     }
 
     #[test]
-    fn a_long_caption_follows_its_file_and_no_edit_takes_the_file_away() {
-        let all = with_file(said_by_ann(&"many words ".repeat(900)), vec![], true);
-        assert!(matches!(
-            &all[..],
-            [Step::SendFile { fallback: None, .. }, Step::Post { .. }, ..]
-        ));
+    fn a_long_caption_follows_its_file_whatever_becomes_of_the_file() {
+        // The second one fits, but not with the line that names the file.
+        for (words, posts) in [("many words ".repeat(900), 3), ("x".repeat(4_080), 1)] {
+            let all = with_file(said_by_ann(&words), vec![], true);
+            let [
+                Step::SendFile {
+                    content,
+                    fallback: Some(fallback),
+                    ..
+                },
+                told @ ..,
+            ] = &all[..]
+            else {
+                panic!("a file and its text");
+            };
+            assert_eq!(content.text, "\\* **Ann** sent an image");
+            let instead = "\\* **Ann** sent an image: cat.png (2.1 kB)";
+            assert_eq!(text(fallback), instead);
+            assert_eq!(told.len(), posts);
+            let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
+            let told: usize = told.iter().map(|post| letters(text(post)) - 3).sum();
+            assert_eq!(told, letters(&words));
+        }
+    }
+
+    #[test]
+    fn no_edit_takes_a_file_away() {
         for takes_files in [true, false] {
             let all = with_file(edited(""), vec![copy("a", None, 0)], takes_files);
             assert!(matches!(&all[..], [Step::Edit { .. }]), "{all:?}");
