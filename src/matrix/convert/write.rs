@@ -173,6 +173,14 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         } => {
             let (thread, reply_to) =
                 relations(&outgoing.copies, thread.is_some(), reply_to.is_some());
+            if message.sender.is_bridge() {
+                let content = bridge_text(body);
+                return Plan::Steps(vec![Step::Post {
+                    content,
+                    thread,
+                    reply_to,
+                }]);
+            }
             Plan::Steps(message_content(
                 outgoing,
                 (body, name, *style),
