@@ -75,6 +75,7 @@ fn into_room(message: Message) {
         to: Place::room("!room:x"),
         message,
         copies: Vec::new(),
+        permalink: None,
         late: false,
     };
     let Plan::Steps(steps) = convert::plan(&outgoing) else {

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use crate::outlet::Step;
+use crate::{outlet::Step, render::Renderer};
 
 /// What a side can do, at the moment it is asked: some of it depends on settings that a server may change.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
+    /// What writes neutral content in the side's markup.
+    pub renderer: &'static dyn Renderer,
     /// How long a text may be.
     pub limits: Limits,
     /// Whether it takes a message without text and without a file.

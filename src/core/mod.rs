@@ -12,6 +12,8 @@ pub mod media_links;
 pub mod peer_bridges;
 pub mod room_profile;
 pub mod capabilities;
+pub mod render;
+pub mod plan;
 pub mod outlet;
 pub mod http_client;
 pub mod http_server;

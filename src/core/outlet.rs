@@ -15,6 +15,7 @@ use crate::{
     image::Image,
     message::{Message, Sender, Style},
     peer_bridges::BridgeMarker,
+    plan::{self, ChangedReaction},
     reactions::ReactionState,
     spool::{Spool, Spooled},
 };
@@ -31,6 +32,8 @@ pub struct Outgoing {
     pub message: Message,
     /// The copies in `to` of the message it is about (see [`Message::target`]), in part order.
     pub copies: Vec<Copy>,
+    /// The address of the first copy, where people can open it.
+    pub permalink: Option<String>,
     /// Whether it was delayed until its room key came, so that later messages may have overtaken it.
     pub late: bool,
 }
@@ -232,36 +235,55 @@ pub trait Outlet: Send + Sync {
     /// What this side can do at present.
     fn capabilities(&self) -> Capabilities;
 
+    /// The address of a message of this side, where people can open it.
+    fn permalink(&self, _to: &Place, _message: &RemoteId) -> Option<String> {
+        None
+    }
+
+    /// A moment of the bridge's clock by the clock of this side.
+    fn local_time(&self, now: Millis) -> Millis {
+        now
+    }
+
+    /// The name that this side has for an emoji, if its reactions are [`Reactions::Named`](crate::capabilities::Reactions::Named):
+    /// emoji of one name are one reaction. `reacted` are all reactions to the message.
+    fn reaction_name(&self, _key: &str, _reacted: &[ReactionState]) -> Option<String> {
+        None
+    }
+
     /// The plan for a delivery. Pure: no requests. Called once per delivery; the lane saves the result.
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
+    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
+        let now = self.local_time(now);
+        Ok(plan::plan(&self.capabilities(), outgoing, now))
+    }
 
     /// The id by which peer bridges know a channel of this side, and the bridge's account in it.
     fn bridge_marker(&self, _channel: &Place) -> Option<BridgeMarker> {
         None
     }
 
-    /// The plan for a reaction or its removal: `reacted` is all reactions to the message, `key` is the one that changes. `openly`
-    /// says whether a reaction may be sent unencrypted into a place that is encrypted. Pure.
+    /// The plan for a reaction or its removal: `reacted` is all reactions to the message. Pure.
     fn plan_reactions(
         &self,
-        _outgoing: &Outgoing,
-        _reacted: &[ReactionState],
-        _key: &str,
-        _unencrypted: bool,
-        _now: Millis,
+        outgoing: &Outgoing,
+        reacted: &[ReactionState],
+        change: ChangedReaction<'_>,
+        now: Millis,
     ) -> Plan {
-        Plan::Skip(SkipRule::NoReactions)
+        let (can, now) = (self.capabilities(), self.local_time(now));
+        let name_of = |key: &str| self.reaction_name(key, reacted);
+        plan::reaction(&can, outgoing, reacted, change, name_of, now)
     }
 
     /// One step that carries the first two or more of these new messages of one lane, oldest first, and the number of messages it
     /// carries; `None` where each is sent by itself. Pure. Called only while the account is rate limited.
-    fn plan_bundle(&self, _messages: &[Outgoing]) -> Option<(Step, usize)> {
-        None
+    fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+        plan::bundle(&self.capabilities(), messages)
     }
 
     /// The plan for an edit or a deletion of a message that is the part `slot` of its copy. Pure.
-    fn plan_part_edit(&self, _outgoing: &Outgoing, _slot: u32) -> Plan {
-        Plan::Skip(SkipRule::UnknownTarget)
+    fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        plan::part_edit(&self.capabilities(), outgoing, slot)
     }
 
     /// Performs one step. `key` is the same at every attempt of the same step.

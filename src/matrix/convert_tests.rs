@@ -369,6 +369,7 @@ fn outgoing(action: Action, copies: &[&str]) -> Outgoing {
                 file: None,
             })
             .collect(),
+        permalink: None,
         late: false,
     }
 }

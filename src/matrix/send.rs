@@ -13,6 +13,7 @@ use footbridge_core::{
     image::Image,
     message::Sender,
     outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
+    plan::ChangedReaction,
     reactions::{ReactionState, plan_native},
     spool::{Spool, Spooled},
 };
@@ -192,8 +193,7 @@ impl Outlet for Matrix {
         &self,
         outgoing: &Outgoing,
         reacted: &[ReactionState],
-        key: &str,
-        unencrypted: bool,
+        ChangedReaction { key, unencrypted }: ChangedReaction<'_>,
         _now: Millis,
     ) -> Plan {
         match outgoing.copies.first() {

@@ -5,6 +5,7 @@
 
 mod escape;
 mod read;
+mod render;
 mod split;
 
 use footbridge_core::{
@@ -17,7 +18,8 @@ use crate::{gitter, mattermost};
 pub(super) use escape::rules::{email, has_at_in_authority};
 use escape::{InlineContext, InlineWriter, rules};
 pub use read::{body_from_markdown, body_from_markdown_of, resolved};
-pub use split::{split, units};
+pub use render::{ACTION_PREFIX, Markdown};
+pub use split::{split, split_to, units};
 
 /// Whose Markdown it is: each silo recognises something in a text that the others do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

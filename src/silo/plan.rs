@@ -199,7 +199,8 @@ pub fn reaction_line(
     let line = reactions::summary_line(reacted, is_told);
     let text = line.and_then(|line| {
         let text = markdown_from_body(&Body::plain(&line), rules.flavour);
-        split(&text, "", rules.longest).into_iter().next()
+        let text = split(&text, "", rules.longest).into_iter().next();
+        text.map(|text| content(text, (Style::Notice, None)))
     });
     reactions::plan_summary(reacted, text, message, |shown| {
         rules
@@ -411,6 +412,7 @@ mod tests {
                 files: Vec::new(),
             },
             copies,
+            permalink: None,
             late: false,
         }
     }

@@ -54,6 +54,8 @@ fn floor(package: &str, module: &str) -> Option<usize> {
                 "inbox",
                 "outlet",
                 "capabilities",
+                "render",
+                "plan",
                 "media_fetcher",
                 "reactions",
             ],

@@ -34,6 +34,7 @@ use footbridge_core::{
     outlet::{
         Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBeforeEdit,
     },
+    render::Html,
     spool::{Spool, Spooled},
     text::Body,
 };
@@ -236,6 +237,7 @@ impl FakeOutlet {
 impl Outlet for FakeOutlet {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            renderer: &Html,
             limits: Limits::all(TextLimit::NONE),
             empty_messages: false,
             attribution: Attribution::Inline,

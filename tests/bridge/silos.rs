@@ -18,6 +18,7 @@ use footbridge_core::{
     lane::{Lane, LaneEnd, OutletHealth, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
+    render::Html,
     secret::Secret,
     text::Body,
 };
@@ -51,6 +52,7 @@ impl Rooms {
 impl Outlet for Rooms {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            renderer: &Html,
             limits: Limits::all(TextLimit::NONE),
             empty_messages: false,
             attribution: Attribution::Inline,

@@ -182,6 +182,7 @@ impl Lane {
                             to: next.to.clone(),
                             message: said,
                             copies: copies.copies.clone(),
+                            permalink: None,
                             late: false,
                         },
                         changes: Changes::default(),

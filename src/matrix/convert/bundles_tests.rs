@@ -34,6 +34,7 @@ fn outgoing(author: &str, action: Action) -> Outgoing {
             action,
         },
         copies: Vec::new(),
+        permalink: None,
         late: false,
     }
 }

@@ -1,8 +1,11 @@
 //! What a Matrix room can do.
 
-use footbridge_core::capabilities::{
-    Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, LengthUnit, Limits,
-    Reactions, Replies, TextLimit,
+use footbridge_core::{
+    capabilities::{
+        Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, LengthUnit,
+        Limits, Reactions, Replies, TextLimit,
+    },
+    render::Html,
 };
 
 /// The largest content that is sent, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit of
@@ -18,6 +21,7 @@ const fn bytes(max: usize) -> TextLimit {
 
 /// What a room can do.
 pub const CAPABILITIES: Capabilities = Capabilities {
+    renderer: &Html,
     limits: Limits {
         text: bytes(MAX_BYTES),
         // The event of an edit contains the text twice, and with a caption also the fields of the file.

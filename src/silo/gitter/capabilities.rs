@@ -8,13 +8,17 @@ use footbridge_core::capabilities::{
 };
 
 use super::{client::MAX_UNITS, config};
-use crate::capabilities::{
-    Capability, ChannelName, Feature, SiloKind,
-    Support::{Fallback, Full, No},
+use crate::{
+    capabilities::{
+        Capability, ChannelName, Feature, SiloKind,
+        Support::{Fallback, Full, No},
+    },
+    markdown::{Flavour, Markdown},
 };
 
 /// What Gitter can do.
 pub const CAPABILITIES: Capabilities = Capabilities {
+    renderer: &Markdown(Flavour::Gitter),
     limits: Limits::all(TextLimit {
         max: MAX_UNITS,
         unit: LengthUnit::Utf16,

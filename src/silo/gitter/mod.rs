@@ -43,6 +43,7 @@ use footbridge_core::{
     message::Sender,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
     peer_bridges::BridgeMarker,
+    plan::ChangedReaction,
     reactions::ReactionState,
     room_profile::{ProfileField, RoomProfile},
     spool::Spool,
@@ -228,8 +229,7 @@ impl Outlet for Gitter {
         &self,
         outgoing: &Outgoing,
         reacted: &[ReactionState],
-        _key: &str,
-        _openly: bool,
+        _change: ChangedReaction<'_>,
         now: Millis,
     ) -> Plan {
         plan::reaction_line(

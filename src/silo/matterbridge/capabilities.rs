@@ -1,11 +1,14 @@
 //! What is relayed between a room and the networks of a Matterbridge.
 
-use footbridge_core::capabilities::{
-    Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, Limits, Reactions,
-    Replies, TextLimit,
+use footbridge_core::{
+    capabilities::{
+        Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, Limits, Reactions,
+        Replies, TextLimit,
+    },
+    render::Plain,
 };
 
-use super::{config, errors::OUTCOME_UNKNOWN};
+use super::{config, convert::harmless, errors::OUTCOME_UNKNOWN};
 use crate::capabilities::{
     Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
@@ -16,6 +19,7 @@ pub const MAX_FILE: u64 = 20 << 20;
 
 /// What Matterbridge can do: its API only posts.
 pub const CAPABILITIES: Capabilities = Capabilities {
+    renderer: &Plain { escape: harmless },
     limits: Limits::all(TextLimit::NONE),
     empty_messages: false,
     attribution: Attribution::Override,

@@ -133,7 +133,13 @@ fn megabytes(bytes: u64) -> String {
 /// The tree as plain text that mentions nobody, and in which Matterbridge finds no shortcode.
 #[must_use]
 pub fn text_from_body(body: &Body) -> String {
-    without_emoji(&escape_mentions(&body.to_plain()))
+    harmless(&body.to_plain())
+}
+
+/// A text that mentions nobody, and in which Matterbridge finds no shortcode.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    without_emoji(&escape_mentions(text))
 }
 
 /// A text marked as a reply.

@@ -168,6 +168,7 @@ mod tests {
                 action,
             },
             copies: vec![copy; copies],
+            permalink: None,
             late: false,
         }
     }

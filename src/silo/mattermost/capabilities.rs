@@ -6,9 +6,12 @@ use footbridge_core::capabilities::{
 };
 
 use super::config;
-use crate::capabilities::{
-    Capability, ChannelName, Feature, SiloKind,
-    Support::{Fallback, Full, No},
+use crate::{
+    capabilities::{
+        Capability, ChannelName, Feature, SiloKind,
+        Support::{Fallback, Full, No},
+    },
+    markdown::{Flavour, Markdown},
 };
 
 /// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
@@ -16,6 +19,7 @@ pub const MAX_UNITS: usize = 16_383;
 
 /// What Mattermost can do.
 pub const CAPABILITIES: Capabilities = Capabilities {
+    renderer: &Markdown(Flavour::Mattermost),
     limits: Limits::all(TextLimit {
         max: MAX_UNITS,
         unit: LengthUnit::Utf16,

@@ -45,6 +45,7 @@ use footbridge_core::{
     message::Sender,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
     peer_bridges::BridgeMarker,
+    plan::ChangedReaction,
     reactions::{ReactionState, plan_native},
     room_profile::{ProfileField, RoomProfile},
     spool::{Spool, Spooled},
@@ -174,8 +175,7 @@ impl Outlet for Mattermost {
         &self,
         outgoing: &Outgoing,
         reacted: &[ReactionState],
-        key: &str,
-        unencrypted: bool,
+        ChangedReaction { key, unencrypted }: ChangedReaction<'_>,
         now: Millis,
     ) -> Plan {
         let worded = emoji::WordedReactions::of(&self.lacking, reacted);

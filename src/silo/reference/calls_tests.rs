@@ -71,6 +71,7 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
                             files: Vec::new(),
                         },
                         copies: vec![copy.clone()],
+                        permalink: None,
                         late,
                     };
                     for now in [0, 10_000] {

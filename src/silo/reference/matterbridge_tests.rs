@@ -70,6 +70,7 @@ fn sent(name: &str, body: &Body) -> Vec<Content> {
                     sent_at: Millis(0),
                     file: None,
                 }],
+                permalink: None,
                 late,
             });
             if let Plan::Steps(steps) = planned {
