@@ -21,7 +21,7 @@ mod realtime;
 mod stream;
 mod feed;
 
-pub use capabilities::KIND;
+pub use capabilities::{CAPABILITIES, KIND};
 pub use config::{Feed, GitterConfig};
 #[cfg(test)]
 pub(crate) use convert::body_from_html;
@@ -41,10 +41,8 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::MediaFetcher,
     message::Sender,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Done, Outlet, SendError, Step},
     peer_bridges::BridgeMarker,
-    plan::ChangedReaction,
-    reactions::ReactionState,
     room_profile::{ProfileField, RoomProfile},
     spool::Spool,
 };
@@ -54,15 +52,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{
-    api::Room, capabilities::CAPABILITIES, client::Client, dispatcher::Dispatcher,
-    errors::RequestError, feed::FeedEndpoint, rate_limiter::RateLimiter,
+    api::Room, client::Client, dispatcher::Dispatcher, errors::RequestError, feed::FeedEndpoint,
+    rate_limiter::RateLimiter,
 };
 use crate::{
-    Audience, Channel, FeedState, Poster, Silo, SiloError,
-    echoes::Echoes,
-    feed_health::FeedHealth,
-    markdown::Flavour,
-    plan::{self, PostRules},
+    Audience, Channel, FeedState, Poster, Silo, SiloError, echoes::Echoes, feed_health::FeedHealth,
     sign_out_log::SignOutLog,
 };
 
@@ -170,18 +164,6 @@ impl Gitter {
             backfill: 0,
         })
     }
-
-    /// What Gitter accepts.
-    fn rules(&self) -> PostRules {
-        PostRules::of(Flavour::Gitter, &self.capabilities())
-    }
-
-    /// The address of a message on the website.
-    fn permalink(&self, room: &str, message: &RemoteId) -> String {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = names.get(room).map_or(room, String::as_str);
-        format!("{}/{name}?at={message}", self.web)
-    }
 }
 
 /// The website of an API address: `https://api.gitter.im/v1` is `https://gitter.im`.
@@ -212,33 +194,20 @@ impl Outlet for Gitter {
         })
     }
 
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
-        let now = self.client.server_time(now);
-        let room = outgoing.to.address();
-        Ok(plan::plan(&self.rules(), outgoing, now, |message| {
-            self.permalink(room, message)
-        }))
+    fn permalink(&self, to: &Place, message: &RemoteId) -> Option<String> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = to.address();
+        let name = names.get(room).map_or(room, String::as_str);
+        Some(format!("{}/{name}?at={message}", self.web))
+    }
+
+    fn local_time(&self, now: Millis) -> Millis {
+        self.client.server_time(now)
     }
 
     async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let url = of.avatar.as_deref().unwrap_or_default();
         self.media.picture(url, spool).await
-    }
-
-    fn plan_reactions(
-        &self,
-        outgoing: &Outgoing,
-        reacted: &[ReactionState],
-        _change: ChangedReaction<'_>,
-        now: Millis,
-    ) -> Plan {
-        plan::reaction_line(
-            &self.rules(),
-            outgoing,
-            reacted,
-            self.client.server_time(now),
-            |_| true,
-        )
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {

@@ -8,7 +8,11 @@ use footbridge_core::{
     render::Plain,
 };
 
-use super::{config, convert::harmless, errors::OUTCOME_UNKNOWN};
+use super::{
+    config,
+    convert::{REPLY_MARK, harmless},
+    errors::OUTCOME_UNKNOWN,
+};
 use crate::capabilities::{
     Capability, ChannelName, Feature, SiloKind,
     Support::{Fallback, Full, No},
@@ -24,7 +28,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     empty_messages: false,
     attribution: Attribution::Override,
     // Which message a reply answers is unknown in both directions.
-    replies: Replies::Marked("↪ "),
+    replies: Replies::Marked(REPLY_MARK),
     threads: false,
     // How Matterbridge's own networks mark an edit by default.
     edits: Edits::AsPost { mark: " (edited)" },

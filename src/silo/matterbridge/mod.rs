@@ -8,7 +8,6 @@ mod errors;
 mod client;
 mod mentions;
 pub(crate) mod convert;
-pub(crate) mod plan;
 pub(crate) mod emoji;
 mod files;
 pub(crate) mod arrival;
@@ -20,7 +19,7 @@ mod buffer;
 mod connection;
 mod feed;
 
-pub use capabilities::KIND;
+pub use capabilities::{CAPABILITIES, KIND};
 pub use config::MatterbridgeConfig;
 
 use std::sync::Arc;
@@ -35,7 +34,7 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::MediaFetcher,
     message::{Sender, Style},
-    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, no_files_error},
+    outlet::{Content, Done, Outlet, SendError, Step, no_files_error},
     peer_bridges::BridgeMarker,
     spool::{Spool, SpoolError, Spooled},
 };
@@ -44,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     api::Post,
-    capabilities::{CAPABILITIES, MAX_FILE},
+    capabilities::MAX_FILE,
     client::Client,
     connection::FeedEndpoint,
     convert::{escape_mentions, file_name, name_of},
@@ -189,10 +188,6 @@ impl Outlet for Matterbridge {
         })
     }
 
-    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
-        Ok(plan::plan(outgoing))
-    }
-
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // Not every lane retries a refused token.
@@ -315,3 +310,6 @@ impl Silo for Matterbridge {
         self.health.state()
     }
 }
+
+#[cfg(test)]
+mod plan_tests;

@@ -20,10 +20,7 @@ use super::{
     emoji,
     errors::RequestError,
 };
-use crate::{
-    markdown::{Flavour, joined, prefix, units},
-    plan::ACTION_PREFIX,
-};
+use crate::markdown::{ACTION_PREFIX, Flavour, joined, prefix, units};
 
 /// How far Mattermost's clock may be behind the bridge's.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);

@@ -26,7 +26,7 @@ mod connection;
 mod feed;
 mod find_code;
 
-pub use capabilities::KIND;
+pub use capabilities::{CAPABILITIES, KIND};
 pub use config::MattermostConfig;
 
 use std::{
@@ -43,31 +43,25 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::picture_of,
     message::Sender,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Done, Outlet, SendError, Step},
     peer_bridges::BridgeMarker,
-    plan::ChangedReaction,
-    reactions::{ReactionState, plan_native},
+    reactions::ReactionState,
     room_profile::{ProfileField, RoomProfile},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Millis, Place};
+use footbridge_store::{Millis, Place, RemoteId};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{
     api::User,
-    capabilities::CAPABILITIES,
     client::Client,
     connection::FeedEndpoint,
     errors::RequestError,
     listener::{Listener, ListenerContext},
 };
 use crate::{
-    Audience, Channel, FeedState, Poster, Silo, SiloError,
-    echoes::Echoes,
-    feed_health::FeedHealth,
-    markdown::Flavour,
-    plan::{self, PostRules},
+    Audience, Channel, FeedState, Poster, Silo, SiloError, echoes::Echoes, feed_health::FeedHealth,
     sign_out_log::SignOutLog,
 };
 
@@ -118,11 +112,6 @@ impl Mattermost {
         })
     }
 
-    /// What Mattermost accepts at present.
-    fn rules(&self) -> PostRules {
-        PostRules::of(Flavour::Mattermost, &self.capabilities())
-    }
-
     /// Requests the bridge's own account until that succeeds; `None` when stopped.
     async fn identify_self(&self, stop: &CancellationToken) -> Result<Option<User>, SiloError> {
         let mut failures = 0;
@@ -164,32 +153,12 @@ impl Outlet for Mattermost {
         })
     }
 
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
-        let channel = outgoing.to.address();
-        Ok(plan::plan(&self.rules(), outgoing, now, |message| {
-            self.permalink(channel, message)
-        }))
+    fn permalink(&self, to: &Place, message: &RemoteId) -> Option<String> {
+        Some(self.permalink(to.address(), message))
     }
 
-    fn plan_reactions(
-        &self,
-        outgoing: &Outgoing,
-        reacted: &[ReactionState],
-        ChangedReaction { key, unencrypted }: ChangedReaction<'_>,
-        now: Millis,
-    ) -> Plan {
-        let worded = emoji::WordedReactions::of(&self.lacking, reacted);
-        match (outgoing.copies.first(), worded.emoji_for(key)) {
-            // All skin tones of an emoji are one reaction there.
-            (Some(copy), Some(name)) => {
-                let alike = |other: &str| emoji::name_of(other).as_ref() == Some(&name);
-                plan_native(reacted, (key, alike), &copy.remote, unencrypted)
-            }
-            // A reaction that has no emoji there goes into the text line.
-            _ => plan::reaction_line(&self.rules(), outgoing, reacted, now, |key| {
-                worded.emoji_for(key).is_none()
-            }),
-        }
+    fn reaction_name(&self, key: &str, reacted: &[ReactionState]) -> Option<String> {
+        emoji::WordedReactions::of(&self.lacking, reacted).emoji_for(key)
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {

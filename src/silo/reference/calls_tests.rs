@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use footbridge_core::{
-    capabilities::Attribution,
+    capabilities::{Attribution, Capabilities, Edits, LengthUnit, Limits, TextLimit},
     message::{Action, Message, Sender, Style},
     outlet::{Outgoing, Plan, Step},
+    plan::plan,
     text::{
         Block, Body, Inline,
         html::{Dialect, body_from_html},
@@ -14,10 +15,7 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 
-use crate::{
-    markdown::{Flavour, markdown_from_body},
-    plan::{PostRules, plan},
-};
+use crate::markdown::{Flavour, markdown_from_body};
 use proptest::prelude::*;
 
 use super::{gitter, mattermost::calls};
@@ -51,12 +49,21 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
     let is_gitter = flavour == Flavour::Gitter;
     let names = [Attribution::Inline, Attribution::Override];
     for names in names.into_iter().take(if is_gitter { 1 } else { 2 }) {
-        let rules = PostRules {
-            flavour,
-            longest,
-            editable: Some(Duration::from_secs(1)),
-            names,
-            files: !is_gitter,
+        let limit = TextLimit {
+            max: longest,
+            unit: LengthUnit::Utf16,
+        };
+        let can = Capabilities {
+            limits: Limits::all(limit),
+            edits: Edits::Limited {
+                within: Some(Duration::from_secs(1)),
+            },
+            attribution: names,
+            ..if is_gitter {
+                crate::gitter::CAPABILITIES
+            } else {
+                crate::mattermost::CAPABILITIES
+            }
         };
         for sender in [ann.clone(), Sender::bridge()] {
             for action in [post(Style::Text), post(Style::Emote), edit.clone()] {
@@ -71,13 +78,11 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
                             files: Vec::new(),
                         },
                         copies: vec![copy.clone()],
-                        permalink: None,
+                        permalink: Some("https://chat.example/_redirect/pl/abc".to_owned()),
                         late,
                     };
                     for now in [0, 10_000] {
-                        let planned = plan(&rules, &outgoing, Millis(now), |id| {
-                            format!("https://chat.example/_redirect/pl/{id}")
-                        });
+                        let planned = plan(&can, &outgoing, Millis(now));
                         if let Plan::Steps(steps) = planned {
                             for step in steps {
                                 said(step, &mut all);
