@@ -8,6 +8,7 @@ use footbridge_core::{
     message::{Command, Message},
     names,
     outlet::{Outgoing, Plan, Step},
+    plan::plan,
     room_profile,
 };
 use footbridge_matrix::convert;
@@ -16,7 +17,7 @@ use footbridge_silo::{
     markdown::{self, Flavour},
     reference,
 };
-use footbridge_store::{Payload, Place};
+use footbridge_store::{Millis, Payload, Place};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
@@ -78,7 +79,7 @@ fn into_room(message: Message) {
         permalink: None,
         late: false,
     };
-    let Plan::Steps(steps) = convert::plan(&outgoing) else {
+    let Plan::Steps(steps) = plan(&convert::CAPABILITIES, &outgoing, Millis(0)) else {
         return;
     };
     for step in steps {

@@ -7,7 +7,7 @@ mod reactions;
 
 use footbridge_store::{Copy, Millis, RemoteId, SkipRule};
 
-pub use parts::{bundle, part_edit};
+pub use parts::{MAX_PARTS, bundle, part_edit};
 pub use reactions::{ChangedReaction, reaction};
 
 use crate::{

@@ -12,12 +12,10 @@ use footbridge_core::{
     file::File,
     image::Image,
     message::Sender,
-    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
-    plan::ChangedReaction,
-    reactions::{ReactionState, plan_native},
+    outlet::{self, Done, Outcome, Outlet, SendError, Step, TextBeforeEdit},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
+use footbridge_store::{Copy, Millis, Place, RemoteId};
 use matrix_sdk::{
     Room, RoomState,
     room::futures::SendMessageLikeEventResult,
@@ -57,10 +55,6 @@ impl RoomLocks {
 impl Outlet for Matrix {
     fn capabilities(&self) -> Capabilities {
         convert::CAPABILITIES
-    }
-
-    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
-        Ok(convert::plan(outgoing))
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
@@ -179,30 +173,6 @@ impl Outlet for Matrix {
 
     fn has_answered_since(&self, since: Millis) -> bool {
         self.last_sync().is_some_and(|at| at >= since)
-    }
-
-    fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
-        bundles::bundle(messages)
-    }
-
-    fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
-        bundles::revise(outgoing, slot)
-    }
-
-    fn plan_reactions(
-        &self,
-        outgoing: &Outgoing,
-        reacted: &[ReactionState],
-        ChangedReaction { key, unencrypted }: ChangedReaction<'_>,
-        _now: Millis,
-    ) -> Plan {
-        match outgoing.copies.first() {
-            Some(copy) => {
-                let same = (key, |other: &str| other == key);
-                plan_native(reacted, same, &copy.remote, unencrypted)
-            }
-            None => Plan::Skip(SkipRule::UnknownTarget),
-        }
     }
 
     async fn find_by_key(

@@ -15,7 +15,7 @@ use crate::{
 /// The author of a part that the bridge itself wrote.
 const BRIDGE_NAME: &str = "Footbridge";
 /// The most messages in one: more cannot be read at a glance.
-const MAX_PARTS: usize = 25;
+pub const MAX_PARTS: usize = 25;
 /// The most bytes of JSON of all parts together, including the readable form.
 const MAX_PARTS_BYTES: usize = 16_000;
 /// The most bytes of JSON of one bundled message.
@@ -69,7 +69,7 @@ fn joinable(outgoing: &Outgoing) -> Option<Part> {
     else {
         return None;
     };
-    let part = Part::new(&outgoing.message, body);
+    let part = Part::new(&outgoing.message.sender, body);
     // A message with several authors mentions nobody.
     let calls = !body.pinged().is_empty();
     let fits = !calls
@@ -81,9 +81,11 @@ fn joinable(outgoing: &Outgoing) -> Option<Part> {
 }
 
 impl Part {
-    fn new(message: &Message, body: &Body) -> Self {
+    /// A text of one author.
+    #[must_use]
+    pub fn new(sender: &Sender, body: &Body) -> Self {
         Self {
-            author: author(&message.sender),
+            author: author(sender),
             body: body.to_plain(),
             html: html_from_body(body),
             block: !matches!(body.0.as_slice(), [Block::Paragraph(_)]),
@@ -162,7 +164,10 @@ pub fn part_edit(can: &Capabilities, outgoing: &Outgoing, slot: u32) -> Plan {
                 reply_to: Some(copy.remote.clone()),
             };
             let instead = at.post(planner.edited(&speech));
-            (Some(Part::new(message, body)), Some(Box::new(instead)))
+            (
+                Some(Part::new(&message.sender, body)),
+                Some(Box::new(instead)),
+            )
         }
         Action::Delete { .. } => (None, None),
         _ => return Plan::Skip(SkipRule::UnknownTarget),
