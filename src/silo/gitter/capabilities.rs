@@ -48,47 +48,44 @@ pub static KIND: SiloKind = SiloKind {
     address: None,
     channel: "org/room",
     channel_name: ChannelName::Path,
+    can: &CAPABILITIES,
     needs_token: true,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[
-        Capability {
-            what: Feature::Text,
-            to_channel: Full("as Gitter's Markdown, above 4,096 characters in several messages"),
-            to_room: Full("with its formatting"),
-        },
-        Capability {
-            what: Feature::Name,
-            to_channel: Fallback("in bold before the text"),
-            to_room: Fallback(
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Text,
+            "as Gitter's Markdown, above {limit} characters in several messages",
+            Full("with its formatting"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Name,
+            "in bold before the text",
+            Fallback(
                 "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
-        },
+        ),
         Capability {
             what: Feature::Emote,
             to_channel: Full(""),
             to_room: Full(""),
         },
-        Capability {
-            what: Feature::Reply,
-            to_channel: Fallback("in the thread of the message that is answered"),
-            to_room: No("Gitter has threads only"),
-        },
-        Capability {
-            what: Feature::Thread,
-            to_channel: Full(""),
-            to_room: Full(""),
-        },
-        Capability {
-            what: Feature::Edit,
-            to_channel: Full("for ten minutes; later as a new message that points to the old one"),
-            to_room: Full(""),
-        },
-        Capability {
-            what: Feature::Deletion,
-            to_channel: Full(""),
-            to_room: Full(""),
-        },
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reply,
+            "in the thread of the message that is answered",
+            No("Gitter has threads only"),
+        ),
+        Capability::planned(&CAPABILITIES, Feature::Thread, "", Full("")),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Edit,
+            "for ten minutes; later as a new message that points to the old one",
+            Full(""),
+        ),
+        Capability::planned(&CAPABILITIES, Feature::Deletion, "", Full("")),
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
@@ -98,19 +95,19 @@ pub static KIND: SiloKind = SiloKind {
                 "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
             ),
         },
-        Capability {
-            what: Feature::Reaction,
-            to_channel: Fallback(
-                "all to one message in one line of its thread, which changes with them; from encrypted rooms where the portal \
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reaction,
+            "all to one message in one line of its thread, which changes with them; from encrypted rooms where the portal \
                  wants them",
-            ),
-            to_room: No("Gitter has none"),
-        },
-        Capability {
-            what: Feature::File,
-            to_channel: Fallback("a line that names it, or links to it with `public_url`"),
-            to_room: No("Gitter has links only"),
-        },
+            No("Gitter has none"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::File,
+            "a line that names it, or links to it with `public_url`",
+            No("Gitter has links only"),
+        ),
         Capability {
             what: Feature::System,
             to_channel: No(""),

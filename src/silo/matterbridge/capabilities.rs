@@ -52,49 +52,54 @@ pub static KIND: SiloKind = SiloKind {
     address: Some(("api", "http://127.0.0.1:4242")),
     channel: "gateway1",
     channel_name: ChannelName::Line,
+    can: &CAPABILITIES,
     needs_token: false,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[
-        Capability {
-            what: Feature::Text,
-            to_channel: Full(
-                "plain, as networks of every dialect get it; a network that knows Markdown shows `*stars*` that somebody wrote as markup",
-            ),
-            to_room: Full("as the network wrote it"),
-        },
-        Capability {
-            what: Feature::Name,
-            to_channel: Full("beside the text, with the user id"),
-            to_room: Fallback(
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Text,
+            "plain, as networks of every dialect get it; a network that knows Markdown shows `*stars*` that somebody wrote as markup",
+            Full("as the network wrote it"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Name,
+            "beside the text, with the user id",
+            Fallback(
                 "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
-        },
+        ),
         Capability {
             what: Feature::Emote,
             to_channel: Full(""),
             to_room: Full(""),
         },
-        Capability {
-            what: Feature::Reply,
-            to_channel: Fallback("marked with ↪; what it answers cannot be told"),
-            to_room: Fallback("marked with ↪; what it answers is not told"),
-        },
-        Capability {
-            what: Feature::Thread,
-            to_channel: Fallback("marked with ↪"),
-            to_room: Fallback("marked with ↪"),
-        },
-        Capability {
-            what: Feature::Edit,
-            to_channel: Fallback("a new message that ends in `(edited)`"),
-            to_room: Fallback("a new message, as Matterbridge shows it"),
-        },
-        Capability {
-            what: Feature::Deletion,
-            to_channel: Fallback("a line that tells of it; the message stays"),
-            to_room: No("the API does not tell"),
-        },
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reply,
+            "marked with ↪; what it answers cannot be told",
+            Fallback("marked with ↪; what it answers is not told"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Thread,
+            "marked with ↪",
+            Fallback("marked with ↪"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Edit,
+            "a new message that ends in `(edited)`",
+            Fallback("a new message, as Matterbridge shows it"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Deletion,
+            "a line that tells of it; the message stays",
+            No("the API does not tell"),
+        ),
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
@@ -102,20 +107,20 @@ pub static KIND: SiloKind = SiloKind {
             ),
             to_room: Fallback("as text: nobody is called"),
         },
-        Capability {
-            what: Feature::Reaction,
-            to_channel: No("the API has none"),
-            to_room: No("the API has none"),
-        },
-        Capability {
-            what: Feature::File,
-            to_channel: Full(
-                "up to 20 MiB, with its caption; what is larger as a line that names it, or links to it with `public_url`",
-            ),
-            to_room: Full(
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reaction,
+            "the API has none",
+            No("the API has none"),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::File,
+            "up to {file}, with its caption; what is larger as a line that names it, or links to it with `public_url`",
+            Full(
                 "what Matterbridge passes on, which is up to its `MediaDownloadSize` (1 MB unless it says more), or fetched from `media_hosts`; else a link, or a line that names it",
             ),
-        },
+        ),
         Capability {
             what: Feature::System,
             to_channel: No(""),

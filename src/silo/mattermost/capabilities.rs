@@ -49,56 +49,52 @@ pub static KIND: SiloKind = SiloKind {
     address: Some(("url", "https://chat.example.org")),
     channel: "team/channel",
     channel_name: ChannelName::Path,
+    can: &CAPABILITIES,
     needs_token: true,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[
-        Capability {
-            what: Feature::Text,
-            to_channel: Full("as Markdown, above 16,383 characters in several messages"),
-            to_room: Full(
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Text,
+            "as Markdown, above {limit} characters in several messages",
+            Full(
                 "with its formatting; attachments of integrations as text, their pictures as links",
             ),
-        },
-        Capability {
-            what: Feature::Name,
-            to_channel: Fallback(
-                "in bold before the text, or with `names = \"override\"` beside it where the server permits",
-            ),
-            to_room: Fallback(
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Name,
+            "in bold before the text, or with `names = \"override\"` beside it where the server permits",
+            Fallback(
                 "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
-        },
+        ),
         Capability {
             what: Feature::Emote,
             to_channel: Fallback("a line that begins with \\*"),
             to_room: Full(""),
         },
-        Capability {
-            what: Feature::Reply,
-            to_channel: Fallback("in the thread of the message that is answered"),
-            to_room: No("Mattermost has threads only"),
-        },
-        Capability {
-            what: Feature::Thread,
-            to_channel: Full(""),
-            to_room: Full(""),
-        },
-        Capability {
-            what: Feature::Edit,
-            to_channel: Full(
-                "where the server limits how long, later as a new message that points to the old one; a message with other files \
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reply,
+            "in the thread of the message that is answered",
+            No("Mattermost has threads only"),
+        ),
+        Capability::planned(&CAPABILITIES, Feature::Thread, "", Full("")),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Edit,
+            "where the server limits how long, later as a new message that points to the old one; a message with other files \
                  is said anew, and the old one deleted, or emptied where others have answered",
-            ),
-            to_room: Full(""),
-        },
-        Capability {
-            what: Feature::Deletion,
-            to_channel: Full(
-                "a thread's first message is emptied where others have answered, so that they stay",
-            ),
-            to_room: Full("of a thread's first message with its thread"),
-        },
+            Full(""),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Deletion,
+            "a thread's first message is emptied where others have answered, so that they stay",
+            Full("of a thread's first message with its thread"),
+        ),
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
@@ -108,25 +104,23 @@ pub static KIND: SiloKind = SiloKind {
                 "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
             ),
         },
-        Capability {
-            what: Feature::Reaction,
-            to_channel: Full(
-                "each emoji once, as long as one person means it; words, and emoji that the server has no name for, as a line in \
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reaction,
+            "each emoji once, as long as one person means it; words, and emoji that the server has no name for, as a line in \
                  the thread; from encrypted rooms where the portal wants them",
-            ),
-            to_room: Full(
+            Full(
                 "each emoji once, as long as one person means it; into encrypted rooms where the portal wants them",
             ),
-        },
-        Capability {
-            what: Feature::File,
-            to_channel: Full(
-                "up to `max_mib`, with its caption; what is larger as a line that names it",
-            ),
-            to_room: Full(
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::File,
+            "up to `max_mib`, with its caption; what is larger as a line that names it",
+            Full(
                 "up to `max_mib`, encrypted where the room is; what is larger as a line that names it",
             ),
-        },
+        ),
         Capability {
             what: Feature::System,
             to_channel: No(""),
