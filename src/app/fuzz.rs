@@ -12,11 +12,7 @@ use footbridge_core::{
     room_profile,
 };
 use footbridge_matrix::convert;
-use footbridge_silo::{
-    fuzz::arrivals,
-    markdown::{self, Flavour},
-    reference,
-};
+use footbridge_silo::{fuzz::arrivals, gitter, markdown, mattermost, reference};
 use footbridge_store::{Millis, Payload, Place};
 use unicode_segmentation::UnicodeSegmentation as _;
 
@@ -113,8 +109,8 @@ pub fn display_names(data: &[u8]) {
         "a topic has more than a line"
     );
     let _skeleton = names::confusable_skeleton(&name);
-    for flavour in [Flavour::Gitter, Flavour::Mattermost] {
-        let prefix = markdown::sender_prefix(&name, flavour);
+    for rules in [gitter::MARKDOWN, mattermost::MARKDOWN] {
+        let prefix = markdown::sender_prefix(&name, rules);
         assert!(!prefix.contains('\n') && !reference::gitter::calls(&prefix));
     }
 }

@@ -7,18 +7,31 @@ use footbridge_core::capabilities::{
     Replies, TextLimit,
 };
 
-use super::{client::MAX_UNITS, config};
+use super::{client::MAX_UNITS, config, emoji};
 use crate::{
     capabilities::{
         Capability, ChannelName, Feature, SiloKind,
         Support::{Fallback, Full, No},
     },
-    markdown::{Flavour, Markdown},
+    markdown::{Markdown, MarkdownRules, Rules},
+};
+
+/// What Gitter's Markdown recognises: its grammar consists of regular expressions.
+pub const MARKDOWN: Rules = &MarkdownRules {
+    is_emoji: emoji::is_name,
+    emoticons: false,
+    channels_and_tags: false,
+    any_scheme: false,
+    // It finds addresses with any beginning there.
+    may_be_tag: |next| next != Some(' '),
+    addresses_first: true,
+    fragile_items: true,
+    dollar_maths: true,
 };
 
 /// What Gitter can do.
 pub const CAPABILITIES: Capabilities = Capabilities {
-    renderer: &Markdown(Flavour::Gitter),
+    renderer: &Markdown(MARKDOWN),
     limits: Limits::all(TextLimit {
         max: MAX_UNITS,
         unit: LengthUnit::Utf16,

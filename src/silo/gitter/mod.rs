@@ -21,7 +21,7 @@ mod realtime;
 mod stream;
 mod feed;
 
-pub use capabilities::{CAPABILITIES, KIND};
+pub use capabilities::{CAPABILITIES, KIND, MARKDOWN};
 pub use config::{Feed, GitterConfig};
 #[cfg(test)]
 pub(crate) use convert::body_from_html;

@@ -10,14 +10,14 @@ use footbridge_core::{
     render::{EditedContent, Renderer, Speech, SpeechKind},
 };
 
-use super::{Flavour, joined, markdown_from_body, prefix, split_to};
+use super::{Rules, joined, markdown_from_body, prefix, split_to};
 
 /// The prefix of an emote whose author's name is outside of the text.
 pub const ACTION_PREFIX: &str = "\\* ";
 
-/// Markdown of this flavour.
+/// Markdown by the rules of one silo.
 #[derive(Debug)]
-pub struct Markdown(pub Flavour);
+pub struct Markdown(pub Rules);
 
 impl Renderer for Markdown {
     fn whole(&self, speech: &Speech<'_>) -> Content {
@@ -82,7 +82,7 @@ struct Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    fn of(flavour: Flavour, speech: &Speech<'a>) -> Self {
+    fn of(rules: Rules, speech: &Speech<'a>) -> Self {
         let (shown_as, style) = match speech.kind {
             SpeechKind::Said(style) => (style, style),
             SpeechKind::Summary => (Style::Emote, Style::Notice),
@@ -92,12 +92,12 @@ impl<'a> Written<'a> {
         let front = match author {
             Some(author) if speech.attribution != Attribution::Override => {
                 let name = names::display_name(&author.name, &author.id);
-                Cow::Owned(prefix(&name, shown_as, flavour))
+                Cow::Owned(prefix(&name, shown_as, rules))
             }
             Some(_) if shown_as == Style::Emote => Cow::Borrowed(ACTION_PREFIX),
             _ => Cow::Borrowed(""),
         };
-        let text = markdown_from_body(speech.body, flavour);
+        let text = markdown_from_body(speech.body, rules);
         Self {
             mark: speech.late_mark(),
             prefix: front,

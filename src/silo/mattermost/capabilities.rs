@@ -5,21 +5,33 @@ use footbridge_core::capabilities::{
     Reactions, Replies, TextLimit,
 };
 
-use super::config;
+use super::{config, emoji};
 use crate::{
     capabilities::{
         Capability, ChannelName, Feature, SiloKind,
         Support::{Fallback, Full, No},
     },
-    markdown::{Flavour, Markdown},
+    markdown::{Markdown, MarkdownRules, Rules},
 };
 
 /// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
 pub const MAX_UNITS: usize = 16_383;
 
+/// What Mattermost's Markdown recognises.
+pub const MARKDOWN: Rules = &MarkdownRules {
+    is_emoji: |name| emoji::shown(name).is_some(),
+    emoticons: true,
+    channels_and_tags: true,
+    any_scheme: true,
+    may_be_tag: |next| next.is_none_or(|c| !c.is_whitespace() && c != '='),
+    addresses_first: false,
+    fragile_items: false,
+    dollar_maths: false,
+};
+
 /// What Mattermost can do.
 pub const CAPABILITIES: Capabilities = Capabilities {
-    renderer: &Markdown(Flavour::Mattermost),
+    renderer: &Markdown(MARKDOWN),
     limits: Limits::all(TextLimit {
         max: MAX_UNITS,
         unit: LengthUnit::Utf16,

@@ -15,12 +15,12 @@ use serde_json::{Map, json};
 use super::{
     Mattermost,
     api::Post,
-    capabilities::MAX_UNITS,
+    capabilities::{MARKDOWN, MAX_UNITS},
     client::{PAGE, Range},
     emoji,
     errors::RequestError,
 };
-use crate::markdown::{ACTION_PREFIX, Flavour, joined, prefix, units};
+use crate::markdown::{ACTION_PREFIX, joined, prefix, units};
 
 /// How far Mattermost's clock may be behind the bridge's.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);
@@ -241,7 +241,7 @@ fn prefix_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
         (Style::Emote | Style::Notice, Some(text)) => (Style::Emote, text),
         (style, _) => (style, content.text.as_str()),
     };
-    let named = joined(&prefix(&name, style, Flavour::Mattermost), text);
+    let named = joined(&prefix(&name, style, MARKDOWN), text);
     if units(&named) > MAX_UNITS {
         Cow::Borrowed(&content.text)
     } else {

@@ -26,7 +26,7 @@ mod connection;
 mod feed;
 mod find_code;
 
-pub use capabilities::{CAPABILITIES, KIND};
+pub use capabilities::{CAPABILITIES, KIND, MARKDOWN};
 pub use config::MattermostConfig;
 
 use std::{

@@ -15,14 +15,14 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 
-use crate::markdown::{Flavour, markdown_from_body};
+use crate::markdown::{Rules, markdown_from_body};
 use proptest::prelude::*;
 
 use super::{gitter, mattermost::calls};
 
 /// All texts of a body: as a message on time and delayed, as an edit in time and too late, with a name inside and
 /// outside of the text, from the bridge itself, and split into parts.
-fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
+fn texts(rules: Rules, body: &Body, longest: usize) -> Vec<String> {
     let post = |style| Action::Post {
         body: body.clone(),
         style,
@@ -46,7 +46,7 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
         file: None,
     };
     let mut all = Vec::new();
-    let is_gitter = flavour == Flavour::Gitter;
+    let is_gitter = rules.dollar_maths;
     let names = [Attribution::Inline, Attribution::Override];
     for names in names.into_iter().take(if is_gitter { 1 } else { 2 }) {
         let limit = TextLimit {
@@ -115,13 +115,13 @@ fn said(step: Step, all: &mut Vec<String>) {
 
 /// The first text that mentions somebody.
 fn call(body: &Body, longest: usize) -> Option<String> {
-    let mut all = texts(Flavour::Mattermost, body, longest).into_iter();
+    let mut all = texts(crate::mattermost::MARKDOWN, body, longest).into_iter();
     all.find(|text| calls(text))
 }
 
 /// The same in Gitter.
 fn call_in_gitter(body: &Body, longest: usize) -> Option<String> {
-    let mut all = texts(Flavour::Gitter, body, longest).into_iter();
+    let mut all = texts(crate::gitter::MARKDOWN, body, longest).into_iter();
     all.find(|text| gitter::calls(text))
 }
 
@@ -291,13 +291,13 @@ proptest! {
     fn c02_no_body_calls_anybody_in_mattermost(blocks in bodies(), longest in prop::sample::select(vec![600, 16_383])) {
         let body = Body(blocks);
         let call = call(&body, longest);
-        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Mattermost));
+        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, crate::mattermost::MARKDOWN));
     }
 
     #[test]
     fn c02_no_body_calls_anybody_in_gitter(blocks in bodies(), longest in prop::sample::select(vec![600, 4_096])) {
         let body = Body(blocks);
         let call = call_in_gitter(&body, longest);
-        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Gitter));
+        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, crate::gitter::MARKDOWN));
     }
 }
