@@ -9,15 +9,12 @@ use footbridge_core::{
     message::{Command, Message},
     names,
     outlet::{Outgoing, Plan, Step},
+    plan::plan,
     room_profile,
 };
 use footbridge_matrix::convert;
-use footbridge_silo::{
-    fuzz::arrivals,
-    markdown::{self, Flavour},
-    reference,
-};
-use footbridge_store::Place;
+use footbridge_silo::{fuzz::arrivals, gitter, markdown, mattermost, reference};
+use footbridge_store::{Millis, Place};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
@@ -87,9 +84,10 @@ fn into_room(message: Message) {
         to: Place::room("!room:x"),
         message,
         copies: Vec::new(),
+        permalink: None,
         late: false,
     };
-    let Plan::Steps(steps) = convert::plan(&outgoing) else {
+    let Plan::Steps(steps) = plan(&convert::CAPABILITIES, &outgoing, Millis(0)) else {
         return;
     };
     for step in steps {
@@ -123,8 +121,8 @@ pub fn display_names(data: &[u8]) {
         "a topic has more than a line"
     );
     let _skeleton = names::confusable_skeleton(&name);
-    for flavour in [Flavour::Gitter, Flavour::Mattermost] {
-        let prefix = markdown::sender_prefix(&name, flavour);
+    for rules in [gitter::MARKDOWN, mattermost::MARKDOWN] {
+        let prefix = markdown::sender_prefix(&name, rules);
         assert!(!prefix.contains('\n') && !reference::gitter::calls(&prefix));
     }
 }

@@ -26,8 +26,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Copies, Delivery, Error, LaneId, PortalId, QueueHead, QueueOrder, Side, SkipRule, Store,
-    Undelivered,
+    Copies, Copy, Delivery, Error, LaneId, Place, PortalId, QueueHead, QueueOrder, Side, SkipRule,
+    Store, Undelivered,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -172,7 +172,7 @@ impl Lane {
         let now = self.clock.now();
         let latest = now.plus(backoff::CEILING);
         self.store
-            .start_lane(self.id, (now, latest), self.outlet.is_idempotent())
+            .start_lane(self.id, (now, latest), self.is_idempotent())
             .await?;
         self.resume_state().await?;
         let mut turn = QueueOrder::UrgentFirst;
@@ -266,7 +266,9 @@ impl Lane {
             None => self.plan(&delivery, &message).await?,
         };
         let plan = match &restored {
-            Some(made) if self.outlet.can_delete() => plan.map(|plan| with_removals(plan, made)),
+            Some(made) if self.outlet.capabilities().can_delete() => {
+                plan.map(|plan| with_removals(plan, made))
+            }
             _ if is_edit => plan.map(redacted_edits::mark_by_edit),
             _ => plan,
         };
@@ -348,6 +350,7 @@ impl Lane {
             to: delivery.to.clone(),
             message: self.with_mentions_resolved(delivery, message),
             copies: known.copies.clone(),
+            permalink: self.permalink(&delivery.to, &known.copies),
             late: delivery.late,
         };
         if let (Some(slot), Action::Edit { .. } | Action::Delete { .. }) =
@@ -384,6 +387,12 @@ impl Lane {
             known.copies = self.store.emptied_copies(entry, to).await?;
         }
         Ok(known)
+    }
+
+    /// The address of the first of these copies.
+    fn permalink(&self, to: &Place, copies: &[Copy]) -> Option<String> {
+        let first = copies.first()?;
+        self.outlet.permalink(to, &first.remote)
     }
 
     /// The portals that a delivery passes: in which direction, and with which filter.

@@ -5,17 +5,17 @@
 pub mod plan_table;
 mod send_error;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use footbridge_store::{Cascade, Copy, Millis, Place, RemoteId, SkipRule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capabilities::Capabilities,
     file::File,
     image::Image,
     message::{Message, Sender, Style},
     peer_bridges::BridgeMarker,
+    plan::{self, ChangedReaction},
     reactions::ReactionState,
     spool::{Spool, Spooled},
 };
@@ -32,6 +32,8 @@ pub struct Outgoing {
     pub message: Message,
     /// The copies in `to` of the message it is about (see [`Message::target`]), in part order.
     pub copies: Vec<Copy>,
+    /// The address of the first copy, where people can open it.
+    pub permalink: Option<String>,
     /// Whether it was delayed until its room key came, so that later messages may have overtaken it.
     pub late: bool,
 }
@@ -230,45 +232,62 @@ pub enum TextBeforeEdit {
 /// A side to which messages can be sent: Matrix, or one silo.
 #[async_trait]
 pub trait Outlet: Send + Sync {
+    /// What this side can do at present.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The address of a message of this side, where people can open it.
+    fn permalink(&self, _to: &Place, _message: &RemoteId) -> Option<String> {
+        None
+    }
+
+    /// A moment of the bridge's clock by the clock of this side.
+    fn local_time(&self, now: Millis) -> Millis {
+        now
+    }
+
+    /// The name that this side has for an emoji, if its reactions are [`Reactions::Named`](crate::capabilities::Reactions::Named):
+    /// emoji of one name are one reaction. `reacted` are all reactions to the message.
+    fn reaction_name(&self, _key: &str, _reacted: &[ReactionState]) -> Option<String> {
+        None
+    }
+
     /// The plan for a delivery. Pure: no requests. Called once per delivery; the lane saves the result.
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
+    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
+        let now = self.local_time(now);
+        Ok(plan::plan(&self.capabilities(), outgoing, now))
+    }
 
     /// The id by which peer bridges know a channel of this side, and the bridge's account in it.
     fn bridge_marker(&self, _channel: &Place) -> Option<BridgeMarker> {
         None
     }
 
-    /// The plan for a reaction or its removal: `reacted` is all reactions to the message, `key` is the one that changes. `openly`
-    /// says whether a reaction may be sent unencrypted into a place that is encrypted. Pure.
+    /// The plan for a reaction or its removal: `reacted` is all reactions to the message. Pure.
     fn plan_reactions(
         &self,
-        _outgoing: &Outgoing,
-        _reacted: &[ReactionState],
-        _key: &str,
-        _unencrypted: bool,
-        _now: Millis,
+        outgoing: &Outgoing,
+        reacted: &[ReactionState],
+        change: ChangedReaction<'_>,
+        now: Millis,
     ) -> Plan {
-        Plan::Skip(SkipRule::NoReactions)
+        let (can, now) = (self.capabilities(), self.local_time(now));
+        let name_of = |key: &str| self.reaction_name(key, reacted);
+        plan::reaction(&can, outgoing, reacted, change, name_of, now)
     }
 
     /// One step that carries the first two or more of these new messages of one lane, oldest first, and the number of messages it
     /// carries; `None` where each is sent by itself. Pure. Called only while the account is rate limited.
-    fn plan_bundle(&self, _messages: &[Outgoing]) -> Option<(Step, usize)> {
-        None
+    fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+        plan::bundle(&self.capabilities(), messages)
     }
 
     /// The plan for an edit or a deletion of a message that is the part `slot` of its copy. Pure.
-    fn plan_part_edit(&self, _outgoing: &Outgoing, _slot: u32) -> Plan {
-        Plan::Skip(SkipRule::UnknownTarget)
+    fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        plan::part_edit(&self.capabilities(), outgoing, slot)
     }
 
     /// Performs one step. `key` is the same at every attempt of the same step.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
-
-    /// Whether the bridge can delete its messages here at all. Where it cannot, a plan only contains texts.
-    fn can_delete(&self) -> bool {
-        true
-    }
 
     /// Performs a [`Step::Delete`] that returned [`Done::NeedsCascade`]; the lane has saved the cascade by then.
     async fn delete_cascade(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
@@ -328,23 +347,15 @@ pub trait Outlet: Send + Sync {
         Err(no_files_error())
     }
 
-    /// Whether two requests with the same `key` create one message. If not, the lane marks a step's outcome as unknown before it
-    /// performs the step, and calls [`Outlet::find_similar`] before it repeats it.
-    fn is_idempotent(&self) -> bool;
-
     /// Messages of the bridge's own account in `to`, created at or after `since`, that look exactly like this step; oldest first.
-    /// Called only for outlets that do not deduplicate.
+    /// Called only for steps of [`Idempotency::ByContent`](crate::capabilities::Idempotency::ByContent).
     async fn find_similar(
         &self,
-        to: &Place,
-        step: &Step,
-        since: Millis,
-    ) -> Result<Vec<Copy>, SendError>;
-
-    /// The reason, one sentence for a person, where it can never be checked on the other side whether a step happened. A new
-    /// message with unknown outcome then ends as failed, is not repeated, and [`Outlet::find_similar`] is never called.
-    fn unknowable_reason(&self) -> Option<&'static str> {
-        None
+        _to: &Place,
+        _step: &Step,
+        _since: Millis,
+    ) -> Result<Vec<Copy>, SendError> {
+        Ok(Vec::new())
     }
 
     /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that fails while the side
@@ -376,8 +387,4 @@ pub trait Outlet: Send + Sync {
     ) -> Result<Option<Done>, SendError> {
         self.find_by_key(to, key, step, since).await
     }
-
-    /// How long after a step with unknown outcome the other side may still publish it. The lane looks several times within this
-    /// span before it repeats the step.
-    fn settle_time(&self) -> Duration;
 }

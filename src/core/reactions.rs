@@ -5,7 +5,6 @@ use footbridge_store::{Copy, Reaction, RemoteId, SkipRule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    message::Style,
     names,
     outlet::{Content, Plan, Step},
     text::sanitized,
@@ -129,12 +128,11 @@ pub fn summary_line(reacted: &[ReactionState], is_listed: impl Fn(&str) -> bool)
     (!line.is_empty()).then_some(line)
 }
 
-/// The plan where a summary line shows reactions. `text` is that line in the place's own markup; `editable` says whether a copy
-/// may still be edited.
+/// The plan where a summary line shows reactions. `line` is that line; `editable` says whether a copy may still be edited.
 #[must_use]
 pub fn plan_summary(
     reacted: &[ReactionState],
-    text: Option<String>,
+    line: Option<Content>,
     message: &Copy,
     editable: impl Fn(&Copy) -> bool,
 ) -> Plan {
@@ -142,7 +140,7 @@ pub fn plan_summary(
         .iter()
         .filter(|one| one.in_summary)
         .find_map(|one| one.shown.clone());
-    let Some(text) = text else {
+    let Some(content) = line else {
         return match shown {
             Some(shown) => Plan::Steps(vec![Step::Delete {
                 target: shown.remote,
@@ -150,13 +148,6 @@ pub fn plan_summary(
             }]),
             None => Plan::Skip(SkipRule::ReactionAlreadyShown),
         };
-    };
-    let content = Content {
-        text,
-        html: None,
-        style: Style::Notice,
-        author: None,
-        mentions: Vec::new(),
     };
     let post = Step::Post {
         content: content.clone(),
@@ -179,6 +170,7 @@ mod tests {
     use footbridge_store::Millis;
 
     use super::*;
+    use crate::message::Style;
 
     fn by(name: &str, key: &str) -> ReactionState {
         ReactionState {
@@ -297,8 +289,14 @@ mod tests {
     #[test]
     fn the_summary_line_is_posted_edited_posted_again_and_removed() {
         let plan = |reacted: &[ReactionState], editable| {
-            let text = summary_line(reacted, |_| true);
-            match plan_summary(reacted, text, &copy("m"), |_| editable) {
+            let line = summary_line(reacted, |_| true).map(|text| Content {
+                text,
+                html: None,
+                style: Style::Notice,
+                author: None,
+                mentions: Vec::new(),
+            });
+            match plan_summary(reacted, line, &copy("m"), |_| editable) {
                 Plan::Steps(steps) => steps.into_iter().next(),
                 Plan::Skip(_) => None,
             }

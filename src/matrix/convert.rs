@@ -1,8 +1,8 @@
 //! Pure conversion: Matrix events ⇄ neutral messages. Reading assumes nothing about an event's shape; writing never
 //! copies markup.
 
+mod capabilities;
 pub mod caption;
-mod edits;
 pub mod files;
 mod profile;
 mod read;
@@ -15,11 +15,12 @@ use footbridge_core::message::Message;
 use footbridge_store::{Millis, RemoteId};
 use serde_json::Value;
 
+pub use capabilities::CAPABILITIES;
 pub use command_request::CommandRequest;
 pub use footbridge_core::text::html_from_body;
 pub use profile::{put_avatar, renamed};
 pub use read::{is_state, message_from_event};
-pub use write::{content_from, event_content, plan, relate};
+pub use write::{event_content, relate};
 
 /// An event of a room, decrypted.
 #[derive(Clone)]
@@ -56,6 +57,25 @@ pub enum Converted {
     Message(Message),
     /// The event is not relayed, by this rule.
     Skip(&'static str),
+}
+
+/// What a person says, for tests.
+#[cfg(test)]
+fn said_by(
+    sender: &footbridge_core::message::Sender,
+    body: &footbridge_core::text::Body,
+    style: footbridge_core::message::Style,
+) -> footbridge_core::outlet::Content {
+    use footbridge_core::render::{Speech, SpeechKind};
+    CAPABILITIES.renderer.whole(&Speech {
+        sender,
+        attribution: CAPABILITIES.attribution,
+        kind: SpeechKind::Said(style),
+        body,
+        late: false,
+        reply_mark: "",
+        edit_mark: "",
+    })
 }
 
 #[cfg(test)]

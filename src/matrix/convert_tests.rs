@@ -4,6 +4,7 @@ use footbridge_core::{
     file::File,
     message::{Action, Sender, Style},
     outlet::{Outgoing, Plan, Step},
+    plan,
     text::{Block, Body, Inline},
 };
 use footbridge_store::{Copy, Place};
@@ -369,8 +370,13 @@ fn outgoing(action: Action, copies: &[&str]) -> Outgoing {
                 file: None,
             })
             .collect(),
+        permalink: None,
         late: false,
     }
+}
+
+fn plan(outgoing: &Outgoing) -> Plan {
+    plan::plan(&CAPABILITIES, outgoing, Millis(1))
 }
 
 fn steps(outgoing: &Outgoing) -> Vec<Step> {
@@ -794,7 +800,7 @@ fn c03_a_mention_names_the_user_and_an_edit_mentions_nobody() {
         name: "Bob".to_owned(),
         avatar: None,
     };
-    let content = content_from(&body, &bob, Style::Text, false);
+    let content = said_by(&bob, &body, Style::Text);
     let event = event_content(&content, None, None, None);
     let called = json!({ "user_ids": ["@ann:example.org"] });
     assert_eq!(event["m.mentions"], called);
@@ -814,7 +820,7 @@ fn the_author_is_beside_the_text_and_in_it_for_older_clients() {
         avatar: None,
     };
     let event = |style| {
-        let content = content_from(&Body::plain("hi"), &bob, style, false);
+        let content = said_by(&bob, &Body::plain("hi"), style);
         event_content(&content, None, None, None)
     };
     let profile = "com.beeper.per_message_profile";
@@ -831,7 +837,7 @@ fn the_author_is_beside_the_text_and_in_it_for_older_clients() {
         event(Style::Emote)[profile],
         json!({ "id": "u1", "displayname": "Bob" })
     );
-    let content = content_from(&Body::plain("Bob: hi"), &bob, Style::Text, false);
+    let content = said_by(&bob, &Body::plain("Bob: hi"), Style::Text);
     let marked = event_content(&renamed(&content, "Bob (bridged)"), None, None, None);
     assert_eq!(marked["body"], "Bob (bridged): Bob: hi");
     assert_eq!(marked[profile]["displayname"], "Bob (bridged)");

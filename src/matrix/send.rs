@@ -1,19 +1,19 @@
 //! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver creates one
 //! event however often the step is retried.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::Capabilities,
     clock::Clock,
     file::File,
     image::Image,
     message::Sender,
-    outlet::{self, Done, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
-    reactions::{ReactionState, plan_native},
+    outlet::{self, Done, Outlet, SendError, Step, TextBeforeEdit},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Millis, Place, RemoteId, SkipRule};
+use footbridge_store::{Copy, Millis, Place, RemoteId};
 use matrix_sdk::ruma::OwnedTransactionId;
 
 use super::{
@@ -111,8 +111,8 @@ impl MatrixOutlet {
 
 #[async_trait]
 impl Outlet for MatrixOutlet {
-    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
-        Ok(convert::plan(outgoing))
+    fn capabilities(&self) -> Capabilities {
+        convert::CAPABILITIES
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
@@ -239,48 +239,6 @@ impl Outlet for MatrixOutlet {
 
     fn has_answered_since(&self, since: Millis) -> bool {
         self.sync.last_sync().is_some_and(|at| at >= since)
-    }
-
-    fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
-        bundles::bundle(messages)
-    }
-
-    fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
-        bundles::revise(outgoing, slot)
-    }
-
-    fn plan_reactions(
-        &self,
-        outgoing: &Outgoing,
-        reacted: &[ReactionState],
-        key: &str,
-        unencrypted: bool,
-        _now: Millis,
-    ) -> Plan {
-        match outgoing.copies.first() {
-            Some(copy) => {
-                let same = (key, |other: &str| other == key);
-                plan_native(reacted, same, &copy.remote, unencrypted)
-            }
-            None => Plan::Skip(SkipRule::UnknownTarget),
-        }
-    }
-
-    fn is_idempotent(&self) -> bool {
-        true
-    }
-
-    async fn find_similar(
-        &self,
-        _to: &Place,
-        _step: &Step,
-        _since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
     }
 
     async fn find_by_key(

@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use footbridge_core::config_keys::{Key, TableReader};
+use footbridge_core::{
+    capabilities::{Attribution, Capabilities, Deletes, Edits, Files, Reactions, Replies},
+    config_keys::{Key, TableReader},
+};
 
 use crate::AnySiloConfig;
 
@@ -22,6 +25,8 @@ pub struct SiloKind {
     pub channel_name: ChannelName,
     /// Whether it requires a token.
     pub needs_token: bool,
+    /// What it can do, before settings of its server are known.
+    pub can: &'static Capabilities,
     /// One row for each [`Feature`], in that order.
     pub capabilities: &'static [Capability],
     /// The keys of its `[[silo]]` beside those that every kind has.
@@ -49,6 +54,39 @@ pub struct Capability {
     pub to_channel: Support,
     /// From the channel to the room.
     pub to_room: Support,
+}
+
+impl Capability {
+    /// How a feature is relayed that the planner knows of: what the silo can do decides how it reaches the channel. The note says the
+    /// rest; `{limit}` in it is the length of a text, `{file}` the size of a file.
+    #[must_use]
+    pub const fn planned(
+        can: &Capabilities,
+        what: Feature,
+        note: &'static str,
+        to_room: Support,
+    ) -> Self {
+        let is_same = match what {
+            Feature::Name => matches!(can.attribution, Attribution::Override),
+            Feature::Reply => matches!(can.replies, Replies::Native),
+            Feature::Thread => can.threads,
+            Feature::Edit => !matches!(can.edits, Edits::AsPost { .. }),
+            Feature::Deletion => matches!(can.deletes, Deletes::Native),
+            Feature::Reaction => matches!(can.reactions, Reactions::Any | Reactions::Named),
+            Feature::File => matches!(can.files, Files::Upload { .. }),
+            _ => true,
+        };
+        let is_lost = matches!(what, Feature::Reaction) && matches!(can.reactions, Reactions::None);
+        Self {
+            what,
+            to_channel: match (is_same, is_lost) {
+                (_, true) => Support::No(note),
+                (true, false) => Support::Full(note),
+                (false, false) => Support::Fallback(note),
+            },
+            to_room,
+        }
+    }
 }
 
 /// What people do in a chat.
@@ -172,6 +210,19 @@ fn bare(text: &str) -> String {
     out
 }
 
+/// A number with a comma before each three digits.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// Wraps a text between words at this many characters.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -216,6 +267,17 @@ impl SiloKind {
         format!("{there}\n{}", line("room", |row| row.to_room))
     }
 
+    /// A cell of the table, with the limits that the silo has.
+    fn cell(&self, support: Support) -> String {
+        let mut words = support.words();
+        let limit = self.can.limits.text.max;
+        words = words.replace("{limit}", &grouped(limit));
+        if let Files::Upload { max: Some(max), .. } = self.can.files {
+            words = words.replace("{file}", &format!("{} MiB", max >> 20));
+        }
+        words
+    }
+
     /// The same as [`SiloKind::table`] for a terminal: no markup, and no line wider than 80 characters.
     #[must_use]
     pub fn lines(&self) -> String {
@@ -223,7 +285,7 @@ impl SiloKind {
         for row in self.capabilities {
             let _whole = writeln!(out, "{}", bare(row.what.title()));
             for (end, crossing) in [("channel", row.to_channel), ("room", row.to_room)] {
-                let wrapped = wrapped(&bare(&crossing.words()), WIDTH - INDENT);
+                let wrapped = wrapped(&bare(&self.cell(crossing)), WIDTH - INDENT);
                 let mut lines = wrapped.iter();
                 let first = lines.next().map_or("", String::as_str);
                 let to = format!("  to the {end}:");
@@ -241,8 +303,8 @@ impl SiloKind {
     pub fn table(&self) -> String {
         let mut out = "| | From the room | To the room |\n|---|---|---|\n".to_owned();
         for row in self.capabilities {
-            let (title, there) = (row.what.title(), row.to_channel.words());
-            let back = row.to_room.words();
+            let (title, there) = (row.what.title(), self.cell(row.to_channel));
+            let back = self.cell(row.to_room);
             // Writing into a string cannot fail.
             let _whole = writeln!(out, "| {title} | {there} | {back} |");
         }
@@ -264,6 +326,34 @@ mod tests {
     }
 
     #[test]
+    fn the_table_says_what_the_planner_does() {
+        let planned = [
+            Feature::Text,
+            Feature::Name,
+            Feature::Reply,
+            Feature::Thread,
+            Feature::Edit,
+            Feature::Deletion,
+            Feature::Reaction,
+            Feature::File,
+        ];
+        for kind in KINDS {
+            for what in planned {
+                let row = kind.of(what).unwrap();
+                let (Support::Full(note) | Support::Fallback(note) | Support::No(note)) =
+                    row.to_channel;
+                let planned = Capability::planned(kind.can, what, note, row.to_room);
+                assert_eq!(planned.to_channel, row.to_channel, "{} {what:?}", kind.word);
+            }
+            assert!(!kind.table().contains(['{', '}']), "{}", kind.table());
+        }
+        assert_eq!(
+            [7, 4_096, 16_383, 1_000_000].map(grouped),
+            ["7", "4,096", "16,383", "1,000,000"]
+        );
+    }
+
+    #[test]
     fn the_limits_are_what_the_table_does_not_support_fully() {
         let kind = SiloKind {
             word: "x",
@@ -271,6 +361,7 @@ mod tests {
             address: None,
             channel: "x",
             needs_token: true,
+            can: &crate::gitter::CAPABILITIES,
             channel_name: ChannelName::Path,
             keys: &[],
             read: |_, _| None,
@@ -308,7 +399,7 @@ mod tests {
             assert!(lines.lines().all(|line| line.chars().count() <= WIDTH));
             let said = lines.split_whitespace().collect::<Vec<_>>().join(" ");
             for row in kind.capabilities {
-                for words in [row.to_channel.words(), row.to_room.words()] {
+                for words in [kind.cell(row.to_channel), kind.cell(row.to_room)] {
                     let words = bare(&words);
                     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
                     assert!(said.contains(&words), "{words}: {said}");

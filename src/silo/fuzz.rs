@@ -15,12 +15,12 @@ use footbridge_store::{Millis, Place};
 use crate::{
     framing::{Line, LineFramer},
     gitter, markdown,
-    markdown::{Flavour, body_from_markdown, markdown_from_body, split, units},
+    markdown::{Rules, body_from_markdown, markdown_from_body, split, units},
     matterbridge, mattermost, reference,
 };
 
 /// The longest text of each silo, in UTF-16 units.
-const MAX_UNITS: [(Flavour, usize); 2] = [(Flavour::Gitter, 4096), (Flavour::Mattermost, 16_383)];
+const MAX_UNITS: [(Rules, usize); 2] = [(gitter::MARKDOWN, 4096), (mattermost::MARKDOWN, 16_383)];
 
 /// A stream yields the same lines however it is split into chunks, and none is longer than allowed (C15). The first
 /// byte is the size of the chunks.
@@ -110,10 +110,10 @@ pub fn mentions(data: &[u8]) {
 }
 
 fn assert_no_mentions(body: &Body, name: &str) {
-    for (flavour, longest) in MAX_UNITS {
+    for (rules, longest) in MAX_UNITS {
         for style in [Style::Text, Style::Emote] {
-            let text = markdown::attributed(name, body, style, flavour);
-            let prefix = markdown::prefix(name, style, flavour);
+            let text = markdown::attributed(name, body, style, rules);
+            let prefix = markdown::prefix(name, style, rules);
             for part in split(&text, &prefix, longest) {
                 assert!(!reference::gitter::calls(&part), "somebody is called");
                 assert!(
@@ -122,7 +122,7 @@ fn assert_no_mentions(body: &Body, name: &str) {
                 );
             }
         }
-        let alone = markdown_from_body(body, flavour);
+        let alone = markdown_from_body(body, rules);
         assert!(!alone.starts_with('/'), "a command of the silo (C27)");
         // Where the name is a separate field, and with the prefixes that the bridge writes.
         for front in ["", "(delayed) ", "Edit of https://x.example/pl/a\n"] {
@@ -143,8 +143,8 @@ fn assert_no_mentions(body: &Body, name: &str) {
 /// Where that does not hold.
 pub fn splitter(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let prefix = markdown::sender_prefix("Ann", Flavour::Gitter);
-    for (_, longest) in MAX_UNITS.into_iter().chain([(Flavour::Gitter, 400)]) {
+    let prefix = markdown::sender_prefix("Ann", gitter::MARKDOWN);
+    for (_, longest) in MAX_UNITS.into_iter().chain([(gitter::MARKDOWN, 400)]) {
         let parts = split(&text, &prefix, longest);
         assert!(parts.len() <= 8);
         for part in &parts {

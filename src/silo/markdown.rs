@@ -5,6 +5,7 @@
 
 mod escape;
 mod read;
+mod render;
 mod split;
 
 use footbridge_core::{
@@ -13,37 +14,47 @@ use footbridge_core::{
     text::{Block, Body, Inline},
 };
 
-use crate::{gitter, mattermost};
 pub(super) use escape::rules::{email, has_at_in_authority};
-use escape::{InlineContext, InlineWriter, rules};
+use escape::{InlineContext, InlineWriter, rules as grammar};
 pub use read::{body_from_markdown, body_from_markdown_of, resolved};
-pub use split::{split, units};
+pub use render::{ACTION_PREFIX, Markdown};
+pub use split::{split, split_to, units};
 
-/// Whose Markdown it is: each silo recognises something in a text that the others do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavour {
-    /// Gitter's.
-    Gitter,
-    /// Mattermost's, which knows `~channel` and `#tag`.
-    Mattermost,
-}
-
-impl Flavour {
+/// What a silo's Markdown recognises in a text, where silos differ.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
+pub struct MarkdownRules {
     /// Whether its apps show a picture for this name between colons.
-    fn has_emoji(self, name: &str) -> bool {
-        match self {
-            Self::Gitter => gitter::emoji::is_name(name),
-            Self::Mattermost => mattermost::emoji::shown(name).is_some(),
-        }
-    }
+    pub is_emoji: fn(&str) -> bool,
+    /// Whether its apps show emoticons such as `<3`, also behind other characters.
+    pub emoticons: bool,
+    /// Whether `~name` is a channel and `#name` a tag.
+    pub channels_and_tags: bool,
+    /// Whether its apps make a link of any address that has a scheme.
+    pub any_scheme: bool,
+    /// Whether a `<` before this character, or at the end, may open something that is read literally up to its end.
+    pub may_be_tag: fn(Option<char>) -> bool,
+    /// Whether it looks for addresses, of people and of pages, before emphasis and escapes.
+    pub addresses_first: bool,
+    /// Whether an item of a list ends at its first rule and at two empty lines, even in code, and takes what follows a nested block
+    /// for that block's text.
+    pub fragile_items: bool,
+    /// Whether a formula stands between double dollars; otherwise it is code, and a block of its own names its language.
+    pub dollar_maths: bool,
 }
+
+/// The rules of one silo.
+pub type Rules = &'static MarkdownRules;
 
 /// The tree as Markdown that mentions nobody and in which only intended markup is markup.
 #[must_use]
-pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
-    let unescaped = blocks(&body.0, (flavour, Underscores::Bare), BlockContext::TOP);
-    let markdown = if rules::may_emphasise(&unescaped) {
-        blocks(&body.0, (flavour, Underscores::Escaped), BlockContext::TOP)
+pub fn markdown_from_body(body: &Body, rules: Rules) -> String {
+    let unescaped = blocks(&body.0, (rules, Underscores::Bare), BlockContext::TOP);
+    let markdown = if grammar::may_emphasise(&unescaped) {
+        blocks(&body.0, (rules, Underscores::Escaped), BlockContext::TOP)
     } else {
         unescaped
     };
@@ -57,25 +68,25 @@ pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
 
 /// A name in bold, escaped, and a colon.
 #[must_use]
-pub fn sender_prefix(name: &str, flavour: Flavour) -> String {
-    format!("**{}**: ", escape_name(name, flavour))
+pub fn sender_prefix(name: &str, rules: Rules) -> String {
+    format!("**{}**: ", escape_name(name, rules))
 }
 
 /// The prefix of every part of a message of this person in this style.
 #[must_use]
-pub fn prefix(name: &str, style: Style, flavour: Flavour) -> String {
+pub fn prefix(name: &str, style: Style, rules: Rules) -> String {
     match style {
-        Style::Text | Style::Notice => sender_prefix(name, flavour),
-        Style::Emote => format!("\\* **{}** ", escape_name(name, flavour)),
+        Style::Text | Style::Notice => sender_prefix(name, rules),
+        Style::Emote => format!("\\* **{}** ", escape_name(name, rules)),
     }
 }
 
 /// The whole text of a relayed message, with its author in front.
 #[must_use]
-pub fn attributed(name: &str, body: &Body, style: Style, flavour: Flavour) -> String {
+pub fn attributed(name: &str, body: &Body, style: Style, rules: Rules) -> String {
     joined(
-        &prefix(name, style, flavour),
-        &markdown_from_body(body, flavour),
+        &prefix(name, style, rules),
+        &markdown_from_body(body, rules),
     )
 }
 
@@ -101,8 +112,8 @@ fn numbered(markdown: &str) -> bool {
     rest.len() < markdown.len() && rest.starts_with(". ")
 }
 
-fn escape_name(name: &str, flavour: Flavour) -> String {
-    let mut writer = InlineWriter::new(flavour, Underscores::Escaped);
+fn escape_name(name: &str, rules: Rules) -> String {
+    let mut writer = InlineWriter::new(rules, Underscores::Escaped);
     writer.name(&names::bidi_isolate(&names::display_name(name, "")));
     writer.finish()
 }
@@ -114,7 +125,7 @@ enum Underscores {
     Escaped,
 }
 
-type WriterOptions = (Flavour, Underscores);
+type WriterOptions = (Rules, Underscores);
 
 /// How many lists and quotes may contain each other. Newer versions of Mattermost allow no item inside sixteen lists
 /// and show it as text.
@@ -187,7 +198,7 @@ fn item(blocks: &[Block], dialect: WriterOptions, level: BlockContext) -> String
     let mut is_nested = false;
     for block in blocks {
         let mut text = write_block(block, dialect, level);
-        if dialect.0 == Flavour::Gitter {
+        if dialect.0.fragile_items {
             // Two empty lines end a list in Gitter, also in code.
             text = text.replace("\n\n\n", "\n\n\u{200b}\n");
         }
@@ -202,7 +213,7 @@ fn item(blocks: &[Block], dialect: WriterOptions, level: BlockContext) -> String
             let apart = numbered(first) && !first.starts_with("1. ");
             // In Gitter, what follows a list or a quote would be text of its last line, and in a code block everything
             // after the first blank line would be text.
-            let apart = apart || (is_nested && dialect.0 == Flavour::Gitter);
+            let apart = apart || (is_nested && dialect.0.fragile_items);
             out.push_str(match apart {
                 _ if are_one(before, block) => LIST_SEPARATOR,
                 true => "\n\n",
@@ -247,7 +258,7 @@ fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> St
                 let text = indented(&text, &mark, &" ".repeat(mark.len()));
                 // In Gitter the next item would be text of the quote at the end of this one.
                 let is_open =
-                    dialect.0 == Flavour::Gitter && matches!(blocks.last(), Some(Block::Quote(_)));
+                    dialect.0.fragile_items && matches!(blocks.last(), Some(Block::Quote(_)));
                 let is_last = usize::try_from(index).is_ok_and(|index| index + 1 == items.len());
                 text + if is_open && !is_last { "\n" } else { "" }
             })
@@ -255,22 +266,16 @@ fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> St
             .join("\n"),
         Block::Table(rows) => table(rows, dialect, level),
         // In Gitter a rule would end the list and swap code and text after it.
-        Block::Rule if level.in_list && dialect.0 == Flavour::Gitter => r"\-\-\-".to_owned(),
+        Block::Rule if level.in_list && dialect.0.fragile_items => r"\-\-\-".to_owned(),
         Block::Rule => "---".to_owned(),
-        Block::Maths(tex) => match dialect.0 {
-            Flavour::Gitter if rules::is_plain_maths(tex) => format!("$${tex}$$"),
-            Flavour::Gitter => fenced("", tex),
-            Flavour::Mattermost => fenced("latex", tex),
-        },
+        Block::Maths(tex) if !dialect.0.dollar_maths => fenced("latex", tex),
+        Block::Maths(tex) if grammar::is_plain_maths(tex) => format!("$${tex}$$"),
+        Block::Maths(tex) => fenced("", tex),
     }
 }
 
-fn inlines(
-    line: &[Inline],
-    (flavour, underscores): WriterOptions,
-    around: InlineContext,
-) -> String {
-    let mut writer = InlineWriter::new(flavour, underscores);
+fn inlines(line: &[Inline], (rules, underscores): WriterOptions, around: InlineContext) -> String {
+    let mut writer = InlineWriter::new(rules, underscores);
     writer.inlines(line, around);
     writer.finish()
 }
@@ -287,8 +292,8 @@ fn fenced(language: &str, code: &str) -> String {
     if code.trim().is_empty() {
         return String::new();
     }
-    let code = rules::without_long_runs(code);
-    let fence = "`".repeat(rules::longest_run(&code, '`').max(2) + 1);
+    let code = grammar::without_long_runs(code);
+    let fence = "`".repeat(grammar::longest_run(&code, '`').max(2) + 1);
     format!("{fence}{language}\n{code}\n{fence}")
 }
 

@@ -14,7 +14,6 @@ pub mod markdown;
 mod circuit_breaker;
 mod server_clock;
 mod shortcodes;
-pub mod plan;
 mod sign_out_log;
 mod websocket;
 pub mod gitter;
@@ -214,3 +213,8 @@ pub trait SiloConfig: Any + fmt::Debug + Send + Sync {
     /// The silo. Nothing is requested yet.
     fn build(&self, http: &reqwest::Client, clock: Clock) -> anyhow::Result<AnySilo>;
 }
+
+#[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
+mod plans_tests;

@@ -9,7 +9,7 @@ use footbridge_core::{
         html::{Dialect, body_from_html},
     },
 };
-use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body};
+use footbridge_silo::markdown::{body_from_markdown, markdown_from_body};
 use footbridge_testbed::{
     gitter,
     multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
@@ -123,14 +123,14 @@ proptest! {
 
     #[test]
     fn every_text_is_shown_by_mattermost_as_it_was_written(text in any_text()) {
-        let written = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
+        let written = markdown_from_body(&Body::plain(&text), footbridge_silo::mattermost::MARKDOWN);
         let shown = body_from_markdown(&written).to_plain();
         prop_assert_eq!(seen(&shown), seen(&text), "{:?}", written);
     }
 
     #[test]
     fn every_text_is_shown_by_gitter_as_it_was_written(text in any_text()) {
-        let written = markdown_from_body(&Body::plain(&text), Flavour::Gitter);
+        let written = markdown_from_body(&Body::plain(&text), footbridge_silo::gitter::MARKDOWN);
         let shown = body_from_html(&gitter::rendered(&written), Dialect::Gitter).to_plain();
         prop_assert_eq!(seen(&shown), seen(&text), "{:?}", written);
     }

@@ -50,7 +50,15 @@ fn floor(package: &str, module: &str) -> Option<usize> {
     let floors: &[&[&str]] = match package {
         "core" => &[
             &[],
-            &["inbox", "outlet", "media_fetcher", "reactions"],
+            &[
+                "inbox",
+                "outlet",
+                "capabilities",
+                "render",
+                "plan",
+                "media_fetcher",
+                "reactions",
+            ],
             &["lane"],
         ],
         "app" => &[

@@ -21,6 +21,10 @@ use std::{
 use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
+    capabilities::{
+        Attribution, Capabilities, Deletes, Edits, Files, Idempotency, Limits, Reactions, Replies,
+        TextLimit,
+    },
     clock::Clock,
     file::File,
     image::Image,
@@ -30,6 +34,7 @@ use footbridge_core::{
     outlet::{
         Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBeforeEdit,
     },
+    render::Html,
     spool::{Spool, Spooled},
     text::Body,
 };
@@ -230,6 +235,33 @@ impl FakeOutlet {
 
 #[async_trait]
 impl Outlet for FakeOutlet {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            renderer: &Html,
+            limits: Limits::all(TextLimit::NONE),
+            empty_messages: false,
+            attribution: Attribution::Inline,
+            replies: Replies::Native,
+            threads: true,
+            edits: Edits::Limited { within: None },
+            deletes: if self.removes.load(Ordering::Relaxed) {
+                Deletes::Native
+            } else {
+                Deletes::AsPost
+            },
+            reactions: Reactions::None,
+            files: Files::Named,
+            bundles: false,
+            idempotency: if self.is_idempotent {
+                Idempotency::ByKey
+            } else {
+                Idempotency::ByContent {
+                    settle: Duration::from_secs(20),
+                }
+            },
+        }
+    }
+
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let content = |body: &Body| Content {
             mentions: Vec::new(),
@@ -340,7 +372,7 @@ impl Outlet for FakeOutlet {
 
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
-        if matches!(step, Step::Delete { .. }) && !self.can_delete() {
+        if matches!(step, Step::Delete { .. }) && !self.capabilities().can_delete() {
             return Err(SendError::Refused {
                 reason: "nothing is taken back here".to_owned(),
             });
@@ -419,16 +451,8 @@ impl Outlet for FakeOutlet {
         Ok(TextBeforeEdit::Unreadable)
     }
 
-    fn can_delete(&self) -> bool {
-        self.removes.load(Ordering::Relaxed)
-    }
-
     fn has_answered_since(&self, _since: Millis) -> bool {
         self.answers.load(Ordering::Relaxed)
-    }
-
-    fn is_idempotent(&self) -> bool {
-        self.is_idempotent
     }
 
     async fn find_similar(
@@ -466,10 +490,6 @@ impl Outlet for FakeOutlet {
         _since: Millis,
     ) -> Result<Option<Done>, SendError> {
         Ok(self.made.lock().unwrap().get(key).cloned())
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::from_secs(20)
     }
 }
 

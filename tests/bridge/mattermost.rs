@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::Attribution,
     clock::Clock,
     message::{Action, Message, Style},
     outlet::{SendError, Step},
@@ -13,7 +14,6 @@ use footbridge_core::{
 use footbridge_silo::{
     FeedState, Silo, SiloError,
     mattermost::{Mattermost, MattermostConfig},
-    plan::Attribution,
 };
 use footbridge_store::{RemoteId, Side};
 use footbridge_testbed::{

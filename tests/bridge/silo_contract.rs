@@ -401,6 +401,7 @@ impl TestBridge {
             to: self.channel.place.clone(),
             message: self.spoken(post(words)),
             copies: Vec::new(),
+            permalink: None,
             late: false,
         };
         let Plan::Steps(steps) = self.silo.plan(&outgoing, self.clock.now())? else {

@@ -9,11 +9,16 @@ use std::{
 use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
+    capabilities::{
+        Attribution, Capabilities, Deletes, Edits, Files, Idempotency, Limits, Reactions, Replies,
+        TextLimit,
+    },
     clock::Clock,
     inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
+    render::Html,
     secret::Secret,
     text::Body,
 };
@@ -45,6 +50,23 @@ impl Rooms {
 
 #[async_trait]
 impl Outlet for Rooms {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            renderer: &Html,
+            limits: Limits::all(TextLimit::NONE),
+            empty_messages: false,
+            attribution: Attribution::Inline,
+            replies: Replies::Native,
+            threads: true,
+            edits: Edits::Limited { within: None },
+            deletes: Deletes::Native,
+            reactions: Reactions::None,
+            files: Files::Named,
+            bundles: false,
+            idempotency: Idempotency::ByKey,
+        }
+    }
+
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let Action::Post { body, .. } = &outgoing.message.action else {
             return Ok(Plan::Skip(SkipRule::Empty));
@@ -78,18 +100,6 @@ impl Outlet for Rooms {
 
     fn has_answered_since(&self, _since: Millis) -> bool {
         true
-    }
-
-    fn is_idempotent(&self) -> bool {
-        true
-    }
-
-    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
     }
 }
 

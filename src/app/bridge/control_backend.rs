@@ -77,7 +77,11 @@ async fn ask_silo<T>(
 #[async_trait]
 impl Backend for ControlBackend {
     async fn room(&self, name: &str) -> Result<Place, BackendError> {
-        ask(self.matrix.device().resolve(name), "I cannot find that room.").await
+        ask(
+            self.matrix.device().resolve(name),
+            "I cannot find that room.",
+        )
+        .await
     }
 
     async fn member_rights(&self, room: &Place, user: &str) -> Result<MemberRights, BackendError> {
@@ -97,7 +101,11 @@ impl Backend for ControlBackend {
 
     async fn is_room_caught_up(&self, room: &Place) -> bool {
         matches!(
-            timeout(REQUEST_TIMEOUT, self.matrix.device().is_room_caught_up(room)).await,
+            timeout(
+                REQUEST_TIMEOUT,
+                self.matrix.device().is_room_caught_up(room)
+            )
+            .await,
             Ok(Ok(true))
         )
     }
@@ -148,15 +156,19 @@ impl Backend for ControlBackend {
         } else {
             json!({})
         };
-        let written = self
-            .matrix
-            .device()
-            .put_plaintext_state(&portal.room, (BRIDGE_STATE, &key), &content);
+        let written =
+            self.matrix
+                .device()
+                .put_plaintext_state(&portal.room, (BRIDGE_STATE, &key), &content);
         ask(written, "I am not in that room.").await.map(drop)
     }
 
     async fn successor(&self, tombstone: &Tombstone) -> Result<Successor, BackendError> {
-        let entered = timeout(REQUEST_TIMEOUT, self.matrix.device().join_successor(tombstone)).await;
+        let entered = timeout(
+            REQUEST_TIMEOUT,
+            self.matrix.device().join_successor(tombstone),
+        )
+        .await;
         match entered {
             Ok(Ok(next)) => Ok(Successor {
                 place: next.place,
@@ -172,11 +184,19 @@ impl Backend for ControlBackend {
     }
 
     async fn identities(&self, user: &str) -> Result<UserIdentities, BackendError> {
-        ask(self.matrix.device().identities_of(user), "I am not in that room.").await
+        ask(
+            self.matrix.device().identities_of(user),
+            "I am not in that room.",
+        )
+        .await
     }
 
     async fn approve(&self, user: &str, key: &str) -> Result<Option<u64>, BackendError> {
-        let approved = ask(self.matrix.device().approve(user, key), "I am not in that room.").await?;
+        let approved = ask(
+            self.matrix.device().approve(user, key),
+            "I am not in that room.",
+        )
+        .await?;
         Ok(approved.map(|approved| approved.held))
     }
 }

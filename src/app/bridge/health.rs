@@ -141,8 +141,8 @@ impl App {
     /// Portals whose room the account is not in.
     fn unjoined_portals(&self, portals: &[Portal]) -> HashSet<PortalId> {
         let portals = portals.iter();
-        let unjoined =
-            portals.filter(|portal| portal.active && self.matrix.device().is_unjoined(&portal.room));
+        let unjoined = portals
+            .filter(|portal| portal.active && self.matrix.device().is_unjoined(&portal.room));
         unjoined.map(|portal| portal.id).collect()
     }
 

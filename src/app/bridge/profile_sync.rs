@@ -158,10 +158,10 @@ impl App {
                 ProfileField::Avatar if !value.is_empty() => Some(self.fetch(silo, value).await?),
                 _ => None,
             };
-            let set = self
-                .matrix
-                .device()
-                .set_room_profile(&portal.room, field, value, picture.as_ref());
+            let set =
+                self.matrix
+                    .device()
+                    .set_room_profile(&portal.room, field, value, picture.as_ref());
             set.await.map_err(|error| format!("the room: {error:#}"))
         };
         let updated = timeout(REQUEST_TIMEOUT, update).await;

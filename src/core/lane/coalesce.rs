@@ -182,6 +182,7 @@ impl Lane {
                             to: next.to.clone(),
                             message: said,
                             copies: copies.copies.clone(),
+                            permalink: None,
                             late: false,
                         },
                         changes: Changes::default(),
@@ -320,7 +321,7 @@ impl Lane {
         match (failed.step.map(|(_, step)| step), error) {
             (_, SendError::RateLimited { after }) => {
                 permit.record_rate_limit(after);
-                if !self.outlet.is_idempotent() {
+                if !self.is_idempotent() {
                     self.store.mark_not_attempted(delivery.id).await?;
                     self.signals.notify_step_settled();
                 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     budget::Permit,
+    capabilities::Idempotency,
     crash_points,
     image::Image,
     message::{Action, Message},
@@ -309,14 +310,10 @@ impl Lane {
         steps: usize,
         unsaved: &mut Option<Vec<u8>>,
     ) -> Result<(), Error> {
-        let repeatable = self.outlet.is_idempotent()
-            || matches!(
-                step,
-                Step::Delete { .. }
-                    | Step::EditPart { .. }
-                    | Step::React { .. }
-                    | Step::Unreact { .. }
-            );
+        let repeatable = matches!(
+            self.outlet.capabilities().idempotency_of(step),
+            Idempotency::ByKey | Idempotency::Harmless
+        );
         if !repeatable {
             self.store
                 .mark_outcome_unknown(delivery.id, unsaved.take().as_deref(), self.clock.now())

@@ -6,6 +6,7 @@ use super::{EncryptedPolicy, Lane};
 use crate::{
     message::{Action, Message},
     outlet::{Outgoing, Plan, Step},
+    plan::ChangedReaction,
     reactions::{ReactionState, StoredReaction},
 };
 
@@ -72,15 +73,15 @@ impl Lane {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
             message: message.clone(),
+            permalink: None,
             copies,
             late: delivery.late,
         };
         let unencrypted =
             self.effective_policy(delivery, |filters| filters.reactions) == EncryptedPolicy::Always;
-        let now = self.clock.now();
-        let plan = self
-            .outlet
-            .plan_reactions(&outgoing, &reacted, &key, unencrypted, now);
+        let (key, now) = (key.as_str(), self.clock.now());
+        let change = ChangedReaction { key, unencrypted };
+        let plan = self.outlet.plan_reactions(&outgoing, &reacted, change, now);
         Ok(Some(plan))
     }
 

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::Lane;
 use crate::{
+    capabilities::Idempotency,
     message::Message,
     outlet::{Done, Outcome, SendError, Step},
 };
@@ -41,18 +42,19 @@ impl Lane {
         (since, how): (Millis, ReconcileFor),
         stop: &CancellationToken,
     ) -> Result<Reconciled, Error> {
-        if self.outlet.is_idempotent() {
+        let idempotency = self.outlet.capabilities().idempotency_of(step);
+        if idempotency == Idempotency::ByKey {
             return self
                 .reconcile_by_key(delivery, message, (index, step, last), (since, how))
                 .await;
         }
-        let Some(repeated) = new_message(step) else {
-            return Ok(Reconciled::NotHappened);
+        let (settle, repeated) = match (idempotency, new_message(step)) {
+            (Idempotency::Unknowable { reason }, Some(_)) => {
+                return Ok(Reconciled::Unknowable(reason));
+            }
+            (Idempotency::ByContent { settle }, Some(repeated)) => (settle, repeated),
+            _ => return Ok(Reconciled::NotHappened),
         };
-        if let Some(reason) = self.outlet.unknowable_reason() {
-            return Ok(Reconciled::Unknowable(reason));
-        }
-        let settle = self.outlet.settle_time();
         // The lane looks at once, then at a tenth, a third and the whole of the settle time from now.
         for share in [0.0, 0.1, 0.23, 0.67] {
             tokio::select! {
@@ -112,6 +114,11 @@ impl Lane {
         }
     }
 
+    /// Whether the other side makes one message of any number of attempts with one key.
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.outlet.capabilities().is_idempotent()
+    }
+
     /// Records an attempt that was not answered, and only then: recording it before every send would cost a commit each time.
     /// When the process ends in the middle of an attempt, the lane notices that at its next start.
     pub(super) async fn note_unanswered(
@@ -120,7 +127,7 @@ impl Lane {
         error: &SendError,
         began: Millis,
     ) -> Result<(), Error> {
-        if is_unknown(error) && self.outlet.is_idempotent() {
+        if is_unknown(error) && self.is_idempotent() {
             self.store.mark_unanswered(delivery.id, began).await?;
         }
         Ok(())

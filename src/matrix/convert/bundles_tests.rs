@@ -1,11 +1,26 @@
 //! Several messages in one event: what people read, and what each edit changes.
 
-use footbridge_core::{file::File, message::Sender};
+use footbridge_core::{
+    file::File,
+    message::{Action, Message, Sender},
+    outlet::{Outgoing, Plan, Step},
+    plan::{self, MAX_PARTS},
+    text::Body,
+};
 use footbridge_store::{Copy, Millis, Place};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::convert::CAPABILITIES;
+
+fn bundle(messages: &[Outgoing]) -> Option<(Step, usize)> {
+    plan::bundle(&CAPABILITIES, messages)
+}
+
+fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
+    plan::part_edit(&CAPABILITIES, outgoing, slot)
+}
 
 fn said(author: &str, text: &str) -> Outgoing {
     outgoing(
@@ -34,6 +49,7 @@ fn outgoing(author: &str, action: Action) -> Outgoing {
             action,
         },
         copies: Vec::new(),
+        permalink: None,
         late: false,
     }
 }
@@ -168,7 +184,7 @@ fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     )
     .unwrap();
     let message = said("Tom", "zwei").message;
-    let edit = part_of(&message, &Body::plain("zwei"));
+    let edit = Part::new(&message.sender, &Body::plain("zwei"));
     let first = with(read(&stored(&original, None)), 1, Some(&edit));
     assert_eq!(
         first["m.new_content"]["body"],
@@ -187,7 +203,7 @@ fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
 fn an_edit_may_bring_structure_but_no_other_authors() {
     let mut all = parts(&[said("Eve", "one"), said("Eve", "two")]);
     let body = Body::plain("a\n\n**Tom**: b");
-    all[0] = part_of(&said("Eve", "").message, &body);
+    all[0] = Part::new(&said("Eve", "").message.sender, &body);
     let html = content_of(&all).html.unwrap();
     assert_eq!(
         html,

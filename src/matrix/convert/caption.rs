@@ -1,22 +1,15 @@
 //! Captions: a text in one event with a file (client-server API, "Media captions"). For an edit the event is read back,
 //! because the bridge does not keep the file's URL and keys.
 
-use footbridge_core::{
-    file::File,
-    message::{Sender, Style},
-    outlet::{Content, Outgoing, Step},
-    text::{Block, Body, Inline},
-};
-use footbridge_store::{Copy, RemoteId};
+use footbridge_core::outlet::Content;
+use footbridge_store::RemoteId;
 use serde_json::Value;
 
 use super::{
     bundles::canonical_json,
-    write::{MAX_BYTES, content_from, contents, event_content, insert},
+    write::{event_content, insert},
 };
 
-/// The most bytes of a caption: with the file's fields it is in an edit event twice.
-const MAX_CAPTION: usize = MAX_BYTES / 3;
 /// The fields of a content that describe its file.
 const FILE_KEYS: [&str; 6] = [
     "msgtype",
@@ -26,80 +19,6 @@ const FILE_KEYS: [&str; 6] = [
     "url",
     "org.matrix.msc3245.voice",
 ];
-
-/// A text with its author and style.
-type AuthoredText<'a> = (&'a Body, &'a Sender, Style);
-
-/// A file with its caption, if the message has one of each.
-pub(super) fn sent(
-    outgoing: &Outgoing,
-    text: AuthoredText<'_>,
-    thread: Option<&RemoteId>,
-    reply_to: Option<&RemoteId>,
-) -> Option<Step> {
-    let [file] = outgoing.message.files.as_slice() else {
-        return None;
-    };
-    let content = caption(outgoing, text)?;
-    let named = named(outgoing, text, file)?;
-    Some(Step::SendFile {
-        file: file.clone(),
-        content,
-        thread: thread.cloned(),
-        reply_to: reply_to.cloned(),
-        fallback: Some(Box::new(Step::Post {
-            content: named,
-            thread: thread.cloned(),
-            reply_to: reply_to.cloned(),
-        })),
-    })
-}
-
-/// The caption and a line that names this file; `None` where there is no caption, or it is too large.
-pub(super) fn named(outgoing: &Outgoing, text: AuthoredText<'_>, file: &File) -> Option<Content> {
-    caption(outgoing, text)?;
-    let (body, sender, style) = text;
-    let mut named = body.clone();
-    let line = format!("📎 {}", file.in_words());
-    named.0.push(Block::Paragraph(vec![Inline::Text(line)]));
-    Some(content_from(&named, sender, style, outgoing.late))
-}
-
-/// A new caption below a file, or the file's name where there is no caption any more.
-pub(super) fn caption_edit_step(
-    copy: &Copy,
-    file: &File,
-    sender: &Sender,
-    (caption, late): (Option<Content>, bool),
-) -> Step {
-    let fallback = caption.as_ref().map(|content| {
-        Box::new(Step::Post {
-            content: content.clone(),
-            thread: copy.thread.clone(),
-            reply_to: None,
-        })
-    });
-    let name = Body::plain(&file.safe_name());
-    Step::Edit {
-        target: copy.remote.clone(),
-        content: caption.unwrap_or_else(|| content_from(&name, sender, Style::Text, late)),
-        is_caption: true,
-        fallback,
-    }
-}
-
-/// The text as a caption; `None` where there is none, or it is too large.
-pub(super) fn caption(
-    outgoing: &Outgoing,
-    (body, sender, style): AuthoredText<'_>,
-) -> Option<Content> {
-    if body.is_empty() || style != Style::Text {
-        return None;
-    }
-    let mut contents = contents(body, sender, style, outgoing.late, MAX_CAPTION);
-    let content = contents.pop()?;
-    contents.is_empty().then_some(content)
-}
 
 /// The part of a file event's content that is verified when it is read back: the file's fields, in canonical form.
 #[must_use]
@@ -131,9 +50,14 @@ pub fn edited_caption_event(old: &Value, content: &Content, target: &RemoteId) -
 
 #[cfg(test)]
 mod tests {
+    use footbridge_core::{
+        message::{Sender, Style},
+        text::Body,
+    };
     use serde_json::json;
 
     use super::*;
+    use crate::convert::said_by;
 
     #[test]
     fn a_new_caption_keeps_the_file_and_what_opens_it() {
@@ -142,7 +66,7 @@ mod tests {
             name: "Bob".to_owned(),
             avatar: None,
         };
-        let content = content_from(&Body::plain("my cat"), &bob, Style::Text, false);
+        let content = said_by(&bob, &Body::plain("my cat"), Style::Text);
         let file = json!({"url": "mxc://x/y", "key": {"k": "…"}});
         let old = json!({"msgtype": "m.image", "body": "Bob: my dog", "filename": "cat.png", "file": file,
             "info": {"w": 3}, "m.relates_to": {"rel_type": "m.thread", "event_id": "$r"}});

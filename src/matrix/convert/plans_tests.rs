@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use footbridge_core::outlet::plan_table::{cases, check, table, write_plan};
+use footbridge_core::{
+    outlet::plan_table::{NOW, cases, check, table, write_plan},
+    plan,
+};
 
-use super::{bundles, write};
+use super::CAPABILITIES;
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -14,12 +17,15 @@ fn file(name: &str) -> PathBuf {
 
 #[test]
 fn each_delivery_has_its_plan_in_a_room() {
-    check(&file("room.txt"), &table(write::plan));
+    check(
+        &file("room.txt"),
+        &table(|outgoing| plan::plan(&CAPABILITIES, outgoing, NOW)),
+    );
 }
 
 #[test]
 fn each_change_of_a_part_has_its_plan() {
-    let seen = table(|outgoing| bundles::revise(outgoing, 1));
+    let seen = table(|outgoing| plan::part_edit(&CAPABILITIES, outgoing, 1));
     check(&file("part.txt"), &seen);
 }
 
@@ -31,7 +37,7 @@ fn a_bundle_is_one_plan() {
     for (name, outgoing) in &all {
         let (_, text) = all.first().unwrap();
         let both = [text.clone(), outgoing.clone()];
-        let plan = match bundles::bundle(&both) {
+        let plan = match plan::bundle(&CAPABILITIES, &both) {
             Some((step, count)) => {
                 assert_eq!(count, 2);
                 Plan::Steps(vec![step])

@@ -1,16 +1,19 @@
 //! The author of an event of the bridge, as a per-message profile (MSC4144), and the name in it.
 
-use footbridge_core::{message::Sender, names, outlet::Content};
+use footbridge_core::{
+    message::Sender,
+    names,
+    outlet::Content,
+    render::{PROFILE_FALLBACK, html_name},
+};
 use serde_json::{Value, json};
 
-use super::write::{html_name, insert};
+use super::write::insert;
 
 /// The field of a content that holds its author.
 pub(super) const PROFILE: &str = "com.beeper.per_message_profile";
 /// The longest id of an author, in bytes.
 const MAX_ID: usize = 255;
-/// The start of a name in the text that clients may omit, because they show the profile (MSC4144).
-pub(super) const FALLBACK: &str = "<strong data-mx-profile-fallback>";
 
 /// The author of an event of the bridge (MSC4144): a stable id, and the name as it is shown. If the text also contains
 /// the name, the event says so, and clients may omit it there.
@@ -21,7 +24,7 @@ pub(super) fn profile(author: &Sender, content: &Content) -> Value {
     }
     let mut profile = json!({ "id": id, "displayname": author.name });
     let html = content.html.as_deref().unwrap_or_default();
-    if html.starts_with(FALLBACK) {
+    if html.starts_with(PROFILE_FALLBACK) {
         insert(&mut profile, "has_fallback", json!(true));
     }
     profile

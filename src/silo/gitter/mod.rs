@@ -21,7 +21,7 @@ mod realtime;
 mod stream;
 mod feed;
 
-pub use capabilities::KIND;
+pub use capabilities::{CAPABILITIES, KIND, MARKDOWN};
 pub use config::{Feed, GitterConfig};
 #[cfg(test)]
 pub(crate) use convert::body_from_html;
@@ -34,15 +34,15 @@ use std::{
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::{Capabilities, Idempotency},
     clock::Clock,
     http_client,
     image::Image,
     inbox::Inbox,
     media_fetcher::MediaFetcher,
     message::Sender,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Done, Outlet, SendError, Step},
     peer_bridges::BridgeMarker,
-    reactions::ReactionState,
     room_profile::{ProfileField, RoomProfile},
     spool::Spool,
 };
@@ -53,33 +53,20 @@ use url::Url;
 
 use self::{
     api::Room,
-    client::{Client, MAX_UNITS},
+    client::Client,
     dispatcher::Dispatcher,
     errors::{RequestError, SIGNED_OUT},
     feed::FeedEndpoint,
     rate_limiter::RateLimiter,
 };
 use crate::{
-    Audience, Channel, FeedState, Poster, Silo, SiloError,
-    echoes::Echoes,
-    feed_health::FeedHealth,
-    markdown::Flavour,
-    plan::{self, Attribution, PostRules},
-    reconnect::until_answered,
-    sign_out_log::SignOutLog,
+    Audience, Channel, FeedState, Poster, Silo, SiloError, echoes::Echoes, feed_health::FeedHealth,
+    reconnect::until_answered, sign_out_log::SignOutLog,
 };
 
 /// A message that a listing shows this long after its time should have arrived by the feed; less where audits follow
 /// each other quickly.
 const MISSED_AFTER: Duration = Duration::from_secs(30);
-/// What Gitter accepts. It allows edits for 600 s; the limit is a little less, for the time of the request.
-const POST_RULES: PostRules = PostRules {
-    flavour: Flavour::Gitter,
-    longest: MAX_UNITS,
-    editable: Some(Duration::from_secs(590)),
-    names: Attribution::Inline,
-    files: false,
-};
 /// How long a list of the account's rooms is used to find one.
 const ROOMS_TTL: Duration = Duration::from_mins(1);
 
@@ -181,13 +168,6 @@ impl Gitter {
             backfill: 0,
         })
     }
-
-    /// The address of a message on the website.
-    fn permalink(&self, room: &str, message: &RemoteId) -> String {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = names.get(room).map_or(room, String::as_str);
-        format!("{}/{name}?at={message}", self.web)
-    }
 }
 
 /// The website of an API address: `https://api.gitter.im/v1` is `https://gitter.im`.
@@ -202,6 +182,15 @@ fn website(api: &Url) -> String {
 
 #[async_trait]
 impl Outlet for Gitter {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            idempotency: Idempotency::ByContent {
+                settle: self.settle,
+            },
+            ..CAPABILITIES
+        }
+    }
+
     fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
         Some(BridgeMarker {
             channel: format!("gitter/{}", channel.address()),
@@ -209,34 +198,20 @@ impl Outlet for Gitter {
         })
     }
 
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
-        let now = self.client.server_time(now);
-        let room = outgoing.to.address();
-        Ok(plan::plan(&POST_RULES, outgoing, now, |message| {
-            self.permalink(room, message)
-        }))
+    fn permalink(&self, to: &Place, message: &RemoteId) -> Option<String> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = to.address();
+        let name = names.get(room).map_or(room, String::as_str);
+        Some(format!("{}/{name}?at={message}", self.web))
+    }
+
+    fn local_time(&self, now: Millis) -> Millis {
+        self.client.server_time(now)
     }
 
     async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let url = of.avatar.as_deref().unwrap_or_default();
         self.media.picture(url, spool).await
-    }
-
-    fn plan_reactions(
-        &self,
-        outgoing: &Outgoing,
-        reacted: &[ReactionState],
-        _key: &str,
-        _openly: bool,
-        now: Millis,
-    ) -> Plan {
-        plan::reaction_line(
-            &POST_RULES,
-            outgoing,
-            reacted,
-            self.client.server_time(now),
-            |_| true,
-        )
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
@@ -252,10 +227,6 @@ impl Outlet for Gitter {
 
     fn has_answered_since(&self, _since: Millis) -> bool {
         self.health.state() == FeedState::Live
-    }
-
-    fn is_idempotent(&self) -> bool {
-        false
     }
 
     async fn find_similar(
@@ -280,10 +251,6 @@ impl Outlet for Gitter {
             self.echoes.made(copy.remote.as_str());
         }
         Ok(copies)
-    }
-
-    fn settle_time(&self) -> Duration {
-        self.settle
     }
 }
 

@@ -13,10 +13,10 @@ use footbridge_core::text::{Inline, plain_inlines};
 use backslash::is_word;
 use rules::{
     bare_url, contains_marked_code, email, is_entity, is_entity_rest, is_url_end, longest_run,
-    may_be_tag, percent, without_long_runs,
+    percent, without_long_runs,
 };
 
-use super::{Flavour, Underscores};
+use super::{Rules, Underscores};
 use crate::url_scanner::UrlScanner;
 
 /// Separates characters invisibly.
@@ -50,7 +50,7 @@ impl InlineContext {
 /// Writes inline text.
 pub(super) struct InlineWriter {
     out: String,
-    flavour: Flavour,
+    rules: Rules,
     underscores: Underscores,
     /// Whether only spaces precede this on its line.
     line_start: bool,
@@ -65,10 +65,10 @@ pub(super) struct InlineWriter {
 }
 
 impl InlineWriter {
-    pub(super) fn new(flavour: Flavour, underscores: Underscores) -> Self {
+    pub(super) fn new(rules: Rules, underscores: Underscores) -> Self {
         Self {
             out: String::new(),
-            flavour,
+            rules,
             underscores,
             line_start: true,
             after_url: false,
@@ -108,7 +108,7 @@ impl InlineWriter {
             Inline::Strike(inner) => self.emphasis("~~", inner, around),
             Inline::Code(code) => self.code(code, around),
             Inline::Maths(tex)
-                if self.flavour == Flavour::Gitter
+                if self.rules.dollar_maths
                     && around == InlineContext::Line
                     && rules::is_plain_maths(tex) =>
             {
@@ -296,9 +296,7 @@ impl InlineWriter {
             '(' if self.out.ends_with(']') => self.escaped(c),
             '|' if around == InlineContext::Cell => self.out.push_str("&vert;"),
             // Names of channels and tags, which the renderer finds after escapes, too.
-            '~' | '#'
-                if self.flavour == Flavour::Mattermost && next.is_some_and(char::is_alphabetic) =>
-            {
+            '~' | '#' if self.rules.channels_and_tags && next.is_some_and(char::is_alphabetic) => {
                 // Three in a row would be the fence of a code block.
                 if c == '~' && self.out.ends_with('~') {
                     self.out.push('\\');
@@ -310,13 +308,11 @@ impl InlineWriter {
                 self.escaped(c);
             }
             '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
-            '<' if self.flavour == Flavour::Mattermost
-                && next.is_some_and(|c| c.is_ascii_digit()) =>
-            {
+            '<' if self.rules.emoticons && next.is_some_and(|c| c.is_ascii_digit()) => {
                 self.out.push('<');
                 self.out.push(ZERO_WIDTH_SPACE);
             }
-            '<' if may_be_tag(next, self.flavour) => self.out.push_str("&lt;"),
+            '<' if (self.rules.may_be_tag)(next) => self.out.push_str("&lt;"),
             '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),
             '$' if self.out.ends_with('$') => {
                 self.out.push(ZERO_WIDTH_SPACE);

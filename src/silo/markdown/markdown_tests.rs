@@ -7,14 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FLAVOUR: Flavour = Flavour::Gitter;
+const RULES: Rules = crate::gitter::MARKDOWN;
 
 fn markdown(plain: &str) -> String {
-    markdown_from_body(&Body::plain(plain), FLAVOUR)
+    markdown_from_body(&Body::plain(plain), RULES)
 }
 
 fn from_matrix(html: &str) -> String {
-    markdown_from_body(&body_from_html(html, Dialect::Matrix), FLAVOUR)
+    markdown_from_body(&body_from_html(html, Dialect::Matrix), RULES)
 }
 
 /// C01, C02: all known attempts to mention everybody.
@@ -89,19 +89,19 @@ const CALLS: [&str; 66] = [
 
 #[test]
 fn names_of_emoji_stay_text_by_each_silos_own_list() {
-    for (flavour, text, expected) in [
+    for (rules, text, expected) in [
         (
-            Flavour::Gitter,
+            crate::gitter::MARKDOWN,
             ":shipit: :satellite: :thinking_face: :thinking:",
             ":\u{200b}shipit: :\u{200b}satellite: :thinking_face: :thinking:",
         ),
         (
-            Flavour::Mattermost,
+            crate::mattermost::MARKDOWN,
             ":shipit: :satellite: :thinking_face: :thinking: :+1_dark_skin_tone: :blobcat:",
             ":shipit: :\u{200b}satellite: :\u{200b}thinking_face: :\u{200b}thinking: :\u{200b}+1_dark_skin_tone: :blobcat:",
         ),
     ] {
-        assert_eq!(markdown_from_body(&Body::plain(text), flavour), expected);
+        assert_eq!(markdown_from_body(&Body::plain(text), rules), expected);
     }
 }
 
@@ -116,12 +116,12 @@ fn an_address_of_any_scheme_still_leads_there_in_mattermost() {
         ("www.x.example:x:/", "www.x.example:\u{200b}x:/"),
         ("https://x.example/a:x:b", "https://x.example/a:x:b"),
     ] {
-        let written = markdown_from_body(&Body::plain(text), Flavour::Mattermost);
+        let written = markdown_from_body(&Body::plain(text), crate::mattermost::MARKDOWN);
         assert_eq!(written, expected);
     }
     // Far longer than any message: scanning it once per name would take minutes.
     let long = format!("ftp://a/{}", ":x".repeat(60_000));
-    let written = markdown_from_body(&Body::plain(&long), Flavour::Mattermost);
+    let written = markdown_from_body(&Body::plain(&long), crate::mattermost::MARKDOWN);
     assert_eq!(written.matches("%3A").count(), 59_999);
 }
 
@@ -180,7 +180,7 @@ fn c01_no_spelling_mentions_anybody() {
         ] {
             let body = Body::plain(&text);
             for style in [Style::Text, Style::Emote, Style::Notice] {
-                let said = attributed("@all", &body, style, FLAVOUR);
+                let said = attributed("@all", &body, style, RULES);
                 assert!(!pings(&said), "{text:?} became {said:?}");
             }
             let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
@@ -372,19 +372,19 @@ fn names_contain_no_markup_and_no_line_breaks() {
         ("\u{200b}", "**someone**: "),
     ];
     for (name, expected) in table {
-        assert_eq!(sender_prefix(name, FLAVOUR), expected, "{name:?}");
+        assert_eq!(sender_prefix(name, RULES), expected, "{name:?}");
     }
 }
 
 #[test]
 fn a_message_follows_the_name_of_its_author() {
-    let said = |plain: &str, style| attributed("Al", &Body::plain(plain), style, FLAVOUR);
+    let said = |plain: &str, style| attributed("Al", &Body::plain(plain), style, RULES);
     assert_eq!(said("hi", Style::Text), "**Al**: hi");
     assert_eq!(said("waves", Style::Emote), "\\* **Al** waves");
     assert_eq!(said("beep", Style::Notice), "**Al**: beep");
     let code = body_from_html("<pre><code>x</code></pre>", Dialect::Matrix);
     assert_eq!(
-        attributed("Al", &code, Style::Text, FLAVOUR),
+        attributed("Al", &code, Style::Text, RULES),
         "**Al**:\n\n```\nx\n```"
     );
 }
@@ -455,7 +455,7 @@ proptest! {
     #[test]
     fn c02_no_plain_text_mentions_anybody(text in hurtful()) {
         // C01, C02, C04
-        let said = attributed(&text, &Body::plain(&text), Style::Text, FLAVOUR);
+        let said = attributed(&text, &Body::plain(&text), Style::Text, RULES);
         prop_assert!(!pings(&said), "{said:?}");
         for part in split(&said, "", 4096) {
             prop_assert!(!pings(&part), "{part:?}");
@@ -486,23 +486,22 @@ fn c01_only_configured_persons_are_mentioned_and_nothing_becomes_part_of_the_nam
         id: "ann.b".to_owned(),
         name: "Ann".to_owned(),
     };
-    let said = |line: Vec<Inline>, flavour| {
-        markdown_from_body(&Body(vec![Block::Paragraph(line)]), flavour)
-    };
-    for flavour in [Flavour::Gitter, Flavour::Mattermost] {
+    let said =
+        |line: Vec<Inline>, rules| markdown_from_body(&Body(vec![Block::Paragraph(line)]), rules);
+    for rules in [crate::gitter::MARKDOWN, crate::mattermost::MARKDOWN] {
         assert_eq!(
-            said(vec![text("hi "), ping.clone(), text("by @bob")], flavour),
+            said(vec![text("hi "), ping.clone(), text("by @bob")], rules),
             "hi @ann.b\u{200b}by @\u{200b}bob"
         );
         assert_eq!(
-            said(vec![text("x"), ping.clone()], flavour),
+            said(vec![text("x"), ping.clone()], rules),
             "x @ann.b\u{200b}"
         );
         let mention = Inline::Mention {
             id: "ann.b".to_owned(),
             name: "ann.b".to_owned(),
         };
-        assert_eq!(said(vec![mention], flavour), "@\u{200b}ann.b");
+        assert_eq!(said(vec![mention], rules), "@\u{200b}ann.b");
     }
 }
 
@@ -510,14 +509,14 @@ fn c01_only_configured_persons_are_mentioned_and_nothing_becomes_part_of_the_nam
 fn maths_is_maths_where_it_is_shown_and_code_where_not() {
     let line = |tex: &str| Body(vec![Block::Paragraph(vec![Inline::Maths(tex.to_owned())])]);
     let block = |tex: &str| Body(vec![Block::Maths(tex.to_owned())]);
-    let gitter = |body: &Body| markdown_from_body(body, Flavour::Gitter);
+    let gitter = |body: &Body| markdown_from_body(body, crate::gitter::MARKDOWN);
     assert_eq!(gitter(&line("x^2")), "$$x^2$$");
     assert_eq!(gitter(&block("\\frac{a}{b}")), "$$\\frac{a}{b}$$");
     for hostile in ["a$$b", "@all", "x`y", "#1", "<b>"] {
         assert!(!gitter(&line(hostile)).contains("$$@"), "{hostile}");
         assert!(gitter(&line(hostile)).starts_with('`'), "{hostile}");
     }
-    let mattermost = |body: &Body| markdown_from_body(body, Flavour::Mattermost);
+    let mattermost = |body: &Body| markdown_from_body(body, crate::mattermost::MARKDOWN);
     assert_eq!(mattermost(&line("x^2")), "`x^2`");
     assert_eq!(mattermost(&block("x^2")), "```latex\nx^2\n```");
 }
@@ -534,11 +533,11 @@ fn c27_no_message_is_a_command_of_the_silo() {
         "//",
         "/",
     ];
-    for flavour in [Flavour::Gitter, Flavour::Mattermost] {
+    for rules in [crate::gitter::MARKDOWN, crate::mattermost::MARKDOWN] {
         for text in corpus {
-            let written = markdown_from_body(&Body::plain(text), flavour);
+            let written = markdown_from_body(&Body::plain(text), rules);
             assert!(!written.starts_with('/'), "{written:?}");
-            let told = attributed("/me", &Body::plain(text), Style::Text, flavour);
+            let told = attributed("/me", &Body::plain(text), Style::Text, rules);
             assert!(!told.starts_with('/'), "{told:?}");
         }
     }

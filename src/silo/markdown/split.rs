@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use footbridge_core::capabilities::{LengthUnit, TextLimit};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 mod containers;
@@ -21,11 +22,19 @@ const MAX_BOLD: usize = 500;
 
 const TRUNCATED: &str = "\n\n*(the rest of this message was too long)*";
 
-/// The text in parts of at most `most` UTF-16 units, each beginning with `prefix`. A prefix that `text` already begins
-/// with is not doubled; one of more than half a part is left out. What does not fit into eight parts is cut off, and
-/// the eighth says so.
+/// The text in parts of at most `most` UTF-16 units (see [`split_to`]).
 #[must_use]
 pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
+    let unit = LengthUnit::Utf16;
+    split_to(text, prefix, TextLimit { max: most, unit })
+}
+
+/// The text in parts that fit, each beginning with `prefix`. A prefix that `text` already begins with is not doubled; one
+/// of more than half a part is left out. What does not fit into eight parts is cut off, and the eighth says so.
+#[must_use]
+pub fn split_to(text: &str, prefix: &str, limit: TextLimit) -> Vec<String> {
+    let TextLimit { max: most, unit } = limit;
+    let units = |text: &str| unit.length(text);
     let prefix = if units(prefix) > most / 2 { "" } else { prefix };
     let text = text
         .strip_prefix(prefix)
@@ -55,12 +64,12 @@ pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = text.to_owned();
     while units(&rest) > room && parts.len() + 1 < MAX_PARTS {
-        let (head, tail) = cut(&rest, room);
+        let (head, tail) = cut(&rest, room, unit);
         parts.push(joined(prefix, &head));
         rest = tail;
     }
     if units(&rest) > room {
-        let (head, _) = cut(&rest, room - units(TRUNCATED));
+        let (head, _) = cut(&rest, room - units(TRUNCATED), unit);
         rest = head + TRUNCATED;
     }
     if !rest.trim().is_empty() {
@@ -72,7 +81,7 @@ pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
 /// The length in UTF-16 units.
 #[must_use]
 pub fn units(text: &str) -> usize {
-    text.chars().map(char::len_utf16).sum()
+    LengthUnit::Utf16.length(text)
 }
 
 fn longest_fence(text: &str) -> usize {
@@ -110,8 +119,8 @@ enum SpanKind {
 }
 
 /// Splits a text that is too long into a part of at most `room` units and the rest.
-fn cut(text: &str, room: usize) -> (String, String) {
-    let end = within(text, room);
+fn cut(text: &str, room: usize, unit: LengthUnit) -> (String, String) {
+    let end = within(text, room, unit);
     let spans = spans(text, end);
     let at = |place: usize| {
         spans
@@ -216,11 +225,11 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
 }
 
 /// How many bytes of a text fit.
-fn within(text: &str, room: usize) -> usize {
+fn within(text: &str, room: usize, unit: LengthUnit) -> usize {
     let mut taken = 0usize;
     text.char_indices()
         .find(|(_, c)| {
-            taken += c.len_utf16();
+            taken += unit.length(c.encode_utf8(&mut [0; 4]));
             taken > room
         })
         .map_or(text.len(), |(at, _)| at)

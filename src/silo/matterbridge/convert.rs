@@ -15,7 +15,7 @@ use super::{emoji::without_emoji, mentions::escape_name};
 use super::api::{Event, File};
 
 /// The prefix of a reply: which message it answers is unknown in both directions.
-const REPLY_MARK: &str = "↪ ";
+pub const REPLY_MARK: &str = "↪ ";
 /// The prefix of an attachment.
 const FILE_MARK: &str = "📎 ";
 /// The prefix of a source that contains the content itself.
@@ -130,16 +130,10 @@ fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
-/// The tree as plain text that mentions nobody, and in which Matterbridge finds no shortcode.
+/// A text that mentions nobody, and in which Matterbridge finds no shortcode.
 #[must_use]
-pub fn text_from_body(body: &Body) -> String {
-    without_emoji(&escape_mentions(&body.to_plain()))
-}
-
-/// A text marked as a reply.
-#[must_use]
-pub fn as_reply(text: &str) -> String {
-    format!("{REPLY_MARK}{text}")
+pub fn harmless(text: &str) -> String {
+    without_emoji(&escape_mentions(text))
 }
 
 /// A name that mentions nobody.

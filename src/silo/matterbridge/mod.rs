@@ -8,7 +8,6 @@ mod errors;
 mod client;
 mod mentions;
 pub(crate) mod convert;
-pub(crate) mod plan;
 pub(crate) mod emoji;
 mod files;
 pub(crate) mod arrival;
@@ -20,13 +19,14 @@ mod buffer;
 mod connection;
 mod feed;
 
-pub use capabilities::KIND;
+pub use capabilities::{CAPABILITIES, KIND};
 pub use config::MatterbridgeConfig;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::Capabilities,
     clock::Clock,
     file::File,
     http_client,
@@ -34,7 +34,7 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::MediaFetcher,
     message::{Sender, Style},
-    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, no_files_error},
+    outlet::{Content, Done, Outlet, SendError, Step, no_files_error},
     peer_bridges::BridgeMarker,
     spool::{Spool, SpoolError, Spooled},
 };
@@ -43,10 +43,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     api::Post,
+    capabilities::MAX_FILE,
     client::Client,
     connection::FeedEndpoint,
     convert::{escape_mentions, file_name, name_of},
-    errors::{OUTCOME_UNKNOWN, RequestError, SIGNED_OUT, outcome_unknown},
+    errors::{RequestError, SIGNED_OUT},
     feed_health::FeedHealth,
     listener::Listener,
     message_cache::{AccountCheck, Observed},
@@ -175,20 +176,16 @@ impl Matterbridge {
 
 #[async_trait]
 impl Outlet for Matterbridge {
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
     fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
         // Each of its API accounts has a port of its own.
         Some(BridgeMarker {
             channel: format!("matterbridge/{}/{}", self.host, channel.address()),
             account: self.message_cache.account(),
         })
-    }
-
-    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
-        Ok(plan::plan(outgoing))
-    }
-
-    fn can_delete(&self) -> bool {
-        false
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
@@ -229,9 +226,9 @@ impl Outlet for Matterbridge {
         let Step::SendFile { file, content, .. } = step else {
             return Err(no_files_error());
         };
-        if spooled.length() > plan::MAX_FILE {
+        if spooled.length() > MAX_FILE {
             // The message did not state its size.
-            return Err(SpoolError::TooLarge(plan::MAX_FILE).into());
+            return Err(SpoolError::TooLarge(MAX_FILE).into());
         }
         let carried = Some((file, spooled));
         let done = self.send(to.address(), key, content, carried).await;
@@ -241,23 +238,6 @@ impl Outlet for Matterbridge {
 
     fn has_answered_since(&self, _since: Millis) -> bool {
         self.health.state() == FeedState::Live
-    }
-
-    fn is_idempotent(&self) -> bool {
-        false
-    }
-
-    fn unknowable_reason(&self) -> Option<&'static str> {
-        // An account does not receive its own messages, and the API has no look-up.
-        Some(OUTCOME_UNKNOWN)
-    }
-
-    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
-        Err(outcome_unknown().into())
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
     }
 }
 
@@ -330,3 +310,6 @@ impl Silo for Matterbridge {
         self.health.state()
     }
 }
+
+#[cfg(test)]
+mod plan_tests;

@@ -4,8 +4,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use footbridge_core::capabilities::Attribution;
+
 use super::{client::Client, errors::RequestError};
-use crate::plan::Attribution;
 
 /// The attribution of one account.
 pub struct AttributionState {

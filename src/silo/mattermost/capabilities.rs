@@ -1,9 +1,57 @@
 //! What is relayed between a room and Mattermost.
 
-use super::config;
-use crate::capabilities::{
-    Capability, ChannelName, Feature, SiloKind,
-    Support::{Fallback, Full, No},
+use footbridge_core::capabilities::{
+    Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, LengthUnit, Limits,
+    Reactions, Replies, TextLimit,
+};
+
+use super::{config, emoji};
+use crate::{
+    capabilities::{
+        Capability, ChannelName, Feature, SiloKind,
+        Support::{Fallback, Full, No},
+    },
+    markdown::{Markdown, MarkdownRules, Rules},
+};
+
+/// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
+pub const MAX_UNITS: usize = 16_383;
+
+/// What Mattermost's Markdown recognises.
+pub const MARKDOWN: Rules = &MarkdownRules {
+    is_emoji: |name| emoji::shown(name).is_some(),
+    emoticons: true,
+    channels_and_tags: true,
+    any_scheme: true,
+    may_be_tag: |next| next.is_none_or(|c| !c.is_whitespace() && c != '='),
+    addresses_first: false,
+    fragile_items: false,
+    dollar_maths: false,
+};
+
+/// What Mattermost can do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    renderer: &Markdown(MARKDOWN),
+    limits: Limits::all(TextLimit {
+        max: MAX_UNITS,
+        unit: LengthUnit::Utf16,
+    }),
+    empty_messages: false,
+    // Where the operator and the server want it, the name overrides the account's.
+    attribution: Attribution::Inline,
+    replies: Replies::InThread,
+    threads: true,
+    // Some servers allow it for a while only, and do not say for how long.
+    edits: Edits::Limited { within: None },
+    deletes: Deletes::Native,
+    reactions: Reactions::Named,
+    files: Files::Upload {
+        max: None,
+        text: FileText::WithFirst { bare: false },
+    },
+    bundles: false,
+    // It forgets its keys after half a minute, and stores them with the posts.
+    idempotency: Idempotency::ByKey,
 };
 
 /// The table of Mattermost.
@@ -13,56 +61,52 @@ pub static KIND: SiloKind = SiloKind {
     address: Some(("url", "https://chat.example.org")),
     channel: "team/channel",
     channel_name: ChannelName::Path,
+    can: &CAPABILITIES,
     needs_token: true,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[
-        Capability {
-            what: Feature::Text,
-            to_channel: Full("as Markdown, above 16,383 characters in several messages"),
-            to_room: Full(
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Text,
+            "as Markdown, above {limit} characters in several messages",
+            Full(
                 "with its formatting; attachments of integrations as text, their pictures as links",
             ),
-        },
-        Capability {
-            what: Feature::Name,
-            to_channel: Fallback(
-                "in bold before the text, or with `names = \"override\"` beside it where the server permits",
-            ),
-            to_room: Fallback(
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Name,
+            "in bold before the text, or with `names = \"override\"` beside it where the server permits",
+            Fallback(
                 "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
-        },
+        ),
         Capability {
             what: Feature::Emote,
             to_channel: Fallback("a line that begins with \\*"),
             to_room: Full(""),
         },
-        Capability {
-            what: Feature::Reply,
-            to_channel: Fallback("in the thread of the message"),
-            to_room: No("Mattermost has threads only"),
-        },
-        Capability {
-            what: Feature::Thread,
-            to_channel: Full(""),
-            to_room: Full(""),
-        },
-        Capability {
-            what: Feature::Edit,
-            to_channel: Full(
-                "where the server limits how long, later as a new message that points to the old one; a message with \
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reply,
+            "in the thread of the message",
+            No("Mattermost has threads only"),
+        ),
+        Capability::planned(&CAPABILITIES, Feature::Thread, "", Full("")),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Edit,
+            "where the server limits how long, later as a new message that points to the old one; a message with \
                  other files is posted again, and the old one deleted, or emptied where it has replies",
-            ),
-            to_room: Full(""),
-        },
-        Capability {
-            what: Feature::Deletion,
-            to_channel: Full(
-                "a thread's first message is emptied where it has replies, so that they stay",
-            ),
-            to_room: Full("of a thread's first message with its thread"),
-        },
+            Full(""),
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Deletion,
+            "a thread's first message is emptied where it has replies, so that they stay",
+            Full("of a thread's first message with its thread"),
+        ),
         Capability {
             what: Feature::Mention,
             to_channel: Fallback(
@@ -72,25 +116,23 @@ pub static KIND: SiloKind = SiloKind {
                 "a mention of people in `[[person]]`; other people as text: nobody else is notified",
             ),
         },
-        Capability {
-            what: Feature::Reaction,
-            to_channel: Full(
-                "each emoji once, while at least one person uses it; text, and emoji that the server has no name \
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::Reaction,
+            "each emoji once, while at least one person uses it; text, and emoji that the server has no name \
                  for, as a line in the thread; from encrypted rooms where the portal allows them",
-            ),
-            to_room: Full(
+            Full(
                 "each emoji once, while at least one person uses it; into encrypted rooms where the portal allows them",
             ),
-        },
-        Capability {
-            what: Feature::File,
-            to_channel: Full(
-                "up to `max_mib`, with its caption; larger files as a line that names them",
-            ),
-            to_room: Full(
+        ),
+        Capability::planned(
+            &CAPABILITIES,
+            Feature::File,
+            "up to `max_mib`, with its caption; larger files as a line that names them",
+            Full(
                 "up to `max_mib`, encrypted where the room is; larger files as a line that names them",
             ),
-        },
+        ),
         Capability {
             what: Feature::System,
             to_channel: No(""),

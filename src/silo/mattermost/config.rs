@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use footbridge_core::{
+    capabilities::Attribution,
     clock::Clock,
     config_keys::{HTTP, Key, TableReader, ValueError},
     secret::Secret,
@@ -10,9 +11,7 @@ use footbridge_core::{
 use url::Url;
 
 use super::{KIND, Mattermost};
-use crate::{
-    AnySilo, AnySiloConfig, SiloConfig, capabilities::SiloKind, config::AUDIT, plan::Attribution,
-};
+use crate::{AnySilo, AnySiloConfig, SiloConfig, capabilities::SiloKind, config::AUDIT};
 
 static URL: Key = Key::url("url", HTTP).required("\"https://chat.example.org\"");
 static NAMES: Key = Key::word("names", &["text", "override"]);

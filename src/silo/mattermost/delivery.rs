@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use footbridge_core::{
+    capabilities::Attribution,
     message::{Sender, Style},
     names,
     outlet::{Content, Done, Outcome, Step},
@@ -12,16 +13,14 @@ use footbridge_store::{Copy, Millis, RemoteId};
 use serde_json::{Map, json};
 
 use super::{
-    MAX_UNITS, Mattermost,
+    Mattermost,
     api::Post,
+    capabilities::{MARKDOWN, MAX_UNITS},
     client::{NewPost, PAGE, Range},
     emoji,
     errors::{RequestError, SERVICE},
 };
-use crate::{
-    markdown::{Flavour, joined, prefix, units},
-    plan::{ACTION_PREFIX, Attribution},
-};
+use crate::markdown::{ACTION_PREFIX, joined, prefix, units};
 
 /// How far Mattermost's clock may be behind the bridge's.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);
@@ -249,7 +248,7 @@ fn prefix_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
         (Style::Emote | Style::Notice, Some(text)) => (Style::Emote, text),
         (style, _) => (style, content.text.as_str()),
     };
-    let named = joined(&prefix(&name, style, Flavour::Mattermost), text);
+    let named = joined(&prefix(&name, style, MARKDOWN), text);
     if units(&named) > MAX_UNITS {
         Cow::Borrowed(&content.text)
     } else {

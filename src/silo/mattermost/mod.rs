@@ -26,30 +26,30 @@ mod connection;
 mod feed;
 mod find_code;
 
-pub use capabilities::KIND;
+pub use capabilities::{CAPABILITIES, KIND, MARKDOWN};
 pub use config::MattermostConfig;
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use footbridge_core::{
+    capabilities::{Attribution, Capabilities},
     file::File,
     http_client,
     image::Image,
     inbox::Inbox,
     media_fetcher::picture_of,
     message::Sender,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Done, Outlet, SendError, Step},
     peer_bridges::BridgeMarker,
-    reactions::{ReactionState, plan_native},
+    reactions::ReactionState,
     room_profile::{ProfileField, RoomProfile},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Millis, Place};
+use footbridge_store::{Millis, Place, RemoteId};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -61,17 +61,9 @@ use self::{
     listener::{Listener, ListenerContext},
 };
 use crate::{
-    Audience, Channel, FeedState, Poster, Silo, SiloError,
-    echoes::Echoes,
-    feed_health::FeedHealth,
-    markdown::Flavour,
-    plan::{self, Attribution, PostRules},
-    reconnect::until_answered,
-    sign_out_log::SignOutLog,
+    Audience, Channel, FeedState, Poster, Silo, SiloError, echoes::Echoes, feed_health::FeedHealth,
+    reconnect::until_answered, sign_out_log::SignOutLog,
 };
-
-/// The longest message: Mattermost counts Unicode scalars, the bridge UTF-16 units, which are never fewer.
-const MAX_UNITS: usize = 16_383;
 
 /// A connection to a Mattermost.
 pub struct Mattermost {
@@ -119,21 +111,17 @@ impl Mattermost {
             known: Mutex::default(),
         })
     }
-
-    /// What Mattermost accepts at present.
-    fn rules(&self) -> PostRules {
-        PostRules {
-            flavour: Flavour::Mattermost,
-            longest: MAX_UNITS,
-            editable: None,
-            names: self.attribution.names(),
-            files: true,
-        }
-    }
 }
 
 #[async_trait]
 impl Outlet for Mattermost {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            attribution: self.attribution.names(),
+            ..CAPABILITIES
+        }
+    }
+
     fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
         Some(BridgeMarker {
             channel: format!("mattermost/{}", channel.address()),
@@ -141,33 +129,12 @@ impl Outlet for Mattermost {
         })
     }
 
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
-        let channel = outgoing.to.address();
-        Ok(plan::plan(&self.rules(), outgoing, now, |message| {
-            self.permalink(channel, message)
-        }))
+    fn permalink(&self, to: &Place, message: &RemoteId) -> Option<String> {
+        Some(self.permalink(to.address(), message))
     }
 
-    fn plan_reactions(
-        &self,
-        outgoing: &Outgoing,
-        reacted: &[ReactionState],
-        key: &str,
-        unencrypted: bool,
-        now: Millis,
-    ) -> Plan {
-        let worded = emoji::WordedReactions::of(&self.lacking, reacted);
-        match (outgoing.copies.first(), worded.emoji_for(key)) {
-            // All skin tones of an emoji are one reaction there.
-            (Some(copy), Some(name)) => {
-                let alike = |other: &str| emoji::name_of(other).as_ref() == Some(&name);
-                plan_native(reacted, (key, alike), &copy.remote, unencrypted)
-            }
-            // A reaction that has no emoji there goes into the text line.
-            _ => plan::reaction_line(&self.rules(), outgoing, reacted, now, |key| {
-                worded.emoji_for(key).is_none()
-            }),
-        }
+    fn reaction_name(&self, key: &str, reacted: &[ReactionState]) -> Option<String> {
+        emoji::WordedReactions::of(&self.lacking, reacted).emoji_for(key)
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
@@ -227,14 +194,6 @@ impl Outlet for Mattermost {
         self.health.state() == FeedState::Live
     }
 
-    fn is_idempotent(&self) -> bool {
-        true
-    }
-
-    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
-    }
-
     async fn find_by_key(
         &self,
         to: &Place,
@@ -251,10 +210,6 @@ impl Outlet for Mattermost {
         let found = self.find_made_post(to.address(), key, since).await;
         let found = found.inspect_err(|error| self.note(error))?;
         Ok(found.map(|post| Done::Created(delivery::copy(&post))))
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
     }
 }
 

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use footbridge_core::{
+    capabilities::{Attribution, Capabilities, Edits, LengthUnit, Limits, TextLimit},
     message::{Action, Message, Sender, Style},
     outlet::{Outgoing, Plan, Step},
+    plan::plan,
     text::{
         Block, Body, Inline,
         html::{Dialect, body_from_html},
@@ -13,17 +15,14 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 
-use crate::{
-    markdown::{Flavour, markdown_from_body},
-    plan::{Attribution, PostRules, plan},
-};
+use crate::markdown::{Rules, markdown_from_body};
 use proptest::prelude::*;
 
 use super::{gitter, mattermost::calls};
 
 /// All texts of a body: as a message on time and delayed, as an edit in time and too late, with a name inside and
 /// outside of the text, from the bridge itself, and split into parts.
-fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
+fn texts(rules: Rules, body: &Body, longest: usize) -> Vec<String> {
     let post = |style| Action::Post {
         body: body.clone(),
         style,
@@ -47,15 +46,24 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
         file: None,
     };
     let mut all = Vec::new();
-    let is_gitter = flavour == Flavour::Gitter;
+    let is_gitter = rules.dollar_maths;
     let names = [Attribution::Inline, Attribution::Override];
     for names in names.into_iter().take(if is_gitter { 1 } else { 2 }) {
-        let rules = PostRules {
-            flavour,
-            longest,
-            editable: Some(Duration::from_secs(1)),
-            names,
-            files: !is_gitter,
+        let limit = TextLimit {
+            max: longest,
+            unit: LengthUnit::Utf16,
+        };
+        let can = Capabilities {
+            limits: Limits::all(limit),
+            edits: Edits::Limited {
+                within: Some(Duration::from_secs(1)),
+            },
+            attribution: names,
+            ..if is_gitter {
+                crate::gitter::CAPABILITIES
+            } else {
+                crate::mattermost::CAPABILITIES
+            }
         };
         for sender in [ann.clone(), Sender::bridge()] {
             for action in [post(Style::Text), post(Style::Emote), edit.clone()] {
@@ -70,12 +78,11 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
                             files: Vec::new(),
                         },
                         copies: vec![copy.clone()],
+                        permalink: Some("https://chat.example/_redirect/pl/abc".to_owned()),
                         late,
                     };
                     for now in [0, 10_000] {
-                        let planned = plan(&rules, &outgoing, Millis(now), |id| {
-                            format!("https://chat.example/_redirect/pl/{id}")
-                        });
+                        let planned = plan(&can, &outgoing, Millis(now));
                         if let Plan::Steps(steps) = planned {
                             for step in steps {
                                 said(step, &mut all);
@@ -108,13 +115,13 @@ fn said(step: Step, all: &mut Vec<String>) {
 
 /// The first text that mentions somebody.
 fn call(body: &Body, longest: usize) -> Option<String> {
-    let mut all = texts(Flavour::Mattermost, body, longest).into_iter();
+    let mut all = texts(crate::mattermost::MARKDOWN, body, longest).into_iter();
     all.find(|text| calls(text))
 }
 
 /// The same in Gitter.
 fn call_in_gitter(body: &Body, longest: usize) -> Option<String> {
-    let mut all = texts(Flavour::Gitter, body, longest).into_iter();
+    let mut all = texts(crate::gitter::MARKDOWN, body, longest).into_iter();
     all.find(|text| gitter::calls(text))
 }
 
@@ -284,13 +291,13 @@ proptest! {
     fn c02_no_body_mentions_anybody_in_mattermost(blocks in bodies(), longest in prop::sample::select(vec![600, 16_383])) {
         let body = Body(blocks);
         let call = call(&body, longest);
-        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Mattermost));
+        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, crate::mattermost::MARKDOWN));
     }
 
     #[test]
     fn c02_no_body_mentions_anybody_in_gitter(blocks in bodies(), longest in prop::sample::select(vec![600, 4_096])) {
         let body = Body(blocks);
         let call = call_in_gitter(&body, longest);
-        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Gitter));
+        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, crate::gitter::MARKDOWN));
     }
 }

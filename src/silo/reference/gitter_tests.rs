@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use super::gitter_html::{Rendered, render, shown};
 use crate::{
     gitter::body_from_html,
-    markdown::{Flavour, markdown_from_body, sender_prefix},
+    markdown::{markdown_from_body, sender_prefix},
 };
 
 /// What the app shows of a line, and whom it mentions.
@@ -172,7 +172,7 @@ proptest! {
 
     #[test]
     fn what_is_written_in_matrix_is_shown_in_gitter(text in written()) {
-        let markdown = markdown_from_body(&Body::plain(&text), Flavour::Gitter);
+        let markdown = markdown_from_body(&Body::plain(&text), crate::gitter::MARKDOWN);
         for line in markdown.split("\n\n") {
             let (_, called) = seen(line);
             prop_assert_eq!(called, Vec::<String>::new(), "{}", markdown);
@@ -183,7 +183,7 @@ proptest! {
 
     #[test]
     fn a_name_is_shown_in_gitter_as_it_is(name in "[a-zA-Z0-9é\\\\@#:._*`~/()-]{1,8}") {
-        let markdown = sender_prefix(&name, Flavour::Gitter);
+        let markdown = sender_prefix(&name, crate::gitter::MARKDOWN);
         let (shown, called) = seen(&markdown);
         prop_assert_eq!(shown, format!("{name}: "), "{}", markdown);
         prop_assert_eq!(called, Vec::<String>::new(), "{}", markdown);
@@ -200,7 +200,7 @@ proptest! {
 
     #[test]
     fn a_round_trip_through_gitter_changes_nothing(text in written()) {
-        let markdown = markdown_from_body(&Body::plain(&text), Flavour::Gitter);
+        let markdown = markdown_from_body(&Body::plain(&text), crate::gitter::MARKDOWN);
         let back: Vec<String> = markdown
             .split("\n\n")
             .map(|line| body_from_html(&render(line).html, line).to_plain())

@@ -8,6 +8,7 @@ use footbridge_core::{
     inbox,
     message::{Action, Message, Sender, Style},
     outlet::{Content, Outgoing, Plan, Step},
+    plan::plan,
     text::{Body, html_from_body},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -16,10 +17,9 @@ use serde_json::json;
 
 use self::networks::{PEOPLE, caller, emojized, handed_on, names};
 use crate::matterbridge::{
-    api,
+    CAPABILITIES, api,
     arrival::arrival,
     convert::{escape_mentions, name_of},
-    plan::plan,
 };
 
 /// Ends a word invisibly.
@@ -52,27 +52,32 @@ fn sent(name: &str, body: &Body) -> Vec<Content> {
     let mut all = Vec::new();
     for action in actions {
         for (late, files) in [(false, Vec::new()), (true, vec![file.clone()])] {
-            let planned = plan(&Outgoing {
-                key: "key".to_owned(),
-                to: Place::new("mb", "gateway"),
-                message: Message {
-                    sender: Sender {
-                        id: "@ann:example.org".to_owned(),
-                        name: name.to_owned(),
-                        avatar: None,
+            let planned = plan(
+                &CAPABILITIES,
+                &Outgoing {
+                    key: "key".to_owned(),
+                    to: Place::new("mb", "gateway"),
+                    message: Message {
+                        sender: Sender {
+                            id: "@ann:example.org".to_owned(),
+                            name: name.to_owned(),
+                            avatar: None,
+                        },
+                        sent_at: Millis(0),
+                        action: action.clone(),
+                        files,
                     },
-                    sent_at: Millis(0),
-                    action: action.clone(),
-                    files,
+                    copies: vec![Copy {
+                        remote: RemoteId::from("sent/1"),
+                        thread: None,
+                        sent_at: Millis(0),
+                        file: None,
+                    }],
+                    permalink: None,
+                    late,
                 },
-                copies: vec![Copy {
-                    remote: RemoteId::from("sent/1"),
-                    thread: None,
-                    sent_at: Millis(0),
-                    file: None,
-                }],
-                late,
-            });
+                Millis(0),
+            );
             if let Plan::Steps(steps) = planned {
                 for step in steps {
                     said(step, &mut all);

@@ -9,7 +9,7 @@ use footbridge_core::text::{
 };
 use proptest::prelude::*;
 
-use crate::markdown::{Flavour, body_from_markdown, markdown_from_body, sender_prefix};
+use crate::markdown::{body_from_markdown, markdown_from_body, sender_prefix};
 
 /// What the app shows of a line without links.
 fn shown(markdown: &str) -> String {
@@ -264,7 +264,7 @@ fn the_app_draws_names_and_faces() {
         ("é:s (x-D) max-d :) x :p", "é🙂 (🙂) max-d :) x :p"),
     ] {
         assert_eq!(drawn(text), seen, "{text}");
-        let markdown = markdown_from_body(&Body::plain(text), Flavour::Mattermost);
+        let markdown = markdown_from_body(&Body::plain(text), crate::mattermost::MARKDOWN);
         assert_eq!(drawn(&markdown), text, "{markdown}");
     }
 }
@@ -272,15 +272,15 @@ fn the_app_draws_names_and_faces() {
 #[test]
 fn a_list_with_numbers_behind_one_without_is_another_list() {
     let body = body_from_html("<ul><li>a</li></ul><ol><li>b</li></ol>", Dialect::Matrix);
-    for flavour in [Flavour::Mattermost, Flavour::Gitter] {
-        let markdown = markdown_from_body(&body, flavour);
+    for rules in [crate::mattermost::MARKDOWN, crate::gitter::MARKDOWN] {
+        let markdown = markdown_from_body(&body, rules);
         assert_eq!(lists(&markdown), 2, "{markdown}");
     }
     assert_eq!(lists("- a\n\n1. b"), 1);
     // Within an item as well.
     let inner = "<ul><li>x<ul><li>a</li></ul><ol><li>b</li></ol></li></ul>";
     let body = body_from_html(inner, Dialect::Matrix);
-    let markdown = markdown_from_body(&body, Flavour::Mattermost);
+    let markdown = markdown_from_body(&body, crate::mattermost::MARKDOWN);
     let item: Vec<&str> = markdown
         .lines()
         .map(|line| line.strip_prefix("  ").unwrap_or(line))
@@ -295,20 +295,20 @@ proptest! {
     #[test]
     fn every_list_of_matrix_is_a_list_in_mattermost(blocks in blocks()) {
         let written = blocks.iter().filter(|block| matches!(block, Block::List { .. })).count();
-        let markdown = markdown_from_body(&Body(blocks), Flavour::Mattermost);
+        let markdown = markdown_from_body(&Body(blocks), crate::mattermost::MARKDOWN);
         prop_assert_eq!(lists(&markdown), written, "{}", markdown);
     }
 
     #[test]
     fn what_is_written_in_matrix_is_shown_in_mattermost(text in written()) {
-        let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
+        let markdown = markdown_from_body(&Body::plain(&text), crate::mattermost::MARKDOWN);
         // In a possible link the bridge encodes a colon like this.
         prop_assert_eq!(drawn(&markdown).replace("%3A", ":"), text, "{}", markdown);
     }
 
     #[test]
     fn a_name_is_shown_as_it_is(text in "[a-zA-Z0-9é\\\\:;()]{1,8}") {
-        let markdown = sender_prefix(&text, Flavour::Mattermost);
+        let markdown = sender_prefix(&text, crate::mattermost::MARKDOWN);
         // The name is a text of its own.
         let name = markdown.strip_prefix("**").and_then(|name| name.strip_suffix("**: "));
         prop_assert_eq!(name.map(drawn), Some(text), "{}", markdown);
@@ -318,7 +318,7 @@ proptest! {
     #[test]
     fn backslashes_are_the_same_in_every_app(text in r#"[ab1 :/$"\\\\\\]{0,12}"#) {
         let text = format!("x{text}");
-        let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
+        let markdown = markdown_from_body(&Body::plain(&text), crate::mattermost::MARKDOWN);
         for escape in [escape, escape_by_commonmark] {
             prop_assert_eq!(unescaped(&markdown, escape), text.clone(), "{}", markdown);
         }
@@ -333,7 +333,7 @@ proptest! {
 
     #[test]
     fn a_round_trip_changes_nothing(text in written()) {
-        let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
+        let markdown = markdown_from_body(&Body::plain(&text), crate::mattermost::MARKDOWN);
         let back = body_from_markdown(&markdown).to_plain().replace('\u{200b}', "");
         prop_assert_eq!(squeezed(&back), squeezed(&text), "{}", markdown);
     }

@@ -116,7 +116,10 @@ async fn drain_old_device(
         stop.cancel();
         done
     };
-    let (synced, done) = tokio::join!(matrix.device().listen(rooms, inbox, stop.clone()), caught_up);
+    let (synced, done) = tokio::join!(
+        matrix.device().listen(rooms, inbox, stop.clone()),
+        caught_up
+    );
     match synced {
         Ok(()) if done.is_ok() => matrix.device().release_lease().await,
         Ok(()) => {

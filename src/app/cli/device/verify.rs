@@ -55,7 +55,10 @@ pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
         stop.cancel();
         ended
     };
-    let (synced, ended) = tokio::join!(matrix.device().listen(rooms, inbox, stop.clone()), verifying);
+    let (synced, ended) = tokio::join!(
+        matrix.device().listen(rooms, inbox, stop.clone()),
+        verifying
+    );
     matrix.device().release_lease().await;
     synced?;
     store.checkpoint().await?;

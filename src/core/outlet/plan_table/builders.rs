@@ -27,6 +27,7 @@ pub(super) fn outgoing(action: Action) -> Outgoing {
             files: Vec::new(),
         },
         copies: Vec::new(),
+        permalink: None,
         late: false,
     }
 }
@@ -91,8 +92,11 @@ pub(super) fn in_thread(mut outgoing: Outgoing) -> Outgoing {
 }
 
 pub(super) fn with(outgoing: Outgoing, copies: impl Into<Vec<Copy>>) -> Outgoing {
+    let copies = copies.into();
+    let first = copies.first();
     Outgoing {
-        copies: copies.into(),
+        permalink: first.map(|copy| format!("https://x.example/{}", copy.remote)),
+        copies,
         ..outgoing
     }
 }

@@ -1,7 +1,6 @@
 //! Code that must not become a part of a mail address.
 
 use super::InlineWriter;
-use crate::markdown::Flavour;
 
 /// What Gitter accepts in the local part of a mail address (`inline.email` of its marked); this includes the mark of
 /// code.
@@ -14,7 +13,7 @@ impl InlineWriter {
     /// for a part of one. The closing mark would then open other code.
     pub(super) fn extends_email(&self, code: &str) -> bool {
         let name = code.split_once('@').map(|(name, _)| name);
-        self.flavour == Flavour::Gitter
+        self.rules.addresses_first
             && name.is_some_and(|name| name.chars().all(in_mailbox))
             && self.out.ends_with(in_mailbox)
     }

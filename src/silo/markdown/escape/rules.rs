@@ -2,7 +2,7 @@
 
 use footbridge_core::text::Inline;
 
-use super::{Flavour, ZERO_WIDTH_SPACE};
+use super::ZERO_WIDTH_SPACE;
 
 /// How many backticks in a row stay together.
 const MAX_FENCE: usize = 32;
@@ -132,15 +132,6 @@ pub(in crate::markdown) fn is_entity_rest(after: &str) -> bool {
         && name
             .get(end..)
             .is_some_and(|rest| rest.starts_with(';') || rest.is_empty())
-}
-
-/// Whether a `<` before this could open something that is read literally up to its end. Gitter's grammar finds
-/// addresses with any beginning there.
-pub(in crate::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> bool {
-    match flavour {
-        Flavour::Gitter => next != Some(' '),
-        Flavour::Mattermost => next.is_none_or(|c| !c.is_whitespace() && c != '='),
-    }
 }
 
 /// Whether a mark inside code, where nothing can escape it, would end emphasis around this.

@@ -1,7 +1,6 @@
 //! Literal colons.
 
 use super::{InlineContext, InlineWriter};
-use crate::markdown::Flavour;
 
 /// Whether these eyes and the text after them are an emoticon in Mattermost's apps (`emoticonPatterns`): `:)`, `:-P`,
 /// `;)`, `x-D`.
@@ -64,7 +63,7 @@ impl InlineWriter {
     /// Whether the text after a colon makes a shortcode that the silo's apps show as an emoji.
     fn shortcode(&self, after: &str) -> bool {
         let name = after.split_once(':').map(|(name, _)| name);
-        name.is_some_and(|name| self.flavour.has_emoji(name))
+        name.is_some_and(|name| (self.rules.is_emoji)(name))
     }
 
     /// Whether Mattermost's apps would wrongly show an emoticon that begins here: an intended one is preceded by a
@@ -72,14 +71,14 @@ impl InlineWriter {
     pub(super) fn emoticon(&self, eyes: char, after: &str) -> bool {
         // After an ASCII letter the apps show none either.
         let is_attached = |c: char| !c.is_whitespace() && !is_letter(c);
-        self.flavour == Flavour::Mattermost
+        self.rules.emoticons
             && self.out.chars().next_back().is_some_and(is_attached)
             && is_face(eyes, after)
     }
 
     /// Whether the output ends in an address that Mattermost's apps turn into a link, whatever its scheme.
     pub(super) fn in_link(&mut self, around: InlineContext) -> bool {
-        self.flavour == Flavour::Mattermost && around.links() && self.address.ends_in_url(&self.out)
+        self.rules.any_scheme && around.links() && self.address.ends_in_url(&self.out)
     }
 
     /// Escapes in a text that the bridge does not take for an address may make Gitter link it, and Gitter then shows
@@ -88,6 +87,6 @@ impl InlineWriter {
         let known = ["http", "https"]
             .iter()
             .any(|scheme| self.out.ends_with(scheme));
-        self.flavour == Flavour::Gitter && after.starts_with("//") && known
+        self.rules.addresses_first && after.starts_with("//") && known
     }
 }

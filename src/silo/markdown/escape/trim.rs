@@ -1,7 +1,6 @@
 //! Blanks at the ends of text between marks.
 
 use super::{InlineWriter, ZERO_WIDTH_SPACE, rules::is_ascii_space};
-use crate::markdown::Flavour;
 
 impl InlineWriter {
     /// Removes the blanks from the ends of the text after this mark. A leading one moves in front of the mark: it may
@@ -17,7 +16,7 @@ impl InlineWriter {
             self.out.insert(mark_at, ' ');
         }
         let written = written.trim();
-        if mark == "~~" && self.flavour == Flavour::Gitter && written.starts_with('`') {
+        if mark == "~~" && self.rules.addresses_first && written.starts_with('`') {
             // Gitter would look for a mail address first.
             self.out.push(ZERO_WIDTH_SPACE);
         }

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use footbridge_core::text::html::{Dialect, body_from_html};
 use footbridge_core::text::{Body, html_from_body};
-use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body, split};
+use footbridge_silo::{
+    gitter,
+    markdown::{body_from_markdown, markdown_from_body, split},
+};
 use footbridge_testbed::report::Table;
 
 use super::seconds;
@@ -27,13 +30,13 @@ const PLAIN: &str = "What people say is mostly plain: a line or two, an emoji �
 pub fn measure(table: &mut Table) {
     let bodies = |html: &str| body_from_html(html, Dialect::Matrix);
     row(table, "Matrix HTML → Markdown", HTML, &|html| {
-        markdown_from_body(&bodies(html), Flavour::Gitter).len()
+        markdown_from_body(&bodies(html), gitter::MARKDOWN).len()
     });
     row(table, "Markdown → Matrix HTML", MARKDOWN, &|markdown| {
         html_from_body(&body_from_markdown(markdown)).len()
     });
     row(table, "plain text → Markdown", PLAIN, &|plain| {
-        markdown_from_body(&Body::plain(plain), Flavour::Gitter).len()
+        markdown_from_body(&Body::plain(plain), gitter::MARKDOWN).len()
     });
     row(
         table,
