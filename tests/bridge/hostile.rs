@@ -169,7 +169,11 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
         panic!("{ways_out:?}")
     };
     assert!(only.ends_with("matrix/event_sender.rs"), "{only}");
-    // The encryption check precedes it, and every send of a message or a reaction.
+}
+
+/// The encryption check precedes every send of a message or a reaction.
+#[test]
+fn p04_every_send_is_checked_first() {
     let (_, code) = matrix_side()
         .into_iter()
         .find(|(file, _)| file.ends_with("matrix/event_sender.rs"))

@@ -26,11 +26,11 @@ use footbridge_core::{
     clock::Clock,
     inbox::{Batch, Inbox, Signals},
     message::{Action, Message, Style},
-    outlet::{Content, Done, Outcome, SendError, Step},
+    outlet::{Content, Done, Outcome, Outlet, SendError, Step},
     secret::Secret,
 };
 use footbridge_matrix::{
-    Homeserver, Matrix, MatrixConfig, MatrixError, Timeouts, Trust,
+    Device, Homeserver, Matrix, MatrixConfig, MatrixError, Timeouts, Trust,
     account::{LoggedIn, Login, login},
     session::{self, SessionState},
 };
@@ -134,6 +134,19 @@ impl TestBridge {
         self.matrix.as_ref().unwrap()
     }
 
+    fn device(&self) -> &Device {
+        self.matrix().device()
+    }
+
+    fn outlet(&self) -> Arc<dyn Outlet> {
+        self.device().outlet()
+    }
+
+    /// How many events were refused in this class.
+    fn refused(&self, class: &str) -> u64 {
+        self.matrix().network().security_counts()[class]
+    }
+
     fn inbox(&self) -> Inbox {
         Inbox::new(self.store.clone(), Signals::default(), self.clock)
     }
@@ -194,13 +207,7 @@ impl TestBridge {
     async fn entered(&self, room: &str) {
         let waited = timeout(LIMIT, async {
             let place = Place::room(room);
-            while !self
-                .matrix()
-                .device()
-                .encryption()
-                .await
-                .contains_key(&place)
-            {
+            while !self.device().encryption().await.contains_key(&place) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -271,11 +278,7 @@ impl TestBridge {
             thread: None,
             reply_to: None,
         };
-        self.matrix()
-            .device()
-            .outlet()
-            .perform(&Place::room(room), key, &step)
-            .await
+        self.outlet().perform(&Place::room(room), key, &step).await
     }
 }
 
@@ -549,8 +552,6 @@ async fn messages_of_an_encrypted_room_have_names_and_steps_are_sent_there_encry
         fallback: None,
     };
     bridge
-        .matrix()
-        .device()
         .outlet()
         .perform(&place, "key-2", &replace)
         .await
@@ -568,13 +569,7 @@ async fn messages_of_an_encrypted_room_have_names_and_steps_are_sent_there_encry
             target: copy.remote.clone(),
             by_edit: false,
         };
-        let gone = bridge
-            .matrix()
-            .device()
-            .outlet()
-            .perform(&place, key, &remove)
-            .await
-            .unwrap();
+        let gone = bridge.outlet().perform(&place, key, &remove).await.unwrap();
         assert_eq!(
             gone,
             Done::Deleted(copy.remote.clone()),
@@ -868,18 +863,12 @@ async fn invites_to_portals_are_accepted_and_others_refused() {
             .is_some_and(|reason| !reason.is_empty())
     );
     assert_eq!(
-        bridge
-            .matrix()
-            .device()
-            .encryption()
-            .await
-            .get(&Place::room(&room)),
+        bridge.device().encryption().await.get(&Place::room(&room)),
         Some(&true)
     );
-    let found = bridge.matrix().device().resolve(&room).await.unwrap();
+    let found = bridge.device().resolve(&room).await.unwrap();
     assert_eq!(found, Place::room(&room));
     let missing = bridge
-        .matrix()
         .device()
         .resolve(&format!("#nowhere:{}", synapse.server_name()))
         .await;

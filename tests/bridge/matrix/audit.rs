@@ -28,12 +28,12 @@ async fn next_is_late(bare: &Bare) -> bool {
 /// Waits until this many missed events are counted.
 async fn counted(bare: &Bare, missed: u64) {
     let waited = timeout(Duration::from_secs(20), async {
-        while bare.bridge.matrix().device().missed() < missed {
+        while bare.bridge.device().missed() < missed {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     waited.await.expect("it is counted");
-    assert_eq!(bare.bridge.matrix().device().missed(), missed);
+    assert_eq!(bare.bridge.device().missed(), missed);
 }
 
 fn left_out(bare: &Bare, text: &str) -> Rewrite {
@@ -100,7 +100,7 @@ async fn events_that_a_sync_omits_are_relayed_late_once_and_counted() {
     bare.say(synapse, "afterwards").await;
     assert!(!next_is_late(&bare).await);
     assert_eq!(text_of(&bare.bridge.next(bare.lane).await), "afterwards");
-    assert_eq!(bare.bridge.matrix().device().missed(), 2);
+    assert_eq!(bare.bridge.device().missed(), 2);
     let gaps = bare.bridge.store.gaps(Place::MATRIX).await.unwrap();
     assert_eq!(gaps.len(), 1);
     bare.bridge.rest().await;

@@ -263,7 +263,6 @@ async fn messages_sent_during_a_downtime_reach_no_portal_that_was_linked_since()
         assert!(
             scene
                 .bridge
-                .matrix()
                 .device()
                 .is_room_caught_up(&place)
                 .await
@@ -280,7 +279,6 @@ async fn messages_sent_during_a_downtime_reach_no_portal_that_was_linked_since()
         assert!(
             !scene
                 .bridge
-                .matrix()
                 .device()
                 .is_room_caught_up(&place)
                 .await

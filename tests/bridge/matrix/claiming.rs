@@ -75,10 +75,7 @@ impl Slow {
 
     /// Posts while the test continues.
     fn post_beside(&self, room: usize) -> JoinSet<Result<Done, SendError>> {
-        let (matrix, to) = (
-            self.bridge.matrix().device().outlet(),
-            Place::room(&self.rooms[room].0),
-        );
+        let (matrix, to) = (self.bridge.outlet(), Place::room(&self.rooms[room].0));
         let step = Step::Post {
             content: content("to all of you"),
             thread: None,

@@ -13,7 +13,7 @@ async fn lanes_into_one_room_share_its_keys_also_where_each_message_has_its_own(
     let mut lanes = JoinSet::new();
     for lane in 0..2 {
         for number in 0..30 {
-            let (matrix, to) = (bridge.matrix().device().outlet(), Place::room(&room));
+            let (matrix, to) = (bridge.outlet(), Place::room(&room));
             let step = Step::Post {
                 content: content(&format!("{lane} says {number}")),
                 thread: None,

@@ -192,14 +192,7 @@ async fn a_room_whose_invite_was_refused_is_reported_when_a_portal_names_it_and_
     let place = Place::room(&room);
     let closed = timeout(LIMIT, async {
         loop {
-            match bare
-                .bridge
-                .matrix()
-                .device()
-                .outlet()
-                .perform(&place, "k", &step)
-                .await
-            {
+            match bare.bridge.outlet().perform(&place, "k", &step).await {
                 Err(SendError::Closed { reason }) => return reason,
                 // Until a sync has shown that the bridge is no longer in the room.
                 Err(SendError::Retry { .. }) => {
@@ -263,7 +256,7 @@ async fn a_room_without_an_invite_is_closed_and_joined_as_soon_as_there_is_one()
     let cure = format!("invite {}", bare.bridge.user);
     assert!(why().await.unwrap().contains(&cure), "{:?}", why().await);
     let place = Place::room(&room);
-    assert!(bare.bridge.matrix().device().is_unjoined(&place));
+    assert!(bare.bridge.device().is_unjoined(&place));
     match bare.bridge.post(&room, "k", "too soon").await {
         Err(SendError::Closed { reason }) => assert!(reason.contains(&cure), "{reason}"),
         sent => panic!("{sent:?}"),
@@ -279,7 +272,7 @@ async fn a_room_without_an_invite_is_closed_and_joined_as_soon_as_there_is_one()
         }
     });
     waited.await.expect("the lane is open");
-    assert!(!bare.bridge.matrix().device().is_unjoined(&place));
+    assert!(!bare.bridge.device().is_unjoined(&place));
 
     // Kicked while no delivery is pending: the bridge notices that too.
     let path = format!("rooms/{room}/kick");

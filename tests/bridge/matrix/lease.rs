@@ -59,7 +59,7 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     let scene = Scene::new(synapse, true).await;
     let (mut bridge, room) = (scene.bridge, scene.room);
     bridge.rest().await;
-    bridge.matrix().device().release_lease().await;
+    bridge.device().release_lease().await;
     bridge.matrix = None;
     let old = bridge.directory.path().join("old");
     copy(bridge.store.directory(), &old);
@@ -68,7 +68,7 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     bridge.listen(&room);
     bridge.post(&room, "alive", "alive").await.unwrap();
     bridge.rest().await;
-    bridge.matrix().device().release_lease().await;
+    bridge.device().release_lease().await;
     bridge.matrix = None;
     let events = synapse.events(&room).await.unwrap().len();
     for _ in 0..2 {
@@ -105,7 +105,7 @@ async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
     bridge.listen(&room);
     bridge.post(&room, "mine", "mine").await.unwrap();
     bridge.rest().await;
-    bridge.matrix().device().release_lease().await;
+    bridge.device().release_lease().await;
     bridge.matrix = None;
     // A store that was moved after a clean stop starts at once, and the copy that stayed behind is stale from then on.
     let moved = bridge.directory.path().join("moved");

@@ -84,7 +84,6 @@ impl Switch {
     async fn others(&self) -> Vec<(String, u64)> {
         let ann = self.ann.user_id();
         self.bridge
-            .matrix()
             .device()
             .identities_of(&ann)
             .await
@@ -113,7 +112,7 @@ impl Switch {
 
     async fn wait_held(&self, count: u64) {
         let waited = timeout(Duration::from_secs(30), async {
-            let held = || self.bridge.matrix().device().held_for_approval();
+            let held = || self.bridge.device().held_for_approval();
             while held().await.unwrap() != [(self.ann.user_id(), count)] {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -182,13 +181,7 @@ async fn p02_only_the_identity_that_was_named_is_accepted_and_only_what_it_signe
         panic!("{others:?}")
     };
     assert_ne!(third, key);
-    let approved = scene
-        .bridge
-        .matrix()
-        .device()
-        .approve(&user, third)
-        .await
-        .unwrap();
+    let approved = scene.bridge.device().approve(&user, third).await.unwrap();
     assert_eq!(approved.unwrap().held, 1);
     scene.mallory.say(&room, "believed").await.unwrap();
     let mut heard = Vec::new();
@@ -218,13 +211,7 @@ async fn p05_an_identity_that_is_not_believed_gets_no_room_keys_until_it_is() {
     let [(key, _)] = &others[..] else {
         panic!("{others:?}")
     };
-    let approved = scene
-        .bridge
-        .matrix()
-        .device()
-        .approve(&user, key)
-        .await
-        .unwrap();
+    let approved = scene.bridge.device().approve(&user, key).await.unwrap();
     assert!(approved.is_some());
     scene.is_read_by("accepted", [false, true, true]).await;
     scene.bridge.rest().await;

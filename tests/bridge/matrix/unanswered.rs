@@ -79,8 +79,8 @@ impl Toward {
         let stop = CancellationToken::new();
         let lane = Lane {
             id: self.lane,
-            outlet: bridge.matrix().device().outlet(),
-            source: bridge.matrix().device().outlet(),
+            outlet: bridge.outlet(),
+            source: bridge.outlet(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: bridge.store.clone(),
             signals: self.signals.clone(),

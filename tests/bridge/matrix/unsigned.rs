@@ -28,8 +28,8 @@ async fn send_owed(bridge: &TestBridge, lane: LaneId) {
     let stop = CancellationToken::new();
     let lane_back = Lane {
         id: back(lane),
-        outlet: bridge.matrix().device().outlet(),
-        source: bridge.matrix().device().outlet(),
+        outlet: bridge.outlet(),
+        source: bridge.outlet(),
         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
         store: bridge.store.clone(),
         signals: Signals::default(),

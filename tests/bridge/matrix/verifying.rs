@@ -37,12 +37,12 @@ impl Pair {
     }
 
     fn stage(&self) -> Option<VerificationStage> {
-        let stages = self.bridge.matrix().device().verifications();
+        let stages = self.bridge.device().verifications();
         stages.stage(&self.ann.user_id())
     }
 
     fn answer(&self, answer: VerificationAnswer) -> bool {
-        let stages = self.bridge.matrix().device().verifications();
+        let stages = self.bridge.device().verifications();
         stages.answer(&self.ann.user_id(), answer)
     }
 
@@ -136,12 +136,7 @@ impl Pair {
     async fn asked_by_the_bridge(&self) -> String {
         let ann = self.ann.user_id().as_str().try_into().unwrap();
         let ann: ruma::OwnedUserId = ann;
-        self.bridge
-            .matrix()
-            .device()
-            .ask_to_verify(&ann)
-            .await
-            .unwrap();
+        self.bridge.device().ask_to_verify(&ann).await.unwrap();
         let asked = timeout(LIMIT, async {
             loop {
                 let seen = self.ann.sync(Duration::from_millis(200)).await.unwrap();
@@ -223,16 +218,9 @@ async fn p08_a_user_who_is_not_on_the_list_is_declined() {
         }
     });
     waited.await.expect("it is declined");
-    assert!(
-        pair.bridge
-            .matrix()
-            .device()
-            .verifications()
-            .all()
-            .is_empty()
-    );
+    assert!(pair.bridge.device().verifications().all().is_empty());
     let eve: ruma::OwnedUserId = eve.user_id().as_str().try_into().unwrap();
-    let refused = pair.bridge.matrix().device().ask_to_verify(&eve).await;
+    let refused = pair.bridge.device().ask_to_verify(&eve).await;
     assert!(
         matches!(refused, Err(MatrixError::Identity(_))),
         "{refused:?}"
@@ -316,18 +304,12 @@ async fn p02_a_verified_identity_that_changes_is_held_until_an_admin_accepts_it(
     pair.ann.withdraw_verification(&user).await.unwrap();
     let held = first_held(&pair.bridge, &pair.ann, &room, lane).await;
     let ann = pair.ann.user_id();
-    let known = pair
-        .bridge
-        .matrix()
-        .device()
-        .identities_of(&ann)
-        .await
-        .unwrap();
+    let known = pair.bridge.device().identities_of(&ann).await.unwrap();
     assert!(known.pinned.is_some(), "a verified identity is pinned");
     let [(key, 1)] = &known.changed[..] else {
         panic!("{known:?}")
     };
-    let approved = pair.bridge.matrix().device().approve(&ann, key);
+    let approved = pair.bridge.device().approve(&ann, key);
     let approved = approved.await.unwrap().unwrap();
     assert_eq!(approved.held, 1);
     assert_eq!(text_of(&pair.bridge.next(lane).await), held);
