@@ -270,6 +270,11 @@ pub trait Outlet: Send + Sync {
         true
     }
 
+    /// Whether the text from before an edit stays readable, because the edit is an event of its own.
+    fn keeps_earlier_texts(&self) -> bool {
+        false
+    }
+
     /// Performs a [`Step::Delete`] that returned [`Done::NeedsCascade`]; the lane has saved the cascade by then.
     async fn delete_cascade(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
         Err(SendError::Refused {

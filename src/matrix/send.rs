@@ -201,6 +201,10 @@ impl Outlet for Matrix {
         }
     }
 
+    fn keeps_earlier_texts(&self) -> bool {
+        true
+    }
+
     fn is_idempotent(&self) -> bool {
         true
     }

@@ -152,7 +152,8 @@ impl Store {
                 return Ok(());
             };
             let home = links::entry_of(tx.sql, &pending.to, &remote)?.unwrap_or(pending.entry);
-            links::link_created(tx.sql, (home, pending.entry), &pending.to, (&by, Some(&remote)))?;
+            let linked = (home, Some(pending.entry));
+            links::link_created(tx.sql, linked, &pending.to, (&by, Some(&remote)))?;
             tx.sql
                 .prepare_cached(
                     "UPDATE link SET deleted = 1 WHERE place = ?1 AND remote_id = ?2 AND bundle_slot = ?3",
@@ -284,10 +285,22 @@ pub(crate) fn link_created(
         .sql
         .prepare_cached("SELECT bundle_slot FROM outbox WHERE id = ?1")?
         .query_row([pending.id], |row| row.get(0))?;
-    links::link_part(tx.sql, pending.entry, &pending.to, created, slot)?;
+    link_copy(tx, pending, created, slot)?;
     for (member, slot) in counters::members_of(tx.sql, pending.id)? {
-        links::link_part(tx.sql, member.entry, &member.to, created, Some(slot))?;
+        link_copy(tx, &member, created, Some(slot))?;
         counters::settle(tx, &member, DeliveryEnd::Delivered)?;
     }
     Ok(())
+}
+
+fn link_copy(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    created: &Copy,
+    slot: Option<i64>,
+) -> Result<(), TxError> {
+    let (entry, to) = (pending.entry, &pending.to);
+    links::link_part(tx.sql, entry, to, created, slot)?;
+    let text_of = rewritten::text_of(tx, entry, to)?;
+    links::set_text_of(tx.sql, entry, (to, &created.remote), text_of)
 }

@@ -190,32 +190,6 @@ impl Store {
         })
         .await
     }
-
-    /// The present step of an edit is done and created `created`: a new text of the message that `original` names, or the event
-    /// that replaces the text of its copy `replaces`. It is linked to that message, so that whoever deletes the original deletes
-    /// both. Returns whether the delivery was still pending; the link is kept in any case.
-    pub async fn complete_edit_step(
-        &self,
-        (delivery, edit): (DeliveryId, EntryId),
-        (to, created, replaces): (&Place, &Copy, Option<&RemoteId>),
-        original: (&Place, &RemoteId),
-        last: bool,
-    ) -> Result<bool, Error> {
-        let (to, created) = (to.clone(), created.clone());
-        let (place, remote) = (original.0.clone(), original.1.clone());
-        let replaces = replaces.cloned();
-        self.transaction("settle a step", move |tx| {
-            let home = entry_of(tx.sql, &place, &remote)?.unwrap_or(edit);
-            link_created(tx.sql, (home, edit), &to, (&created, replaces.as_ref()))?;
-            let Some(pending) = counters::pending(tx.sql, delivery)? else {
-                outbox::log_if_settled(0, delivery);
-                return Ok(false);
-            };
-            outbox::advance_plan(tx, &pending, last)?;
-            Ok(true)
-        })
-        .await
-    }
 }
 
 /// The entry that this message is the original or a copy of. Of several entries in a bundled message, the last: who replies to
@@ -341,21 +315,34 @@ pub(crate) fn link_part(
     Ok(())
 }
 
-/// Links what the entry `by` created for the message `home`, unless it is known: a copy, or the event that replaces the text of
-/// one.
+/// Links what was created for the message `home`, unless it is known: a copy, or the event that replaces the text of one. It
+/// contains the text of the edit `text_of`, or the message's own.
 pub(crate) fn link_created(
     sql: &Connection,
-    (home, by): (EntryId, EntryId),
+    (home, text_of): (EntryId, Option<EntryId>),
     to: &Place,
     (created, replaces): (&Copy, Option<&RemoteId>),
 ) -> Result<(), TxError> {
     if entry_of(sql, to, &created.remote)?.is_none() {
         link(sql, home, to, created)?;
-        sql.prepare_cached(
-            "UPDATE link SET replaces = ?3, created_by = ?4 WHERE place = ?1 AND remote_id = ?2",
-        )?
-        .execute(params![to, created.remote, replaces, by])?;
+        sql.prepare_cached("UPDATE link SET replaces = ?3 WHERE place = ?1 AND remote_id = ?2")?
+            .execute(params![to, created.remote, replaces])?;
+        set_text_of(sql, home, (to, &created.remote), text_of)?;
     }
+    Ok(())
+}
+
+/// This copy or event of a message contains the text of an edit, or the message's own.
+pub(crate) fn set_text_of(
+    sql: &Connection,
+    home: EntryId,
+    (to, remote): (&Place, &RemoteId),
+    text_of: Option<EntryId>,
+) -> Result<(), TxError> {
+    sql.prepare_cached(
+        "UPDATE link SET text_of = ?4 WHERE place = ?1 AND remote_id = ?2 AND entry_id = ?3",
+    )?
+    .execute(params![to, remote, home, text_of])?;
     Ok(())
 }
 

@@ -269,6 +269,7 @@ fn upsert(
                  'failed', ?6, ?6
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
+                 transaction_key = excluded.transaction_key,
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
                  error_kind = excluded.error_kind, outcome_unknown = excluded.outcome_unknown,
                  reason = excluded.reason, state = 'failed', retryable = excluded.retryable,

@@ -1,9 +1,11 @@
 //! Edits that are not sent as they are: a later edit was delivered before them, or the message they change failed and is parked
 //! for a retry.
 
+use std::collections::HashSet;
+
 use footbridge_store::{Copies, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
 
-use super::{Lane, coalesce::rewrite};
+use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
 use crate::{
     file::File,
     message::{Action, Message},
@@ -49,8 +51,16 @@ pub(super) fn with_edit_removals(plan: Plan, message: &Message, known: &Copies) 
         };
         steps.iter().flat_map(of).collect()
     };
+    let deleted: HashSet<&RemoteId> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Delete { target, .. } => Some(target),
+            _ => None,
+        })
+        .collect();
     let behind: Vec<Step> = behind
         .into_iter()
+        .filter(|edit| !deleted.contains(edit))
         .map(|edit| Step::Delete {
             target: edit.clone(),
             by_edit: false,
@@ -183,7 +193,7 @@ impl Lane {
     ) -> Result<(), Error> {
         if let Action::Edit { target, .. } = &message.action
             && delivery.steps_done == 0
-            && Message::from_bytes(&delivery.payload).is_ok_and(|stored| stored.is_edit())
+            && !is_restoration(delivery)
         {
             self.cancel_failed(delivery, target, OVERTAKEN).await?;
         }
