@@ -50,6 +50,8 @@ pub enum Next {
     WorkThenPause(Store, PortalId),
     /// Somebody pauses a portal, and the step is refused.
     PauseThenRefuse(Store, PortalId),
+    /// Performs the step and answers with the id of another message.
+    Claim(&'static str),
     /// Somebody pauses a portal, and the answer is lost; if so, the work is done.
     PauseThenLose(Store, PortalId, bool),
 }
@@ -413,6 +415,15 @@ impl Outlet for FakeOutlet {
         match next {
             Next::Work => Ok(self.work_once(key, step)),
             Next::Fail(error) => Err(error),
+            Next::Claim(id) => {
+                let _made = self.work_once(key, step);
+                Ok(Done::Created(Copy {
+                    remote: id.into(),
+                    thread: None,
+                    sent_at: Millis(1),
+                    file: None,
+                }))
+            }
             Next::WorkThenPause(store, portal) => {
                 store.pause(portal, "@a:x", Millis(1)).await.unwrap();
                 Ok(self.work_once(key, step))

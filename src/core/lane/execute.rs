@@ -20,6 +20,9 @@ use crate::{
     spool::Spooled,
 };
 
+/// Why a delivery ends whose answer cannot be right.
+const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
+
 /// The result of the check for a step whose outcome is unknown.
 enum OutcomeCheck {
     /// It happened.
@@ -123,6 +126,9 @@ impl Lane {
             match result {
                 Ok(done) => {
                     permit.record_success(parts);
+                    if self.is_another_message(delivery, message, &done).await? {
+                        return self.fail_unknowable(delivery, WRONG_ID, message).await;
+                    }
                     self.settle(delivery, message, (step, &done), last).await?;
                 }
                 Err(error) => {
@@ -140,6 +146,25 @@ impl Lane {
             }
         }
         Ok(Attempt::Settled)
+    }
+
+    /// Whether the id that the other side returned for a new message is that of another message.
+    async fn is_another_message(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        done: &Done,
+    ) -> Result<bool, Error> {
+        match (done, &message.action) {
+            // What an edit creates is linked to the message that it edits.
+            (_, Action::Edit { .. }) => Ok(false),
+            (Done::Created(copy), _) => {
+                self.store
+                    .is_copy_of_another(delivery.id, &copy.remote)
+                    .await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Forgets a reaction that was not sent: the lane plans it again.

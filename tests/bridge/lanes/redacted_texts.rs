@@ -287,3 +287,22 @@ async fn an_edit_that_is_redacted_while_it_waits_for_its_permit_is_not_sent() {
     assert_eq!(skipped(&bench).await, [(SkipRule::EditRedacted, 2)]);
     bench.balance().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_with_the_id_of_another_message_ends_that_delivery_and_no_lane() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Claim("wall-0")]);
+    for (event, text) in [("$1", "one"), ("$2", "two"), ("$3", "three")] {
+        bench.hear(event, post(text)).await;
+    }
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.said(), ["one", "two", "three"]);
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed, tally.pending), (2, 1, 0));
+    assert_eq!(tally.last_failure.as_deref(), Some("unknown"));
+    let (room, channel) = (&bench.portal.room, &bench.portal.channel);
+    let first = bench.store.copies(room, &"$1".into(), channel).await;
+    assert_eq!(first.unwrap().copies.len(), 1);
+    bench.balance().await;
+}
