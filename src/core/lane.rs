@@ -312,7 +312,7 @@ impl Lane {
         {
             return Ok(Ok(Plan::Skip(rule)));
         }
-        let known = self.target_copies(delivery, message).await?;
+        let mut known = self.target_copies(delivery, message).await?;
         if let Some(plan) = self
             .plan_if_written_elsewhere(delivery, message, &known)
             .await?
@@ -323,11 +323,13 @@ impl Lane {
             return Ok(Ok(plan));
         }
         if let Action::Edit { target, .. } = &message.action {
-            if let Some(rule) = self
+            match self
                 .edit_skip_rule(delivery, message, target, &known)
                 .await?
             {
-                return Ok(Ok(Plan::Skip(rule)));
+                Ok(None) => {}
+                Ok(Some(rule)) => return Ok(Ok(Plan::Skip(rule))),
+                Err(error) => return Ok(Err(error)),
             }
             self.revoke_media_links(message, &known).await?;
             if known.pending.is_some() && known.copies.is_empty() {
@@ -336,6 +338,11 @@ impl Lane {
             }
         }
         if let Action::Delete { target } = &message.action {
+            match self.link_failed(delivery, target, &known).await? {
+                Ok(true) => known = self.target_copies(delivery, message).await?,
+                Ok(false) => {}
+                Err(error) => return Ok(Err(error)),
+            }
             self.revoke_media_links(message, &known).await?;
             if known.entry.is_none() {
                 let now = self.clock.now();

@@ -32,6 +32,14 @@ pub struct ParkedDelivery {
     pub state: ParkedState,
     /// Whether its payload is still there, so that it can be retried.
     pub retryable: bool,
+    /// Whether its present step may have happened.
+    pub outcome_unknown: bool,
+    /// Its transaction key.
+    pub key: String,
+    /// Steps of its plan that are done.
+    pub steps_done: u32,
+    /// When it was accepted.
+    pub accepted_at: Millis,
     /// The neutral message, decrypted; while it can be retried.
     pub payload: Option<Vec<u8>>,
 }
@@ -91,7 +99,8 @@ impl Store {
             let mut found: Vec<ParkedDelivery> = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, portal_id, toward, to_place, state, retryable, entry_id FROM parked_delivery
+                    "SELECT id, portal_id, toward, to_place, state, retryable, entry_id, outcome_unknown, transaction_key,
+                         steps_done, accepted_at FROM parked_delivery
                      WHERE entry_id = ?1 OR status_notice_id = ?4 OR target = ?2
                      OR entry_id IN (SELECT entry_id FROM link WHERE place = ?3 AND thread = ?2)
                      ORDER BY id",
@@ -215,6 +224,10 @@ fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<ParkedDelivery> {
         to: row.get("to_place")?,
         state: ParkedState::from_str(&row.get::<_, String>("state")?),
         retryable: row.get("retryable")?,
+        outcome_unknown: row.get("outcome_unknown")?,
+        key: row.get("transaction_key")?,
+        steps_done: row.get("steps_done")?,
+        accepted_at: row.get("accepted_at")?,
         payload: None,
     })
 }
@@ -312,13 +325,16 @@ fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
     let Some(lane) = lane else {
         return Ok(None);
     };
-    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id.
+    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. What ended because its place
+    // was closed is looked for there first, if its last attempt was not answered. Where nobody can know the outcome, a person has
+    // decided to send it again.
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, late, total_attempts)
+                 accepted_at, from_place, late, total_attempts, unanswered_since)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, 1, total_attempts
+                 accepted_at, from_place, 1, total_attempts,
+                 iif(error_kind = 'closed' AND outcome_unknown = 1, accepted_at, NULL)
              FROM parked_delivery WHERE id = ?1",
         )?
         .execute([id])?;

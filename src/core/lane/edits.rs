@@ -1,19 +1,22 @@
 //! Edits that are not sent as they are: a later edit was delivered before them, or the message they change failed and is parked
 //! for a retry.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use footbridge_store::{Copies, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
 
 use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
 use crate::{
     file::File,
-    message::{Action, Message},
-    outlet::{Plan, Step},
+    message::{Action, Message, Style},
+    outlet::{Content, Done, Outcome, Plan, SendError, Step},
 };
 
 /// Why the parked delivery of a message that its author deleted is no longer kept.
 pub(super) const DELETED_BY_AUTHOR: &str = "its author deleted it";
+/// Why an edit fails whose message failed with an unknown outcome.
+const MAY_HAVE_ARRIVED: &str = "its message failed, and nobody knows whether that arrived; after a retry of both the edit follows the message";
+
 /// The same for a message that was edited since.
 const OVERTAKEN: &str = "a later edit replaced it";
 
@@ -83,6 +86,21 @@ pub(super) fn with_leftovers(plan: Plan, leftovers: &[RemoteId]) -> Plan {
         by_edit: false,
     });
     Plan::Steps(steps.into_iter().chain(leftovers).collect())
+}
+
+/// A step by which a new message is looked for.
+fn a_post() -> Step {
+    Step::Post {
+        content: Content {
+            text: String::new(),
+            html: None,
+            style: Style::Text,
+            author: None,
+            mentions: Vec::new(),
+        },
+        thread: None,
+        reply_to: None,
+    }
 }
 
 impl Lane {
@@ -155,33 +173,89 @@ impl Lane {
         }
     }
 
-    /// The rule by which this edit of `target` is not sent, if any.
+    /// The rule by which this edit of `target` is not sent, if any; or the error, where its message failed and may have arrived.
     pub(super) async fn edit_skip_rule(
         &self,
         delivery: &Delivery,
         edit: &Message,
         target: &RemoteId,
         known: &Copies,
-    ) -> Result<Option<SkipRule>, Error> {
+    ) -> Result<Result<Option<SkipRule>, SendError>, Error> {
         let latest =
             self.store
                 .advance_latest_edit(&delivery.from, target, &delivery.to, delivery.entry);
         if !latest.await? {
-            return Ok(Some(SkipRule::Superseded));
+            return Ok(Ok(Some(SkipRule::Superseded)));
         }
         if !known.copies.is_empty() {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         let failed = self
             .store
             .parked_deliveries_of(&delivery.from, target)
             .await?;
         // Failed deliveries of other messages in its thread are also about it.
-        let own = failed
+        let own: Vec<ParkedDelivery> = failed
             .into_iter()
-            .filter(|failed| Some(failed.entry) == known.entry);
-        let included = self.rewrite_failed(delivery, edit, own).await?;
-        Ok(included.then_some(SkipRule::EditIncluded))
+            .filter(|failed| Some(failed.entry) == known.entry && failed.to == delivery.to)
+            .collect();
+        // With the same transaction key the other side would take the new text for the old one.
+        let may_be_there = |failed: &ParkedDelivery| failed.retryable && failed.outcome_unknown;
+        if self.outlet.is_idempotent() && own.iter().any(may_be_there) {
+            return Ok(Err(SendError::Refused {
+                reason: MAY_HAVE_ARRIVED.to_owned(),
+            }));
+        }
+        if self.rewrite_failed(delivery, edit, own.into_iter()).await? {
+            return Ok(Ok(Some(SkipRule::EditIncluded)));
+        }
+        let now = self.store.copies(&delivery.from, target, &delivery.to);
+        if known.pending.is_none() && now.await?.pending.is_some() {
+            // Somebody has just retried the message: the edit goes after it.
+            return Ok(Err(SendError::Retry {
+                after: Some(Duration::ZERO),
+                outcome: Outcome::NotDone,
+                source: anyhow::anyhow!("its message is being retried"),
+            }));
+        }
+        Ok(Ok(None))
+    }
+
+    /// A message is deleted whose delivery failed and may have arrived: what did arrive is linked, so that it is deleted, too.
+    /// Returns whether there was any, or the error for which that cannot be told now.
+    pub(super) async fn link_failed(
+        &self,
+        delivery: &Delivery,
+        target: &RemoteId,
+        known: &Copies,
+    ) -> Result<Result<bool, SendError>, Error> {
+        let failed = self
+            .store
+            .parked_deliveries_of(&delivery.from, target)
+            .await?;
+        let mut found = false;
+        for failed in failed {
+            let is_own = Some(failed.entry) == known.entry && failed.to == delivery.to;
+            if !is_own || !failed.retryable || !failed.outcome_unknown {
+                continue;
+            }
+            let Some(entry) = known.entry.filter(|_| self.outlet.is_idempotent()) else {
+                continue;
+            };
+            let (to, since) = (&failed.to, failed.accepted_at);
+            let key = format!("{}.{}", failed.key, failed.steps_done);
+            let step = a_post();
+            match self.outlet.find_by_key_always(to, &key, &step, since).await {
+                Ok(Some(Done::Created(copy))) => {
+                    self.store.link_late_copy(entry, to, &copy).await?;
+                    found = true;
+                }
+                // Refused: nobody can tell any more.
+                Ok(_) | Err(SendError::Refused { .. }) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(found))
     }
 
     /// A step of this delivery is done. If it is an edit, a parked delivery of its message, failed after some steps, or of an
@@ -231,7 +305,7 @@ mod tests {
     use footbridge_store::Millis;
 
     use super::*;
-    use crate::{message::Style, outlet::Content, text::Body};
+    use crate::text::Body;
 
     fn remove(id: &str) -> Step {
         Step::Delete {

@@ -306,3 +306,66 @@ async fn an_answer_with_the_id_of_another_message_ends_that_delivery_and_no_lane
     assert_eq!(first.unwrap().copies.len(), 1);
     bench.balance().await;
 }
+
+/// The message reached the channel, its answer was lost, and the delivery ended because the channel was closed for long.
+async fn closed_after_it_arrived(bench: &Bench, outlet: &Arc<FakeOutlet>) {
+    outlet.script().push_back(Next::WorkThenFail(lost()));
+    bench.hear("$m", post("first")).await;
+    bench.run(outlet, Duration::from_millis(50)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let now = bench.clock.now();
+    let parked = bench.store.park_overdue(lane, now, "closed", now);
+    assert_eq!(parked.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_a_failed_message_that_may_have_arrived_follows_it_at_a_retry() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    closed_after_it_arrived(&bench, &outlet).await;
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.parked), (2, 2));
+    let target = RemoteId::from("$m");
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &target);
+    let parked: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
+    bench.store.retry_parked(&parked).await.unwrap();
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["second"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 2);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_that_may_have_arrived_is_looked_for_when_it_is_deleted() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    closed_after_it_arrived(&bench, &outlet).await;
+    assert_eq!(outlet.readable(), ["first"]);
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    assert_eq!(bench.tally(Side::Silo).await.parked, 0);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_looked_for_before_it_is_given_up() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(home.path()).await;
+    bench.limits.give_up = Duration::ZERO;
+    let outlet = FakeOutlet::new(true, vec![Next::WorkThenFail(lost())]);
+    bench.hear("$m", post("first")).await;
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed), (1, 0));
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
