@@ -36,7 +36,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use coalesce::Coalesced;
-use edits::{DELETED_BY_AUTHOR, with_edit_removals, with_leftovers};
+use edits::{
+    DELETED_BY_AUTHOR, copies_to_edit, with_edit_removals, with_leftovers, without_removed,
+};
 pub use failure::RetryLimits;
 pub use outlet_health::OutletHealth;
 use redacted_edits::CurrentText;
@@ -364,7 +366,7 @@ impl Lane {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
             message: self.with_mentions_resolved(delivery, message),
-            copies: known.copies.clone(),
+            copies: copies_to_edit(message, &known),
             late: delivery.late,
         };
         let carriers = restored
@@ -381,6 +383,7 @@ impl Lane {
         let plan = self
             .plan_with_media_links(delivery, &known, outgoing)
             .await?;
+        let plan = plan.map(|plan| without_removed(plan, message, &known));
         let plan = plan.map(|plan| with_removals(plan, carriers, &known.copies, message));
         let plan = plan.map(|plan| with_edit_removals(plan, message, &known));
         match (plan, &message.action) {

@@ -296,6 +296,8 @@ CREATE TABLE link (
                                   -- message, and no edit changes it
     text_of     INTEGER REFERENCES journal (id), -- edit whose text or file it contains; null: the message's own
     deleted     INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1)),
+    removed_by_others INTEGER NOT NULL DEFAULT 0 CHECK (removed_by_others IN (0, 1)), -- a moderator deleted it: no edit of the
+                                  -- message posts its part again
     emptied     INTEGER NOT NULL DEFAULT 0 CHECK (emptied IN (0, 1)),   -- deleted by an empty text, because replies refer to it
     leftover    INTEGER NOT NULL DEFAULT 0 CHECK (leftover IN (0, 1)),  -- emptied, but part of the content is still visible,
                                   -- because the network cannot remove it without the replies; deleted with the message

@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use footbridge_store::{Copies, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
+use footbridge_store::{Copies, Copy, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
 
 use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
 use crate::{
@@ -70,6 +70,53 @@ pub(super) fn with_edit_removals(plan: Plan, message: &Message, known: &Copies) 
         })
         .collect();
     Plan::Steps(steps.into_iter().chain(behind).collect())
+}
+
+/// The copies of the message that a delivery is about. An edit gets those that somebody else deleted, too: each stands for its
+/// part of the message, which is not posted again (see [`without_removed`]).
+pub(super) fn copies_to_edit(message: &Message, known: &Copies) -> Vec<Copy> {
+    if message.is_edit() && !known.copies.is_empty() {
+        known.with_removed()
+    } else {
+        known.copies.clone()
+    }
+}
+
+/// The plan of an edit without the steps for the parts of the message that somebody else deleted.
+pub(super) fn without_removed(plan: Plan, message: &Message, known: &Copies) -> Plan {
+    let Plan::Steps(steps) = plan else {
+        return plan;
+    };
+    if !message.is_edit() || known.removed_by_others.is_empty() {
+        return Plan::Steps(steps);
+    }
+    let removed: Vec<&Copy> = known
+        .removed_by_others
+        .iter()
+        .map(|(_, copy)| copy)
+        .collect();
+    let is_removed = |remote: &RemoteId| removed.iter().any(|copy| copy.remote == *remote);
+    let has_removed_file = |file: &File| {
+        let digest = file.digest();
+        removed
+            .iter()
+            .any(|copy| copy.file_digest() == Some(&*digest))
+    };
+    // Where the texts can no longer be changed, each is posted again.
+    let is_posted_again = steps.iter().all(|step| matches!(step, Step::Post { .. }));
+    let texts = known.with_removed();
+    let mut texts = texts.iter().filter(|copy| copy.file_digest().is_none());
+    let steps = steps.into_iter().filter(|step| match step {
+        Step::Edit { target, .. } | Step::EditPart { target, .. } | Step::Delete { target, .. } => {
+            !is_removed(target)
+        }
+        Step::SendFile { file, .. } => !has_removed_file(file),
+        Step::Post { .. } if is_posted_again => {
+            texts.next().is_none_or(|copy| !is_removed(&copy.remote))
+        }
+        _ => true,
+    });
+    Plan::Steps(steps.collect())
 }
 
 /// The plan of a deletion, with the leftovers that an edit could not delete.
@@ -401,5 +448,63 @@ mod tests {
             Plan::Steps(vec![remove("$k")])
         );
         assert_eq!(with_leftovers(skip(), &[]), skip());
+    }
+
+    fn copy(id: &str, file: &str) -> Copy {
+        Copy {
+            remote: RemoteId::from(id),
+            thread: None,
+            sent_at: Millis(1),
+            file: Some(file.to_owned()),
+        }
+    }
+
+    #[test]
+    fn no_edit_posts_again_what_a_moderator_deleted() {
+        let file = |source: &str| File {
+            source: source.to_owned(),
+            ..File::default()
+        };
+        let (f, g) = (file("mxc://x/f"), file("mxc://x/g"));
+        let known = Copies {
+            copies: vec![copy("b", "")],
+            removed_by_others: vec![(0, copy("a", "")), (1, copy("c", &g.digest()))],
+            ..Copies::default()
+        };
+        let all: Vec<_> = copies_to_edit(&edit(), &known);
+        let all: Vec<_> = all.iter().map(|copy| copy.remote.as_str()).collect();
+        assert_eq!(all, ["a", "b", "c"]);
+        let delete = about(Action::Delete {
+            target: RemoteId::from("$1"),
+        });
+        assert_eq!(copies_to_edit(&delete, &known).len(), 1);
+        let Step::Post { content, .. } = a_post() else {
+            panic!("a post");
+        };
+        let said = |text: &str| Step::Post {
+            content: Content {
+                text: text.to_owned(),
+                ..content.clone()
+            },
+            thread: None,
+            reply_to: None,
+        };
+        let sent = |file: &File| Step::SendFile {
+            file: file.clone(),
+            content: content.clone(),
+            thread: None,
+            reply_to: None,
+            fallback: None,
+        };
+        let left = |steps: Vec<Step>| match without_removed(Plan::Steps(steps), &edit(), &known) {
+            Plan::Steps(steps) => steps,
+            Plan::Skip(rule) => panic!("{rule:?}"),
+        };
+        assert_eq!(left(vec![remove("a"), remove("b")]), [remove("b")]);
+        let anew = vec![sent(&f), sent(&g), remove("b")];
+        assert_eq!(left(anew), [sent(&f), remove("b")]);
+        // Where the texts can no longer be changed, only the part of the copy that is left follows.
+        let late = vec![said("one"), said("two"), said("three")];
+        assert_eq!(left(late), [said("two"), said("three")]);
     }
 }

@@ -289,6 +289,37 @@ async fn an_edit_that_is_redacted_while_it_waits_for_its_permit_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_that_a_moderator_deleted_is_not_posted_again_by_an_edit() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    bench.hear("$m", post("one|two|three")).await;
+    bench.run(&outlet, LONG).await;
+    let channel = &bench.portal.channel;
+    for wall in ["wall-0", "wall-2"] {
+        bench
+            .store
+            .mark_copy_deleted(channel, &wall.into())
+            .await
+            .unwrap();
+    }
+    bench.hear("$e1", edit("$m", "four|five|six")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.said(), ["one", "two", "three", "five"]);
+    // Nothing is left to be changed.
+    bench
+        .store
+        .mark_copy_deleted(channel, &"wall-1".into())
+        .await
+        .unwrap();
+    bench.hear("$e2", edit("$m", "seven|eight|nine")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.said().len(), 4);
+    assert_eq!(skipped(&bench).await, [once(SkipRule::UnknownTarget)]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_with_the_id_of_another_message_ends_that_delivery_and_no_lane() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
