@@ -29,6 +29,12 @@ impl Copy {
     /// Stands before the digest of a file that could not be sent; no digest begins with it.
     pub const UNSENT_FILE_PREFIX: char = '~';
 
+    /// [`Copy::file`] of a line that replaces the file with this digest.
+    #[must_use]
+    pub fn placeholder_for(digest: &str) -> String {
+        format!("{}{digest}", Self::UNSENT_FILE_PREFIX)
+    }
+
     /// The digest of the file that it carries or names; `None` where it has text only, or where that is not known.
     #[must_use]
     pub fn file_digest(&self) -> Option<&str> {
