@@ -95,7 +95,7 @@ pub use outbox::{Delivery, FailureNotice, LaneCounters, QueueHead, Undelivered, 
 pub use parked::{ParkedDelivery, ParkedState};
 pub use payload::Payload;
 pub use peer_bridges::PeerClaim;
-pub use pending_changes::Change;
+pub use pending_changes::{Cancelled, Change};
 pub use portal_requests::PortalRequest;
 pub use portals::{Portal, PortalSource, PortalSpec};
 pub use query_planner::forget_statistics;

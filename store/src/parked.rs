@@ -9,7 +9,9 @@ use crate::{
     DeliveryId, EntryId, Error, FailureNotice, LaneId, Millis, Place, RemoteId, Store, columns,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
-    links, notices, pending_changes, rewritten, status_notices,
+    links, notices,
+    pending_changes::{self, Cancelled},
+    rewritten, status_notices,
 };
 
 /// How many failed deliveries of one lane can be retried; of older ones only the reason stays.
@@ -138,7 +140,7 @@ impl Store {
         from: &Place,
         target: &RemoteId,
         to: &Place,
-        failure: &'static str,
+        (which, failure): (Cancelled, &'static str),
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
         self.transaction("cancel a failed delivery", move |tx| {
@@ -146,7 +148,7 @@ impl Store {
                 return Ok(false);
             };
             let message = (entry, Some((&from, &target)));
-            pending_changes::cancel_failed(tx, message, &to, failure)
+            pending_changes::cancel_failed(tx, message, &to, (which, failure))
         })
         .await
     }

@@ -8,7 +8,9 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     Arrival, Change, DecryptedWith, EntryId, Error, Millis, Place, RemoteId, Store,
     database::{Tx, TxError},
-    delivered_texts, edits, links, pending_changes, rewritten,
+    delivered_texts, edits, links,
+    pending_changes::{self, Cancelled},
+    rewritten,
 };
 
 /// A redacted edit, for one place.
@@ -282,7 +284,8 @@ fn note_redaction(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Result<(),
         for (entry, to) in failed {
             // One that has the text of another edit, or its own again, can still be retried.
             if entry == edit || rewritten::has_redacted(tx, entry, &to)? {
-                pending_changes::cancel_failed(tx, (entry, None), &to, "its text was redacted")?;
+                let why = (Cancelled::All, "its text was redacted");
+                pending_changes::cancel_failed(tx, (entry, None), &to, why)?;
             }
         }
     }

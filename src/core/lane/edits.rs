@@ -3,7 +3,9 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use footbridge_store::{Copies, Copy, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
+use footbridge_store::{
+    Cancelled, Copies, Copy, Delivery, Error, ParkedDelivery, RemoteId, SkipRule,
+};
 
 use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
 use crate::{
@@ -190,9 +192,14 @@ impl Lane {
         why: &'static str,
     ) -> Result<bool, Error> {
         let (from, to) = (&delivery.from, &delivery.to);
+        let which = if why == OVERTAKEN {
+            Cancelled::Texts
+        } else {
+            Cancelled::All
+        };
         let was_parked = self
             .store
-            .cancel_failed_delivery(from, target, to, why)
+            .cancel_failed_delivery(from, target, to, (which, why))
             .await?;
         if was_parked {
             self.refresh_notices().await?;

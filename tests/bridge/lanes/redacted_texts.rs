@@ -14,7 +14,7 @@ use footbridge_store::{LaneId, RemoteId, Side, SkipRule};
 
 use super::{
     Bench, FakeOutlet, LONG, Next, edit, not_now, post,
-    taken_back::{NOTHING_BEFORE, edited, hear_with, once, redact, skipped},
+    taken_back::{NOTHING_BEFORE, edited, hear_with, once, redact, refused, skipped},
     unsent::delete,
 };
 
@@ -230,6 +230,30 @@ async fn a_saved_plan_does_not_restore_a_text_that_was_redacted_since() {
         assert_eq!(seconds, 1, "{:?}", outlet.said());
         bench.balance().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restoration_that_failed_in_the_middle_leaves_no_redacted_text_beside_a_later_edit() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    edited_late(&bench, &outlet, "$e1", "second").await;
+    outlet.script().extend([Next::Work, refused()]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["first", "second"]);
+    bench.hear("$e2", edit("$m", "third")).await;
+    bench.run(&outlet, LONG).await;
+    let target = RemoteId::from("$m");
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &target);
+    let parked: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(bench.store.retry_parked(&parked).await.unwrap().len(), 1);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["third"]);
+    bench.balance().await;
 }
 
 fn lost() -> SendError {
