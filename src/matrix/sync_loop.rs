@@ -204,6 +204,9 @@ impl SyncLoop<'_> {
                 init_cursors(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
                 self.matrix.check_new_links(&self.rooms).await?;
                 self.matrix.mark_left_rooms(&self.rooms).await?;
+                self.matrix
+                    .open_entered_rooms(&self.rooms, &self.inbox)
+                    .await?;
                 self.matrix.forget_plaintext();
                 record_plaintext_rooms(self.matrix, &self.rooms).await?;
                 self.invites
