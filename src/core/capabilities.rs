@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub threads: bool,
     /// Whether a message can get a new text.
     pub edits: Edits,
+    /// Whether the text from before an edit stays readable, because the edit is an event of its own.
+    pub edit_history: bool,
     /// Whether a message can be deleted.
     pub deletes: Deletes,
     /// How reactions are shown.

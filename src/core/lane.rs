@@ -18,6 +18,8 @@ mod reactions;
 mod execute;
 mod fallback;
 mod redacted_edits;
+mod removals;
+mod settle;
 
 use std::{
     collections::HashMap,
@@ -27,18 +29,21 @@ use std::{
 
 use footbridge_store::{
     Copies, Copy, Delivery, Error, LaneId, Place, PortalId, QueueHead, QueueOrder, Side, SkipRule,
-    Store, Undelivered,
+    Store, TextCarrier, Undelivered,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use coalesce::Coalesced;
-use edits::{DELETED_BY_AUTHOR, with_edit_removals, with_leftovers};
+use edits::{
+    DELETED_BY_AUTHOR, copies_to_edit, with_edit_removals, with_leftovers, without_removed,
+};
 pub use failure::RetryLimits;
 pub use outlet_health::OutletHealth;
-use redacted_edits::{CurrentText, with_removals};
+use redacted_edits::CurrentText;
 pub use relay_filter::EncryptedPolicy;
+use removals::{removals, with_removals};
 
 use crate::{
     backoff,
@@ -229,7 +234,12 @@ impl Lane {
         let current_text = self.current_text(&delivery, message.clone(), stop);
         let (message, restored) = match current_text.await? {
             CurrentText::Says(message) => (message, None),
-            CurrentText::Restores(message, made) => (message, Some(made)),
+            CurrentText::Restores(message, carriers) => (message, Some(carriers)),
+            CurrentText::Removes(message, carriers) => {
+                let steps = removals(&carriers);
+                return self.execute(&delivery, &message, &steps, None, stop).await;
+            }
+            CurrentText::PlansAgain => return Ok(Attempt::Settled),
             CurrentText::Nothing(rule) => return self.skip(&delivery, rule).await,
             CurrentText::Unknown(error) => {
                 return self
@@ -263,14 +273,12 @@ impl Lane {
         }
         let plan = match bound {
             Some(plan) => plan,
-            None => self.plan(&delivery, &message).await?,
+            None => self.plan(&delivery, &message, restored.as_deref()).await?,
         };
-        let plan = match &restored {
-            Some(made) if self.outlet.capabilities().can_delete() => {
-                plan.map(|plan| with_removals(plan, made))
-            }
-            _ if is_edit => plan.map(redacted_edits::mark_by_edit),
-            _ => plan,
+        let plan = if is_edit {
+            plan.map(removals::mark_by_edit)
+        } else {
+            plan
         };
         let steps = match plan {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
@@ -290,11 +298,13 @@ impl Lane {
         self.execute(&delivery, &message, &steps, turn, stop).await
     }
 
-    /// The plan: the saved one, or a new one.
+    /// The plan: the saved one, or a new one. `restored`: the message is the text from before an edit that was redacted, and this
+    /// contains the edit's text.
     async fn plan(
         &self,
         delivery: &Delivery,
         message: &Message,
+        restored: Option<&[TextCarrier]>,
     ) -> Result<Result<Plan, SendError>, Error> {
         if let Some(plan) = self.saved_plan(delivery, message).await? {
             return Ok(Ok(plan));
@@ -304,7 +314,7 @@ impl Lane {
         {
             return Ok(Ok(Plan::Skip(rule)));
         }
-        let known = self.target_copies(delivery, message).await?;
+        let mut known = self.target_copies(delivery, message).await?;
         if let Some(plan) = self
             .plan_if_written_elsewhere(delivery, message, &known)
             .await?
@@ -315,11 +325,13 @@ impl Lane {
             return Ok(Ok(plan));
         }
         if let Action::Edit { target, .. } = &message.action {
-            if let Some(rule) = self
+            match self
                 .edit_skip_rule(delivery, message, target, &known)
                 .await?
             {
-                return Ok(Ok(Plan::Skip(rule)));
+                Ok(None) => {}
+                Ok(Some(rule)) => return Ok(Ok(Plan::Skip(rule))),
+                Err(error) => return Ok(Err(error)),
             }
             self.revoke_media_links(message, &known).await?;
             if known.pending.is_some() && known.copies.is_empty() {
@@ -328,6 +340,11 @@ impl Lane {
             }
         }
         if let Action::Delete { target } = &message.action {
+            match self.link_failed(delivery, target, &known).await? {
+                Ok(true) => known = self.target_copies(delivery, message).await?,
+                Ok(false) => {}
+                Err(error) => return Ok(Err(error)),
+            }
             self.revoke_media_links(message, &known).await?;
             if known.entry.is_none() {
                 let now = self.clock.now();
@@ -345,23 +362,30 @@ impl Lane {
                 return Ok(Ok(Plan::Skip(SkipRule::DeletedBeforeDelivery)));
             }
         }
-        let outgoing = Outgoing {
+        let mut outgoing = Outgoing {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
             message: self.with_mentions_resolved(delivery, message),
-            copies: known.copies.clone(),
             permalink: self.permalink(&delivery.to, &known.copies),
+            copies: copies_to_edit(message, &known),
             late: delivery.late,
         };
+        let carriers = restored
+            .filter(|_| self.outlet.capabilities().can_delete())
+            .unwrap_or_default();
         if let (Some(slot), Action::Edit { .. } | Action::Delete { .. }) =
             (known.slot, &message.action)
         {
             let plan = self.outlet.plan_part_edit(&outgoing, slot);
+            let plan = with_removals(plan, carriers, &known.copies, message);
             return Ok(Ok(with_edit_removals(plan, message, &known)));
         }
+        self.leave_out(&mut outgoing, carriers);
         let plan = self
             .plan_with_media_links(delivery, &known, outgoing)
             .await?;
+        let plan = plan.map(|plan| without_removed(plan, message, &known));
+        let plan = plan.map(|plan| with_removals(plan, carriers, &known.copies, message));
         let plan = plan.map(|plan| with_edit_removals(plan, message, &known));
         match (plan, &message.action) {
             (Ok(plan), Action::Delete { .. }) => {

@@ -219,6 +219,11 @@ impl SyncLoop<'_> {
                     .await?;
                 self.device
                     .inbound
+                    .unjoined_rooms
+                    .open_entered_rooms(&self.rooms, &self.inbox)
+                    .await?;
+                self.device
+                    .inbound
                     .plaintext_rooms
                     .record(&self.rooms)
                     .await?;

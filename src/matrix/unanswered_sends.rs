@@ -50,10 +50,41 @@ pub(super) fn marked(envelope: &EventFields) -> Option<&str> {
     envelope.unsigned.transaction_id.as_deref().or_else(marked)
 }
 
+/// An event that was sent for a step.
+struct SentEvent {
+    remote: RemoteId,
+    sent_at: Millis,
+    kind: SentKind,
+}
+
+/// What an event that was sent for a step is: a step and its fallback have the same transaction id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SentKind {
+    /// A message with text.
+    Text,
+    /// A message with a file.
+    File,
+    /// An edit of another event.
+    Edit,
+    /// A former device sent it, and nothing more is known.
+    Unknown,
+}
+
+impl SentKind {
+    fn of(content: &Value) -> Self {
+        let field = |pointer| content.pointer(pointer).and_then(Value::as_str);
+        match (field("/m.relates_to/rel_type"), field("/msgtype")) {
+            (Some("m.replace"), _) => Self::Edit,
+            (_, Some("m.file" | "m.image" | "m.video" | "m.audio")) => Self::File,
+            _ => Self::Text,
+        }
+    }
+}
+
 /// How an event of the room compares with the send.
 enum EventMatch {
     /// It is the event that was sent.
-    Found(RemoteId, Millis),
+    Found(SentEvent),
     /// It is another event.
     Another,
     /// It is an event of this account that cannot be decrypted: it may be the one.
@@ -99,15 +130,10 @@ impl UnansweredSends {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        let (thread, target) = match step {
-            Step::Post { thread, .. }
-            | Step::SendFile { thread, .. }
-            | Step::Bundle { thread, .. } => (thread, None),
-            Step::Edit { target, .. } | Step::EditPart { target, .. } => (&None, Some(target)),
-            // A repeated redaction has no further effect.
-            Step::Delete { .. } | Step::Unreact { .. } => return Ok(None),
-            Step::React { .. } => (&None, None),
-        };
+        // A repeated redaction has no further effect.
+        if matches!(step, Step::Delete { .. } | Step::Unreact { .. }) {
+            return Ok(None);
+        }
         let found = if let Some(found) = self.former(to, key).await? {
             Some(found)
         } else {
@@ -123,40 +149,14 @@ impl UnansweredSends {
             matrix.room = to.address(),
             "A send was never answered: {what}"
         );
-        if let (Some((remote, _)), Step::Bundle { parts, thread }) = (&found, step) {
+        if let (Some(sent), Step::Bundle { parts, thread }) = (&found, step) {
             let event = bundles::event_of(parts, thread.as_ref(), None);
             let digest_input = event.as_ref().and_then(bundles::to_verify);
             self.own_events
-                .save_digest(to, remote, digest_input)
+                .save_digest(to, &sent.remote, digest_input)
                 .await?;
         }
-        let event = |remote, sent_at| Copy {
-            remote,
-            thread: None,
-            sent_at,
-            file: None,
-        };
-        Ok(found.map(|(remote, sent_at)| match (target, step) {
-            (Some(target), Step::EditPart { slot, part, .. }) => {
-                rewritten((target, *slot), part.as_ref(), event(remote, sent_at))
-            }
-            (Some(target), _) => Done::EditedBy {
-                target: target.clone(),
-                by: event(remote, sent_at),
-            },
-            (None, Step::React { .. }) => Done::ReactionAdded(Copy {
-                remote,
-                thread: None,
-                sent_at,
-                file: None,
-            }),
-            (None, _) => Done::Created(Copy {
-                remote,
-                thread: thread.clone(),
-                sent_at,
-                file: None,
-            }),
-        }))
+        Ok(found.map(|sent| done_by(sent, step)))
     }
 
     /// Whether the homeserver may have forgotten a send since then, or may not recognise it.
@@ -181,9 +181,14 @@ impl UnansweredSends {
     }
 
     /// The event that a former device has sent for this step.
-    async fn former(&self, to: &Place, key: &str) -> Result<Option<(RemoteId, Millis)>, SendError> {
+    async fn former(&self, to: &Place, key: &str) -> Result<Option<SentEvent>, SendError> {
         let found = self.store.former_send(to, key).await;
-        found.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
+        let found = found.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))?;
+        Ok(found.map(|(remote, sent_at)| SentEvent {
+            remote,
+            sent_at,
+            kind: SentKind::Unknown,
+        }))
     }
 
     /// Reads the room backwards until the event is found or all further events are older.
@@ -193,7 +198,7 @@ impl UnansweredSends {
         to: &Place,
         key: &str,
         since: Millis,
-    ) -> Result<Option<(RemoteId, Millis)>, SendError> {
+    ) -> Result<Option<SentEvent>, SendError> {
         let mut from = None;
         // This device cannot decrypt what a former device sent; but those events were looked up while the former keys
         // were there.
@@ -209,7 +214,7 @@ impl UnansweredSends {
                 .map_err(|error| not_sent(&RequestError::from(&error)))?;
             for event in &page.chunk {
                 match self.look_at(event, key, (since, may_be_clear)) {
-                    EventMatch::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
+                    EventMatch::Found(sent) => return Ok(Some(sent)),
                     EventMatch::Another => {}
                     EventMatch::Unreadable => unreadable = true,
                     EventMatch::TooOld => return not_found(unreadable),
@@ -246,9 +251,11 @@ impl UnansweredSends {
             return EventMatch::Another;
         }
         match marked(&envelope) {
-            Some(marked) if marked == key => {
-                EventMatch::Found(RemoteId(envelope.event_id), sent_at)
-            }
+            Some(marked) if marked == key => EventMatch::Found(SentEvent {
+                kind: SentKind::of(&envelope.content),
+                remote: RemoteId(envelope.event_id),
+                sent_at,
+            }),
             // Events from before this device were looked up when it replaced the former one.
             None if event.kind.is_utd()
                 && sent_at >= self.device_since
@@ -272,8 +279,49 @@ impl UnansweredSends {
     }
 }
 
+/// What a step did that this event was sent for: the step itself, or its fallback.
+fn done_by(sent: SentEvent, step: &Step) -> Done {
+    let kind = sent.kind;
+    let event = |thread: Option<RemoteId>, file: Option<String>| Copy {
+        remote: sent.remote.clone(),
+        thread,
+        sent_at: sent.sent_at,
+        file,
+    };
+    match step {
+        Step::Edit { fallback, .. } | Step::EditPart { fallback, .. }
+            if matches!(kind, SentKind::Text | SentKind::File) =>
+        {
+            let thread = fallback.as_deref().and_then(thread_of);
+            Done::Created(event(thread, None))
+        }
+        Step::EditPart {
+            target, slot, part, ..
+        } => rewritten((target, *slot), part.as_ref(), event(None, None)),
+        Step::Edit { target, .. } => Done::EditedBy {
+            target: target.clone(),
+            by: event(None, None),
+        },
+        Step::React { .. } => Done::ReactionAdded(event(None, None)),
+        Step::SendFile { file, .. } if kind == SentKind::Text => {
+            let digest = file.digest();
+            Done::Created(event(thread_of(step), Some(Copy::placeholder_for(&digest))))
+        }
+        step => Done::Created(event(thread_of(step), None)),
+    }
+}
+
+fn thread_of(step: &Step) -> Option<RemoteId> {
+    match step {
+        Step::Post { thread, .. } | Step::SendFile { thread, .. } | Step::Bundle { thread, .. } => {
+            thread.clone()
+        }
+        _ => None,
+    }
+}
+
 /// Nothing was found. If some events could not be decrypted, that proves nothing.
-fn not_found(unreadable: bool) -> Result<Option<(RemoteId, Millis)>, SendError> {
+fn not_found(unreadable: bool) -> Result<Option<SentEvent>, SendError> {
     if unreadable {
         return Err(SendError::Refused {
             reason: "the homeserver never answered, and it is no longer possible to find out whether the \
@@ -282,4 +330,100 @@ fn not_found(unreadable: bool) -> Result<Option<(RemoteId, Millis)>, SendError> 
         });
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_core::{file::File, message::Style, outlet::Content};
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(content: &Value) -> SentEvent {
+        SentEvent {
+            remote: RemoteId::from("$found"),
+            sent_at: Millis(1),
+            kind: SentKind::of(content),
+        }
+    }
+
+    fn post() -> Step {
+        Step::Post {
+            content: Content {
+                text: String::new(),
+                html: None,
+                style: Style::Text,
+                author: None,
+                mentions: Vec::new(),
+            },
+            thread: Some(RemoteId::from("$thread")),
+            reply_to: None,
+        }
+    }
+
+    fn text() -> Value {
+        json!({ "msgtype": "m.text", "body": "sent an image" })
+    }
+
+    #[test]
+    fn a_line_that_was_sent_instead_of_a_file_is_found_as_that_line() {
+        let Step::Post {
+            content, thread, ..
+        } = post()
+        else {
+            panic!("a post");
+        };
+        let file = File {
+            source: "mxc://x/cat".to_owned(),
+            ..File::default()
+        };
+        let digest = file.digest();
+        let sent = Step::SendFile {
+            file,
+            content,
+            thread,
+            reply_to: None,
+            fallback: Some(Box::new(post())),
+        };
+        let line = done_by(found(&text()), &sent);
+        let Done::Created(copy) = line else {
+            panic!("{line:?}");
+        };
+        assert!(copy.is_file_placeholder());
+        assert_eq!(copy.file_digest(), Some(&*digest));
+        let image = json!({ "msgtype": "m.image", "body": "cat.png" });
+        let Done::Created(copy) = done_by(found(&image), &sent) else {
+            panic!("a message");
+        };
+        assert_eq!(copy.file, None);
+    }
+
+    #[test]
+    fn a_message_that_was_sent_instead_of_an_edit_is_found_as_a_message() {
+        let Step::Post { content, .. } = post() else {
+            panic!("a post");
+        };
+        let edit = Step::Edit {
+            target: RemoteId::from("$target"),
+            content,
+            is_caption: true,
+            fallback: Some(Box::new(post())),
+        };
+        let Done::Created(copy) = done_by(found(&text()), &edit) else {
+            panic!("a message");
+        };
+        assert_eq!(copy.thread, Some(RemoteId::from("$thread")));
+        let relation = json!({ "rel_type": "m.replace", "event_id": "$target" });
+        let edited = json!({ "msgtype": "m.text", "m.relates_to": relation });
+        let done = done_by(found(&edited), &edit);
+        assert!(matches!(done, Done::EditedBy { .. }), "{done:?}");
+        let part = Step::EditPart {
+            target: RemoteId::from("$target"),
+            slot: 0,
+            part: None,
+            fallback: Some(Box::new(post())),
+        };
+        let done = done_by(found(&text()), &part);
+        assert!(matches!(done, Done::Created(_)), "{done:?}");
+    }
 }

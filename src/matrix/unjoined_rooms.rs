@@ -17,6 +17,18 @@ use super::{
     MatrixError, account_client::AccountClient, request_error::RequestError, rooms::PortalRoom,
 };
 
+const REFUSED: &str =
+    "the bridge refused the invite to this room when no portal named it; invite it again";
+/// The account's id follows.
+const NOT_YET: &str = "the bridge is not in the room yet; invite ";
+const CANNOT_JOIN: &str = "the homeserver does not let the bridge join the room although it is invited; see the bridge's log";
+const REMOVED: &str = "the bridge's account was removed from the room; invite it again";
+
+/// Whether a lane is closed for this reason because the account was not in the room.
+fn is_unjoined_reason(reason: &str) -> bool {
+    [REFUSED, CANNOT_JOIN, REMOVED].contains(&reason) || reason.starts_with(NOT_YET)
+}
+
 /// The rooms of portals that the account is known not to be in.
 #[derive(Debug)]
 pub(super) struct UnjoinedRooms {
@@ -92,6 +104,39 @@ impl UnjoinedRooms {
         }
     }
 
+    /// Opens the lanes of rooms that the account has entered while the bridge did not run: no sync shows them as news. A lane that
+    /// is closed for another reason is opened by its next delivery.
+    pub(super) async fn open_entered_rooms(
+        &self,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let counters = self.store.lane_counters().await?.into_iter();
+        let closed: HashSet<LaneId> = counters
+            .filter(|lane| lane.closed_since.is_some())
+            .filter(|lane| {
+                lane.closed_reason
+                    .as_deref()
+                    .is_some_and(is_unjoined_reason)
+            })
+            .map(|lane| lane.lane)
+            .collect();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        for (id, followed) in rooms {
+            let room = self.account.client().get_room(id);
+            if room.is_none_or(|room| room.state() != RoomState::Joined) {
+                continue;
+            }
+            let lanes = self.lanes_into(&followed.place).await?;
+            if lanes.iter().any(|lane| closed.contains(lane)) {
+                self.mark_joined(&followed.place, inbox).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The room, if it is known. An unknown room may be shown by the next sync, unless the account could not join it.
     pub(super) async fn known_room(&self, place: &Place) -> Result<Room, SendError> {
         match self.account.room(place) {
@@ -112,16 +157,13 @@ impl UnjoinedRooms {
     async fn unjoined_reason(&self, room: &Place) -> String {
         let refused = self.store.refused_invites().await.unwrap_or_default();
         if refused.iter().any(|invite| invite.room == *room) {
-            return "the bridge refused the invite to this room when no portal named it; invite it again".to_owned();
+            return REFUSED.to_owned();
         }
         let state = self.account.room(room).map(|room| room.state());
         match state {
-            None => format!("the bridge is not in the room yet; invite {}", self.account.user()),
-            Some(RoomState::Invited) => {
-                "the homeserver does not let the bridge join the room although it is invited; see the bridge's log"
-                    .to_owned()
-            }
-            Some(_) => "the bridge's account was removed from the room; invite it again".to_owned(),
+            None => format!("{NOT_YET}{}", self.account.user()),
+            Some(RoomState::Invited) => CANNOT_JOIN.to_owned(),
+            Some(_) => REMOVED.to_owned(),
         }
     }
 
@@ -144,5 +186,19 @@ impl UnjoinedRooms {
             toward: Side::Matrix,
         });
         Ok(lanes.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_in_which_the_bridge_may_not_write_is_no_room_that_it_has_not_entered() {
+        let not_yet = format!("{NOT_YET}@bridge:x");
+        for reason in [REFUSED, CANNOT_JOIN, REMOVED, &not_yet] {
+            assert!(is_unjoined_reason(reason), "{reason}");
+        }
+        assert!(!is_unjoined_reason("the bridge may not write in the room"));
     }
 }

@@ -294,8 +294,10 @@ CREATE TABLE link (
     file_digest TEXT,             -- digest of the location of the file that it carries; '': text; null: unknown
     replaces    TEXT,             -- copy whose text this event replaces; null: a message. A replacement is deleted with its
                                   -- message, and no edit changes it
-    created_by  INTEGER REFERENCES journal (id), -- edit that made it; null: the message itself
+    text_of     INTEGER REFERENCES journal (id), -- edit whose text or file it contains; null: the message's own
     deleted     INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1)),
+    removed_by_others INTEGER NOT NULL DEFAULT 0 CHECK (removed_by_others IN (0, 1)), -- a moderator deleted it: no edit of the
+                                  -- message posts its part again
     emptied     INTEGER NOT NULL DEFAULT 0 CHECK (emptied IN (0, 1)),   -- deleted by an empty text, because replies refer to it
     leftover    INTEGER NOT NULL DEFAULT 0 CHECK (leftover IN (0, 1)),  -- emptied, but part of the content is still visible,
                                   -- because the network cannot remove it without the replies; deleted with the message

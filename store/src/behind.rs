@@ -7,7 +7,7 @@ use crate::{
     Copy, DeliveryId, EntryId, Error, Place, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd},
     database::{Tx, TxError},
-    links, reactions,
+    links, reactions, rewritten,
 };
 
 impl Store {
@@ -69,7 +69,8 @@ impl Store {
         let (to, created) = (to.clone(), created.clone());
         self.transaction("link a late copy", move |tx| {
             if links::entry_of(tx.sql, &to, &created.remote)?.is_none() {
-                links::link(tx.sql, entry, &to, &created)?;
+                let text_of = rewritten::text_of(tx, entry, &to)?;
+                links::link_created(tx.sql, (entry, text_of), &to, (&created, None))?;
             }
             Ok(())
         })

@@ -111,6 +111,19 @@ impl Store {
         .await
     }
 
+    /// Whether a message in the place of this delivery is known as another message than the one that the delivery would create.
+    pub async fn is_copy_of_another(
+        &self,
+        delivery: DeliveryId,
+        remote: &RemoteId,
+    ) -> Result<bool, Error> {
+        let remote = remote.clone();
+        self.read("look whether an id is known", move |tx| {
+            is_copy_of_another(tx, delivery, &remote)
+        })
+        .await
+    }
+
     /// The bundled message certainly does not exist: the network rejected it as a whole, or it was looked for, or never
     /// attempted, and part of it may no longer be sent. Each delivery is attempted by itself, and none is bundled again.
     pub async fn split_bundle(&self, bundle_leader: DeliveryId) -> Result<(), Error> {
@@ -152,7 +165,8 @@ impl Store {
                 return Ok(());
             };
             let home = links::entry_of(tx.sql, &pending.to, &remote)?.unwrap_or(pending.entry);
-            links::link_created(tx.sql, (home, pending.entry), &pending.to, (&by, Some(&remote)))?;
+            let linked = (home, Some(pending.entry));
+            links::link_created(tx.sql, linked, &pending.to, (&by, Some(&remote)))?;
             tx.sql
                 .prepare_cached(
                     "UPDATE link SET deleted = 1 WHERE place = ?1 AND remote_id = ?2 AND bundle_slot = ?3",
@@ -284,10 +298,45 @@ pub(crate) fn link_created(
         .sql
         .prepare_cached("SELECT bundle_slot FROM outbox WHERE id = ?1")?
         .query_row([pending.id], |row| row.get(0))?;
-    links::link_part(tx.sql, pending.entry, &pending.to, created, slot)?;
+    let is_new = !is_copy_of_another(tx, pending.id, &created.remote)?;
+    if is_new {
+        link_copy(tx, pending, created, slot)?;
+    } else {
+        tracing::error!(delivery.id = %pending.id, "The other side answered with the id of another message");
+    }
     for (member, slot) in counters::members_of(tx.sql, pending.id)? {
-        links::link_part(tx.sql, member.entry, &member.to, created, Some(slot))?;
+        if is_new {
+            link_copy(tx, &member, created, Some(slot))?;
+        }
         counters::settle(tx, &member, DeliveryEnd::Delivered)?;
     }
     Ok(())
+}
+
+/// Whether a message in the place of this delivery is the original or a copy of another entry than those it delivers.
+fn is_copy_of_another(
+    tx: &Tx<'_>,
+    delivery: DeliveryId,
+    remote: &RemoteId,
+) -> Result<bool, TxError> {
+    Ok(tx
+        .sql
+        .prepare_cached(
+            "SELECT 1 FROM outbox o JOIN link l ON l.place = o.to_place AND l.remote_id = ?2
+             WHERE o.id = ?1 AND l.entry_id NOT IN (
+                 SELECT entry_id FROM outbox WHERE id = ?1 OR bundle_leader_id = ?1)",
+        )?
+        .exists(params![delivery, remote])?)
+}
+
+fn link_copy(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    created: &Copy,
+    slot: Option<i64>,
+) -> Result<(), TxError> {
+    let (entry, to) = (pending.entry, &pending.to);
+    links::link_part(tx.sql, entry, to, created, slot)?;
+    let text_of = rewritten::text_of(tx, entry, to)?;
+    links::set_text_of(tx.sql, entry, (to, &created.remote), text_of)
 }

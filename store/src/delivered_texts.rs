@@ -4,7 +4,7 @@
 use rusqlite::params;
 
 use crate::{
-    EntryId, Error, LaneId, Millis, Payload, Place, Store,
+    EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
     counters::{self, PendingDelivery},
     database::{Tx, TxError},
     edits, journal, redacted_edits, rewritten,
@@ -42,10 +42,20 @@ impl Store {
     }
 
     /// This edit may be in the place although reconciliation did not find it: an edit in place leaves nothing by which it could
-    /// be found. Its redaction restores the text that stood there before.
-    pub async fn may_be_delivered(&self, edit: EntryId, to: &Place) -> Result<(), Error> {
-        let to = to.clone();
+    /// be found. Its redaction restores the text that stood there before. `changed`: the copy that would have the text.
+    pub async fn may_be_delivered(
+        &self,
+        edit: EntryId,
+        to: &Place,
+        changed: Option<&RemoteId>,
+    ) -> Result<(), Error> {
+        let (to, changed) = (to.clone(), changed.cloned());
         self.transaction("note an edit that may be delivered", move |tx| {
+            tx.sql
+                .prepare_cached(
+                    "UPDATE link SET text_of = ?1 WHERE place = ?2 AND remote_id = ?3 AND bundle_slot < 0",
+                )?
+                .execute(params![edit, to, changed])?;
             tx.sql
                 .prepare_cached(
                     "INSERT INTO delivered_text (entry_id, to_place) VALUES (?1, ?2) ON CONFLICT DO NOTHING",

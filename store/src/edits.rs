@@ -3,12 +3,64 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Place, RemoteId, Store,
+    Copy, DeliveryId, EntryId, Error, Place, RemoteId, Store, counters,
     database::{Tx, TxError},
-    delivered_texts, redacted_edits, rewritten,
+    delivered_texts, links, outbox, redacted_edits, rewritten,
 };
 
+/// What a step of an edit did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EditResult {
+    /// It created this message.
+    Created(Copy),
+    /// It created the event `by`, which replaces the text of this message.
+    Replaced {
+        /// The message.
+        target: RemoteId,
+        /// The event.
+        by: Copy,
+    },
+    /// It changed the text of this message.
+    Changed(RemoteId),
+}
+
 impl Store {
+    /// The present step of an edit is done. What it created is linked to the message that `original` names, so that whoever
+    /// deletes the original deletes both. Returns whether the delivery was still pending; the link is kept in any case.
+    pub async fn complete_edit_step(
+        &self,
+        (delivery, edit): (DeliveryId, EntryId),
+        (to, result): (&Place, EditResult),
+        original: (&Place, &RemoteId),
+        last: bool,
+    ) -> Result<bool, Error> {
+        let to = to.clone();
+        let (place, remote) = (original.0.clone(), original.1.clone());
+        self.transaction("settle a step", move |tx| {
+            let home = links::entry_of(tx.sql, &place, &remote)?.unwrap_or(edit);
+            let text_of = text_brought_by(tx, ((&place, &remote), home), &to, edit)?;
+            let linked = (home, text_of);
+            match &result {
+                EditResult::Created(copy) => {
+                    links::link_created(tx.sql, linked, &to, (copy, None))?;
+                }
+                EditResult::Replaced { target, by } => {
+                    links::link_created(tx.sql, linked, &to, (by, Some(target)))?;
+                }
+                EditResult::Changed(target) => {
+                    links::set_text_of(tx.sql, home, (&to, target), text_of)?;
+                }
+            }
+            let Some(pending) = counters::pending(tx.sql, delivery)? else {
+                outbox::log_if_settled(0, delivery);
+                return Ok(false);
+            };
+            outbox::advance_plan(tx, &pending, last)?;
+            Ok(true)
+        })
+        .await
+    }
+
     /// The edit `entry` of the message that `from` calls `target` is about to be sent to `to`. Returns whether no later one was
     /// sent there before it. The answer is the same when it is called again for the same edit.
     pub async fn advance_latest_edit(
@@ -70,6 +122,28 @@ impl Store {
         })
         .await
     }
+}
+
+/// The edit whose text the entry `edit` brings to a place: the edit itself or, if it is a redaction, the edit that it restores;
+/// `None` where it restores the text of the message `home` itself.
+fn text_brought_by(
+    tx: &Tx<'_>,
+    ((from, target), home): ((&Place, &RemoteId), EntryId),
+    to: &Place,
+    edit: EntryId,
+) -> Result<Option<EntryId>, TxError> {
+    let restored: Option<EntryId> = tx
+        .sql
+        .prepare_cached(
+            "SELECT entry_id FROM latest_edit
+             WHERE place = ?1 AND target = ?2 AND to_place = ?3 AND restored_by = ?4",
+        )?
+        .query_row(params![from, target, to, edit], |row| row.get(0))
+        .optional()?;
+    Ok(match restored {
+        Some(restored) => (restored != home).then_some(restored),
+        None => Some(edit),
+    })
 }
 
 /// A message that is sent includes an edit: no older one is sent after it.

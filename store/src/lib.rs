@@ -7,6 +7,7 @@
 
 mod error;
 mod ids;
+mod batch;
 mod journal;
 mod payload;
 mod skip_rule;
@@ -73,6 +74,7 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Tx, TxError, run_blocking};
 
 pub use accounts::{Account, AccountInfo, SecretBytes};
+pub use batch::{Arrival, Batch};
 pub use before_link::SeenEvent;
 pub use bundles::{Bundle, MergedMessage};
 pub use cascades::Cascade;
@@ -81,11 +83,12 @@ pub use commands::Command;
 pub use consent::{ApprovedRequest, Consent};
 pub use cursors::{Flag, Gap};
 pub use delivery_status::{DeliveryStatus, MessageStatus};
+pub use edits::EditResult;
 pub use error::Error;
 pub use former_devices::{FormerDevice, FormerSend};
 pub use holds::PortalHold;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
-pub use journal::{Accepted, Arrival, Batch, UndecryptableEvent};
+pub use journal::{Accepted, UndecryptableEvent};
 pub use link_barriers::LinkBarrier;
 pub use linked::LinkedMessage;
 pub use links::{Copies, Copy, Emptied};
@@ -94,13 +97,13 @@ pub use outbox::{Delivery, FailureNotice, LaneCounters, QueueHead, Undelivered, 
 pub use parked::{ParkedDelivery, ParkedState};
 pub use payload::Payload;
 pub use peer_bridges::PeerClaim;
-pub use pending_changes::Change;
+pub use pending_changes::{Cancelled, Change};
 pub use portal_requests::PortalRequest;
 pub use portals::{Portal, PortalSource, PortalSpec};
 pub use query_planner::forget_statistics;
 pub use queue::QueueOrder;
 pub use reactions::{Reaction, ReactionChange};
-pub use redacted_edits::{RedactedEdit, Revision, ShownText};
+pub use redacted_edits::{RedactedEdit, Revision, ShownText, TextCarrier};
 pub use refused_invites::RefusedInvite;
 pub use removal::Removed;
 pub use replay::{DecryptedWith, FillResult};

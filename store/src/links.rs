@@ -1,6 +1,6 @@
 //! Links: the original of each entry and its copies in other places.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, cascades, counters,
@@ -29,6 +29,20 @@ impl Copy {
     /// Stands before the digest of a file that could not be sent; no digest begins with it.
     pub const UNSENT_FILE_PREFIX: char = '~';
 
+    /// [`Copy::file`] of a line that replaces the file with this digest.
+    #[must_use]
+    pub fn placeholder_for(digest: &str) -> String {
+        format!("{}{digest}", Self::UNSENT_FILE_PREFIX)
+    }
+
+    /// The digest of the file that it carries or names; `None` where it has text only, or where that is not known.
+    #[must_use]
+    pub fn file_digest(&self) -> Option<&str> {
+        let file = self.file.as_deref()?;
+        let digest = file.trim_start_matches(Self::UNSENT_FILE_PREFIX);
+        (!digest.is_empty()).then_some(digest)
+    }
+
     /// Whether a line of text replaces a file that could not be sent.
     #[must_use]
     pub fn is_file_placeholder(&self) -> bool {
@@ -46,6 +60,8 @@ pub struct Copies {
     pub home: Option<Place>,
     /// Its copies in the place asked for, in part order.
     pub copies: Vec<Copy>,
+    /// The copies that somebody else deleted there, each with the number of `copies` before it.
+    pub removed_by_others: Vec<(usize, Copy)>,
     /// Where an edit is an event of its own: the copy that it replaces, and the event, oldest first. Of a bundled copy the edits
     /// of all its entries, and of deleted copies as well.
     pub edits: Vec<(RemoteId, RemoteId)>,
@@ -58,6 +74,18 @@ pub struct Copies {
     pub leftovers: Vec<RemoteId>,
     /// The pending delivery of the entry to that place.
     pub pending: Option<DeliveryId>,
+}
+
+impl Copies {
+    /// The copies, also those that somebody else deleted, in part order.
+    #[must_use]
+    pub fn with_removed(&self) -> Vec<Copy> {
+        let mut all = self.copies.clone();
+        for (before, copy) in self.removed_by_others.iter().rev() {
+            all.insert((*before).min(all.len()), copy.clone());
+        }
+        all
+    }
 }
 
 /// Why a copy has no text any more.
@@ -92,6 +120,7 @@ impl Store {
                     .query_row([entry], |row| row.get(0))
                     .optional()?,
                 copies: copies_of(tx.sql, entry, &to)?,
+                removed_by_others: removed_by_others(tx.sql, entry, &to)?,
                 edits: edits_of(tx.sql, entry, &to)?,
                 slot: slot_of(tx.sql, entry, &to)?,
                 shared: is_shared(tx.sql, entry, &to)?,
@@ -182,37 +211,17 @@ impl Store {
         .await
     }
 
-    /// This copy was deleted: nothing is done to it any more. Its id stays known.
+    /// Somebody else deleted this copy: nothing is done to it any more, and no edit posts its part again. Its id stays known.
     pub async fn mark_copy_deleted(&self, place: &Place, remote: &RemoteId) -> Result<(), Error> {
         let (place, remote) = (place.clone(), remote.clone());
         self.transaction("note that a copy was deleted", move |tx| {
-            mark_deleted(tx.sql, &place, &remote)
-        })
-        .await
-    }
-
-    /// The present step of an edit is done and created `created`: a new text of the message that `original` names, or the event
-    /// that replaces the text of its copy `replaces`. It is linked to that message, so that whoever deletes the original deletes
-    /// both. Returns whether the delivery was still pending; the link is kept in any case.
-    pub async fn complete_edit_step(
-        &self,
-        (delivery, edit): (DeliveryId, EntryId),
-        (to, created, replaces): (&Place, &Copy, Option<&RemoteId>),
-        original: (&Place, &RemoteId),
-        last: bool,
-    ) -> Result<bool, Error> {
-        let (to, created) = (to.clone(), created.clone());
-        let (place, remote) = (original.0.clone(), original.1.clone());
-        let replaces = replaces.cloned();
-        self.transaction("settle a step", move |tx| {
-            let home = entry_of(tx.sql, &place, &remote)?.unwrap_or(edit);
-            link_created(tx.sql, (home, edit), &to, (&created, replaces.as_ref()))?;
-            let Some(pending) = counters::pending(tx.sql, delivery)? else {
-                outbox::log_if_settled(0, delivery);
-                return Ok(false);
-            };
-            outbox::advance_plan(tx, &pending, last)?;
-            Ok(true)
+            tx.sql
+                .prepare_cached(
+                    "UPDATE link SET removed_by_others = iif(deleted = 0, 1, removed_by_others),
+                     deleted = 1, emptied = 0, leftover = 0 WHERE place = ?1 AND remote_id = ?2",
+                )?
+                .execute(params![place, remote])?;
+            Ok(())
         })
         .await
     }
@@ -273,15 +282,36 @@ fn copies_where(
              WHERE entry_id = ?1 AND place = ?2 AND deleted = ?3 AND emptied = ?3 AND replaces IS NULL
              ORDER BY part",
         )?
-        .query_map(params![entry, place, were_emptied], |row| {
-            Ok(Copy {
-                remote: row.get(0)?,
-                thread: row.get(1)?,
-                sent_at: row.get(2)?,
-                file: row.get(3)?,
-            })
+        .query_map(params![entry, place, were_emptied], copy_from_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+fn removed_by_others(
+    sql: &Connection,
+    entry: EntryId,
+    place: &Place,
+) -> Result<Vec<(usize, Copy)>, TxError> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT remote_id, thread, sent_at, file_digest, (
+                 SELECT count(*) FROM link b WHERE b.entry_id = ?1 AND b.place = ?2 AND b.deleted = 0
+                 AND b.replaces IS NULL AND b.part < link.part)
+             FROM link WHERE entry_id = ?1 AND place = ?2 AND removed_by_others = 1 AND replaces IS NULL
+             ORDER BY part",
+        )?
+        .query_map(params![entry, place], |row| {
+            Ok((row.get(4)?, copy_from_row(row)?))
         })?
         .collect::<Result<_, _>>()?)
+}
+
+fn copy_from_row(row: &Row<'_>) -> rusqlite::Result<Copy> {
+    Ok(Copy {
+        remote: row.get(0)?,
+        thread: row.get(1)?,
+        sent_at: row.get(2)?,
+        file: row.get(3)?,
+    })
 }
 
 fn edits_of(
@@ -341,21 +371,34 @@ pub(crate) fn link_part(
     Ok(())
 }
 
-/// Links what the entry `by` created for the message `home`, unless it is known: a copy, or the event that replaces the text of
-/// one.
+/// Links what was created for the message `home`, unless it is known: a copy, or the event that replaces the text of one. It
+/// contains the text of the edit `text_of`, or the message's own.
 pub(crate) fn link_created(
     sql: &Connection,
-    (home, by): (EntryId, EntryId),
+    (home, text_of): (EntryId, Option<EntryId>),
     to: &Place,
     (created, replaces): (&Copy, Option<&RemoteId>),
 ) -> Result<(), TxError> {
     if entry_of(sql, to, &created.remote)?.is_none() {
         link(sql, home, to, created)?;
-        sql.prepare_cached(
-            "UPDATE link SET replaces = ?3, created_by = ?4 WHERE place = ?1 AND remote_id = ?2",
-        )?
-        .execute(params![to, created.remote, replaces, by])?;
+        sql.prepare_cached("UPDATE link SET replaces = ?3 WHERE place = ?1 AND remote_id = ?2")?
+            .execute(params![to, created.remote, replaces])?;
+        set_text_of(sql, home, (to, &created.remote), text_of)?;
     }
+    Ok(())
+}
+
+/// This copy or event of a message contains the text of an edit, or the message's own.
+pub(crate) fn set_text_of(
+    sql: &Connection,
+    home: EntryId,
+    (to, remote): (&Place, &RemoteId),
+    text_of: Option<EntryId>,
+) -> Result<(), TxError> {
+    sql.prepare_cached(
+        "UPDATE link SET text_of = ?4 WHERE place = ?1 AND remote_id = ?2 AND entry_id = ?3",
+    )?
+    .execute(params![to, remote, home, text_of])?;
     Ok(())
 }
 
@@ -376,20 +419,22 @@ pub(crate) fn mark_emptied(
     leftovers: bool,
 ) -> Result<(), TxError> {
     sql.prepare_cached(
-        "UPDATE link SET deleted = 1, emptied = 1, leftover = ?3 WHERE place = ?1 AND remote_id = ?2",
+        "UPDATE link SET deleted = 1, emptied = 1, leftover = ?3, removed_by_others = 0
+         WHERE place = ?1 AND remote_id = ?2",
     )?
     .execute(params![place, remote, leftovers])?;
     Ok(())
 }
 
-/// The copy is deleted. Its id stays known, so that a late echo of it is no new message.
+/// The bridge deleted the copy. Its id stays known, so that a late echo of it is no new message.
 pub(crate) fn mark_deleted(
     sql: &Connection,
     place: &Place,
     remote: &RemoteId,
 ) -> Result<(), TxError> {
     sql.prepare_cached(
-        "UPDATE link SET deleted = 1, emptied = 0, leftover = 0 WHERE place = ?1 AND remote_id = ?2",
+        "UPDATE link SET deleted = 1, emptied = 0, leftover = 0, removed_by_others = 0
+         WHERE place = ?1 AND remote_id = ?2",
     )?
     .execute(params![place, remote])?;
     Ok(())

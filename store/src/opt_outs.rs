@@ -304,7 +304,12 @@ fn cancel_messages_of(
     }
     for (entry, to) in theirs {
         let why = "its author has opted out";
-        pending_changes::cancel_failed(tx, (entry, None), &to, why)?;
+        pending_changes::cancel_failed(
+            tx,
+            (entry, None),
+            &to,
+            (pending_changes::Cancelled::All, why),
+        )?;
     }
     Ok(dropped)
 }

@@ -266,6 +266,24 @@ impl Store {
         .await
     }
 
+    /// The plan of a delivery no longer applies, and none of its steps is under way: it is planned again. The transaction keys of
+    /// the new steps are new, because the other side may know the old ones with another text.
+    pub async fn discard_plan(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("discard a plan", move |tx| {
+            let rows = tx
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET plan = NULL, steps_done = 0, transaction_key = transaction_key || '.again',
+                     outcome_unknown_since = NULL, unanswered_since = NULL WHERE id = ?1",
+                )?
+                .execute([delivery])?;
+            log_if_settled(rows, delivery);
+            tx.mark_erased();
+            removal::end_if_no_route(tx, delivery)
+        })
+        .await
+    }
+
     /// The steps toward this place whose outcome is unknown, and those that are being attempted.
     pub async fn unknown_outcomes(&self, place: &Place) -> Result<Vec<UnknownOutcome>, Error> {
         let place = place.clone();

@@ -9,7 +9,9 @@ use crate::{
     DeliveryId, EntryId, Error, FailureNotice, LaneId, Millis, Place, RemoteId, Store, columns,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
-    links, notices, pending_changes, rewritten, status_notices,
+    links, notices,
+    pending_changes::{self, Cancelled},
+    rewritten, status_notices,
 };
 
 /// How many failed deliveries of one lane can be retried; of older ones only the reason stays.
@@ -32,6 +34,14 @@ pub struct ParkedDelivery {
     pub state: ParkedState,
     /// Whether its payload is still there, so that it can be retried.
     pub retryable: bool,
+    /// Whether its present step may have happened.
+    pub outcome_unknown: bool,
+    /// Its transaction key.
+    pub key: String,
+    /// Steps of its plan that are done.
+    pub steps_done: u32,
+    /// When it was accepted.
+    pub accepted_at: Millis,
     /// The neutral message, decrypted; while it can be retried.
     pub payload: Option<Vec<u8>>,
 }
@@ -91,7 +101,8 @@ impl Store {
             let mut found: Vec<ParkedDelivery> = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, portal_id, toward, to_place, state, retryable, entry_id FROM parked_delivery
+                    "SELECT id, portal_id, toward, to_place, state, retryable, entry_id, outcome_unknown, transaction_key,
+                         steps_done, accepted_at FROM parked_delivery
                      WHERE entry_id = ?1 OR status_notice_id = ?4 OR target = ?2
                      OR entry_id IN (SELECT entry_id FROM link WHERE place = ?3 AND thread = ?2)
                      ORDER BY id",
@@ -129,7 +140,7 @@ impl Store {
         from: &Place,
         target: &RemoteId,
         to: &Place,
-        failure: &'static str,
+        (which, failure): (Cancelled, &'static str),
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
         self.transaction("cancel a failed delivery", move |tx| {
@@ -137,7 +148,7 @@ impl Store {
                 return Ok(false);
             };
             let message = (entry, Some((&from, &target)));
-            pending_changes::cancel_failed(tx, message, &to, failure)
+            pending_changes::cancel_failed(tx, message, &to, (which, failure))
         })
         .await
     }
@@ -215,6 +226,10 @@ fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<ParkedDelivery> {
         to: row.get("to_place")?,
         state: ParkedState::from_str(&row.get::<_, String>("state")?),
         retryable: row.get("retryable")?,
+        outcome_unknown: row.get("outcome_unknown")?,
+        key: row.get("transaction_key")?,
+        steps_done: row.get("steps_done")?,
+        accepted_at: row.get("accepted_at")?,
         payload: None,
     })
 }
@@ -269,6 +284,7 @@ fn upsert(
                  'failed', ?6, ?6
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
+                 transaction_key = excluded.transaction_key,
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
                  error_kind = excluded.error_kind, outcome_unknown = excluded.outcome_unknown,
                  reason = excluded.reason, state = 'failed', retryable = excluded.retryable,
@@ -311,13 +327,16 @@ fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
     let Some(lane) = lane else {
         return Ok(None);
     };
-    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id.
+    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. What ended because its place
+    // was closed is looked for there first, if its last attempt was not answered. Where nobody can know the outcome, a person has
+    // decided to send it again.
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, late, total_attempts)
+                 accepted_at, from_place, late, total_attempts, unanswered_since)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, 1, total_attempts
+                 accepted_at, from_place, 1, total_attempts,
+                 iif(error_kind = 'closed' AND outcome_unknown = 1, accepted_at, NULL)
              FROM parked_delivery WHERE id = ?1",
         )?
         .execute([id])?;

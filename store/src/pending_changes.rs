@@ -154,7 +154,12 @@ pub(crate) fn cancel_if_untried(
     let Some(entry) = links::entry_of(tx.sql, place, target)? else {
         return Ok(());
     };
-    cancel_failed(tx, (entry, Some((place, target))), to, CANCEL_REASON)?;
+    cancel_failed(
+        tx,
+        (entry, Some((place, target))),
+        to,
+        (Cancelled::Texts, CANCEL_REASON),
+    )?;
     let deliveries = counters::pending_of_entry(tx.sql, entry)?.into_iter();
     for pending in deliveries.filter(|pending| pending.to == *to) {
         let bundle_leader: DeliveryId = tx
@@ -173,13 +178,22 @@ pub(crate) fn cancel_if_untried(
     Ok(())
 }
 
+/// Which failed deliveries can no longer be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// Those of a message, of its edits, and of the redactions of those.
+    All,
+    /// Those with an older text. The redaction of an edit still deletes what contains that edit's text.
+    Texts,
+}
+
 /// Where the delivery of a message, or of an edit of it, to a place failed, it can no longer be retried. Edits are found by the
 /// id of the message in its own place (`edited`). Returns whether there was one.
 pub(crate) fn cancel_failed(
     tx: &Tx<'_>,
     (entry, edited): (EntryId, Option<(&Place, &RemoteId)>),
     to: &Place,
-    why: &str,
+    (which, why): (Cancelled, &str),
 ) -> Result<bool, TxError> {
     let (place, target) = edited.unzip();
     let ended: Vec<(DeliveryId, EntryId)> = tx
@@ -187,12 +201,15 @@ pub(crate) fn cancel_failed(
         .prepare_cached(
             "UPDATE parked_delivery SET unreported = 0, retryable = 0, plan = NULL, reason = ?3
              WHERE to_place = ?2 AND retryable = 1 AND (entry_id = ?1 OR (
-                 target = ?5 AND entry_id IN (SELECT id FROM journal WHERE place = ?4)))
+                 target = ?5 AND entry_id IN (
+                     SELECT j.id FROM journal j WHERE j.place = ?4 AND (?6 OR j.place NOT LIKE 'matrix:%' OR EXISTS (
+                         SELECT 1 FROM edit_event r WHERE r.place = j.place AND r.event_id = j.event_id)))))
              RETURNING id, entry_id",
         )?
-        .query_map(params![entry, to, why, place, target], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
+        .query_map(
+            params![entry, to, why, place, target, which == Cancelled::All],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?
         .collect::<Result<_, _>>()?;
     for (id, entry) in &ended {
         counters::erase_payload_if_unneeded(tx, *entry)?;

@@ -8,7 +8,9 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     Arrival, Change, DecryptedWith, EntryId, Error, Millis, Place, RemoteId, Store,
     database::{Tx, TxError},
-    delivered_texts, edits, links, pending_changes, rewritten,
+    delivered_texts, edits, links,
+    pending_changes::{self, Cancelled},
+    rewritten,
 };
 
 /// A redacted edit, for one place.
@@ -25,8 +27,21 @@ pub struct RedactedEdit {
     pub others: Vec<Revision>,
     /// Whether the message's own text was sent there.
     pub own: bool,
-    /// The copies and events in the place that the edit created.
-    pub created: Vec<RemoteId>,
+    /// What contains the edit's text in the place.
+    pub carriers: Vec<TextCarrier>,
+}
+
+/// A copy, or an event that replaces the text of one, with the text or a file of an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextCarrier {
+    /// Its id.
+    pub remote: RemoteId,
+    /// Whether it is an event that replaces the text of a copy.
+    pub is_replacement: bool,
+    /// Whether an event with another text replaces its text.
+    pub is_replaced: bool,
+    /// Whether it carries or names a file.
+    pub has_file: bool,
 }
 
 /// Which text of a message a place shows.
@@ -78,7 +93,7 @@ impl Store {
                     shown: ShownText::Earlier,
                     others: Vec::new(),
                     own: false,
-                    created: Vec::new(),
+                    carriers: Vec::new(),
                 }));
             };
             Ok(Some(RedactedEdit {
@@ -88,7 +103,7 @@ impl Store {
                     Some(original) => delivered_texts::has(tx, original, &to)?,
                     None => false,
                 },
-                created: created_by(tx, (&from, target), &to, edit)?,
+                carriers: carriers_of(tx, (&from, target), &to, edit)?,
                 message,
                 edit,
             }))
@@ -100,6 +115,48 @@ impl Store {
     pub async fn is_edit_redacted(&self, edit: EntryId) -> Result<bool, Error> {
         self.read("look whether an edit was redacted", move |tx| {
             is_redacted(tx, edit)
+        })
+        .await
+    }
+
+    /// Whether the text that the redaction `by` restores in `to` was redacted itself since.
+    pub async fn restores_redacted_text(
+        &self,
+        (from, message): (&Place, &RemoteId),
+        to: &Place,
+        by: EntryId,
+    ) -> Result<bool, Error> {
+        let (from, message, to) = (from.clone(), message.clone(), to.clone());
+        self.read("look whether a restored text was redacted", move |tx| {
+            Ok(tx
+                .sql
+                .prepare_cached(
+                    "SELECT 1 FROM latest_edit l JOIN journal j ON j.id = l.entry_id
+                     JOIN edit_event r ON r.place = j.place AND r.event_id = j.event_id
+                     WHERE l.place = ?1 AND l.target = ?2 AND l.to_place = ?3 AND l.restored_by = ?4
+                     AND r.redacted = 1",
+                )?
+                .exists(params![from, message, to, by])?)
+        })
+        .await
+    }
+
+    /// Whether a message in a place contains the text of an edit that was redacted.
+    pub async fn contains_redacted_text(
+        &self,
+        place: &Place,
+        remote: &RemoteId,
+    ) -> Result<bool, Error> {
+        let (place, remote) = (place.clone(), remote.clone());
+        self.read("look for a redacted text", move |tx| {
+            Ok(tx
+                .sql
+                .prepare_cached(
+                    "SELECT 1 FROM link l JOIN journal j ON j.id = l.text_of
+                     JOIN edit_event r ON r.place = j.place AND r.event_id = j.event_id
+                     WHERE l.place = ?1 AND l.remote_id = ?2 AND l.deleted = 0 AND r.redacted = 1",
+                )?
+                .exists(params![place, remote])?)
         })
         .await
     }
@@ -227,7 +284,8 @@ fn note_redaction(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Result<(),
         for (entry, to) in failed {
             // One that has the text of another edit, or its own again, can still be retried.
             if entry == edit || rewritten::has_redacted(tx, entry, &to)? {
-                pending_changes::cancel_failed(tx, (entry, None), &to, "its text was redacted")?;
+                let why = (Cancelled::All, "its text was redacted");
+                pending_changes::cancel_failed(tx, (entry, None), &to, why)?;
             }
         }
     }
@@ -328,23 +386,34 @@ fn others(
         .collect::<Result<_, _>>()?)
 }
 
-fn created_by(
+fn carriers_of(
     tx: &Tx<'_>,
     (from, target): (&Place, &RemoteId),
     to: &Place,
     edit: EntryId,
-) -> Result<Vec<RemoteId>, TxError> {
+) -> Result<Vec<TextCarrier>, TxError> {
     let message = links::entry_of(tx.sql, from, target)?;
     Ok(tx
         .sql
         .prepare_cached(
-            // The event that removed a part from a bundled message is not undone: the part has no text any more.
-            "SELECT remote_id FROM link
-             WHERE entry_id = ?1 AND place = ?2 AND created_by = ?3 AND deleted = 0
+            // A bundled message contains the texts of others. The event that removed a part from one is not undone: the part has
+            // no text any more.
+            "SELECT remote_id, replaces IS NOT NULL, EXISTS (SELECT 1 FROM link e
+                 WHERE e.place = link.place AND e.replaces = link.remote_id AND e.deleted = 0 AND e.text_of IS NOT ?3),
+                 coalesce(file_digest, '') <> ''
+             FROM link
+             WHERE entry_id = ?1 AND place = ?2 AND text_of = ?3 AND deleted = 0 AND bundle_slot < 0
              AND NOT EXISTS (SELECT 1 FROM link s
                  WHERE s.place = link.place AND s.remote_id = link.replaces AND s.bundle_slot >= 0 AND s.deleted = 1)
              ORDER BY part",
         )?
-        .query_map(params![message, to, edit], |row| row.get(0))?
+        .query_map(params![message, to, edit], |row| {
+            Ok(TextCarrier {
+                remote: row.get(0)?,
+                is_replacement: row.get(1)?,
+                is_replaced: row.get(2)?,
+                has_file: row.get(3)?,
+            })
+        })?
         .collect::<Result<_, _>>()?)
 }

@@ -5,6 +5,7 @@ mod jumps;
 mod loops;
 mod passing;
 mod redacted_edits;
+mod redacted_texts;
 mod unsent;
 mod waking;
 
@@ -54,6 +55,8 @@ pub enum Next {
     WorkThenPause(Store, PortalId),
     /// Somebody pauses a portal, and the step is refused.
     PauseThenRefuse(Store, PortalId),
+    /// Performs the step and answers with the id of another message.
+    Claim(&'static str),
     /// Somebody pauses a portal, and the answer is lost; if so, the work is done.
     PauseThenLose(Store, PortalId, bool),
 }
@@ -63,6 +66,10 @@ pub struct FakeOutlet {
     is_idempotent: bool,
     /// Whether its messages can be deleted.
     pub removes: AtomicBool,
+    /// Whether an edit is an event of its own, beside the text that it replaces.
+    pub events: AtomicBool,
+    /// Every text that was sent, in order.
+    said: Mutex<Vec<String>>,
     /// The error of every step after the end of the script.
     pub always: Mutex<Option<fn() -> SendError>>,
     /// Whether the side answers anything except steps.
@@ -81,6 +88,8 @@ pub struct FakeOutlet {
     made: Mutex<HashMap<String, Done>>,
     /// The texts of messages and edits of the room when the lane reads them again; `None` where they were redacted.
     read_again: Mutex<HashMap<RemoteId, Option<String>>>,
+    /// The files of all of them.
+    pub files: Mutex<Vec<File>>,
     /// The error of reading them again.
     unread: Mutex<Option<fn() -> SendError>>,
 }
@@ -90,6 +99,8 @@ impl FakeOutlet {
         Arc::new(Self {
             is_idempotent,
             removes: AtomicBool::new(true),
+            events: AtomicBool::new(false),
+            said: Mutex::default(),
             always: Mutex::default(),
             answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
@@ -101,6 +112,7 @@ impl FakeOutlet {
             shared: Mutex::default(),
             made: Mutex::default(),
             read_again: Mutex::default(),
+            files: Mutex::default(),
             unread: Mutex::default(),
         })
     }
@@ -131,6 +143,19 @@ impl FakeOutlet {
         self.keys.lock().unwrap().clone()
     }
 
+    /// Every text that was sent, in order.
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// The texts of all messages and edits that were not deleted.
+    pub fn readable(&self) -> Vec<String> {
+        let gone = self.removed();
+        let posts = self.posts.lock().unwrap();
+        let left = posts.iter().filter(|(remote, _)| !gone.contains(remote));
+        left.map(|(_, text)| text.clone()).collect()
+    }
+
     pub fn texts(&self) -> Vec<String> {
         self.posts
             .lock()
@@ -141,7 +166,29 @@ impl FakeOutlet {
     }
 
     fn work(&self, step: &Step) -> Done {
+        if let Step::Post { content, .. }
+        | Step::SendFile { content, .. }
+        | Step::Edit { content, .. } = step
+        {
+            self.said.lock().unwrap().push(content.text.clone());
+        }
         match step {
+            Step::Edit {
+                target, content, ..
+            } if self.events.load(Ordering::Relaxed) => {
+                let mut posts = self.posts.lock().unwrap();
+                let remote = RemoteId(format!("wall-{}", posts.len()));
+                posts.push((remote.clone(), content.text.clone()));
+                Done::EditedBy {
+                    target: target.clone(),
+                    by: Copy {
+                        remote,
+                        thread: None,
+                        sent_at: Millis(1),
+                        file: None,
+                    },
+                }
+            }
             Step::Post { content, .. } | Step::SendFile { content, .. } => {
                 let mut posts = self.posts.lock().unwrap();
                 let remote = RemoteId(format!("wall-{}", posts.len()));
@@ -244,6 +291,7 @@ impl Outlet for FakeOutlet {
             replies: Replies::Native,
             threads: true,
             edits: Edits::Limited { within: None },
+            edit_history: self.events.load(Ordering::Relaxed),
             deletes: if self.removes.load(Ordering::Relaxed) {
                 Deletes::Native
             } else {
@@ -323,7 +371,21 @@ impl Outlet for FakeOutlet {
                         None => said,
                     }
                 });
-                Plan::Steps(steps.collect())
+                let known: Vec<_> = outgoing
+                    .copies
+                    .iter()
+                    .filter_map(Copy::file_digest)
+                    .collect();
+                let files = outgoing.message.files.iter();
+                let added = files.filter(|file| !known.contains(&&*file.digest()));
+                let added = added.map(|file| Step::SendFile {
+                    file: file.clone(),
+                    content: content(&Body::plain("a file")),
+                    thread: None,
+                    reply_to: None,
+                    fallback: None,
+                });
+                Plan::Steps(steps.chain(added).collect())
             }
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Delete {
                 target,
@@ -386,6 +448,15 @@ impl Outlet for FakeOutlet {
         match next {
             Next::Work => Ok(self.work_once(key, step)),
             Next::Fail(error) => Err(error),
+            Next::Claim(id) => {
+                let _made = self.work_once(key, step);
+                Ok(Done::Created(Copy {
+                    remote: id.into(),
+                    thread: None,
+                    sent_at: Millis(1),
+                    file: None,
+                }))
+            }
             Next::WorkThenPause(store, portal) => {
                 store.pause(portal, "@a:x", Millis(1)).await.unwrap();
                 Ok(self.work_once(key, step))
@@ -444,7 +515,8 @@ impl Outlet for FakeOutlet {
                 Some(None) => continue,
                 None => return Ok(TextBeforeEdit::Unreadable),
             };
-            let said = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
+            let mut said = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
+            said.files = self.files.lock().unwrap().clone();
             let by = (event != message).then(|| event.clone());
             return Ok(TextBeforeEdit::Says(Box::new(said), by));
         }

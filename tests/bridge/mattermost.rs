@@ -871,6 +871,37 @@ async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
 }
 
 #[tokio::test]
+async fn an_edit_of_a_message_of_which_an_admin_deleted_a_part_changes_the_rest() {
+    let fixture = Fixture::new().await;
+    let bridge = TestBridge::start(&fixture).await;
+    let words = |first: &str, second: &str| {
+        let fill = "word ".repeat(2_400);
+        format!("{first} {fill}\n\n{second} {fill}")
+    };
+    bridge.said("$1", &words("one", "two")).await;
+    bridge.deliver().await;
+    let posts = fixture.posts();
+    assert_eq!(posts.len(), 2);
+    fixture.sim.faults().lose_events(1);
+    fixture.sim.delete(&posts[0].id);
+    let deleted = RemoteId::from(posts[0].id.as_str());
+    let channel = &bridge.portal.channel;
+    bridge
+        .store()
+        .mark_copy_deleted(channel, &deleted)
+        .await
+        .unwrap();
+    bridge
+        .happens("$2", edit("$1", &words("three", "four")))
+        .await;
+    bridge.deliver().await;
+    let texts = fixture.texts();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("four") && !texts[0].contains("three"));
+    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+}
+
+#[tokio::test]
 async fn a_forbidden_change_does_not_mean_that_the_message_is_deleted() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;

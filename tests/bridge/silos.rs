@@ -59,6 +59,7 @@ impl Outlet for Rooms {
             replies: Replies::Native,
             threads: true,
             edits: Edits::Limited { within: None },
+            edit_history: false,
             deletes: Deletes::Native,
             reactions: Reactions::None,
             files: Files::Named,

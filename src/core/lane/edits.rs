@@ -1,17 +1,24 @@
 //! Edits that are not sent as they are: a later edit was delivered before them, or the message they change failed and is parked
 //! for a retry.
 
-use footbridge_store::{Copies, Delivery, Error, ParkedDelivery, RemoteId, SkipRule};
+use std::{collections::HashSet, time::Duration};
 
-use super::{Lane, coalesce::rewrite};
+use footbridge_store::{
+    Cancelled, Copies, Copy, Delivery, Error, ParkedDelivery, RemoteId, SkipRule,
+};
+
+use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
 use crate::{
     file::File,
-    message::{Action, Message},
-    outlet::{Plan, Step},
+    message::{Action, Message, Style},
+    outlet::{Content, Done, Outcome, Plan, SendError, Step},
 };
 
 /// Why the parked delivery of a message that its author deleted is no longer kept.
 pub(super) const DELETED_BY_AUTHOR: &str = "its author deleted it";
+/// Why an edit fails whose message failed with an unknown outcome.
+const MAY_HAVE_ARRIVED: &str = "its message failed, and nobody knows whether that arrived; after a retry of both the edit follows the message";
+
 /// The same for a message that was edited since.
 const OVERTAKEN: &str = "a later edit replaced it";
 
@@ -49,14 +56,69 @@ pub(super) fn with_edit_removals(plan: Plan, message: &Message, known: &Copies) 
         };
         steps.iter().flat_map(of).collect()
     };
+    let deleted: HashSet<&RemoteId> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Delete { target, .. } => Some(target),
+            _ => None,
+        })
+        .collect();
     let behind: Vec<Step> = behind
         .into_iter()
+        .filter(|edit| !deleted.contains(edit))
         .map(|edit| Step::Delete {
             target: edit.clone(),
             by_edit: false,
         })
         .collect();
     Plan::Steps(steps.into_iter().chain(behind).collect())
+}
+
+/// The copies of the message that a delivery is about. An edit gets those that somebody else deleted, too: each stands for its
+/// part of the message, which is not posted again (see [`without_removed`]).
+pub(super) fn copies_to_edit(message: &Message, known: &Copies) -> Vec<Copy> {
+    if message.is_edit() && !known.copies.is_empty() {
+        known.with_removed()
+    } else {
+        known.copies.clone()
+    }
+}
+
+/// The plan of an edit without the steps for the parts of the message that somebody else deleted.
+pub(super) fn without_removed(plan: Plan, message: &Message, known: &Copies) -> Plan {
+    let Plan::Steps(steps) = plan else {
+        return plan;
+    };
+    if !message.is_edit() || known.removed_by_others.is_empty() {
+        return Plan::Steps(steps);
+    }
+    let removed: Vec<&Copy> = known
+        .removed_by_others
+        .iter()
+        .map(|(_, copy)| copy)
+        .collect();
+    let is_removed = |remote: &RemoteId| removed.iter().any(|copy| copy.remote == *remote);
+    let has_removed_file = |file: &File| {
+        let digest = file.digest();
+        removed
+            .iter()
+            .any(|copy| copy.file_digest() == Some(&*digest))
+    };
+    // Where the texts can no longer be changed, each is posted again.
+    let is_posted_again = steps.iter().all(|step| matches!(step, Step::Post { .. }));
+    let texts = known.with_removed();
+    let mut texts = texts.iter().filter(|copy| copy.file_digest().is_none());
+    let steps = steps.into_iter().filter(|step| match step {
+        Step::Edit { target, .. } | Step::EditPart { target, .. } | Step::Delete { target, .. } => {
+            !is_removed(target)
+        }
+        Step::SendFile { file, .. } => !has_removed_file(file),
+        Step::Post { .. } if is_posted_again => {
+            texts.next().is_none_or(|copy| !is_removed(&copy.remote))
+        }
+        _ => true,
+    });
+    Plan::Steps(steps.collect())
 }
 
 /// The plan of a deletion, with the leftovers that an edit could not delete.
@@ -73,6 +135,21 @@ pub(super) fn with_leftovers(plan: Plan, leftovers: &[RemoteId]) -> Plan {
         by_edit: false,
     });
     Plan::Steps(steps.into_iter().chain(leftovers).collect())
+}
+
+/// A step by which a new message is looked for.
+fn a_post() -> Step {
+    Step::Post {
+        content: Content {
+            text: String::new(),
+            html: None,
+            style: Style::Text,
+            author: None,
+            mentions: Vec::new(),
+        },
+        thread: None,
+        reply_to: None,
+    }
 }
 
 impl Lane {
@@ -115,9 +192,14 @@ impl Lane {
         why: &'static str,
     ) -> Result<bool, Error> {
         let (from, to) = (&delivery.from, &delivery.to);
+        let which = if why == OVERTAKEN {
+            Cancelled::Texts
+        } else {
+            Cancelled::All
+        };
         let was_parked = self
             .store
-            .cancel_failed_delivery(from, target, to, why)
+            .cancel_failed_delivery(from, target, to, (which, why))
             .await?;
         if was_parked {
             self.refresh_notices().await?;
@@ -145,33 +227,89 @@ impl Lane {
         }
     }
 
-    /// The rule by which this edit of `target` is not sent, if any.
+    /// The rule by which this edit of `target` is not sent, if any; or the error, where its message failed and may have arrived.
     pub(super) async fn edit_skip_rule(
         &self,
         delivery: &Delivery,
         edit: &Message,
         target: &RemoteId,
         known: &Copies,
-    ) -> Result<Option<SkipRule>, Error> {
+    ) -> Result<Result<Option<SkipRule>, SendError>, Error> {
         let latest =
             self.store
                 .advance_latest_edit(&delivery.from, target, &delivery.to, delivery.entry);
         if !latest.await? {
-            return Ok(Some(SkipRule::Superseded));
+            return Ok(Ok(Some(SkipRule::Superseded)));
         }
         if !known.copies.is_empty() {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         let failed = self
             .store
             .parked_deliveries_of(&delivery.from, target)
             .await?;
         // Failed deliveries of other messages in its thread are also about it.
-        let own = failed
+        let own: Vec<ParkedDelivery> = failed
             .into_iter()
-            .filter(|failed| Some(failed.entry) == known.entry);
-        let included = self.rewrite_failed(delivery, edit, own).await?;
-        Ok(included.then_some(SkipRule::EditIncluded))
+            .filter(|failed| Some(failed.entry) == known.entry && failed.to == delivery.to)
+            .collect();
+        // With the same transaction key the other side would take the new text for the old one.
+        let may_be_there = |failed: &ParkedDelivery| failed.retryable && failed.outcome_unknown;
+        if self.is_idempotent() && own.iter().any(may_be_there) {
+            return Ok(Err(SendError::Refused {
+                reason: MAY_HAVE_ARRIVED.to_owned(),
+            }));
+        }
+        if self.rewrite_failed(delivery, edit, own.into_iter()).await? {
+            return Ok(Ok(Some(SkipRule::EditIncluded)));
+        }
+        let now = self.store.copies(&delivery.from, target, &delivery.to);
+        if known.pending.is_none() && now.await?.pending.is_some() {
+            // Somebody has just retried the message: the edit goes after it.
+            return Ok(Err(SendError::Retry {
+                after: Some(Duration::ZERO),
+                outcome: Outcome::NotDone,
+                source: anyhow::anyhow!("its message is being retried"),
+            }));
+        }
+        Ok(Ok(None))
+    }
+
+    /// A message is deleted whose delivery failed and may have arrived: what did arrive is linked, so that it is deleted, too.
+    /// Returns whether there was any, or the error for which that cannot be told now.
+    pub(super) async fn link_failed(
+        &self,
+        delivery: &Delivery,
+        target: &RemoteId,
+        known: &Copies,
+    ) -> Result<Result<bool, SendError>, Error> {
+        let failed = self
+            .store
+            .parked_deliveries_of(&delivery.from, target)
+            .await?;
+        let mut found = false;
+        for failed in failed {
+            let is_own = Some(failed.entry) == known.entry && failed.to == delivery.to;
+            if !is_own || !failed.retryable || !failed.outcome_unknown {
+                continue;
+            }
+            let Some(entry) = known.entry.filter(|_| self.is_idempotent()) else {
+                continue;
+            };
+            let (to, since) = (&failed.to, failed.accepted_at);
+            let key = format!("{}.{}", failed.key, failed.steps_done);
+            let step = a_post();
+            match self.outlet.find_by_key_always(to, &key, &step, since).await {
+                Ok(Some(Done::Created(copy))) => {
+                    self.store.link_late_copy(entry, to, &copy).await?;
+                    found = true;
+                }
+                // Refused: nobody can tell any more.
+                Ok(_) | Err(SendError::Refused { .. }) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(found))
     }
 
     /// A step of this delivery is done. If it is an edit, a parked delivery of its message, failed after some steps, or of an
@@ -183,7 +321,7 @@ impl Lane {
     ) -> Result<(), Error> {
         if let Action::Edit { target, .. } = &message.action
             && delivery.steps_done == 0
-            && Message::from_bytes(&delivery.payload).is_ok_and(|stored| stored.is_edit())
+            && !is_restoration(delivery)
         {
             self.cancel_failed(delivery, target, OVERTAKEN).await?;
         }
@@ -221,7 +359,7 @@ mod tests {
     use footbridge_store::Millis;
 
     use super::*;
-    use crate::{message::Style, outlet::Content, text::Body};
+    use crate::text::Body;
 
     fn remove(id: &str) -> Step {
         Step::Delete {
@@ -317,5 +455,63 @@ mod tests {
             Plan::Steps(vec![remove("$k")])
         );
         assert_eq!(with_leftovers(skip(), &[]), skip());
+    }
+
+    fn copy(id: &str, file: &str) -> Copy {
+        Copy {
+            remote: RemoteId::from(id),
+            thread: None,
+            sent_at: Millis(1),
+            file: Some(file.to_owned()),
+        }
+    }
+
+    #[test]
+    fn no_edit_posts_again_what_a_moderator_deleted() {
+        let file = |source: &str| File {
+            source: source.to_owned(),
+            ..File::default()
+        };
+        let (f, g) = (file("mxc://x/f"), file("mxc://x/g"));
+        let known = Copies {
+            copies: vec![copy("b", "")],
+            removed_by_others: vec![(0, copy("a", "")), (1, copy("c", &g.digest()))],
+            ..Copies::default()
+        };
+        let all: Vec<_> = copies_to_edit(&edit(), &known);
+        let all: Vec<_> = all.iter().map(|copy| copy.remote.as_str()).collect();
+        assert_eq!(all, ["a", "b", "c"]);
+        let delete = about(Action::Delete {
+            target: RemoteId::from("$1"),
+        });
+        assert_eq!(copies_to_edit(&delete, &known).len(), 1);
+        let Step::Post { content, .. } = a_post() else {
+            panic!("a post");
+        };
+        let said = |text: &str| Step::Post {
+            content: Content {
+                text: text.to_owned(),
+                ..content.clone()
+            },
+            thread: None,
+            reply_to: None,
+        };
+        let sent = |file: &File| Step::SendFile {
+            file: file.clone(),
+            content: content.clone(),
+            thread: None,
+            reply_to: None,
+            fallback: None,
+        };
+        let left = |steps: Vec<Step>| match without_removed(Plan::Steps(steps), &edit(), &known) {
+            Plan::Steps(steps) => steps,
+            Plan::Skip(rule) => panic!("{rule:?}"),
+        };
+        assert_eq!(left(vec![remove("a"), remove("b")]), [remove("b")]);
+        let anew = vec![sent(&f), sent(&g), remove("b")];
+        assert_eq!(left(anew), [sent(&f), remove("b")]);
+        // Where the texts can no longer be changed, only the part of the copy that is left follows.
+        let late = vec![said("one"), said("two"), said("three")];
+        assert_eq!(left(late), [said("two"), said("three")]);
     }
 }

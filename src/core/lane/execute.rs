@@ -1,15 +1,15 @@
 //! Performs the steps of a plan, one after the other. The lane reconciles a step if its outcome is unknown, waits for a permit,
 //! records the step before the attempt, and settles it before the next step.
 
-use footbridge_store::{Cascade, Copy, Delivery, Emptied, Error, Millis, SkipRule};
+use footbridge_store::{Cascade, Delivery, Error, Millis};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::{
     Attempt, Lane, coalesce,
     failure::FailedAttempt,
-    fallback::{fallback_for, fetch_error, file_digest_of, with_file_unsent},
+    fallback::{fallback_for, fetch_error, with_file_unsent},
     reconcile::{ReconcileFor, Reconciled, is_unknown, step_key},
+    redacted_edits::is_restoration,
 };
 use crate::{
     budget::Permit,
@@ -20,6 +20,9 @@ use crate::{
     outlet::{Done, Plan, SendError, Step},
     spool::Spooled,
 };
+
+/// Why a delivery ends whose answer cannot be right.
+const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
 
 /// The result of the check for a step whose outcome is unknown.
 enum OutcomeCheck {
@@ -48,6 +51,18 @@ impl Lane {
         for (index, step) in steps.iter().enumerate().skip(done) {
             let last = index + 1 == count;
             let parts = coalesce::carried(step);
+            if self.is_done_otherwise(delivery, steps, index).await? {
+                let now = self.clock.now();
+                let passed = self.store.complete_step(delivery.id, None, None, last, now);
+                passed.await?;
+                self.signals.notify_step_settled();
+                if last && delivery.is_retry {
+                    self.refresh_notices().await?;
+                }
+                outcome = None;
+                continue;
+            }
+            let was_unknown = outcome.is_some();
             if let Some(since) = outcome.take() {
                 let step = (index, step, last);
                 let checked = self.check_outcome(delivery, message, step, since, stop);
@@ -66,9 +81,16 @@ impl Lane {
             };
             let (key, began) = (step_key(delivery, index, step), self.clock.now());
             let fetched = self.fetch(delivery, step).await;
-            if index > 0 && self.is_redacted_meanwhile(delivery, message).await? {
+            if self.is_redacted_meanwhile(delivery, message).await? {
+                if was_unknown {
+                    // The other side would recognise its transaction key: now the lane must know whether the step happened.
+                    return Ok(Attempt::Settled);
+                }
                 // The redaction of the edit deletes or replaces what was created so far; the lane sends no more of it.
-                return self.end_delivery(delivery).await;
+                let ended = self.end_redacted(delivery, message, index);
+                if let Some(ended) = ended.await? {
+                    return Ok(ended);
+                }
             }
             // The delivery may have been put on hold or split since it was read: while the lane waited for its permit, reconciled
             // the step, or fetched the file.
@@ -105,6 +127,9 @@ impl Lane {
             match result {
                 Ok(done) => {
                     permit.record_success(parts);
+                    if self.is_another_message(delivery, message, &done).await? {
+                        return self.fail_unknowable(delivery, WRONG_ID, message).await;
+                    }
                     self.settle(delivery, message, (step, &done), last).await?;
                 }
                 Err(error) => {
@@ -122,6 +147,25 @@ impl Lane {
             }
         }
         Ok(Attempt::Settled)
+    }
+
+    /// Whether the id that the other side returned for a new message is that of another message.
+    async fn is_another_message(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        done: &Done,
+    ) -> Result<bool, Error> {
+        match (done, &message.action) {
+            // What an edit creates is linked to the message that it edits.
+            (_, Action::Edit { .. }) => Ok(false),
+            (Done::Created(copy), _) => {
+                self.store
+                    .is_copy_of_another(delivery.id, &copy.remote)
+                    .await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Forgets a reaction that was not sent: the lane plans it again.
@@ -166,12 +210,11 @@ impl Lane {
         // A delivery that may no longer go out as it is ends only when its step certainly did not happen.
         let parts = coalesce::carried(step);
         let goes = self.store.may_send(delivery.id, parts, self.clock.now());
-        let is_gone = delivery.steps_done == 0
-            && matches!(message.action, Action::Edit { .. })
-            && self.is_redacted(delivery).await?;
+        let is_edit = matches!(message.action, Action::Edit { .. });
+        let is_redacted = self.is_redacted_meanwhile(delivery, message).await?;
         let has_redacted_text =
             delivery.steps_done == 0 && self.store.has_redacted_text(delivery.id).await?;
-        let how = if !is_gone && !has_redacted_text && (parts == 1 || goes.await?) {
+        let how = if !is_redacted && !has_redacted_text && (parts == 1 || goes.await?) {
             ReconcileFor::Retry
         } else {
             ReconcileFor::Split
@@ -179,10 +222,15 @@ impl Lane {
         let reconciled = self.reconcile(delivery, message, (index, step, last), (since, how), stop);
         let attempt = match reconciled.await? {
             Reconciled::Happened => return Ok(OutcomeCheck::Adopted),
-            Reconciled::NotHappened if is_gone => {
-                let noted = self.store.may_be_delivered(delivery.entry, &delivery.to);
-                noted.await?;
-                self.skip(delivery, SkipRule::EditRedacted).await?
+            Reconciled::NotHappened if is_redacted && (is_edit || index > 0) => {
+                if is_edit && !is_restoration(delivery) {
+                    self.note_possible_text(delivery, step).await?;
+                }
+                let ended = self.end_redacted(delivery, message, index);
+                match ended.await? {
+                    Some(attempt) => attempt,
+                    None => return Ok(OutcomeCheck::Repeat),
+                }
             }
             Reconciled::NotHappened if how == ReconcileFor::Split => {
                 self.store.mark_not_attempted(delivery.id).await?;
@@ -203,6 +251,18 @@ impl Lane {
             Reconciled::Stopped => Attempt::Stopped,
         };
         Ok(OutcomeCheck::Ends(attempt))
+    }
+
+    /// A step of an edit was not found, but an edit in place leaves nothing by which it could be found: its message may have the
+    /// edit's text. Its redaction restores the text from before.
+    async fn note_possible_text(&self, delivery: &Delivery, step: &Step) -> Result<(), Error> {
+        let changed = match step {
+            Step::Edit { target, .. } if !self.outlet.capabilities().edit_history => Some(target),
+            _ => None,
+        };
+        self.store
+            .may_be_delivered(delivery.entry, &delivery.to, changed)
+            .await
     }
 
     /// A step may not go now, and did not.
@@ -324,114 +384,6 @@ impl Lane {
             self.store.save_plan(delivery.id, &plan).await?;
         }
         crash_points::point("plan.saved");
-        Ok(())
-    }
-
-    pub(super) async fn settle(
-        &self,
-        delivery: &Delivery,
-        message: &Message,
-        (step, done): (&Step, &Done),
-        last: bool,
-    ) -> Result<(), Error> {
-        let done = &match done {
-            Done::Created(copy) if copy.file.is_none() => Done::Created(Copy {
-                file: Some(file_digest_of(step)),
-                ..copy.clone()
-            }),
-            done => done.clone(),
-        };
-        self.complete(delivery, message, (step, done), last).await?;
-        crash_points::point("step.settled");
-        self.signals.notify_step_settled();
-        debug!(
-            delivery.id = delivery.id.0,
-            entry.id = delivery.entry.0,
-            last,
-            "Step settled"
-        );
-        self.cancel_overtaken(delivery, message).await?;
-        self.note_open().await?;
-        if last && delivery.is_retry {
-            self.refresh_notices().await?;
-        }
-        Ok(())
-    }
-
-    /// Records what a step did.
-    async fn complete(
-        &self,
-        delivery: &Delivery,
-        message: &Message,
-        (step, done): (&Step, &Done),
-        last: bool,
-    ) -> Result<(), Error> {
-        let (created, deleted, replaces) = match done {
-            Done::Created(copy) => (Some(copy), None, None),
-            Done::EditedBy { target, by } => (Some(by), None, Some(target)),
-            Done::Edited(_)
-            | Done::Emptied(_)
-            | Done::PartRemoved { .. }
-            | Done::Leftover(_)
-            | Done::NeedsCascade(_)
-            | Done::ReactionAdded(_)
-            | Done::ReactionRemoved(_) => (None, None, None),
-            Done::Deleted(remote) => (None, Some(remote), None),
-        };
-        let about_reactions = matches!(
-            message.action,
-            Action::React { .. } | Action::Unreact { .. } | Action::Delete { .. }
-        );
-        if let Done::Emptied(remote) | Done::Leftover(remote) = done {
-            let why = match (step, done) {
-                (_, Done::Leftover(_)) => Emptied::Leftover,
-                (Step::Delete { by_edit: true, .. }, _) => Emptied::Replaced,
-                _ => Emptied::Deleted,
-            };
-            let emptied = self
-                .store
-                .complete_emptied_step(delivery.id, (remote, why), last);
-            emptied.await?;
-        } else if let Done::PartRemoved { target, slot, by } = done {
-            let struck = self
-                .store
-                .complete_part_removal(delivery.id, (target, *slot), by, last);
-            struck.await?;
-        } else if let Done::ReactionAdded(copy) = done {
-            self.store
-                .complete_reaction_step(delivery.id, copy, false, last)
-                .await?;
-        } else if let (Some(line), true) = (created, about_reactions) {
-            self.store
-                .complete_reaction_step(delivery.id, line, true, last)
-                .await?;
-        } else if let (Done::Deleted(remote), true) | (Done::ReactionRemoved(remote), _) =
-            (done, about_reactions)
-        {
-            self.store
-                .complete_reaction_removal(delivery.id, remote, last)
-                .await?;
-        } else if let (Done::Edited(_), Step::Edit { .. }, true) = (done, step, about_reactions) {
-            self.store.complete_summary_step(delivery.id, last).await?;
-        } else if let (Some(copy), Action::Edit { target, .. }) = (created, &message.action) {
-            // An event that an edit created belongs to the original: when the original is deleted, so is this event.
-            let created = (&delivery.to, copy, replaces);
-            let of = (delivery.id, delivery.entry);
-            self.store
-                .complete_edit_step(of, created, (&delivery.from, target), last)
-                .await?;
-        } else {
-            let now = self.clock.now();
-            let was_pending = self
-                .store
-                .complete_step(delivery.id, created, deleted, last, now);
-            if let (false, Some(copy)) = (was_pending.await?, created) {
-                let known = self
-                    .store
-                    .link_late_copy(delivery.entry, &delivery.to, copy);
-                known.await?;
-            }
-        }
         Ok(())
     }
 }

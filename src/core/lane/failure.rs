@@ -277,13 +277,19 @@ impl Lane {
                     delivery,
                     failed.message,
                     (index, step, failed.last),
-                    (since, ReconcileFor::Retry),
+                    // From here on nobody repeats it with the same transaction key in time.
+                    (since, ReconcileFor::Split),
                     failed.stop,
                 )
                 .await?;
             match looked {
                 Reconciled::Happened => return Ok(Attempt::Settled),
                 Reconciled::Stopped => return Ok(Attempt::Stopped),
+                Reconciled::CannotTellYet(SendError::Refused { reason }) => {
+                    return self
+                        .fail_unknowable(delivery, &reason, failed.message)
+                        .await;
+                }
                 Reconciled::CannotTellYet(error) => {
                     return self.postpone_reconcile(delivery, error).await;
                 }

@@ -33,7 +33,7 @@ pub(super) fn file_digest_of(step: &Step) -> String {
 pub(super) fn with_file_unsent(step: &Step, done: Done) -> Done {
     match (step, done) {
         (Step::SendFile { file, .. }, Done::Created(copy)) => Done::Created(Copy {
-            file: Some(format!("{}{}", Copy::UNSENT_FILE_PREFIX, file.digest())),
+            file: Some(Copy::placeholder_for(&file.digest())),
             ..copy
         }),
         (_, done) => done,

@@ -2,7 +2,7 @@
 
 use footbridge_store::{Copies, Delivery, EntryId, Error};
 
-use super::Lane;
+use super::{Lane, removals::as_new};
 use crate::{
     message::{Action, Message},
     outlet::{Outgoing, Plan, SendError, Step},
@@ -16,14 +16,25 @@ impl Lane {
         known: &Copies,
         mut outgoing: Outgoing,
     ) -> Result<Result<Plan, SendError>, Error> {
-        let plan = self.outlet.plan(&outgoing, self.clock.now());
+        // All copies of a message that is known are left out (see `leave_out`).
+        let is_anew = outgoing.copies.is_empty() && !known.copies.is_empty();
+        let plan_of = |outgoing: &Outgoing| {
+            let now = self.clock.now();
+            if is_anew {
+                let anew = as_new(outgoing.clone(), known.copies.first());
+                self.outlet.plan(&anew, now)
+            } else {
+                self.outlet.plan(outgoing, now)
+            }
+        };
+        let plan = plan_of(&outgoing);
         if let Ok(named) = &plan
             && let Some(linked) = self
                 .with_media_links(delivery, &outgoing.message, known, named)
                 .await?
         {
             outgoing.message = linked;
-            return Ok(self.outlet.plan(&outgoing, self.clock.now()));
+            return Ok(plan_of(&outgoing));
         }
         Ok(plan)
     }

@@ -1,12 +1,12 @@
 //! Edits that remove or restore a text: an edit that was redacted, and an edit that turns its message into a notice.
 
-use footbridge_store::{Delivery, Error, RedactedEdit, RemoteId, ShownText, SkipRule};
+use footbridge_store::{Delivery, Error, RedactedEdit, RemoteId, ShownText, SkipRule, TextCarrier};
 use tokio_util::sync::CancellationToken;
 
 use super::{Attempt, Lane, RelayFilter, fallback::read_error};
 use crate::{
     message::{Action, Message, Sender, Style},
-    outlet::{Outlet, Plan, SendError, Step, TextBeforeEdit},
+    outlet::{Outlet, SendError, TextBeforeEdit},
     text::Body,
 };
 
@@ -21,8 +21,12 @@ const A_NOTICE: &str = "its author changed it to a notice, which this portal doe
 pub(super) enum CurrentText {
     /// This text.
     Says(Message),
-    /// The text from before an edit that was redacted. The copies and events that the edit created are removed with it.
-    Restores(Message, Vec<RemoteId>),
+    /// The text from before an edit that was redacted. What contains the edit's text is changed or deleted.
+    Restores(Message, Vec<TextCarrier>),
+    /// No new text: a later edit stands. What contains the text of the redacted edit is deleted.
+    Removes(Message, Vec<TextCarrier>),
+    /// The saved plan does not apply any more: the delivery is planned again.
+    PlansAgain,
     /// No text, by this rule.
     Nothing(SkipRule),
     /// The text cannot be read yet.
@@ -83,32 +87,55 @@ impl Lane {
         let Some(message) = found.message else {
             return Ok(CurrentText::Nothing(SkipRule::EditRedacted));
         };
-        if delivery.plan.is_some() {
-            if delivery.is_retry && found.shown != ShownText::Redacted {
-                // It failed after some steps, and a later edit was delivered since.
-                return Ok(CurrentText::Nothing(SkipRule::Superseded));
-            }
-            // The plan contains what is restored.
-            let action = Action::Edit {
-                target: message,
+        let without_text = |target: &RemoteId| Message {
+            action: Action::Edit {
+                target: target.clone(),
                 body: Body::default(),
                 style: Style::Text,
-            };
-            return Ok(CurrentText::Says(Message {
-                action,
-                ..redaction.clone()
-            }));
+            },
+            ..redaction.clone()
+        };
+        if delivery.plan.is_some() {
+            // It failed after some steps, and a later edit was delivered since; or what it restores was redacted since.
+            let is_superseded = delivery.is_retry && found.shown != ShownText::Redacted;
+            if is_superseded
+                || !may_have_begun(delivery) && self.restores_redacted(delivery, &message).await?
+            {
+                self.store.discard_plan(delivery.id).await?;
+                return Ok(CurrentText::PlansAgain);
+            }
+            // The plan contains what is restored.
+            return Ok(CurrentText::Says(without_text(&message)));
         }
-        match found.shown {
-            ShownText::Redacted => {}
-            ShownText::Later => return Ok(CurrentText::Nothing(SkipRule::Superseded)),
-            ShownText::Earlier => return Ok(CurrentText::Nothing(SkipRule::EditRedacted)),
+        let rule = match found.shown {
+            ShownText::Redacted => None,
+            ShownText::Later => Some(SkipRule::Superseded),
+            ShownText::Earlier => Some(SkipRule::EditRedacted),
+        };
+        if let Some(rule) = rule {
+            if found.carriers.is_empty() || !self.outlet.capabilities().can_delete() {
+                return Ok(CurrentText::Nothing(rule));
+            }
+            // A later edit did not change what contains the redacted text. Where an event replaces the text of it, the text of
+            // the later edit is sent anew; and that edit may have kept a file.
+            let mut carriers = found.carriers.iter();
+            if !carriers.any(|carrier| carrier.is_replaced || carrier.has_file) {
+                let message = without_text(&message);
+                return Ok(CurrentText::Removes(message, found.carriers));
+            }
         }
         let known = self.store.copies(&delivery.from, &message, &delivery.to);
         let known = known.await?;
         if known.copies.is_empty() && known.pending.is_none() {
-            // There is no copy to restore. If the message failed and is parked, it has the text of its newest edit.
-            return Ok(CurrentText::Nothing(SkipRule::UnknownTarget));
+            // There is no copy to restore. If the message failed and is parked, it has the text of its newest edit. Of copies that
+            // somebody else deleted the events may be left that replaced their text.
+            return Ok(
+                if found.carriers.is_empty() || !self.outlet.capabilities().can_delete() {
+                    CurrentText::Nothing(SkipRule::UnknownTarget)
+                } else {
+                    CurrentText::Removes(without_text(&message), found.carriers)
+                },
+            );
         }
         let events: Vec<RemoteId> = found
             .others
@@ -140,7 +167,7 @@ impl Lane {
                 by.map(|edit| edit.entry),
             )
             .await?;
-        Ok(CurrentText::Restores(*text, found.created))
+        Ok(CurrentText::Restores(*text, found.carriers))
     }
 
     /// An edit may turn a message into a notice: where notices are not relayed, the message's copies are deleted. `None` where
@@ -194,13 +221,17 @@ impl Lane {
         self.store.is_edit_redacted(delivery.entry).await
     }
 
-    /// Whether this is an edit, or a message with the text of an edit, that was redacted since it was begun.
+    /// Whether this is an edit, a message with the text of an edit, or a redaction that restores one, and that edit was redacted
+    /// since it was begun.
     pub(super) async fn is_redacted_meanwhile(
         &self,
         delivery: &Delivery,
         message: &Message,
     ) -> Result<bool, Error> {
         let edit = match (&message.action, delivery.text_of) {
+            (Action::Edit { target, .. }, _) if is_restoration(delivery) => {
+                return self.restores_redacted(delivery, target).await;
+            }
             (Action::Edit { .. }, _) => delivery.entry,
             (_, Some(edit)) => edit,
             (_, None) => return Ok(false),
@@ -208,8 +239,39 @@ impl Lane {
         self.store.is_edit_redacted(edit).await
     }
 
+    async fn restores_redacted(
+        &self,
+        delivery: &Delivery,
+        message: &RemoteId,
+    ) -> Result<bool, Error> {
+        let original = (&delivery.from, message);
+        self.store
+            .restores_redacted_text(original, &delivery.to, delivery.entry)
+            .await
+    }
+
+    /// The text of a delivery was redacted before the step with this index, which certainly did not happen: no more of it is sent.
+    /// `None` where the store decides what is sent instead.
+    pub(super) async fn end_redacted(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        index: usize,
+    ) -> Result<Option<Attempt>, Error> {
+        let is_edit = matches!(message.action, Action::Edit { .. });
+        if is_edit && is_restoration(delivery) {
+            self.store.discard_plan(delivery.id).await?;
+            return Ok(Some(Attempt::Settled));
+        }
+        Ok(match index {
+            0 if is_edit => Some(self.skip(delivery, SkipRule::EditRedacted).await?),
+            0 => None,
+            _ => Some(self.end_delivery(delivery).await?),
+        })
+    }
+
     /// Ends a delivery with the steps that are done: the redaction deletes what they created.
-    pub(super) async fn end_delivery(&self, delivery: &Delivery) -> Result<Attempt, Error> {
+    async fn end_delivery(&self, delivery: &Delivery) -> Result<Attempt, Error> {
         let now = self.clock.now();
         let ended = self.store.complete_step(delivery.id, None, None, true, now);
         ended.await?;
@@ -228,9 +290,17 @@ impl Lane {
 
 /// Whether the delivery, or a part of it, was delivered or may have been.
 fn may_be_there(delivery: &Delivery) -> bool {
-    delivery.steps_done > 0
-        || delivery.outcome_unknown_since.is_some()
-        || delivery.unanswered_since.is_some()
+    delivery.steps_done > 0 || may_have_begun(delivery)
+}
+
+/// Whether the present step of the delivery may have happened.
+fn may_have_begun(delivery: &Delivery) -> bool {
+    delivery.outcome_unknown_since.is_some() || delivery.unanswered_since.is_some()
+}
+
+/// Whether a delivery that changes a text is the redaction of an edit.
+pub(super) fn is_restoration(delivery: &Delivery) -> bool {
+    Message::from_bytes(&delivery.payload).is_ok_and(|stored| !stored.is_edit())
 }
 
 /// The text that the bridge itself writes for a message whose edit was redacted.
@@ -245,39 +315,4 @@ fn placeholder_edit(redaction: &Message, message: &RemoteId) -> Message {
         },
         files: Vec::new(),
     }
-}
-
-/// Adds to the plan the removal of what a redacted edit created, unless the plan changes it already.
-pub(super) fn with_removals(plan: Plan, created: &[RemoteId]) -> Plan {
-    let Plan::Steps(mut steps) = plan else {
-        return plan;
-    };
-    let changed = |step: &Step| match step {
-        Step::Edit { target, .. } | Step::Delete { target, .. } | Step::EditPart { target, .. } => {
-            Some(target.clone())
-        }
-        _ => None,
-    };
-    let touched: Vec<RemoteId> = steps.iter().filter_map(changed).collect();
-    let left = created.iter().filter(|remote| !touched.contains(remote));
-    steps.extend(left.map(|remote| Step::Delete {
-        target: remote.clone(),
-        by_edit: true,
-    }));
-    Plan::Steps(steps)
-}
-
-/// The plan of an edit: no removal in it may take along a message that others have replied to.
-pub(super) fn mark_by_edit(plan: Plan) -> Plan {
-    let Plan::Steps(steps) = plan else {
-        return plan;
-    };
-    let steps = steps.into_iter().map(|step| match step {
-        Step::Delete { target, .. } => Step::Delete {
-            target,
-            by_edit: true,
-        },
-        step => step,
-    });
-    Plan::Steps(steps.collect())
 }

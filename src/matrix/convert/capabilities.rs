@@ -33,6 +33,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     replies: Replies::Native,
     threads: true,
     edits: Edits::Always,
+    edit_history: true,
     deletes: Deletes::Native,
     reactions: Reactions::Any,
     files: Files::Upload {

@@ -44,6 +44,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     edits: Edits::Limited {
         within: Some(Duration::from_secs(590)),
     },
+    edit_history: false,
     deletes: Deletes::Native,
     reactions: Reactions::Line,
     files: Files::Named,

@@ -32,6 +32,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     threads: false,
     // How Matterbridge's own networks mark an edit by default.
     edits: Edits::AsPost { mark: " (edited)" },
+    edit_history: false,
     deletes: Deletes::AsPost,
     reactions: Reactions::None,
     files: Files::Upload {

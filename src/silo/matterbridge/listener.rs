@@ -75,12 +75,13 @@ impl Listener {
         let places = gateways.values().map(|gateway| gateway.place.clone());
         let link = inbox.store().newest_link_barrier(places.collect()).await?;
         let key = inbox.store().naming_key("matterbridge").await?;
+        let saved = inbox.store().cursor(&buffered_of(silo)).await?;
         Ok(Self {
             silo: silo.to_owned(),
             inbox,
             message_cache: known,
             media,
-            identities: MessageIds::new(key),
+            identities: MessageIds::new(key, saved.as_deref()),
             gateways,
             link,
         })
@@ -145,8 +146,14 @@ impl Listener {
             return Ok(WriteSpeed::Good);
         }
         let began = Instant::now();
+        // The buffer is read message by message, and the process may end between two that are equal in everything.
+        let cursors = match source {
+            EventSource::Live => Vec::new(),
+            EventSource::Buffered => vec![(buffered_of(&self.silo), self.identities.to_saved())],
+        };
         let batch = Batch {
             arrivals,
+            cursors,
             ..Batch::default()
         };
         self.inbox.accept(batch).await?;
@@ -178,6 +185,10 @@ impl Listener {
         }
         arrival(&gateway.place, event, now, |url| self.media.allows_url(url))
     }
+}
+
+fn buffered_of(silo: &str) -> String {
+    format!("{silo}/buffered")
 }
 
 fn since_of(place: &Place) -> String {

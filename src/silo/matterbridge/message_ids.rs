@@ -7,9 +7,16 @@
 use std::collections::HashMap;
 
 use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::{api::Event, listener::EventSource};
+
+/// The most different messages of one time that are counted. A bridge whose messages have no time repeats one time for ever.
+const MAX_COUNTED: usize = 10_000;
+
+/// The most of them that are saved for another process.
+const MAX_SAVED: usize = 100;
 
 /// Makes the ids of events.
 pub struct MessageIds {
@@ -19,20 +26,30 @@ pub struct MessageIds {
 }
 
 /// Successive messages of the same time.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct MomentRun {
     moment: String,
     counts: HashMap<String, u32>,
 }
 
 impl MessageIds {
-    /// With the naming key of the store.
-    pub fn new(key: String) -> Self {
+    /// With the naming key of the store, and what [`Self::to_saved`] returned for the last message of the buffer.
+    pub fn new(key: String, saved: Option<&str>) -> Self {
+        let buffered = saved.and_then(|saved| serde_json::from_str(saved).ok());
         Self {
             key,
             live: MomentRun::default(),
-            buffered: MomentRun::default(),
+            buffered: buffered.unwrap_or_default(),
         }
+    }
+
+    /// What another process must know to number the next messages of the buffer: those of the same time that were read already.
+    pub fn to_saved(&self) -> String {
+        let counts = &self.buffered.counts;
+        if counts.len() > MAX_SAVED {
+            return String::new();
+        }
+        serde_json::to_string(&self.buffered).unwrap_or_default()
     }
 
     /// A connection begins. It may repeat messages of the previous one; the buffer repeats nothing.
@@ -58,6 +75,9 @@ impl MessageIds {
             }
             // A time that cannot be parsed may contain anything, so it only goes into the hash.
             let moment = event.moment().map_or("0", |_| moment.as_str());
+            if run.counts.len() >= MAX_COUNTED && !run.counts.contains_key(&digest) {
+                run.counts.clear();
+            }
             let count = run.counts.entry(digest.clone()).or_default();
             event.identity = match *count {
                 0 => format!("{moment}-{digest}"),
@@ -123,7 +143,7 @@ mod tests {
     }
 
     fn identities() -> MessageIds {
-        MessageIds::new("key".to_owned())
+        MessageIds::new("key".to_owned(), None)
     }
 
     #[test]
@@ -166,9 +186,37 @@ mod tests {
     }
 
     #[test]
+    fn a_process_goes_on_with_the_numbers_of_the_one_before() {
+        let mut first = identities();
+        let twin = || vec![event("u", "hi", MOMENT)];
+        let one = named(&mut first, EventSource::Buffered, twin());
+        let mut second = MessageIds::new("key".to_owned(), Some(&first.to_saved()));
+        let other = named(&mut second, EventSource::Buffered, twin());
+        assert_eq!(other, [format!("{}-1", one[0])]);
+        // Another time begins anew.
+        let later = event("u", "hi", "2026-11-22T12:06:32Z");
+        let mut third = MessageIds::new("key".to_owned(), Some(&second.to_saved()));
+        let named_later = named(&mut third, EventSource::Buffered, vec![later]);
+        assert!(!named_later[0].ends_with("-1"), "{named_later:?}");
+    }
+
+    #[test]
+    fn messages_without_a_time_take_a_limited_amount_of_memory() {
+        let mut identities = identities();
+        for number in 0..MAX_COUNTED + 2 {
+            let many = vec![event("u", &number.to_string(), "once")];
+            named(&mut identities, EventSource::Live, many);
+        }
+        assert!(identities.live.counts.len() <= MAX_COUNTED);
+        let two = (0..=MAX_SAVED).map(|number| event("u", &number.to_string(), "once"));
+        named(&mut identities, EventSource::Buffered, two.collect());
+        assert_eq!(identities.to_saved(), "");
+    }
+
+    #[test]
     fn nothing_can_be_guessed_without_the_key() {
         let name = |key: &str| {
-            let mut identities = MessageIds::new(key.to_owned());
+            let mut identities = MessageIds::new(key.to_owned(), None);
             named(
                 &mut identities,
                 EventSource::Live,

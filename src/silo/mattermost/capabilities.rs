@@ -43,6 +43,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     threads: true,
     // Some servers allow it for a while only, and do not say for how long.
     edits: Edits::Limited { within: None },
+    edit_history: false,
     deletes: Deletes::Native,
     reactions: Reactions::Named,
     files: Files::Upload {

@@ -256,6 +256,18 @@ fn prefix_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
     }
 }
 
+/// A post that was found as that of a step. The line that replaces a file which was refused has the same key as the file's post.
+pub(super) fn copy_of_step(post: &Post, step: &Step) -> Copy {
+    let file = match step {
+        Step::SendFile { file, .. } if !post.has_files() => Some(file),
+        _ => None,
+    };
+    Copy {
+        file: file.map(|file| Copy::placeholder_for(&file.digest())),
+        ..copy(post)
+    }
+}
+
 /// A post of the bridge as a copy.
 pub(super) fn copy(post: &Post) -> Copy {
     Copy {
@@ -263,5 +275,38 @@ pub(super) fn copy(post: &Post) -> Copy {
         thread: post.thread(),
         sent_at: post.sent_at(),
         file: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_core::file::File;
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_posted_instead_of_a_file_is_found_as_that_line() {
+        let step = Step::SendFile {
+            file: File {
+                source: "mxc://x/cat".to_owned(),
+                ..File::default()
+            },
+            content: Content {
+                text: String::new(),
+                html: None,
+                style: Style::Text,
+                author: None,
+                mentions: Vec::new(),
+            },
+            thread: None,
+            reply_to: None,
+            fallback: None,
+        };
+        let post = |files: serde_json::Value| -> Post {
+            let post = json!({ "id": "p", "channel_id": "c", "user_id": "me", "create_at": 1, "file_ids": files });
+            serde_json::from_value(post).unwrap()
+        };
+        assert!(copy_of_step(&post(json!([])), &step).is_file_placeholder());
+        assert_eq!(copy_of_step(&post(json!(["f"])), &step).file, None);
     }
 }

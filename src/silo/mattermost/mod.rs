@@ -209,7 +209,7 @@ impl Outlet for Mattermost {
         }
         let found = self.find_made_post(to.address(), key, since).await;
         let found = found.inspect_err(|error| self.note(error))?;
-        Ok(found.map(|post| Done::Created(delivery::copy(&post))))
+        Ok(found.map(|post| Done::Created(delivery::copy_of_step(&post, step))))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Deliveries: their order, their steps, and how each ends.
 
 use footbridge_store::{
-    Arrival, Batch, Copy, Gap, Millis, Payload, Place, QueueHead, RemoteId, RetryDecision,
-    SkipRule, Undelivered,
+    Arrival, Batch, Copy, EditResult, Gap, Millis, Payload, Place, QueueHead, RemoteId,
+    RetryDecision, SkipRule, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, balances, copy, payload, to_silo, undecryptable_arrival};
@@ -432,7 +432,12 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     let original = (room, &target);
     let (replaced, file) = (RemoteId::from("c1"), Some("f1".to_owned()));
     let by = copy("c1, edited");
-    let step = (channel, &by, Some(&replaced));
+    let target_copy = replaced.clone();
+    let replacing = EditResult::Replaced {
+        target: target_copy,
+        by: by.clone(),
+    };
+    let step = (channel, replacing);
     assert!(
         fixture
             .store
@@ -444,7 +449,7 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
         file: file.clone(),
         ..copy("c2")
     };
-    let step = (channel, &more, None);
+    let step = (channel, EditResult::Created(more));
     assert!(
         fixture
             .store
@@ -454,7 +459,7 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     );
     // The delivery has ended already, but the store still records the copy.
     let late = copy("c3");
-    let step = (channel, &late, None);
+    let step = (channel, EditResult::Created(late));
     assert!(
         !fixture
             .store

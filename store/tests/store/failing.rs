@@ -1,8 +1,8 @@
 //! Failed deliveries: parked, reported, retried.
 
 use footbridge_store::{
-    DeliveryId, DeliveryStatus, FailureNotice, ParkedState, RemoteId, SkipRule, StatusNotice,
-    StatusTopic, Undelivered,
+    Cancelled, DeliveryId, DeliveryStatus, FailureNotice, ParkedState, RemoteId, SkipRule,
+    StatusNotice, StatusTopic, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, balances, payload, to_matrix, to_silo};
@@ -244,14 +244,24 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
     assert!(
         fixture
             .store
-            .cancel_failed_delivery(room, &target, channel, "its author took it back")
+            .cancel_failed_delivery(
+                room,
+                &target,
+                channel,
+                (Cancelled::All, "its author took it back")
+            )
             .await
             .unwrap()
     );
     assert!(
         !fixture
             .store
-            .cancel_failed_delivery(room, &target, channel, "its author took it back")
+            .cancel_failed_delivery(
+                room,
+                &target,
+                channel,
+                (Cancelled::All, "its author took it back")
+            )
             .await
             .unwrap()
     );

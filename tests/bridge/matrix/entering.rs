@@ -241,8 +241,9 @@ async fn a_room_without_an_invite_is_closed_and_joined_as_soon_as_there_is_one()
     };
     let begun = tokio::time::Instant::now();
     bare.bridge.listen_to(&[&bare.room, &room]);
+    let store = bare.bridge.store.clone();
     let why = || async {
-        let tallies = bare.bridge.store.lane_counters().await.unwrap();
+        let tallies = store.lane_counters().await.unwrap();
         let tally = tallies.into_iter().find(|tally| tally.lane == lane);
         tally.unwrap().closed_reason
     };
@@ -273,6 +274,20 @@ async fn a_room_without_an_invite_is_closed_and_joined_as_soon_as_there_is_one()
     });
     waited.await.expect("the lane is open");
     assert!(!bare.bridge.device().is_unjoined(&place));
+
+    // Somebody lets the account in while the bridge does not run: no sync shows that as news.
+    bare.bridge.rest().await;
+    let removed = "the bridge's account was removed from the room; invite it again";
+    let now = bare.bridge.clock.now();
+    store.close_lane(lane, removed, now).await.unwrap();
+    bare.bridge.reopen().await;
+    bare.bridge.listen_to(&[&bare.room, &room]);
+    let waited = timeout(LIMIT, async {
+        while why().await.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("the lane is open again");
 
     // Kicked while no delivery is pending: the bridge notices that too.
     let path = format!("rooms/{room}/kick");
