@@ -18,12 +18,12 @@ pub struct Capabilities {
     pub attribution: Attribution,
     /// How a reply shows what it answers.
     pub replies: Replies,
+    /// Whether the text from before an edit stays readable.
+    pub edit_history: EditHistory,
     /// Whether messages have threads, each known by its first message.
     pub threads: bool,
     /// Whether a message can get a new text.
     pub edits: Edits,
-    /// Whether the text from before an edit stays readable, because the edit is an event of its own.
-    pub edit_history: bool,
     /// Whether a message can be deleted.
     pub deletes: Deletes,
     /// How reactions are shown.
@@ -57,6 +57,12 @@ impl Capabilities {
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         self.idempotency == Idempotency::ByKey
+    }
+
+    /// Whether the text from before an edit stays readable, until the event that has it is deleted.
+    #[must_use]
+    pub fn keeps_earlier_texts(&self) -> bool {
+        self.edit_history == EditHistory::Kept
     }
 
     /// Whether the bridge can delete its messages here at all. Where it cannot, a plan only contains new messages.
@@ -172,6 +178,15 @@ pub enum Edits {
         /// The mark.
         mark: &'static str,
     },
+}
+
+/// Whether the text from before an edit stays readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EditHistory {
+    /// An edit is an event of its own: the earlier texts stay until their events are deleted.
+    Kept,
+    /// An edit replaces the text.
+    Replaced,
 }
 
 /// Whether a message can be deleted.

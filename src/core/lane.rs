@@ -36,9 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use coalesce::Coalesced;
-use edits::{
-    DELETED_BY_AUTHOR, copies_to_edit, with_edit_removals, with_leftovers, without_removed,
-};
+use edits::{copies_to_edit, with_edit_removals, with_leftovers, without_removed};
 pub use failure::RetryLimits;
 pub use outlet_health::OutletHealth;
 use redacted_edits::CurrentText;
@@ -340,26 +338,12 @@ impl Lane {
             }
         }
         if let Action::Delete { target } = &message.action {
-            match self.link_failed(delivery, target, &known).await? {
-                Ok(true) => known = self.target_copies(delivery, message).await?,
-                Ok(false) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-            self.revoke_media_links(message, &known).await?;
-            if known.entry.is_none() {
-                let now = self.clock.now();
-                self.store
-                    .note_deleted_before_arrival(&delivery.from, target, delivery.entry, now)
-                    .await?;
-            }
-            if self
-                .cancel_failed(delivery, target, DELETED_BY_AUTHOR)
+            match self
+                .prepare_deletion(delivery, message, target, known)
                 .await?
-                && known.copies.is_empty()
-                && known.edits.is_empty()
-                && known.leftovers.is_empty()
             {
-                return Ok(Ok(Plan::Skip(SkipRule::DeletedBeforeDelivery)));
+                Ok(copies) => known = copies,
+                Err(plan) => return Ok(plan),
             }
         }
         let mut outgoing = Outgoing {

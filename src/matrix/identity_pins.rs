@@ -28,7 +28,7 @@ pub(super) struct IdentityPins {
 #[derive(Debug, Default)]
 struct Pins {
     /// User → public master key.
-    pins: HashMap<String, String>,
+    master_keys: HashMap<String, String>,
     /// Users of whom another identity was seen, with its keys as far as they are remembered here.
     changed: HashMap<String, HashSet<String>>,
     /// Other identities without a notice since the start: user, public master key.
@@ -70,7 +70,7 @@ impl IdentityPins {
         );
         {
             let mut book = self.lock();
-            book.pins = pins.into_iter().collect();
+            book.master_keys = pins.into_iter().collect();
             for (user, key) in &others {
                 book.change(user, Some(key));
             }
@@ -82,12 +82,12 @@ impl IdentityPins {
 
     /// The users with a pinned identity.
     pub(super) fn users(&self) -> Vec<String> {
-        self.lock().pins.keys().cloned().collect()
+        self.lock().master_keys.keys().cloned().collect()
     }
 
     /// The public master key of this user's pinned identity.
     pub(super) fn pinned_key(&self, user: &str) -> Option<String> {
-        self.lock().pins.get(user).cloned()
+        self.lock().master_keys.get(user).cloned()
     }
 
     /// Whether another identity of this user was seen, and none has been accepted since.
@@ -105,7 +105,7 @@ impl IdentityPins {
     /// identity.
     pub(super) fn pin_status(&self, user: &str, signer: Option<&str>) -> PinStatus {
         let book = self.lock();
-        match (signer, book.pins.get(user)) {
+        match (signer, book.master_keys.get(user)) {
             (Some(signer), Some(pinned)) if signer == pinned => PinStatus::Same,
             (Some(_), Some(_)) => PinStatus::Changed,
             (Some(signer), None) => PinStatus::First(signer.to_owned()),
@@ -122,7 +122,7 @@ impl IdentityPins {
         };
         let pinned = store.pin_identity(user, key, clock.now()).await?;
         let is_same = pinned == key;
-        self.lock().pins.insert(user.to_owned(), pinned);
+        self.lock().master_keys.insert(user.to_owned(), pinned);
         Ok(is_same)
     }
 
@@ -133,7 +133,9 @@ impl IdentityPins {
         };
         let is_other = |book: &Pins| {
             let known = book.changed.get(user);
-            book.pins.get(user).is_some_and(|pinned| pinned != key)
+            book.master_keys
+                .get(user)
+                .is_some_and(|pinned| pinned != key)
                 && !known.is_some_and(|known| known.contains(key))
         };
         if !is_other(&self.lock()) {
@@ -161,7 +163,7 @@ impl IdentityPins {
         };
         store.replace_pin(user, key, clock.now()).await?;
         let mut book = self.lock();
-        book.pins.insert(user.to_owned(), key.to_owned());
+        book.master_keys.insert(user.to_owned(), key.to_owned());
         book.changed.remove(user);
         book.changes += 1;
         book.unannounced.retain(|(other, _)| other != user);

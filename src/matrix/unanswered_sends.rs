@@ -156,7 +156,7 @@ impl UnansweredSends {
                 .save_digest(to, &sent.remote, digest_input)
                 .await?;
         }
-        Ok(found.map(|sent| done_by(sent, step)))
+        Ok(found.map(|sent| done_by(&sent, step)))
     }
 
     /// Whether the homeserver may have forgotten a send since then, or may not recognise it.
@@ -280,7 +280,7 @@ impl UnansweredSends {
 }
 
 /// What a step did that this event was sent for: the step itself, or its fallback.
-fn done_by(sent: SentEvent, step: &Step) -> Done {
+fn done_by(sent: &SentEvent, step: &Step) -> Done {
     let kind = sent.kind;
     let event = |thread: Option<RemoteId>, file: Option<String>| Copy {
         remote: sent.remote.clone(),
@@ -385,14 +385,14 @@ mod tests {
             reply_to: None,
             fallback: Some(Box::new(post())),
         };
-        let line = done_by(found(&text()), &sent);
+        let line = done_by(&found(&text()), &sent);
         let Done::Created(copy) = line else {
             panic!("{line:?}");
         };
         assert!(copy.is_file_placeholder());
         assert_eq!(copy.file_digest(), Some(&*digest));
         let image = json!({ "msgtype": "m.image", "body": "cat.png" });
-        let Done::Created(copy) = done_by(found(&image), &sent) else {
+        let Done::Created(copy) = done_by(&found(&image), &sent) else {
             panic!("a message");
         };
         assert_eq!(copy.file, None);
@@ -409,13 +409,13 @@ mod tests {
             is_caption: true,
             fallback: Some(Box::new(post())),
         };
-        let Done::Created(copy) = done_by(found(&text()), &edit) else {
+        let Done::Created(copy) = done_by(&found(&text()), &edit) else {
             panic!("a message");
         };
         assert_eq!(copy.thread, Some(RemoteId::from("$thread")));
         let relation = json!({ "rel_type": "m.replace", "event_id": "$target" });
         let edited = json!({ "msgtype": "m.text", "m.relates_to": relation });
-        let done = done_by(found(&edited), &edit);
+        let done = done_by(&found(&edited), &edit);
         assert!(matches!(done, Done::EditedBy { .. }), "{done:?}");
         let part = Step::EditPart {
             target: RemoteId::from("$target"),
@@ -423,7 +423,7 @@ mod tests {
             part: None,
             fallback: Some(Box::new(post())),
         };
-        let done = done_by(found(&text()), &part);
+        let done = done_by(&found(&text()), &part);
         assert!(matches!(done, Done::Created(_)), "{done:?}");
     }
 }

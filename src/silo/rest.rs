@@ -64,7 +64,7 @@ impl<'a> Call<'a> {
 
     /// Adds a parameter to the query.
     #[must_use]
-    pub fn query(mut self, key: &'static str, value: impl ToString) -> Self {
+    pub fn query(mut self, key: &'static str, value: impl std::fmt::Display) -> Self {
         self.query.push((key, value.to_string()));
         self
     }

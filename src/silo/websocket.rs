@@ -1,4 +1,4 @@
-//! WebSockets to silos, opened through the HTTP client, so that proxies and certificates are the same for all. Each
+//! Web sockets to silos, opened through the HTTP client, so that proxies and certificates are the same for all. Each
 //! silo defines its own messages.
 
 use std::time::Duration;

@@ -88,7 +88,7 @@ impl FaultyServer {
                 let (bytes, redirects) = (bytes.clone(), redirects.clone());
                 // The client may close the connection at any moment.
                 connections.spawn(async move {
-                    drop(serve(socket, behavior, honest, (&bytes, &redirects)).await)
+                    drop(serve(socket, behavior, honest, (&bytes, &redirects)).await);
                 });
             }
         });

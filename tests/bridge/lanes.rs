@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
     capabilities::{
-        Attribution, Capabilities, Deletes, Edits, Files, Idempotency, Limits, Reactions, Replies,
-        TextLimit,
+        Attribution, Capabilities, Deletes, EditHistory, Edits, Files, Idempotency, Limits,
+        Reactions, Replies, TextLimit,
     },
     clock::Clock,
     file::File,
@@ -291,7 +291,11 @@ impl Outlet for FakeOutlet {
             replies: Replies::Native,
             threads: true,
             edits: Edits::Limited { within: None },
-            edit_history: self.events.load(Ordering::Relaxed),
+            edit_history: if self.events.load(Ordering::Relaxed) {
+                EditHistory::Kept
+            } else {
+                EditHistory::Replaced
+            },
             deletes: if self.removes.load(Ordering::Relaxed) {
                 Deletes::Native
             } else {

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
     capabilities::{
-        Attribution, Capabilities, Deletes, Edits, Files, Idempotency, Limits, Reactions, Replies,
-        TextLimit,
+        Attribution, Capabilities, Deletes, EditHistory, Edits, Files, Idempotency, Limits,
+        Reactions, Replies, TextLimit,
     },
     clock::Clock,
     inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
@@ -59,7 +59,7 @@ impl Outlet for Rooms {
             replies: Replies::Native,
             threads: true,
             edits: Edits::Limited { within: None },
-            edit_history: false,
+            edit_history: EditHistory::Replaced,
             deletes: Deletes::Native,
             reactions: Reactions::None,
             files: Files::Named,

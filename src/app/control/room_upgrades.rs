@@ -48,7 +48,7 @@ impl Control {
             match self.follow(&upgrade).await {
                 Ok(None) => {}
                 Ok(Some(why)) | Err(BackendError::Denied(why)) => {
-                    self.hold_portal(&upgrade, &why).await?
+                    self.hold_portal(&upgrade, &why).await?;
                 }
                 Err(BackendError::Store(error)) => return Err(error),
                 Err(BackendError::Unavailable(why)) => {

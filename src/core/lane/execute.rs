@@ -34,6 +34,17 @@ enum OutcomeCheck {
     Ends(Attempt),
 }
 
+/// A file that a step sends, with its thumbnail.
+type FetchedFile = Option<(Spooled, Option<Image>)>;
+
+/// A request for a step.
+struct StepRequest {
+    key: String,
+    began: Millis,
+    /// How many steps the plan has.
+    count: usize,
+}
+
 impl Lane {
     /// Performs the steps that are not done yet, one after the other, until one fails.
     pub(super) async fn execute(
@@ -52,13 +63,7 @@ impl Lane {
             let last = index + 1 == count;
             let parts = coalesce::carried(step);
             if self.is_done_otherwise(delivery, steps, index).await? {
-                let now = self.clock.now();
-                let passed = self.store.complete_step(delivery.id, None, None, last, now);
-                passed.await?;
-                self.signals.notify_step_settled();
-                if last && delivery.is_retry {
-                    self.refresh_notices().await?;
-                }
+                self.pass_step(delivery, last).await?;
                 outcome = None;
                 continue;
             }
@@ -99,31 +104,11 @@ impl Lane {
                 self.forget_unsent(delivery, message).await?;
                 return self.release_unsent(delivery, permit, outcome_unknown).await;
             }
-            let mut result = match fetched {
-                Ok(file) => {
-                    let recorded = self.record_before_attempt(delivery, step, count, &mut unsaved);
-                    recorded.await?;
-                    crash_points::point("perform.before");
-                    let result = self.perform(delivery, &key, step, file).await;
-                    crash_points::point("perform.after");
-                    result
-                }
-                Err(error) => Err(error),
+            let request = StepRequest { key, began, count };
+            let attempted = self.attempt(delivery, step, request, fetched, &mut unsaved);
+            let Some(result) = attempted.await? else {
+                return self.release_unsent(delivery, permit, false).await;
             };
-            if let Err(error) = &result
-                && let Some(instead) = fallback_for(step, error)
-            {
-                if !self.begin_fallback(delivery, parts, error, began).await? {
-                    return self.release_unsent(delivery, permit, false).await;
-                }
-                let recorded = self.record_before_attempt(delivery, instead, count, &mut unsaved);
-                recorded.await?;
-                let performed = self.outlet.perform(&delivery.to, &key, instead).await;
-                result = performed.map(|done| with_file_unsent(step, done));
-            }
-            if let Ok(Done::NeedsCascade(cascade)) = result {
-                result = self.delete_cascade(delivery, step, cascade).await?;
-            }
             match result {
                 Ok(done) => {
                     permit.record_success(parts);
@@ -147,6 +132,58 @@ impl Lane {
             }
         }
         Ok(Attempt::Settled)
+    }
+
+    /// A step that needs no request: it counts as done.
+    async fn pass_step(&self, delivery: &Delivery, last: bool) -> Result<(), Error> {
+        let now = self.clock.now();
+        let passed = self.store.complete_step(delivery.id, None, None, last, now);
+        passed.await?;
+        self.signals.notify_step_settled();
+        if last && delivery.is_retry {
+            self.refresh_notices().await?;
+        }
+        Ok(())
+    }
+
+    /// Performs a step, or its fallback where the other side does not take it. `None` where the delivery was put on hold before the
+    /// fallback.
+    async fn attempt(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+        request: StepRequest,
+        fetched: Result<FetchedFile, SendError>,
+        unsaved: &mut Option<Vec<u8>>,
+    ) -> Result<Option<Result<Done, SendError>>, Error> {
+        let StepRequest { key, began, count } = request;
+        let mut result = match fetched {
+            Ok(file) => {
+                let recorded = self.record_before_attempt(delivery, step, count, unsaved);
+                recorded.await?;
+                crash_points::point("perform.before");
+                let result = self.perform(delivery, &key, step, file).await;
+                crash_points::point("perform.after");
+                result
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result
+            && let Some(instead) = fallback_for(step, error)
+        {
+            let parts = coalesce::carried(step);
+            if !self.begin_fallback(delivery, parts, error, began).await? {
+                return Ok(None);
+            }
+            let recorded = self.record_before_attempt(delivery, instead, count, unsaved);
+            recorded.await?;
+            let performed = self.outlet.perform(&delivery.to, &key, instead).await;
+            result = performed.map(|done| with_file_unsent(step, done));
+        }
+        if let Ok(Done::NeedsCascade(cascade)) = result {
+            result = self.delete_cascade(delivery, step, cascade).await?;
+        }
+        Ok(Some(result))
     }
 
     /// Whether the id that the other side returned for a new message is that of another message.
@@ -257,7 +294,9 @@ impl Lane {
     /// edit's text. Its redaction restores the text from before.
     async fn note_possible_text(&self, delivery: &Delivery, step: &Step) -> Result<(), Error> {
         let changed = match step {
-            Step::Edit { target, .. } if !self.outlet.capabilities().edit_history => Some(target),
+            Step::Edit { target, .. } if !self.outlet.capabilities().keeps_earlier_texts() => {
+                Some(target)
+            }
             _ => None,
         };
         self.store
@@ -304,11 +343,7 @@ impl Lane {
     }
 
     /// Prepares what a step needs: uploads its author's avatar, and fetches its file into the spool.
-    async fn fetch(
-        &self,
-        delivery: &Delivery,
-        step: &Step,
-    ) -> Result<Option<(Spooled, Option<Image>)>, SendError> {
+    async fn fetch(&self, delivery: &Delivery, step: &Step) -> Result<FetchedFile, SendError> {
         self.upload_author_avatar(delivery, step).await;
         let Step::SendFile { file, .. } = step else {
             return Ok(None);

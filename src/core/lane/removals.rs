@@ -1,15 +1,48 @@
-//! Deletes what contains the text of a redacted edit, where the restored text does not take its place.
+//! Deletes what contains the text of a redacted edit, where the restored text does not take its place, and prepares deletions.
 
-use footbridge_store::{Copy, Delivery, Error, RemoteId, TextCarrier};
+use footbridge_store::{Copies, Copy, Delivery, Error, RemoteId, SkipRule, TextCarrier};
 
-use super::Lane;
+use super::{Lane, edits::DELETED_BY_AUTHOR};
 use crate::{
     file::File,
     message::{Action, Message, ReplyTarget},
-    outlet::{Outgoing, Plan, Step},
+    outlet::{Outgoing, Plan, SendError, Step},
 };
 
 impl Lane {
+    /// What a deletion does before it is planned: it ends what is kept of the message for a retry. Returns the copies that it then
+    /// has to delete, or the plan where there is nothing to delete.
+    pub(super) async fn prepare_deletion(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        target: &RemoteId,
+        mut known: Copies,
+    ) -> Result<Result<Copies, Result<Plan, SendError>>, Error> {
+        match self.link_failed(delivery, target, &known).await? {
+            Ok(true) => known = self.target_copies(delivery, message).await?,
+            Ok(false) => {}
+            Err(error) => return Ok(Err(Err(error))),
+        }
+        self.revoke_media_links(message, &known).await?;
+        if known.entry.is_none() {
+            let now = self.clock.now();
+            self.store
+                .note_deleted_before_arrival(&delivery.from, target, delivery.entry, now)
+                .await?;
+        }
+        if self
+            .cancel_failed(delivery, target, DELETED_BY_AUTHOR)
+            .await?
+            && known.copies.is_empty()
+            && known.edits.is_empty()
+            && known.leftovers.is_empty()
+        {
+            return Ok(Err(Ok(Plan::Skip(SkipRule::DeletedBeforeDelivery))));
+        }
+        Ok(Ok(known))
+    }
+
     /// Whether a step of the plan is not needed: an earlier step gave its message another text instead.
     pub(super) async fn is_done_otherwise(
         &self,
@@ -38,7 +71,7 @@ impl Lane {
             return;
         }
         let outlet = &self.outlet;
-        let kept: Vec<RemoteId> = if outlet.capabilities().edit_history {
+        let kept: Vec<RemoteId> = if outlet.capabilities().keeps_earlier_texts() {
             Vec::new()
         } else {
             match outlet.plan(outgoing, self.clock.now()) {

@@ -2,8 +2,8 @@
 
 use footbridge_core::{
     capabilities::{
-        Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, LengthUnit,
-        Limits, Reactions, Replies, TextLimit,
+        Attribution, Capabilities, Deletes, EditHistory, Edits, FileText, Files, Idempotency,
+        LengthUnit, Limits, Reactions, Replies, TextLimit,
     },
     render::Html,
 };
@@ -33,7 +33,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     replies: Replies::Native,
     threads: true,
     edits: Edits::Always,
-    edit_history: true,
+    edit_history: EditHistory::Kept,
     deletes: Deletes::Native,
     reactions: Reactions::Any,
     files: Files::Upload {

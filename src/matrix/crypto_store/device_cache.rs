@@ -133,7 +133,7 @@ impl DeviceCache {
             Some(Err(_)) => return,
         };
         self.keep(user, reading, |known| {
-            known.identity = Some(IdentityLookup(json))
+            known.identity = Some(IdentityLookup(json));
         });
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use footbridge_core::capabilities::{
-    Attribution, Capabilities, Deletes, Edits, Files, Idempotency, LengthUnit, Limits, Reactions,
-    Replies, TextLimit,
+    Attribution, Capabilities, Deletes, EditHistory, Edits, Files, Idempotency, LengthUnit, Limits,
+    Reactions, Replies, TextLimit,
 };
 
 use super::{client::MAX_UNITS, config, emoji};
@@ -44,7 +44,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     edits: Edits::Limited {
         within: Some(Duration::from_secs(590)),
     },
-    edit_history: false,
+    edit_history: EditHistory::Replaced,
     deletes: Deletes::Native,
     reactions: Reactions::Line,
     files: Files::Named,

@@ -317,7 +317,7 @@ impl Connection<'_> {
         tracing::warn!(silo.name = %self.dispatcher.silo, "Unreadable frame from Gitter; re-reading the affected channels");
         match topic {
             Some(Subscription::Messages(room)) => {
-                self.dispatcher.dispatch(&room, ChannelEvent::Garbled)
+                self.dispatcher.dispatch(&room, ChannelEvent::Garbled);
             }
             Some(_) => {}
             None => self.dispatcher.dispatch_all(|| ChannelEvent::Garbled),

@@ -2,8 +2,8 @@
 
 use footbridge_core::{
     capabilities::{
-        Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, Limits, Reactions,
-        Replies, TextLimit,
+        Attribution, Capabilities, Deletes, EditHistory, Edits, FileText, Files, Idempotency,
+        Limits, Reactions, Replies, TextLimit,
     },
     render::Plain,
 };
@@ -32,7 +32,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     threads: false,
     // How Matterbridge's own networks mark an edit by default.
     edits: Edits::AsPost { mark: " (edited)" },
-    edit_history: false,
+    edit_history: EditHistory::Replaced,
     deletes: Deletes::AsPost,
     reactions: Reactions::None,
     files: Files::Upload {

@@ -1,8 +1,8 @@
 //! What is relayed between a room and Mattermost.
 
 use footbridge_core::capabilities::{
-    Attribution, Capabilities, Deletes, Edits, FileText, Files, Idempotency, LengthUnit, Limits,
-    Reactions, Replies, TextLimit,
+    Attribution, Capabilities, Deletes, EditHistory, Edits, FileText, Files, Idempotency,
+    LengthUnit, Limits, Reactions, Replies, TextLimit,
 };
 
 use super::{config, emoji};
@@ -43,7 +43,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     threads: true,
     // Some servers allow it for a while only, and do not say for how long.
     edits: Edits::Limited { within: None },
-    edit_history: false,
+    edit_history: EditHistory::Replaced,
     deletes: Deletes::Native,
     reactions: Reactions::Named,
     files: Files::Upload {

@@ -106,11 +106,9 @@ async fn p15_messages_between_a_consent_and_the_end_of_its_delay_are_not_relayed
         .accept(vec![payload(&fixture.room, "$waited")])
         .await;
     let until = Millis(NOW.0 + 60_000);
-    let agreed = fixture
-        .store
-        .record_consent(fixture.a.id, consent(until), NOW)
-        .await;
-    agreed.unwrap();
+    let store = &fixture.store;
+    let agreed = store.record_consent(fixture.a.id, consent(until), NOW);
+    agreed.await.unwrap();
     let waiting = fixture.store.waiting_to_leave(fixture.a.id).await.unwrap();
     assert_eq!(waiting, 1);
 
