@@ -20,7 +20,6 @@ fn squeezed(text: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn c06_c07_only_the_specifications_tags_are_relayed() {
     // C07
     let table = [
