@@ -61,7 +61,7 @@ pub struct Batch<P = Payload> {
     pub peer_claims: Vec<PeerClaim>,
     /// Tombstones of rooms.
     pub tombstones: Vec<Tombstone>,
-    /// How the homeserver showed the arrivals. One that was seen while its room was not linked is [`Accepted::Duplicate`].
+    /// How the homeserver showed the arrivals. One that was seen while its room was not linked is [`crate::Accepted::Duplicate`].
     pub seen_events: Vec<SeenEvent>,
     /// Events that were sent before their rooms were linked.
     pub before_link: Vec<SeenEvent>,

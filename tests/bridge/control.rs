@@ -259,7 +259,7 @@ async fn take_apart(scene: &Scenario, room: &str, channel: &Room) {
         .sim
         .say(&channel.id, &scene.mary.id, "said there after the end");
     scene.ann.say(room, "!bridge portal remove").await.unwrap();
-    hear(scene, room, "is not linked").await;
+    hear(scene, room, "has no such link").await;
     let all = [posted(scene, channel), said(scene, room)]
         .concat()
         .join("\n");

@@ -127,15 +127,21 @@ async fn a_copy_of_one_entry_is_never_linked_to_another() {
     assert!(
         fixture
             .store
-            .complete_step(second.id, Some(&made), None, true, NOW)
+            .is_copy_of_another(second.id, &made.remote)
             .await
-            .is_err()
+            .unwrap()
     );
-    assert_eq!(
-        fixture.ready(lane).await.id,
-        second.id,
-        "nothing of it happened"
-    );
+    // A lane asks before it settles the step; the store links nothing even if none did.
+    let settled = fixture
+        .store
+        .complete_step(second.id, Some(&made), None, true, NOW);
+    settled.await.unwrap();
+    let (channel, made) = (&fixture.a.channel, RemoteId::from("g1"));
+    let back = fixture.store.copies(channel, &made, &fixture.room).await;
+    assert_eq!(back.unwrap().copies, [copy("$1")]);
+    let message = RemoteId::from("$2");
+    let of_second = fixture.store.copies(&fixture.room, &message, channel).await;
+    assert_eq!(of_second.unwrap().copies, []);
 }
 
 #[tokio::test]
