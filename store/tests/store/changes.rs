@@ -141,8 +141,8 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
         let head = fixture.ready(lane).await;
         let behind = fixture.store.pending_changes(head.id).await.unwrap();
         let mut read = Vec::new();
-        for (id, taken_back) in behind {
-            assert!(!taken_back);
+        for (id, is_redacted) in behind {
+            assert!(!is_redacted);
             let change = fixture
                 .store
                 .pending_delivery(lane, id)
@@ -169,9 +169,9 @@ async fn a_redacted_edit_changes_no_waiting_message() {
     change(&fixture, "$gone", "$edit", true).await;
     let head = fixture.ready(lane).await;
     let behind = fixture.store.pending_changes(head.id).await.unwrap();
-    let taken_back: Vec<bool> = behind.iter().map(|(_, taken_back)| *taken_back).collect();
-    assert_eq!(taken_back, [true, false]);
-    for (id, taken_back) in behind {
+    let is_redacted: Vec<bool> = behind.iter().map(|(_, is_redacted)| *is_redacted).collect();
+    assert_eq!(is_redacted, [true, false]);
+    for (id, is_redacted) in behind {
         let edit = fixture
             .store
             .pending_delivery(lane, id)
@@ -179,7 +179,7 @@ async fn a_redacted_edit_changes_no_waiting_message() {
             .unwrap()
             .unwrap();
         let known = fixture.store.is_edit_redacted(edit.entry).await.unwrap();
-        assert_eq!(known, taken_back);
+        assert_eq!(known, is_redacted);
     }
 }
 
