@@ -43,6 +43,17 @@ impl FeedHealth {
         }
     }
 
+    /// All channels have to catch up again.
+    pub fn all_behind(&self) {
+        let mut inner = self.inner();
+        inner.behind = inner.rooms.clone();
+    }
+
+    /// The messages of all channels arrive as they are written.
+    pub fn all_caught_up(&self) {
+        self.inner().behind.clear();
+    }
+
     /// The listener stopped.
     pub fn stopped(&self) {
         self.inner().listening = false;

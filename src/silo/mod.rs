@@ -1,5 +1,6 @@
 //! Silos: chat networks without Matrix. Each kind is a folder, a line of [`KINDS`] and one call of the contract in the tests.
 
+mod account;
 pub mod capabilities;
 mod request_error;
 mod rest;
@@ -14,7 +15,6 @@ pub mod markdown;
 mod circuit_breaker;
 mod server_clock;
 mod shortcodes;
-mod sign_out_log;
 mod websocket;
 pub mod gitter;
 pub mod matterbridge;
@@ -23,6 +23,8 @@ pub mod mattermost;
 pub mod reference;
 #[cfg(any(test, feature = "testbed"))]
 pub mod fuzz;
+
+pub use account::Account;
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -96,14 +98,8 @@ pub trait Silo: Outlet {
         true
     }
 
-    /// Whether the account's token was refused.
-    fn is_signed_out(&self) -> bool;
-
-    /// [`Silo::whoami`] succeeded with the token that was refused: lanes and listeners may use it again.
-    fn note_signed_in(&self);
-
-    /// The silo has accepted the account for a while since [`Silo::note_signed_in`]: the next refusal is logged again.
-    fn note_stable(&self);
+    /// The account: whether the silo accepts it, and the state of its feed.
+    fn account(&self) -> &Account;
 
     /// Listens to these channels until `stop`: catches up from the stored cursors, then follows the live feed. The silo
     /// reconnects by itself. Returns early only when it cannot continue by itself. A channel may be listed once per
@@ -144,22 +140,18 @@ pub trait Silo: Outlet {
     }
 
     /// The state of the feed, for `/health/ready` and `status`.
-    fn feed(&self) -> FeedState;
+    fn feed(&self) -> FeedState {
+        self.account().health.state()
+    }
 
     /// The addresses of its channels that are closed to the account. The others continue.
     fn closed_channels(&self) -> Vec<String> {
-        Vec::new()
+        self.account().health.closed()
     }
 
-    /// How many these are.
-    fn closed(&self) -> usize {
-        self.closed_channels().len()
-    }
-
-    /// The addresses of the channels that are closed to the account or not caught up, where the silo tracks each
-    /// channel.
+    /// The addresses of the channels that are closed to the account or not caught up.
     fn waiting(&self) -> Vec<String> {
-        Vec::new()
+        self.account().health.waiting()
     }
 }
 

@@ -706,7 +706,9 @@ async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
         .ban(&fixture.room.id, &fixture.bridge.id)
         .unwrap();
     bridge
-        .until("the ban is shown", || bridge.silo.closed() == 1)
+        .until("the ban is shown", || {
+            bridge.silo.closed_channels().len() == 1
+        })
         .await;
     fixture.sim.say(&other.id, &fixture.bob.id, "still here");
     assert_eq!(bridge.heard_in(channel, 1).await, ["still here"]);

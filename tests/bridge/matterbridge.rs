@@ -202,7 +202,7 @@ async fn a_proxy_that_passes_no_websockets_is_no_refusal_of_the_token() {
     refused("GET websocket", 400);
     refused("GET stream", 401);
     let bridge = TestBridge::start(&fixture).await;
-    assert!(!bridge.silo.is_signed_out());
+    assert!(!bridge.silo.account().is_signed_out());
     fixture.say("through the proxy");
     assert_eq!(bridge.heard_texts(1).await, ["through the proxy"]);
 }

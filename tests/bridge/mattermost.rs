@@ -625,12 +625,14 @@ async fn somebody_who_is_let_in_again_reads_what_was_missed() {
     let bridge = TestBridge::start(&fixture).await;
     fixture.ban();
     bridge
-        .until("the channel is closed", || bridge.silo.closed() == 1)
+        .until("the channel is closed", || {
+            bridge.silo.closed_channels().len() == 1
+        })
         .await;
     fixture.say("meanwhile");
     fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
     assert_eq!(bridge.heard_texts(1).await, ["meanwhile"]);
-    assert_eq!(bridge.silo.closed(), 0);
+    assert_eq!(bridge.silo.closed_channels().len(), 0);
 }
 
 #[tokio::test]
@@ -928,7 +930,9 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
         bridge.deliver().await;
         fixture.ban();
         bridge
-            .until("the channel is closed", || bridge.silo.closed() == 1)
+            .until("the channel is closed", || {
+                bridge.silo.closed_channels().len() == 1
+            })
             .await;
         bridge.happens("$2", action.clone()).await;
         let is_shut = async {
@@ -1494,7 +1498,9 @@ async fn an_archived_channel_is_closed_until_it_is_restored() {
     let bridge = TestBridge::start(&fixture).await;
     fixture.sim.archive(&fixture.channel.id);
     bridge
-        .until("the channel is closed", || bridge.silo.closed() == 1)
+        .until("the channel is closed", || {
+            bridge.silo.closed_channels().len() == 1
+        })
         .await;
     // Nor is it open for a new connection that still finds it closed.
     let looks = || fixture.sim.calls()["GET channels/:id"];
@@ -1509,10 +1515,12 @@ async fn an_archived_channel_is_closed_until_it_is_restored() {
     bridge
         .until("it is looked at once more", || looks() > before)
         .await;
-    assert_eq!(bridge.silo.closed(), 1);
+    assert_eq!(bridge.silo.closed_channels().len(), 1);
     fixture.sim.unarchive(&fixture.channel.id);
     bridge
-        .until("the channel is open", || bridge.silo.closed() == 0)
+        .until("the channel is open", || {
+            bridge.silo.closed_channels().len() == 0
+        })
         .await;
     fixture.say("back again");
     assert_eq!(bridge.heard_texts(1).await, ["back again"]);

@@ -768,12 +768,12 @@ pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Ne
     assert_eq!(bridge.deliver().await, LaneEnd::SignedOut);
     network.cut();
     assert!(matches!(bridge.ended().await, Err(SiloError::SignedOut(_))));
-    assert!(bridge.silo.is_signed_out());
+    assert!(bridge.silo.account().is_signed_out());
     network.sign_in();
     // The bridge checks the account before it lets any task send or listen.
     bridge.silo.whoami().await.unwrap();
-    assert!(bridge.silo.is_signed_out());
-    bridge.silo.note_signed_in();
+    assert!(bridge.silo.account().is_signed_out());
+    bridge.silo.account().note_signed_in();
     bridge.listen().await;
     network.say("back again");
     // After the notices that the room got meanwhile.

@@ -43,7 +43,7 @@ struct SiloAccount<'a>(&'a dyn Silo);
 
 impl AccountProbe for SiloAccount<'_> {
     fn is_refused(&self) -> bool {
-        self.0.is_signed_out()
+        self.0.account().is_signed_out()
     }
 
     async fn is_accepted(&self) -> bool {
@@ -51,11 +51,11 @@ impl AccountProbe for SiloAccount<'_> {
     }
 
     fn again(&self) {
-        self.0.note_signed_in();
+        self.0.account().note_signed_in();
     }
 
     fn note_stable(&self) {
-        self.0.note_stable();
+        self.0.account().note_stable();
         info!("The silo accepts the account's token again");
     }
 }
@@ -117,7 +117,7 @@ pub(super) async fn wait_not_refused(silo: &dyn Silo, stop: &CancellationToken) 
             () = stop.cancelled() => return false,
             () = sleep(CHECK_INTERVAL) => {}
         }
-        if !silo.is_signed_out() {
+        if !silo.account().is_signed_out() {
             return true;
         }
     }

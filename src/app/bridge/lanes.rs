@@ -177,7 +177,7 @@ impl App {
                             }
                             info!("Delivery paused: the account is signed out");
                             let refused = |silo: &&Arc<dyn Silo>| {
-                                toward == Side::Silo || silo.is_signed_out()
+                                toward == Side::Silo || silo.account().is_signed_out()
                             };
                             // Without the Matrix account the bridge cannot continue.
                             let Some(silo) = account.as_ref().filter(refused) else {

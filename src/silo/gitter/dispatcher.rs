@@ -180,7 +180,7 @@ impl Dispatcher {
 
     /// The connection ended: all channels have to catch up.
     pub fn disconnected(&self) {
-        self.health.behind(self.rooms());
+        self.health.all_behind();
     }
 
     /// The room, if it can be listened to (again).

@@ -1,7 +1,6 @@
 //! Gitter's API as a silo.
 
 mod capabilities;
-mod account;
 mod config;
 pub(crate) mod api;
 mod room_profile;
@@ -55,13 +54,12 @@ use self::{
     api::Room,
     client::Client,
     dispatcher::Dispatcher,
-    errors::{RequestError, SIGNED_OUT},
+    errors::{RequestError, SERVICE},
     feed::FeedEndpoint,
     rate_limiter::RateLimiter,
 };
 use crate::{
-    Audience, Channel, FeedState, Poster, Silo, SiloError, echoes::Echoes, feed_health::FeedHealth,
-    reconnect::until_answered, sign_out_log::SignOutLog,
+    Account, Audience, Channel, Poster, Silo, SiloError, echoes::Echoes, reconnect::until_answered,
 };
 
 /// A message that a listing shows this long after its time should have arrived by the feed; less where audits follow
@@ -72,13 +70,11 @@ const ROOMS_TTL: Duration = Duration::from_mins(1);
 
 /// A connection to Gitter.
 pub struct Gitter {
-    name: String,
+    account: Account,
     settle: Duration,
     web: String,
     client: Arc<Client>,
     echoes: Arc<Echoes>,
-    health: Arc<FeedHealth>,
-    sign_out: SignOutLog,
     endpoint: FeedEndpoint,
     media: MediaFetcher,
     /// The id of the bridge's account, once requested.
@@ -118,16 +114,22 @@ impl Gitter {
             web: website(&config.api),
             client: Arc::new(Client::new(shared, config.api, config.token, pacer, clock)),
             media: MediaFetcher::new(config.media_hosts)?,
-            name: config.name,
+            account: Account::new(config.name, &SERVICE),
             settle: config.settle,
             echoes: Arc::default(),
-            health: Arc::default(),
-            sign_out: SignOutLog::default(),
             endpoint: wire,
             me: tokio::sync::OnceCell::new(),
             rooms: tokio::sync::Mutex::default(),
             names: Mutex::default(),
         })
+    }
+
+    /// The account's id.
+    async fn me(&self) -> Result<&str, RequestError> {
+        let asked = self
+            .me
+            .get_or_try_init(async || self.client.user().await.map(|user| user.id));
+        self.account.noted(asked.await.map(String::as_str))
     }
 
     /// The room with this name or id among those of the account.
@@ -163,7 +165,7 @@ impl Gitter {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.insert(room.id.clone(), name.clone());
         Ok(Channel {
-            place: Place::new(&self.name, &room.id),
+            place: Place::new(&self.account.silo, &room.id),
             name,
             backfill: 0,
         })
@@ -215,18 +217,20 @@ impl Outlet for Gitter {
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
-        if self.health.is_signed_out() {
-            // Not every lane retries a refused token.
-            return Err(SIGNED_OUT.into());
-        }
-        let done =
-            delivery::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
-        done.inspect_err(|error| self.note(error))
-            .map_err(SendError::from)
+        self.account.usable()?;
+        let done = delivery::perform(
+            &self.client,
+            &self.echoes,
+            &self.account.health,
+            to.address(),
+            step,
+        )
+        .await;
+        self.account.noted(done).map_err(SendError::from)
     }
 
     fn has_answered_since(&self, _since: Millis) -> bool {
-        self.health.state() == FeedState::Live
+        self.account.is_live()
     }
 
     async fn find_similar(
@@ -238,14 +242,12 @@ impl Outlet for Gitter {
         let Some(text) = delivery::sent_text(step) else {
             return Ok(Vec::new());
         };
-        if self.health.is_signed_out() {
-            return Err(SIGNED_OUT.into());
-        }
+        self.account.usable()?;
         let me = self.me().await?;
         // Before the search: a message that appears later is the first attempt, published after the wait.
         self.echoes.note_search(to.address(), text);
         let copies = delivery::find_similar(&self.client, me, to.address(), text, since).await;
-        let copies = copies.inspect_err(|error| self.note(error))?;
+        let copies = self.account.noted(copies)?;
         // They are the bridge's whether adopted or not: nobody else writes this text at this time.
         for copy in &copies {
             self.echoes.made(copy.remote.as_str());
@@ -257,19 +259,12 @@ impl Outlet for Gitter {
 #[async_trait]
 impl Silo for Gitter {
     async fn whoami(&self) -> Result<String, SiloError> {
-        let user = self
-            .client
-            .user()
-            .await
-            .inspect_err(|error| self.note(error))?;
+        let user = self.account.noted(self.client.user().await)?;
         Ok(user.username.unwrap_or(user.id))
     }
 
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
-        let found = self
-            .find(channel)
-            .await
-            .inspect_err(|error| self.note(error));
+        let found = self.account.noted(self.find(channel).await);
         found.map_err(|error| match error {
             RequestError::Refused(reason) | RequestError::Rejected(reason) => {
                 SiloError::NoChannel(reason)
@@ -278,16 +273,8 @@ impl Silo for Gitter {
         })
     }
 
-    fn is_signed_out(&self) -> bool {
-        self.health.is_signed_out()
-    }
-
-    fn note_signed_in(&self) {
-        self.health.note_signed_in();
-    }
-
-    fn note_stable(&self) {
-        self.sign_out.over();
+    fn account(&self) -> &Account {
+        &self.account
     }
 
     async fn listen(
@@ -296,7 +283,6 @@ impl Silo for Gitter {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        self.sign_out.runs();
         let listened = async {
             let own_id = || async { self.client.user().await.map(|user| user.id) };
             let Some(me) = until_answered("the bridge's own account", own_id, &stop).await? else {
@@ -305,18 +291,14 @@ impl Silo for Gitter {
             let shared = (
                 self.client.clone(),
                 self.echoes.clone(),
-                self.health.clone(),
+                self.account.health.clone(),
             );
             let missed_after = MISSED_AFTER.min(self.endpoint.audit / 2);
-            let (hub, receivers) = Dispatcher::new(&self.name, me, shared, missed_after, channels);
+            let (hub, receivers) =
+                Dispatcher::new(&self.account.silo, me, shared, missed_after, channels);
             feed::listen(hub, receivers, inbox, &self.endpoint, stop).await
         };
-        let ended = listened.await;
-        self.health.stopped();
-        if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&SIGNED_OUT);
-        }
-        ended
+        self.account.listening(listened).await
     }
 
     async fn audience(&self, channel: &str) -> Audience {
@@ -330,7 +312,7 @@ impl Silo for Gitter {
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = self.me().await?;
         let found = find_code::find(&self.client, me, (channel.address(), code)).await;
-        Ok(found.inspect_err(|error| self.note(error))?)
+        Ok(self.account.noted(found)?)
     }
 
     async fn room_profile(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
@@ -345,18 +327,6 @@ impl Silo for Gitter {
     ) -> Result<(), SiloError> {
         self.write_profile_field(channel.address(), field, value)
             .await
-    }
-
-    fn feed(&self) -> FeedState {
-        self.health.state()
-    }
-
-    fn closed_channels(&self) -> Vec<String> {
-        self.health.closed()
-    }
-
-    fn waiting(&self) -> Vec<String> {
-        self.health.waiting()
     }
 }
 

@@ -11,7 +11,7 @@ const MAX_TOPIC: usize = 1_000;
 impl Gitter {
     pub(super) async fn read_profile(&self, room: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.room(room).await;
-        let found = found.inspect_err(|error| self.note(error))?;
+        let found = self.account.noted(found)?;
         Ok(RoomProfile {
             name: Some(found.name.unwrap_or_default()),
             topic: Some(found.topic.unwrap_or_default()),
@@ -31,6 +31,6 @@ impl Gitter {
         }
         let topic = sanitize_without_mentions(value, MAX_TOPIC);
         let set = self.client.set_topic(room, &topic).await;
-        Ok(set.inspect_err(|error| self.note(error))?)
+        Ok(self.account.noted(set)?)
     }
 }

@@ -16,11 +16,11 @@ use super::{
     buffer::Buffer,
     connection::{FeedEndpoint, burst, first, open, ping},
     errors::{RequestError, SERVICE},
-    feed_health::FeedHealth,
     listener::{EventSource, Listener, WriteSpeed},
 };
 use crate::{
     SiloError,
+    feed_health::FeedHealth,
     reconnect::{self, Connect, ConnectionEnd},
     websocket::{Keepalive, Socket},
 };
@@ -41,6 +41,7 @@ pub async fn follow(
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
     let silo = listener.silo.clone();
+    health.begin(listener.gateways());
     let mut feed = Feed {
         listener,
         endpoint,
@@ -85,7 +86,7 @@ impl Connect for Feed<'_> {
         } else if let Err(error) = self.listener.take(&held, EventSource::Live).await {
             end = ConnectionEnd::Store(error);
         }
-        self.health.behind();
+        self.health.all_behind();
         (end, accepted)
     }
 }
@@ -174,7 +175,7 @@ impl Connection<'_> {
                         if std::mem::take(&mut behind) {
                             self.listener.caught_up().await?;
                             self.release().await?;
-                            self.health.live();
+                            self.health.all_caught_up();
                         }
                     }
                 }

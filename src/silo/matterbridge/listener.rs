@@ -97,6 +97,11 @@ impl Listener {
         Ok(())
     }
 
+    /// The gateways that portals use.
+    pub fn gateways(&self) -> impl Iterator<Item = &str> {
+        self.gateways.keys().map(String::as_str)
+    }
+
     /// A connection began at this time of Matterbridge's clock. Gateways without a start begin there: messages from
     /// before they were linked are not relayed.
     pub async fn begin(&mut self, server_time: Option<Millis>) -> Result<(), Error> {

@@ -12,7 +12,6 @@ pub(crate) mod emoji;
 mod files;
 pub(crate) mod arrival;
 mod message_cache;
-mod feed_health;
 mod message_ids;
 mod listener;
 mod buffer;
@@ -47,28 +46,25 @@ use self::{
     client::Client,
     connection::FeedEndpoint,
     convert::{escape_mentions, file_name, name_of},
-    errors::{RequestError, SIGNED_OUT},
-    feed_health::FeedHealth,
+    errors::{RequestError, SERVICE},
     listener::Listener,
     message_cache::{AccountCheck, Observed},
 };
-use crate::{Audience, Channel, FeedState, Poster, Silo, SiloError, sign_out_log::SignOutLog};
+use crate::{Account, Audience, Channel, Poster, Silo, SiloError};
 
 /// The author of the bridge's own messages: a message without a name would be shown with an empty one.
 const BRIDGE_NAME: &str = "Footbridge";
 
 /// A connection to a Matterbridge.
 pub struct Matterbridge {
-    name: String,
+    account: Account,
     host: String,
     avatar: String,
     client: Client,
     endpoint: FeedEndpoint,
     message_cache: Arc<Observed>,
-    health: FeedHealth,
     media: MediaFetcher,
     clock: Clock,
-    sign_out: SignOutLog,
 }
 
 impl Matterbridge {
@@ -84,32 +80,19 @@ impl Matterbridge {
             audit: config.audit,
         };
         Ok(Self {
-            name: config.name,
+            account: Account::new(config.name, &SERVICE),
             host: config.api.host_str().unwrap_or_default().to_owned(),
             avatar: config.avatar.map(String::from).unwrap_or_default(),
             client: Client::new(http, &config.api, config.token),
             endpoint: wire,
             message_cache: Arc::new(Observed::of(config.account)),
-            health: FeedHealth::default(),
             media: MediaFetcher::new(config.media_hosts)?,
             clock,
-            sign_out: SignOutLog::default(),
         })
     }
 
-    /// Records an error that concerns the whole account, and logs it once.
-    fn note(&self, error: &RequestError) {
-        if matches!(error, RequestError::SignedOut(_)) {
-            self.health.signed_out();
-            self.sign_out.say(&self.name, error);
-        }
-    }
-
     async fn ready(&self) -> Result<(), RequestError> {
-        self.client
-            .ready()
-            .await
-            .inspect_err(|error| self.note(error))
+        self.account.noted(self.client.ready().await)
     }
 
     async fn send(
@@ -119,7 +102,7 @@ impl Matterbridge {
         content: &Content,
         carried: Option<(&File, &Spooled)>,
     ) -> Result<Done, RequestError> {
-        if self.health.state() != FeedState::Live {
+        if !self.account.is_live() {
             // If Matterbridge is down, a proxy's response may leave the outcome of a message unknown.
             self.client.ready().await?;
         }
@@ -156,11 +139,11 @@ impl Matterbridge {
             }
         };
         if self.message_cache.learn(&accepted.account) == AccountCheck::Differs {
-            tracing::warn!(silo.name = %self.name,
+            tracing::warn!(silo.name = %self.account.silo,
                 "Matterbridge uses another account name than `account` in the configuration; using Matterbridge's");
         }
         if self.message_cache.is_unconfirmed(gateway) {
-            tracing::info!(silo.name = %self.name, silo.channel = %gateway,
+            tracing::info!(silo.name = %self.account.silo, silo.channel = %gateway,
                 "Matterbridge accepted a message for a gateway that has sent none yet; it also does so for gateways that do \
                  not exist: if nothing arrives there, check the name");
         }
@@ -189,10 +172,7 @@ impl Outlet for Matterbridge {
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
-        if self.health.is_signed_out() {
-            // Not every lane retries a refused token.
-            return Err(SIGNED_OUT.into());
-        }
+        self.account.usable()?;
         let Step::Post { content, .. } = step else {
             // Never planned for this silo.
             return Err(
@@ -200,8 +180,7 @@ impl Outlet for Matterbridge {
             );
         };
         let done = self.send(to.address(), key, content, None).await;
-        done.inspect_err(|error| self.note(error))
-            .map_err(SendError::from)
+        self.account.noted(done).map_err(SendError::from)
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
@@ -220,9 +199,7 @@ impl Outlet for Matterbridge {
         step: &Step,
         (spooled, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
-        if self.health.is_signed_out() {
-            return Err(SIGNED_OUT.into());
-        }
+        self.account.usable()?;
         let Step::SendFile { file, content, .. } = step else {
             return Err(no_files_error());
         };
@@ -232,12 +209,11 @@ impl Outlet for Matterbridge {
         }
         let carried = Some((file, spooled));
         let done = self.send(to.address(), key, content, carried).await;
-        done.inspect_err(|error| self.note(error))
-            .map_err(SendError::from)
+        self.account.noted(done).map_err(SendError::from)
     }
 
     fn has_answered_since(&self, _since: Millis) -> bool {
-        self.health.state() == FeedState::Live
+        self.account.is_live()
     }
 }
 
@@ -254,7 +230,7 @@ impl Silo for Matterbridge {
         // The API has no list of gateways, and no response tells whether a gateway exists.
         self.ready().await?;
         Ok(Channel {
-            place: Place::new(&self.name, channel),
+            place: Place::new(&self.account.silo, channel),
             name: channel.to_owned(),
             backfill: 0,
         })
@@ -264,16 +240,8 @@ impl Silo for Matterbridge {
         false
     }
 
-    fn is_signed_out(&self) -> bool {
-        self.health.is_signed_out()
-    }
-
-    fn note_signed_in(&self) {
-        self.health.note_signed_in();
-    }
-
-    fn note_stable(&self) {
-        self.sign_out.over();
+    fn account(&self) -> &Account {
+        &self.account
     }
 
     async fn listen(
@@ -282,16 +250,12 @@ impl Silo for Matterbridge {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        self.sign_out.runs();
         let known = self.message_cache.clone();
         let with = (known, self.media.clone());
-        let mut listener = Listener::open(&self.name, channels, inbox, with).await?;
-        let ended = feed::follow(&mut listener, &self.endpoint, &self.health, &stop).await;
-        self.health.behind();
-        if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&SIGNED_OUT);
-        }
-        ended
+        let mut listener = Listener::open(&self.account.silo, channels, inbox, with).await?;
+        let health = &self.account.health;
+        let listened = feed::follow(&mut listener, &self.endpoint, health, &stop);
+        self.account.listening(listened).await
     }
 
     async fn audience(&self, _channel: &str) -> Audience {
@@ -304,10 +268,6 @@ impl Silo for Matterbridge {
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         Ok(self.message_cache.find(channel.address(), code))
-    }
-
-    fn feed(&self) -> FeedState {
-        self.health.state()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bridge's Mattermost account: its id, its rights, and whether Mattermost still accepts it.
+//! The bridge's Mattermost account: its id and its rights.
 
 use super::{Mattermost, api::User, errors::RequestError};
 
@@ -10,14 +10,6 @@ impl Mattermost {
             self.attribution.begin(&self.client, me.is_bot).await?;
             Ok(me)
         });
-        asked.await.inspect_err(|error| self.note(error))
-    }
-
-    /// Records an error that concerns the whole account, and logs it once.
-    pub(super) fn note(&self, error: &RequestError) {
-        if matches!(error, RequestError::SignedOut(_)) {
-            self.health.signed_out();
-            self.sign_out.say(&self.name, error);
-        }
+        self.account.noted(asked.await)
     }
 }

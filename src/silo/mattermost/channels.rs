@@ -28,7 +28,7 @@ impl Mattermost {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(found.id.clone(), (name.clone(), is_open));
         Ok(Channel {
-            place: Place::new(&self.name, &found.id),
+            place: Place::new(&self.account.silo, &found.id),
             name,
             backfill: 0,
         })

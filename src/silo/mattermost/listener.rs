@@ -135,9 +135,7 @@ impl Listener {
 
     /// All channels have to catch up.
     pub fn behind(&self) {
-        self.shared
-            .health
-            .behind(self.channel_states.keys().map(String::as_str));
+        self.shared.health.all_behind();
     }
 
     /// Whether Mattermost refuses the token.

@@ -57,25 +57,22 @@ use self::{
     api::User,
     client::Client,
     connection::FeedEndpoint,
-    errors::{RequestError, SIGNED_OUT},
+    errors::{RequestError, SERVICE},
     listener::{Listener, ListenerContext},
 };
 use crate::{
-    Audience, Channel, FeedState, Poster, Silo, SiloError, echoes::Echoes, feed_health::FeedHealth,
-    reconnect::until_answered, sign_out_log::SignOutLog,
+    Account, Audience, Channel, Poster, Silo, SiloError, echoes::Echoes, reconnect::until_answered,
 };
 
 /// A connection to a Mattermost.
 pub struct Mattermost {
-    name: String,
+    account: Account,
     url: Url,
     icon: Option<Url>,
     client: Arc<Client>,
     echoes: Arc<Echoes>,
-    health: Arc<FeedHealth>,
     endpoint: FeedEndpoint,
     attribution: Arc<attribution::AttributionState>,
-    sign_out: SignOutLog,
     /// The names of emoji that the server does not have.
     lacking: emoji::MissingEmoji,
     /// The bridge's account, once requested.
@@ -100,12 +97,10 @@ impl Mattermost {
                 &config.name,
                 config.names == Attribution::Override,
             )),
-            name: config.name,
+            account: Account::new(config.name, &SERVICE),
             url: config.url,
             icon: config.icon,
             echoes: Arc::default(),
-            health: Arc::default(),
-            sign_out: SignOutLog::default(),
             lacking: emoji::MissingEmoji::default(),
             me: tokio::sync::OnceCell::new(),
             known: Mutex::default(),
@@ -138,13 +133,9 @@ impl Outlet for Mattermost {
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
-        if self.health.is_signed_out() {
-            // Not every lane retries a refused token.
-            return Err(SIGNED_OUT.into());
-        }
+        self.account.usable()?;
         let done = self.step(to.address(), key, step).await;
-        done.inspect_err(|error| self.note(error))
-            .map_err(SendError::from)
+        self.account.noted(done).map_err(SendError::from)
     }
 
     async fn delete_cascade(&self, _to: &Place, step: &Step) -> Result<Done, SendError> {
@@ -154,25 +145,24 @@ impl Outlet for Mattermost {
             );
         };
         let done = self.delete(target).await;
-        done.inspect_err(|error| self.note(error))
-            .map_err(SendError::from)
+        self.account.noted(done).map_err(SendError::from)
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
         let response = self.client.download(&file.source).await;
-        let response = response.inspect_err(|error| self.note(error))?;
+        let response = self.account.noted(response)?;
         Ok(spool.seal(response.bytes_stream()).await?)
     }
 
     async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let words = of.avatar.as_deref().unwrap_or_default();
         let response = self.client.fetch_avatar(words).await;
-        picture_of(response.inspect_err(|error| self.note(error))?, spool).await
+        picture_of(self.account.noted(response)?, spool).await
     }
 
     async fn thumbnail(&self, file: &File, spool: &Spool) -> Result<Image, SendError> {
         let response = self.client.preview(&file.source).await;
-        picture_of(response.inspect_err(|error| self.note(error))?, spool).await
+        picture_of(self.account.noted(response)?, spool).await
     }
 
     async fn send_file(
@@ -182,16 +172,13 @@ impl Outlet for Mattermost {
         step: &Step,
         (file, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
-        if self.health.is_signed_out() {
-            return Err(SIGNED_OUT.into());
-        }
+        self.account.usable()?;
         let done = self.send_with(to.address(), key, step, file).await;
-        done.inspect_err(|error| self.note(error))
-            .map_err(SendError::from)
+        self.account.noted(done).map_err(SendError::from)
     }
 
     fn has_answered_since(&self, _since: Millis) -> bool {
-        self.health.state() == FeedState::Live
+        self.account.is_live()
     }
 
     async fn find_by_key(
@@ -204,11 +191,9 @@ impl Outlet for Mattermost {
         if !delivery::may_post(step) {
             return Ok(None);
         }
-        if self.health.is_signed_out() {
-            return Err(SIGNED_OUT.into());
-        }
+        self.account.usable()?;
         let found = self.find_made_post(to.address(), key, since).await;
-        let found = found.inspect_err(|error| self.note(error))?;
+        let found = self.account.noted(found)?;
         Ok(found.map(|post| Done::Created(delivery::copy_of_step(&post, step))))
     }
 }
@@ -216,14 +201,12 @@ impl Outlet for Mattermost {
 #[async_trait]
 impl Silo for Mattermost {
     async fn whoami(&self) -> Result<String, SiloError> {
-        let me = self.client.me().await;
-        let me = me.inspect_err(|error| self.note(error))?;
+        let me = self.account.noted(self.client.me().await)?;
         Ok(me.username)
     }
 
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
-        let found = self.find(channel).await;
-        let found = found.inspect_err(|error| self.note(error));
+        let found = self.account.noted(self.find(channel).await);
         found.map_err(|error| match error {
             RequestError::Refused(reason) | RequestError::Rejected(reason) => {
                 SiloError::NoChannel(reason)
@@ -232,16 +215,8 @@ impl Silo for Mattermost {
         })
     }
 
-    fn is_signed_out(&self) -> bool {
-        self.health.is_signed_out()
-    }
-
-    fn note_signed_in(&self) {
-        self.health.note_signed_in();
-    }
-
-    fn note_stable(&self) {
-        self.sign_out.over();
+    fn account(&self) -> &Account {
+        &self.account
     }
 
     async fn listen(
@@ -250,7 +225,6 @@ impl Silo for Mattermost {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        self.sign_out.runs();
         let listened = async {
             let own_id = || async { self.me().await.map(|me| me.id.clone()) };
             let Some(me) = until_answered("the bridge's own account", own_id, &stop).await? else {
@@ -259,19 +233,15 @@ impl Silo for Mattermost {
             let shared = Arc::new(ListenerContext {
                 client: self.client.clone(),
                 echoes: self.echoes.clone(),
-                health: self.health.clone(),
+                health: self.account.health.clone(),
                 attribution: self.attribution.clone(),
                 people: user_cache::UserCache::default(),
             });
-            let mut listener = Listener::open(&self.name, me, channels, inbox, shared).await?;
+            let mut listener =
+                Listener::open(&self.account.silo, me, channels, inbox, shared).await?;
             feed::follow(&mut listener, &self.endpoint, &stop).await
         };
-        let ended = listened.await;
-        self.health.stopped();
-        if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&SIGNED_OUT);
-        }
-        ended
+        self.account.listening(listened).await
     }
 
     async fn audience(&self, channel: &str) -> Audience {
@@ -288,7 +258,7 @@ impl Silo for Mattermost {
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = &self.me().await?.id;
         let found = find_code::find(&self.client, me, (channel.address(), code)).await;
-        Ok(found.inspect_err(|error| self.note(error))?)
+        Ok(self.account.noted(found)?)
     }
 
     async fn room_profile(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
@@ -303,17 +273,5 @@ impl Silo for Mattermost {
     ) -> Result<(), SiloError> {
         self.write_profile_field(channel.address(), field, value)
             .await
-    }
-
-    fn feed(&self) -> FeedState {
-        self.health.state()
-    }
-
-    fn closed_channels(&self) -> Vec<String> {
-        self.health.closed()
-    }
-
-    fn waiting(&self) -> Vec<String> {
-        self.health.waiting()
     }
 }

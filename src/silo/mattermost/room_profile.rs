@@ -13,7 +13,7 @@ const MAX_HEADER: usize = 1_024;
 impl Mattermost {
     pub(super) async fn read_profile(&self, channel: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.channel(channel).await;
-        let found = found.inspect_err(|error| self.note(error))?;
+        let found = self.account.noted(found)?;
         Ok(RoomProfile {
             name: Some(found.display_name),
             topic: Some(found.header),
@@ -39,6 +39,6 @@ impl Mattermost {
         };
         let value = sanitize_without_mentions(value, longest);
         let written = self.client.patch_channel(channel, what, &value).await;
-        Ok(written.inspect_err(|error| self.note(error))?)
+        Ok(self.account.noted(written)?)
     }
 }
