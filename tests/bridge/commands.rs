@@ -8,12 +8,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use footbridge_testbed::{
+use footbridge_simulators::{
     gitter::{GitterSim, Options, RoomOptions},
     matterbridge::{self, MatterbridgeSim},
-    ports::free_port,
-    synapse::Synapse,
 };
+use footbridge_testbed::{ports::free_port, synapse::Synapse};
 use serde_json::Value;
 
 const PASSWORD: &str = "hush-5e1f9-password";

@@ -10,9 +10,9 @@ use footbridge_core::{
     },
 };
 use footbridge_silo::markdown::{body_from_markdown, markdown_from_body};
+use footbridge_simulators::{gitter, mattermost};
 use footbridge_testbed::{
-    gitter,
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     synapse::Synapse,
 };
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ use serde_json::json;
 
 async fn scene() -> MultiSiloScenario {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
-    let plan = MultiSiloOptions::of_one(binary, SimulatorKind::Mattermost);
+    let plan = MultiSiloOptions::of_one(binary, &mattermost::SIMULATOR);
     MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
@@ -43,7 +43,7 @@ async fn c25_an_event_that_breaks_the_bridge_is_passed_over_and_counted() {
         .unwrap();
     scene.ann.say(room, "behind").await.unwrap();
     wait(&scene, "what follows", || {
-        let said = scene.sites[0].read();
+        let said = scene.sites[0].bridge_texts();
         said.len() == 2 && said[1].ends_with("behind")
     })
     .await;
@@ -60,7 +60,10 @@ async fn c25_an_event_that_breaks_the_bridge_is_passed_over_and_counted() {
         .unwrap();
     scene.ann.say(room, "at last").await.unwrap();
     scene.bridge.start().await.unwrap();
-    wait(&scene, "what follows", || scene.sites[0].read().len() == 3).await;
+    wait(&scene, "what follows", || {
+        scene.sites[0].bridge_texts().len() == 3
+    })
+    .await;
 }
 
 /// A text without invisible characters.

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
+use footbridge_simulators::gitter::{Room, RoomOptions};
 use footbridge_testbed::{
-    gitter::{Room, RoomOptions},
     scenario::{Options, Scenario, until},
     synapse::Synapse,
 };

@@ -11,14 +11,14 @@ use footbridge_core::{
         html_from_body,
     },
 };
-use footbridge_silo::capabilities::{Feature, SiloKind, Support};
-use footbridge_store::RemoteId;
-use footbridge_testbed::multi_silo::UserAction;
-
-use crate::{
-    gitter, matterbridge, mattermost,
-    silo_contract::{Network, TestBridge},
+use footbridge_silo::{
+    KINDS,
+    capabilities::{Feature, SiloKind, Support},
 };
+use footbridge_simulators::channel::UserAction;
+use footbridge_store::RemoteId;
+
+use crate::silo_contract::{Network, Registered, TestBridge};
 
 /// Formatting of every kind.
 const FORMATTED: &str = "<p>a <strong>b</strong> <em>c</em> <code>d</code> <del>e</del></p>\
@@ -201,7 +201,8 @@ async fn hold(network: &dyn Network, kind: &SiloKind) {
     }
     let mut out = "In the channel people read:\n".to_owned();
     for line in network.read() {
-        writeln!(out, "- {}", line.replace('\n', "\n  ")).unwrap();
+        let indent = if line.starts_with('↳') { "  " } else { "" };
+        writeln!(out, "- {indent}{}", line.replace('\n', "\n  ")).unwrap();
     }
     out.push_str("\nIn the channel somebody ..., and into the room comes:\n");
     in_the_channel(network, &bridge, &mut out).await;
@@ -218,28 +219,12 @@ async fn hold(network: &dyn Network, kind: &SiloKind) {
     assert_eq!(seen, golden, "{}", file.display());
 }
 
+/// One conversation with each kind of silo.
 #[tokio::test]
-async fn a_conversation_with_gitter() {
-    hold(
-        &gitter::Fixture::realtime().await,
-        &footbridge_silo::gitter::KIND,
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_conversation_with_matterbridge() {
-    hold(
-        &matterbridge::Fixture::new().await,
-        &footbridge_silo::matterbridge::KIND,
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_conversation_with_mattermost() {
-    let kind = &footbridge_silo::mattermost::KIND;
-    hold(&mattermost::Fixture::new().await, kind).await;
+async fn a_conversation_with_every_silo() {
+    for kind in KINDS {
+        hold(&Registered::open(kind.word, "").await, kind).await;
+    }
 }
 
 /// Edits, deletions and threads work as the silo's capability table says.
@@ -348,25 +333,16 @@ async fn comes_back_as_the_table_says(network: &dyn Network, bridge: &TestBridge
 
 #[tokio::test]
 async fn messages_are_relayed_as_the_capability_tables_say() {
-    is_as_the_table_says(
-        &gitter::Fixture::realtime().await,
-        &footbridge_silo::gitter::KIND,
-    )
-    .await;
-    let kind = &footbridge_silo::mattermost::KIND;
-    is_as_the_table_says(&mattermost::Fixture::new().await, kind).await;
-    is_as_the_table_says(
-        &matterbridge::Fixture::new().await,
-        &footbridge_silo::matterbridge::KIND,
-    )
-    .await;
+    for kind in KINDS {
+        is_as_the_table_says(&Registered::open(kind.word, "").await, kind).await;
+    }
 }
 
 /// The page of each silo shows its table between two markers.
 #[test]
 fn the_pages_of_the_silos_show_their_tables() {
     let rewrites = std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite");
-    for kind in footbridge_silo::KINDS {
+    for kind in KINDS {
         let file = format!("src/silo/{}/README.md", kind.word);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let page = fs::read_to_string(&file).unwrap();

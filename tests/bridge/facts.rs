@@ -3,8 +3,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use footbridge_simulators::{channel::SimulatorKind, gitter, mattermost};
 use footbridge_testbed::{
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     synapse::Synapse,
 };
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ fn written(scene: &MultiSiloScenario, event: &str, key: &str) -> Vec<String> {
     })
 }
 
-async fn scene(kind: SimulatorKind, options: &str) -> MultiSiloScenario {
+async fn scene(kind: &'static SimulatorKind, options: &str) -> MultiSiloScenario {
     let plan = MultiSiloOptions {
         powerful: true,
         portal_options: options.to_owned(),
@@ -41,12 +42,12 @@ async fn set_topic(scene: &MultiSiloScenario, topic: &str) {
 #[tokio::test]
 async fn name_and_topic_of_a_mattermost_channel_and_its_room_follow_each_other() {
     let options = "room_name = \"both\"\nroom_topic = \"both\"";
-    let scene = scene(SimulatorKind::Mattermost, options).await;
+    let scene = scene(&mattermost::SIMULATOR, options).await;
     let site = &scene.sites[0];
     // Both sides had a name: neither is changed before somebody changes it.
     sleep(Duration::from_secs(3)).await;
     assert!(written(&scene, "m.room.name", "name").is_empty());
-    site.head("Town\u{202e} hall", "About\n\ntowns", Vec::new());
+    site.set_profile("Town\u{202e} hall", "About\n\ntowns", Vec::new());
     scene
         .wait("the room follows", || {
             written(&scene, "m.room.topic", "topic") == ["About towns"]
@@ -80,10 +81,10 @@ async fn name_and_topic_of_a_mattermost_channel_and_its_room_follow_each_other()
 #[tokio::test]
 async fn a_room_takes_topic_and_picture_of_its_gitter_channel_and_only_what_the_portal_shares() {
     let options = "room_topic = \"from-channel\"\nroom_picture = \"from-channel\"";
-    let scene = scene(SimulatorKind::Gitter, options).await;
+    let scene = scene(&gitter::SIMULATOR, options).await;
     let site = &scene.sites[0];
     let png = b"\x89PNG\r\n\x1a\nnot really".to_vec();
-    site.head("", "Bridges", png.clone());
+    site.set_profile("", "Bridges", png.clone());
     scene
         .wait("the room follows", || {
             written(&scene, "m.room.topic", "topic") == ["Bridges"]

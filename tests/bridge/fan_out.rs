@@ -3,8 +3,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use footbridge_simulators::{gitter, matterbridge, mattermost};
 use footbridge_testbed::{
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SiloChannel, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     scenario::until,
     synapse::Synapse,
 };
@@ -16,9 +17,9 @@ async fn scene() -> MultiSiloScenario {
     let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
         sites: vec![
-            SimulatorKind::Mattermost,
-            SimulatorKind::Gitter,
-            SimulatorKind::Matterbridge { buffer: 1_000 },
+            &mattermost::SIMULATOR,
+            &gitter::SIMULATOR,
+            &matterbridge::SIMULATOR,
         ],
         rooms: 2,
         portals: vec![(0, 0), (1, 0), (0, 1), (0, 2)],
@@ -49,11 +50,11 @@ async fn reads(scene: &MultiSiloScenario, what: &str, rooms: [&[&str]; 2], chann
         rooms
             && sites
                 .into_iter()
-                .all(|(site, words)| shows(&site.read(), words))
+                .all(|(site, words)| shows(&site.bridge_texts(), words))
     };
     if until(PATIENCE, is_so).await.is_err() {
         let rooms: Vec<_> = (0..2).map(|number| scene.read(number)).collect();
-        let sites: Vec<_> = scene.sites.iter().map(SiloChannel::read).collect();
+        let sites: Vec<_> = scene.sites.iter().map(|site| site.bridge_texts()).collect();
         panic!(
             "{what}: rooms {rooms:#?}, channels {sites:#?}\n{}",
             scene.bridge.logs_end()
@@ -157,7 +158,7 @@ async fn by_the_command_line(scene: &MultiSiloScenario, room: &str) {
     assert!(text[begin..end].contains(room));
     std::fs::write(&path, format!("{}{}", &text[..begin], &text[end..])).unwrap();
     let site = &scene.sites[0];
-    let words = ["portal", "add", room, &site.name, &site.channel()];
+    let words = ["portal", "add", room, &site.silo, &site.name()];
     scene.bridge.run_words(&words).await.unwrap();
     scene.bridge.start().await.unwrap();
 }
@@ -168,7 +169,7 @@ async fn by_the_command_line(scene: &MultiSiloScenario, room: &str) {
 async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() {
     let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-        sites: vec![SimulatorKind::Mattermost],
+        sites: vec![&mattermost::SIMULATOR],
         rooms: 2,
         portals: vec![(0, 0), (1, 0)],
         in_clear: true,
@@ -243,7 +244,12 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
             scene.read(1)
         );
         assert!(reacted.is_empty());
-        assert!(!channel.read().iter().any(|text| text.contains("secret")));
+        assert!(
+            !channel
+                .bridge_texts()
+                .iter()
+                .any(|text| text.contains("secret"))
+        );
     };
     silent();
 
@@ -268,7 +274,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
 async fn b11_a_channel_of_gitter_is_linked_to_two_rooms_and_a_second_gitter_to_one_of_them() {
     let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-        sites: vec![SimulatorKind::Gitter, SimulatorKind::Gitter],
+        sites: vec![&gitter::SIMULATOR, &gitter::SIMULATOR],
         rooms: 2,
         portals: vec![(0, 0), (1, 0), (0, 1)],
         seed: 1,
@@ -282,7 +288,8 @@ async fn b11_a_channel_of_gitter_is_linked_to_two_rooms_and_a_second_gitter_to_o
             let rooms = rooms.iter().enumerate();
             let mut rooms = rooms.map(|(number, words)| shows(&scene.read(number), words));
             let mut sites = scene.sites.iter().zip(channels);
-            rooms.all(|shown| shown) && sites.all(|(site, words)| shows(&site.read(), words))
+            rooms.all(|shown| shown)
+                && sites.all(|(site, words)| shows(&site.bridge_texts(), words))
         };
         scene.wait(what, is_so).await.unwrap();
     };

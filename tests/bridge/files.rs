@@ -4,16 +4,21 @@
 use std::path::PathBuf;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use footbridge_simulators::{
+    channel::SimulatorKind,
+    file_server::FileServer,
+    gitter,
+    matterbridge::{self, MatterbridgeChannel},
+    mattermost::{self, MattermostChannel},
+};
 use footbridge_testbed::client::SeenEvent;
 use footbridge_testbed::{
-    file_server::FileServer,
-    matterbridge, mattermost,
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     synapse::Synapse,
 };
 use serde_json::{Value, json};
 
-async fn scene(kind: SimulatorKind) -> MultiSiloScenario {
+async fn scene(kind: &'static SimulatorKind) -> MultiSiloScenario {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
     let plan = MultiSiloOptions::of_one(binary, kind);
     MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
@@ -45,7 +50,7 @@ type Carried = (String, Vec<(String, Vec<u8>)>);
 
 /// The contents of the bridge's posts.
 fn carried(scene: &MultiSiloScenario) -> Vec<Carried> {
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let posts = sim.posts(&channel.id).into_iter();
     let ours = posts.filter(|post: &mattermost::Post| post.props.contains_key("footbridge"));
     ours.map(|post| (post.message.clone(), sim.files_of(&post)))
@@ -54,7 +59,7 @@ fn carried(scene: &MultiSiloScenario) -> Vec<Carried> {
 
 #[tokio::test]
 async fn a_file_of_an_encrypted_room_reaches_mattermost_byte_by_byte() {
-    let scene = scene(SimulatorKind::Mattermost).await;
+    let scene = scene(&mattermost::SIMULATOR).await;
     let (room, sent) = (&scene.rooms[0], bytes(300_001));
     let cat = ("../cat.png", "image/png");
     let file = scene.ann.send_file(room, cat, sent.clone(), None);
@@ -81,8 +86,8 @@ async fn a_file_of_an_encrypted_room_reaches_mattermost_byte_by_byte() {
 
 #[tokio::test]
 async fn a_file_of_mattermost_reaches_an_encrypted_room_encrypted() {
-    let scene = scene(SimulatorKind::Mattermost).await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR).await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let bob = scene.sites[0].say("before the file").unwrap();
     let bob = sim
         .posts(&channel.id)
@@ -110,8 +115,8 @@ async fn a_file_of_mattermost_reaches_an_encrypted_room_encrypted() {
 
 #[tokio::test]
 async fn a_large_picture_of_mattermost_comes_with_its_small_one_and_its_size() {
-    let scene = scene(SimulatorKind::Mattermost).await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR).await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let bob = scene.sites[0].say("before the picture").unwrap();
     let posts = sim.posts(&channel.id);
     let bob = &posts.iter().find(|post| post.id == bob).unwrap().user_id;
@@ -141,8 +146,8 @@ async fn a_large_picture_of_mattermost_comes_with_its_small_one_and_its_size() {
 
 #[tokio::test]
 async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
-    let scene = scene(SimulatorKind::Mattermost).await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR).await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let bob = scene.sites[0].say("before the picture").unwrap();
     let posts = sim.posts(&channel.id);
     let bob = &posts.iter().find(|post| post.id == bob).unwrap().user_id;
@@ -189,15 +194,18 @@ async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
 
 #[tokio::test]
 async fn a_line_names_files_that_cannot_be_sent() {
-    let scene = scene(SimulatorKind::Gitter).await;
+    let scene = scene(&gitter::SIMULATOR).await;
     let room = &scene.rooms[0];
     let cat = ("cat.png", "image/png");
     let file = scene.ann.send_file(room, cat, bytes(2_123), None);
     file.await.unwrap();
     let file = scene.ann.send_file(room, cat, bytes(2_123), Some("look"));
     file.await.unwrap();
-    wait(&scene, "two lines", || scene.sites[0].read().len() == 2).await;
-    let lines = scene.sites[0].read();
+    wait(&scene, "two lines", || {
+        scene.sites[0].bridge_texts().len() == 2
+    })
+    .await;
+    let lines = scene.sites[0].bridge_texts();
     assert!(lines[0].contains("sent an image: cat.png"), "{lines:?}");
     assert!(
         lines[1].contains("look") && lines[1].contains("📎 an image: cat.png"),
@@ -207,7 +215,7 @@ async fn a_line_names_files_that_cannot_be_sent() {
 
 #[tokio::test]
 async fn a_forged_or_too_large_file_is_named_and_the_next_message_is_delivered() {
-    let scene = scene(SimulatorKind::Mattermost).await;
+    let scene = scene(&mattermost::SIMULATOR).await;
     let room = &scene.rooms[0];
     let file = scene
         .ann
@@ -263,8 +271,8 @@ async fn kept(scene: &MultiSiloScenario, before: usize) -> usize {
 #[tokio::test]
 async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_any_of_its_events()
 {
-    let scene = scene(SimulatorKind::Mattermost).await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR).await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let first = scene.sites[0].say("before the files").unwrap();
     let posts = sim.posts(&channel.id);
     let bob = &posts.iter().find(|post| post.id == first).unwrap().user_id;
@@ -314,8 +322,8 @@ async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_
 
 #[tokio::test]
 async fn an_edit_with_another_file_keeps_the_replies_of_others() {
-    let scene = scene(SimulatorKind::Mattermost).await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR).await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let room = &scene.rooms[0];
     let hello = scene.sites[0].say("before the files").unwrap();
     let posts = sim.posts(&channel.id);
@@ -389,7 +397,7 @@ fn on_irc(
     text: &str,
     file: &serde_json::Value,
 ) -> matterbridge::Message {
-    let sim = scene.sites[0].matterbridge().unwrap();
+    let sim = &scene.sites[0].of::<MatterbridgeChannel>().unwrap().sim;
     let mut message = matterbridge::Message::from_irc("gateway1", "bob", text);
     message.extra = json!({ "file": [file] });
     sim.say(message)
@@ -397,7 +405,7 @@ fn on_irc(
 
 #[tokio::test]
 async fn a_file_is_relayed_through_a_matterbridge_inside_its_messages() {
-    let scene = scene(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
+    let scene = scene(&matterbridge::SIMULATOR).await;
     let (room, sent) = (&scene.rooms[0], bytes(300_001));
     let file = scene.ann.send_file(
         room,
@@ -407,7 +415,7 @@ async fn a_file_is_relayed_through_a_matterbridge_inside_its_messages() {
     );
     file.await.unwrap();
     scene.ann.say(room, "after the file").await.unwrap();
-    let sim = scene.sites[0].matterbridge().unwrap();
+    let sim = &scene.sites[0].of::<MatterbridgeChannel>().unwrap().sim;
     wait(&scene, "both messages", || sim.posted().len() == 2).await;
     let posted = sim.posted();
     let file = &posted[0].extra["file"][0];
@@ -440,9 +448,9 @@ async fn a_file_is_relayed_through_a_matterbridge_inside_its_messages() {
 
 #[tokio::test]
 async fn c16_a_file_is_fetched_from_hosts_that_the_operator_named_and_from_no_other() {
-    let scene = scene(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
+    let scene = scene(&matterbridge::SIMULATOR).await;
     let (here, elsewhere) = (
-        &scene.sites[0].file_server,
+        scene.sites[0].file_server(),
         FileServer::start().await.unwrap(),
     );
     let sent = bytes(5_000);

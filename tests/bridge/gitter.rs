@@ -1,8 +1,7 @@
-//! The silo contract, and Gitter's own behaviour, against the simulator.
+//! Gitter's own behaviour, against the simulator.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use footbridge_core::{
     clock::Clock,
     message::{Action, Style},
@@ -14,44 +13,36 @@ use footbridge_silo::{
     FeedState, Silo,
     gitter::{Feed, Gitter, GitterConfig},
 };
-use footbridge_store::RemoteId;
-use footbridge_testbed::{
-    gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User},
-    multi_silo::{Actor, UserAction},
+use footbridge_simulators::{
+    channel::SimulatedChannel,
+    gitter::{Fault, GitterChannel, Options, RoomOptions, channel::POST},
 };
+use footbridge_store::RemoteId;
 
-use crate::silo_contract::{self as contract, Network, TestBridge, post, text};
+use crate::silo_contract::{Network, TestBridge, post, text, through};
 
-pub const WRITE: &str = "POST /rooms/:id/chatMessages";
-
-/// A simulated Gitter with one room and two people; the bridge has its own account.
+/// A simulated Gitter, and what the tests vary of its section.
 pub struct Fixture {
-    pub sim: GitterSim,
-    pub bridge: User,
-    pub bob: User,
-    pub room: Room,
+    at: GitterChannel,
     pub feed: Feed,
     pub audit: Duration,
     pub overlap: Duration,
     /// The address of its feed, if not the simulator's own.
-    pub proxy_address: Option<std::net::SocketAddr>,
+    pub proxy_address: Option<SocketAddr>,
+}
+
+impl Deref for Fixture {
+    type Target = GitterChannel;
+
+    fn deref(&self) -> &GitterChannel {
+        &self.at
+    }
 }
 
 impl Fixture {
     pub async fn with(options: Options, feed: Feed) -> Self {
-        let sim = GitterSim::start(options).await.unwrap();
-        let bridge = sim.add_user("bridge", "Bridge");
-        let bob = sim.add_user("bob", "Bob");
-        let members = RoomOptions {
-            members: vec![bridge.id.clone(), bob.id.clone()],
-            ..RoomOptions::default()
-        };
-        let room = sim.add_room("org/room", members);
         Self {
-            sim,
-            bridge,
-            bob,
-            room,
+            at: GitterChannel::open(options).await.unwrap(),
             feed,
             audit: Duration::from_mins(5),
             overlap: Duration::from_secs(10),
@@ -65,6 +56,16 @@ impl Fixture {
 
     pub async fn stream() -> Self {
         Self::with(fast(), Feed::Stream).await
+    }
+
+    fn feed_address(&self, url: &str) -> url::Url {
+        through(url, self.proxy_address).parse().unwrap()
+    }
+
+    /// All texts of the channel, in the order in which they were accepted.
+    pub fn texts(&self) -> Vec<String> {
+        let messages = self.sim.messages(&self.room.id).into_iter();
+        messages.map(|message| message.text).collect()
     }
 
     pub fn thread(&self, root: &str, text: &str) -> String {
@@ -82,17 +83,6 @@ impl Fixture {
     }
 }
 
-impl Fixture {
-    /// The same URL, but with the address in `proxy_address`.
-    fn via_proxy(&self, address: &str) -> url::Url {
-        let mut url: url::Url = address.parse().unwrap();
-        if let Some(proxy_address) = self.proxy_address {
-            url.set_port(Some(proxy_address.port())).unwrap();
-        }
-        url
-    }
-}
-
 /// Without a rate limit to wait for: the limit has its own tests.
 pub fn fast() -> Options {
     Options {
@@ -101,16 +91,15 @@ pub fn fast() -> Options {
     }
 }
 
-#[async_trait]
 impl Network for Fixture {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = GitterConfig {
             media_hosts: Vec::new(),
             name: "gitter".to_owned(),
-            token: Secret::new(self.bridge.token.clone()),
+            token: Secret::new(self.bot.token.clone()),
             api: self.sim.api_url().parse().unwrap(),
-            stream: self.via_proxy(&self.sim.stream_url()),
-            realtime: self.via_proxy(&self.sim.realtime_url()),
+            stream: self.feed_address(&self.sim.stream_url()),
+            realtime: self.feed_address(&self.sim.realtime_url()),
             feed: self.feed,
             requests_per_minute: 90_000,
             settle: Duration::from_secs(2),
@@ -120,126 +109,12 @@ impl Network for Fixture {
         let http = footbridge_core::http_client::client().unwrap();
         Arc::new(Gitter::new(config, http, Clock::start()).unwrap())
     }
-    fn channel(&self) -> String {
-        "Org/Room".to_owned()
+    fn channel(&self) -> &dyn SimulatedChannel {
+        &self.at
     }
-    fn pass_through(&mut self, proxy_address: std::net::SocketAddr) {
+    fn pass_through(&mut self, proxy_address: SocketAddr) {
         self.proxy_address = Some(proxy_address);
     }
-    fn socket_url(&self) -> String {
-        self.sim.realtime_url()
-    }
-    fn open_another(&self) -> (String, String) {
-        let members = RoomOptions {
-            members: vec![self.bridge.id.clone(), self.bob.id.clone()],
-            ..RoomOptions::default()
-        };
-        let room = self.sim.add_room("org/another", members);
-        (room.uri, room.id)
-    }
-    fn say_in(&self, channel: &str, text: &str) {
-        self.sim.say(channel, &self.bob.id, text);
-    }
-    fn say(&self, text: &str) -> String {
-        self.sim.say(&self.room.id, &self.bob.id, text).id
-    }
-    fn say_on_our_account(&self, text: &str) -> String {
-        self.sim.say(&self.room.id, &self.bridge.id, text).id
-    }
-    fn texts(&self) -> Vec<String> {
-        self.sim
-            .messages(&self.room.id)
-            .into_iter()
-            .map(|message| message.text)
-            .collect()
-    }
-    fn act(&self, act: UserAction<'_>) -> Option<String> {
-        let (channel, person) = (&self.room.id, &self.bob.id);
-        act.on_gitter(&self.sim, Actor { channel, person })
-    }
-    fn read(&self) -> Vec<String> {
-        let messages = self.sim.messages(&self.room.id);
-        let read = messages.into_iter().map(|message| {
-            let in_thread = if message.parent_id.is_some() {
-                "  ↳ "
-            } else {
-                ""
-            };
-            let how = if message.status { " (/me)" } else { "" };
-            format!(
-                "{in_thread}{}{how}: {}",
-                message.from_username, message.text
-            )
-        });
-        read.collect()
-    }
-    async fn stop(&self) {
-        self.sim.stop_listening().await;
-    }
-    async fn restart(&self) {
-        self.sim.restart().await.unwrap();
-    }
-    fn cut(&self) {
-        self.sim.faults().cut_realtime(Cut::Reset);
-        self.sim.faults().cut_streams(Cut::Reset);
-    }
-    fn lose_answer(&self) {
-        self.sim.faults().next(WRITE, Fault::DropAfter, 1);
-    }
-    fn lose_request(&self) {
-        self.sim.faults().next(WRITE, Fault::DropBefore, 1);
-    }
-    fn echo_first(&self) {
-        self.sim.faults().set_echo(Echo::Before { ms: 150 });
-    }
-    fn sign_out(&self) {
-        self.sim.revoke_token(&self.bridge.token);
-    }
-    fn sign_in(&self) {
-        self.sim.accept_token(&self.bridge);
-    }
-    fn ban(&self) {
-        self.sim.ban(&self.room.id, &self.bridge.id).unwrap();
-    }
-}
-
-/// Runs each function of the contract over both feeds.
-macro_rules! contract {
-    ($($name:ident),+ $(,)?) => {
-        mod realtime_contract {
-            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Fixture::realtime().await).await; })+
-        }
-        mod stream_contract {
-            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Fixture::stream().await).await; })+
-        }
-    };
-}
-contract!(
-    what_is_said_arrives_once_and_in_order,
-    nothing_is_lost_when_the_house_falls_down,
-    catch_up_leaves_nothing_out,
-    what_was_said_before_the_channel_was_linked_is_not_relayed,
-    b11_two_portals_on_one_channel_both_hear_it,
-    b13_a_cursor_from_the_future_is_repaired,
-    b11_two_portals_on_one_channel_outlive_a_connection,
-    b11_portals_on_one_channel_come_and_go,
-    b11_two_channels_in_one_room_hear_each_other,
-    a_storm_of_broken_connections_loses_nothing,
-    an_outage_ends_by_itself,
-    listening_stops_on_request,
-    a_step_of_unknown_outcome_is_made_once,
-    echoes_are_held_until_they_are_known,
-    an_echo_without_an_answer_is_no_news,
-    messages_of_a_person_on_the_bridges_account_are_relayed,
-    a_dead_token_stops_the_whole_side,
-    a_token_that_is_accepted_again_needs_no_new_bridge,
-    a_ban_closes_the_channel_only,
-    an_unknown_channel_is_no_outage,
-);
-
-#[tokio::test]
-async fn b16_a_redirect_takes_no_token_along() {
-    contract::b16_a_redirect_takes_no_token_along(&mut Fixture::realtime().await).await;
 }
 
 fn edit(target: &str, words: &str) -> Action {
@@ -288,7 +163,7 @@ async fn emptied_messages_count_as_deleted_and_read_marks_as_nothing() {
     fixture.thread(&root, "reply");
     fixture.sim.read(
         &fixture.room.id,
-        &fixture.bridge.id,
+        &fixture.bot.id,
         std::slice::from_ref(&root),
     );
     // A deleted root with replies stays listed, without its text.
@@ -364,20 +239,14 @@ async fn a_forgotten_session_is_begun_again() {
 async fn a_kick_closes_the_room_until_we_are_let_in_again() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture
-        .sim
-        .kick(&fixture.room.id, &fixture.bridge.id)
-        .unwrap();
+    fixture.sim.kick(&fixture.room.id, &fixture.bot.id).unwrap();
     bridge
         .until("the kick is noticed", || {
             bridge.silo.feed() == FeedState::Down
         })
         .await;
     fixture.say("not for us to hear yet");
-    fixture
-        .sim
-        .join(&fixture.room.id, &fixture.bridge.id)
-        .unwrap();
+    fixture.sim.join(&fixture.room.id, &fixture.bot.id).unwrap();
     bridge.live().await;
     fixture.say("again");
     assert_eq!(
@@ -533,7 +402,7 @@ async fn whoever_was_banned_changes_messages_once_let_in_again() {
         let bridge = TestBridge::start(&fixture).await;
         bridge.said("$1", "one").await;
         bridge.deliver().await;
-        fixture.ban();
+        fixture.at.ban();
         bridge.happens("$2", change).await;
         let asked = || fixture.sim.calls().get("GET /rooms/:id").copied();
         let before = asked();
@@ -544,7 +413,7 @@ async fn whoever_was_banned_changes_messages_once_let_in_again() {
         }
         fixture
             .sim
-            .unban(&fixture.room.id, &fixture.bridge.id)
+            .unban(&fixture.room.id, &fixture.bot.id)
             .unwrap();
         bridge.deliver().await;
         let tally = bridge.tally(footbridge_store::Side::Silo).await;
@@ -556,7 +425,7 @@ async fn whoever_was_banned_changes_messages_once_let_in_again() {
 async fn a_silent_ban_is_noticed() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture.sim.hellban(&fixture.bridge.id);
+    fixture.sim.hellban(&fixture.bot.id);
     let refused = bridge.attempt("into the void").await;
     assert!(
         matches!(refused, Err(SendError::Refused { reason }) if reason.contains("silently drops"))
@@ -586,7 +455,7 @@ async fn the_request_limit_is_obeyed_before_gitter_has_to_refuse() {
     }
     let calls = fixture.sim.calls();
     assert_eq!(
-        calls.get(WRITE),
+        calls.get(POST),
         Some(&50),
         "no request was refused and repeated"
     );
@@ -605,7 +474,7 @@ async fn broken_gateways_neither_lose_nor_double() {
     .into_iter()
     .enumerate()
     {
-        fixture.sim.faults().next(WRITE, fault, 1);
+        fixture.sim.faults().next(POST, fault, 1);
         bridge
             .said(&format!("${number}"), &format!("message {number}"))
             .await;
@@ -616,7 +485,7 @@ async fn broken_gateways_neither_lose_nor_double() {
 
 #[tokio::test]
 async fn garbled_streams_lose_nothing() {
-    use footbridge_testbed::gitter::Framing;
+    use footbridge_simulators::gitter::Framing;
     for framing in [
         Framing {
             crlf: true,
@@ -677,7 +546,7 @@ async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
     let fixture = Fixture::realtime().await;
     let mut bridge = TestBridge::build(&fixture).await;
     let members = RoomOptions {
-        members: vec![fixture.bridge.id.clone(), fixture.bob.id.clone()],
+        members: vec![fixture.bot.id.clone(), fixture.bob.id.clone()],
         ..RoomOptions::default()
     };
     let other = fixture.sim.add_room("org/other", members);
@@ -685,7 +554,7 @@ async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
     bridge.listen().await;
     // The response to the bridge's message is slow, and its echo must wait for it.
     let slow = Fault::SlowAnswer { ms: 3000 };
-    fixture.sim.faults().next(WRITE, slow, 1);
+    fixture.sim.faults().next(POST, slow, 1);
     bridge.said("$1", "an echo to be").await;
     let delivered = bridge.deliver();
     let heard_elsewhere = async {
@@ -701,10 +570,7 @@ async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
     tokio::join!(delivered, heard_elsewhere);
     bridge.hears_nothing_more().await;
     // A ban in one room does not affect the other.
-    fixture
-        .sim
-        .ban(&fixture.room.id, &fixture.bridge.id)
-        .unwrap();
+    fixture.sim.ban(&fixture.room.id, &fixture.bot.id).unwrap();
     bridge
         .until("the ban is shown", || {
             bridge.silo.closed_channels().len() == 1

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use footbridge_core::message::Action;
 use footbridge_silo::{FeedState, gitter::Feed};
+use footbridge_simulators::gitter::{Cut, Fault, Framing, Options, channel::POST};
 use footbridge_store::{Side, SkipRule};
-use footbridge_testbed::gitter::{Cut, Fault, Framing, Options};
 
 use crate::{
-    gitter::{Fixture, WRITE, fast},
+    gitter::{Fixture, fast},
     silo_contract::{Network, TestBridge, text},
 };
 
@@ -33,7 +33,7 @@ async fn f13_a_message_that_gitter_publishes_late_is_not_doubled_within_the_sett
     let bridge = TestBridge::start(&fixture).await;
     for (number, ms) in [300, 900, 1700].into_iter().enumerate() {
         let late = Fault::Late { ms };
-        fixture.sim.faults().next(WRITE, late, 1);
+        fixture.sim.faults().next(POST, late, 1);
         bridge
             .said(&format!("${number}"), &format!("late by {ms} ms"))
             .await;
@@ -48,10 +48,7 @@ async fn f13_a_message_that_gitter_publishes_late_is_not_doubled_within_the_sett
 async fn f13_what_is_published_later_than_that_is_doubled_counted_and_no_news() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture
-        .sim
-        .faults()
-        .next(WRITE, Fault::Late { ms: 6000 }, 1);
+    fixture.sim.faults().next(POST, Fault::Late { ms: 6000 }, 1);
     bridge.said("$1", "later than anybody waits").await;
     bridge.deliver().await;
     assert_eq!(fixture.texts().len(), 1, "it was sent again");
@@ -73,7 +70,7 @@ async fn f13_what_is_published_later_than_that_is_doubled_counted_and_no_news() 
 async fn d05_an_outage_right_after_a_lost_answer_doubles_nothing() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture.lose_answer();
+    fixture.lose_response();
     bridge.said("$1", "made, and nobody told us").await;
     let outage = async {
         while fixture.texts().is_empty() {

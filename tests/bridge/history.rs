@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use footbridge_simulators::{channel::SimulatorKind, gitter, mattermost};
 use footbridge_testbed::{
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     synapse::Synapse,
 };
 
@@ -19,7 +20,7 @@ fn heard(scene: &MultiSiloScenario) -> Vec<String> {
     })
 }
 
-async fn comes_along(kind: SimulatorKind) {
+async fn comes_along(kind: &'static SimulatorKind) {
     let plan = MultiSiloOptions {
         said_before: (0..8).map(|number| format!("line {number}")).collect(),
         portal_options: "backfill = 5".to_owned(),
@@ -58,10 +59,10 @@ async fn comes_along(kind: SimulatorKind) {
 
 #[tokio::test]
 async fn a_new_portal_relays_the_newest_messages_of_a_gitter_channel() {
-    comes_along(SimulatorKind::Gitter).await;
+    comes_along(&gitter::SIMULATOR).await;
 }
 
 #[tokio::test]
 async fn a_new_portal_relays_the_newest_messages_of_a_mattermost_channel() {
-    comes_along(SimulatorKind::Mattermost).await;
+    comes_along(&mattermost::SIMULATOR).await;
 }

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use footbridge_simulators::gitter;
 use footbridge_testbed::{
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     ports::free_port,
     synapse::Synapse,
 };
@@ -25,7 +26,7 @@ async fn scene(in_clear: bool, portal_options: &str) -> (MultiSiloScenario, Stri
         ),
         ..MultiSiloOptions::of_one(
             PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-            SimulatorKind::Gitter,
+            &gitter::SIMULATOR,
         )
     };
     let scene = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan).await;
@@ -44,7 +45,7 @@ async fn sent(
     let event = file.await.unwrap();
     let told = || {
         scene.sites[0]
-            .read()
+            .bridge_texts()
             .into_iter()
             .find(|said| said.contains(name))
     };
@@ -117,7 +118,7 @@ async fn a_link_serves_the_file_until_its_message_is_deleted() {
     scene.ann.redact(&scene.rooms[0], &event).await.unwrap();
     let gone = || {
         !scene.sites[0]
-            .read()
+            .bridge_texts()
             .iter()
             .any(|said| said.contains("cat.png"))
     };

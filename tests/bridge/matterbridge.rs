@@ -1,9 +1,8 @@
 //! The silo contract as far as Matterbridge's API can keep it, and Matterbridge's own behaviour, against the simulator.
 //! The part that it cannot keep (its API cannot look up whether a message was sent) is shown here.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use footbridge_core::{
     clock::Clock,
     message::{Action, Style},
@@ -14,43 +13,42 @@ use footbridge_silo::{
     FeedState, Silo,
     matterbridge::{Matterbridge, MatterbridgeConfig},
 };
-use footbridge_store::{LaneId, QueueHead, RemoteId, Side};
-use footbridge_testbed::{
-    matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options},
-    multi_silo::UserAction,
+use footbridge_simulators::{
+    channel::SimulatedChannel,
+    matterbridge::{
+        Cut, Fault, MatterbridgeChannel, Message, Options,
+        channel::{GATEWAY, POST},
+    },
 };
+use footbridge_store::{LaneId, QueueHead, RemoteId, Side};
 
-use crate::silo_contract::{self as contract, Network, TestBridge, post, text};
+use crate::silo_contract::{Network, TestBridge, post, text, through};
 
-const GATEWAY: &str = "gateway1";
-const SEND: &str = "POST message";
-
-/// A simulated Matterbridge with one gateway.
+/// A simulated Matterbridge, and what the tests vary of its section.
 pub struct Fixture {
-    sim: MatterbridgeSim,
+    at: MatterbridgeChannel,
     ping: Duration,
     audit: Duration,
     /// The address at which the silo reaches it, if not the simulator's own.
-    proxy_address: Option<std::net::SocketAddr>,
+    proxy_address: Option<SocketAddr>,
+}
+
+impl Deref for Fixture {
+    type Target = MatterbridgeChannel;
+
+    fn deref(&self) -> &MatterbridgeChannel {
+        &self.at
+    }
 }
 
 impl Fixture {
     pub async fn with(options: Options) -> Self {
         Self {
-            sim: MatterbridgeSim::start(options).await.unwrap(),
+            at: MatterbridgeChannel::open(options).await.unwrap(),
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
             proxy_address: None,
         }
-    }
-
-    /// The URL at which the silo reaches it.
-    fn address(&self) -> url::Url {
-        let mut url: url::Url = self.sim.url().parse().unwrap();
-        if let Some(proxy_address) = self.proxy_address {
-            url.set_port(Some(proxy_address.port())).unwrap();
-        }
-        url
     }
 
     /// With a large buffer that is read fast.
@@ -60,6 +58,13 @@ impl Fixture {
 
     fn hear(&self, message: Message) {
         self.sim.say(message);
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let posted = self.sim.posted().into_iter();
+        posted
+            .map(|message| format!("{}: {}", message.username, message.text))
+            .collect()
     }
 
     fn posted(&self) -> Vec<(String, String, String)> {
@@ -79,13 +84,14 @@ fn large() -> Options {
     }
 }
 
-#[async_trait]
 impl Network for Fixture {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = MatterbridgeConfig {
             name: "mb".to_owned(),
             token: Some(Secret::new("secret".to_owned())),
-            api: self.address(),
+            api: through(&self.sim.url(), self.proxy_address)
+                .parse()
+                .unwrap(),
             account: Some("api.footbridge".to_owned()),
             avatar: None,
             media_hosts: Vec::new(),
@@ -94,101 +100,12 @@ impl Network for Fixture {
         };
         Arc::new(Matterbridge::new(config, Clock::start()).unwrap())
     }
-    fn channel(&self) -> String {
-        GATEWAY.to_owned()
+    fn channel(&self) -> &dyn SimulatedChannel {
+        &self.at
     }
-    fn watermark(&self) -> &'static str {
-        "/since"
-    }
-    fn pass_through(&mut self, proxy_address: std::net::SocketAddr) {
+    fn pass_through(&mut self, proxy_address: SocketAddr) {
         self.proxy_address = Some(proxy_address);
     }
-    fn socket_url(&self) -> String {
-        self.sim.url()
-    }
-    fn open_another(&self) -> (String, String) {
-        ("gateway2".to_owned(), "gateway2".to_owned())
-    }
-    fn say_in(&self, channel: &str, text: &str) {
-        self.sim.say(Message::from_irc(channel, "bob", text));
-    }
-    fn say(&self, text: &str) -> String {
-        self.sim
-            .say(Message::from_irc(GATEWAY, "bob", text))
-            .timestamp
-    }
-    fn say_on_our_account(&self, _: &str) -> String {
-        panic!("an API account never receives its own messages");
-    }
-    fn texts(&self) -> Vec<String> {
-        let posted = self.sim.posted().into_iter();
-        posted
-            .map(|message| format!("{}: {}", message.username, message.text))
-            .collect()
-    }
-    fn act(&self, act: UserAction<'_>) -> Option<String> {
-        act.on_matterbridge(&self.sim, GATEWAY)
-    }
-    fn read(&self) -> Vec<String> {
-        let posted = self.posted().into_iter();
-        let read = posted.map(|(name, event, text)| match event.as_str() {
-            "" => format!("{name}: {text}"),
-            event => format!("{name} ({event}): {text}"),
-        });
-        read.collect()
-    }
-    async fn stop(&self) {
-        self.sim.stop_listening().await;
-    }
-    async fn restart(&self) {
-        self.sim.restart().await.unwrap();
-    }
-    fn cut(&self) {
-        self.sim.cut(Cut::Reset);
-    }
-    fn lose_answer(&self) {
-        self.sim.faults().next(SEND, Fault::DropAfter, 1);
-    }
-    fn lose_request(&self) {
-        self.sim.faults().next(SEND, Fault::DropBefore, 1);
-    }
-    fn echo_first(&self) {
-        self.sim.faults().echo(true);
-    }
-    fn sign_out(&self) {
-        self.sim.set_token(Some("another"));
-    }
-    fn sign_in(&self) {
-        self.sim.set_token(Some("secret"));
-    }
-    fn ban(&self) {
-        panic!("nobody is banned from a gateway");
-    }
-}
-
-macro_rules! contract {
-    ($($name:ident),+ $(,)?) => {
-        $(#[tokio::test] async fn $name() { contract::$name(&Fixture::new().await).await; })+
-    };
-}
-contract!(
-    what_is_said_arrives_once_and_in_order,
-    catch_up_leaves_nothing_out,
-    what_was_said_before_the_channel_was_linked_is_not_relayed,
-    b11_two_portals_on_one_channel_both_hear_it,
-    b13_a_cursor_from_the_future_is_repaired,
-    b11_portals_on_one_channel_come_and_go,
-    b11_two_channels_in_one_room_hear_each_other,
-    an_outage_ends_by_itself,
-    listening_stops_on_request,
-    echoes_are_held_until_they_are_known,
-    a_dead_token_stops_the_whole_side,
-    a_token_that_is_accepted_again_needs_no_new_bridge,
-);
-
-#[tokio::test]
-async fn b16_a_redirect_takes_no_token_along() {
-    contract::b16_a_redirect_takes_no_token_along(&mut Fixture::new().await).await;
 }
 
 /// What nginx does to a WebSocket unless it is configured to pass it.
@@ -228,7 +145,7 @@ async fn is_told_of_doubt(bridge: &TestBridge) {
 async fn a_message_with_unknown_outcome_gives_a_notice_and_is_not_repeated() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture.lose_answer();
+    fixture.lose_response();
     bridge.said("$1", "arrived all the same").await;
     bridge.said("$2", "next").await;
     bridge.deliver().await;
@@ -575,7 +492,7 @@ async fn what_matterbridge_will_never_take_fails_and_the_next_one_passes() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     let never = Fault::Status { status: 413 };
-    fixture.sim.faults().next(SEND, never, 1);
+    fixture.sim.faults().next(POST, never, 1);
     bridge.happens("$1", post("too large")).await;
     bridge.said("$2", "next").await;
     bridge.deliver().await;

@@ -1,8 +1,7 @@
-//! The silo contract, and Mattermost's own behaviour, against the simulator.
+//! Mattermost's own behaviour, against the simulator.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use footbridge_core::{
     capabilities::Attribution,
     clock::Clock,
@@ -15,43 +14,37 @@ use footbridge_silo::{
     FeedState, Silo, SiloError,
     mattermost::{Mattermost, MattermostConfig},
 };
-use footbridge_store::{RemoteId, Side};
-use footbridge_testbed::{
-    mattermost::{Channel, Cut, Fault, MattermostSim, Options, Post, Team, User},
-    multi_silo::{Actor, UserAction},
+use footbridge_simulators::{
+    channel::{SimulatedChannel, UserAction},
+    mattermost::{Cut, Fault, MattermostChannel, Options, Post, channel::POST},
 };
+use footbridge_store::{RemoteId, Side};
 use serde_json::json;
 
-use crate::silo_contract::{self as contract, Network, TestBridge, post, text};
+use crate::silo_contract::{Network, TestBridge, post, text, through};
 
-const WRITE: &str = "POST posts";
-
-/// A simulated Mattermost with one channel and two people; the bridge is a bot.
+/// A simulated Mattermost, and what the tests vary of its section.
 pub struct Fixture {
-    sim: MattermostSim,
-    team: Team,
-    bridge: User,
-    bob: User,
-    channel: Channel,
+    at: MattermostChannel,
     names: Attribution,
     ping: Duration,
     audit: Duration,
     /// The address at which the silo reaches it, if not the simulator's own.
-    proxy_address: Option<std::net::SocketAddr>,
+    proxy_address: Option<SocketAddr>,
+}
+
+impl Deref for Fixture {
+    type Target = MattermostChannel;
+
+    fn deref(&self) -> &MattermostChannel {
+        &self.at
+    }
 }
 
 impl Fixture {
     pub async fn with(options: Options) -> Self {
-        let sim = MattermostSim::start(options).await.unwrap();
-        let (bridge, bob) = (sim.add_bot("bridge"), sim.add_user("bob"));
-        let team = sim.add_team("team");
-        let channel = sim.add_channel(&team, "town", "O", &[&bridge, &bob]);
         Self {
-            sim,
-            team,
-            bridge,
-            bob,
-            channel,
+            at: MattermostChannel::open(options).await.unwrap(),
             names: Attribution::Inline,
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
@@ -59,17 +52,13 @@ impl Fixture {
         }
     }
 
-    /// The URL at which the silo reaches it.
-    fn address(&self) -> url::Url {
-        let mut url: url::Url = self.sim.url().parse().unwrap();
-        if let Some(proxy_address) = self.proxy_address {
-            url.set_port(Some(proxy_address.port())).unwrap();
-        }
-        url
-    }
-
     pub async fn new() -> Self {
         Self::with(Options::default()).await
+    }
+
+    /// All texts of the channel, in the order in which they were accepted.
+    fn texts(&self) -> Vec<String> {
+        self.posts().into_iter().map(|post| post.message).collect()
     }
 
     fn posts(&self) -> Vec<Post> {
@@ -77,13 +66,14 @@ impl Fixture {
     }
 }
 
-#[async_trait]
 impl Network for Fixture {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = MattermostConfig {
             name: "mm".to_owned(),
-            token: Secret::new(self.bridge.token.clone()),
-            url: self.address(),
+            token: Secret::new(self.bot.token.clone()),
+            url: through(&self.sim.url(), self.proxy_address)
+                .parse()
+                .unwrap(),
             names: self.names,
             icon: None,
             ping: self.ping,
@@ -92,112 +82,12 @@ impl Network for Fixture {
         let http = footbridge_core::http_client::client().unwrap();
         Arc::new(Mattermost::new(config, http).unwrap())
     }
-    fn channel(&self) -> String {
-        "Team/Town".to_owned()
+    fn channel(&self) -> &dyn SimulatedChannel {
+        &self.at
     }
-    fn pass_through(&mut self, proxy_address: std::net::SocketAddr) {
+    fn pass_through(&mut self, proxy_address: SocketAddr) {
         self.proxy_address = Some(proxy_address);
     }
-    fn socket_url(&self) -> String {
-        self.sim.url()
-    }
-    fn open_another(&self) -> (String, String) {
-        let members = [&self.bridge, &self.bob];
-        let channel = self.sim.add_channel(&self.team, "another", "O", &members);
-        ("team/another".to_owned(), channel.id)
-    }
-    fn say_in(&self, channel: &str, text: &str) {
-        self.sim.say(channel, &self.bob.id, text);
-    }
-    fn say(&self, text: &str) -> String {
-        self.sim.say(&self.channel.id, &self.bob.id, text).id
-    }
-    fn say_on_our_account(&self, text: &str) -> String {
-        self.sim.say(&self.channel.id, &self.bridge.id, text).id
-    }
-    fn act(&self, act: UserAction<'_>) -> Option<String> {
-        let (channel, person) = (&self.channel.id, &self.bob.id);
-        act.on_mattermost(&self.sim, Actor { channel, person })
-    }
-    fn texts(&self) -> Vec<String> {
-        self.posts().into_iter().map(|post| post.message).collect()
-    }
-    fn read(&self) -> Vec<String> {
-        let read = self.posts().into_iter().map(|post| {
-            let in_thread = if post.root_id.is_empty() {
-                ""
-            } else {
-                "  ↳ "
-            };
-            let shown = post
-                .props
-                .get("override_username")
-                .and_then(|name| name.as_str());
-            let name = shown.map_or_else(|| self.sim.name_of(&post.user_id), str::to_owned);
-            format!("{in_thread}{name}: {}", post.message)
-        });
-        read.collect()
-    }
-    async fn stop(&self) {
-        self.sim.stop_listening().await;
-    }
-    async fn restart(&self) {
-        self.sim.restart().await.unwrap();
-    }
-    fn cut(&self) {
-        self.sim.cut(Cut::Reset);
-    }
-    fn lose_answer(&self) {
-        self.sim.faults().next(WRITE, Fault::DropAfter, 1);
-    }
-    fn lose_request(&self) {
-        self.sim.faults().next(WRITE, Fault::DropBefore, 1);
-    }
-    fn echo_first(&self) {
-        self.sim.faults().echo_first(150);
-    }
-    fn sign_out(&self) {
-        self.sim.revoke(&self.bridge.token);
-    }
-    fn sign_in(&self) {
-        self.sim.accept(&self.bridge);
-    }
-    fn ban(&self) {
-        self.sim.remove(&self.channel.id, &self.bridge.id);
-    }
-}
-
-macro_rules! contract {
-    ($($name:ident),+ $(,)?) => {
-        $(#[tokio::test] async fn $name() { contract::$name(&Fixture::new().await).await; })+
-    };
-}
-contract!(
-    what_is_said_arrives_once_and_in_order,
-    nothing_is_lost_when_the_house_falls_down,
-    catch_up_leaves_nothing_out,
-    what_was_said_before_the_channel_was_linked_is_not_relayed,
-    b11_two_portals_on_one_channel_both_hear_it,
-    b13_a_cursor_from_the_future_is_repaired,
-    b11_two_portals_on_one_channel_outlive_a_connection,
-    b11_portals_on_one_channel_come_and_go,
-    b11_two_channels_in_one_room_hear_each_other,
-    a_storm_of_broken_connections_loses_nothing,
-    an_outage_ends_by_itself,
-    listening_stops_on_request,
-    a_step_of_unknown_outcome_is_made_once,
-    echoes_are_held_until_they_are_known,
-    an_echo_without_an_answer_is_no_news,
-    messages_of_a_person_on_the_bridges_account_are_relayed,
-    a_dead_token_stops_the_whole_side,
-    a_token_that_is_accepted_again_needs_no_new_bridge,
-    a_ban_closes_the_channel_only,
-    an_unknown_channel_is_no_outage,
-);
-
-#[tokio::test]
-async fn b16_a_redirect_takes_no_token_along() {
-    contract::b16_a_redirect_takes_no_token_along(&mut Fixture::new().await).await;
 }
 
 /// A day from now, by the simulator's clock.
@@ -259,7 +149,7 @@ async fn a_key_that_the_server_has_forgotten_is_looked_for() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture.lose_answer();
+    fixture.lose_response();
     bridge.said("$1", "once").await;
     bridge.said("$2", "next").await;
     bridge.deliver().await;
@@ -280,7 +170,7 @@ async fn a_kill_during_a_send_doubles_no_message() {
     fixture
         .sim
         .faults()
-        .next(WRITE, Fault::SlowAnswer { ms: 60_000 }, 1);
+        .next(POST, Fault::SlowAnswer { ms: 60_000 }, 1);
     let died = tokio::time::timeout(Duration::from_secs(2), bridge.deliver()).await;
     assert!(died.is_err());
     assert_eq!(fixture.texts().len(), 1);
@@ -303,7 +193,7 @@ async fn c20_a_key_in_a_foreign_post_does_not_make_it_the_bridges_own() {
     fixture
         .sim
         .faults()
-        .next(WRITE, Fault::SlowAnswer { ms: 60_000 }, 1);
+        .next(POST, Fault::SlowAnswer { ms: 60_000 }, 1);
     let died = tokio::time::timeout(Duration::from_secs(2), bridge.deliver()).await;
     assert!(died.is_err());
     let ours = fixture.posts().remove(0);
@@ -584,7 +474,7 @@ async fn d04_what_is_posted_instead_of_an_edit_is_posted_once() {
     let bridge = TestBridge::start(&fixture).await;
     bridge.said("$1", "hi").await;
     bridge.deliver().await;
-    fixture.lose_answer();
+    fixture.lose_response();
     bridge.happens("$2", edit("$1", "hi, all")).await;
     bridge.deliver().await;
     let texts = fixture.texts();
@@ -623,16 +513,20 @@ async fn the_servers_request_limit_is_kept() {
 async fn somebody_who_is_let_in_again_reads_what_was_missed() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    fixture.ban();
+    fixture.at.ban();
     bridge
         .until("the channel is closed", || {
             bridge.silo.closed_channels().len() == 1
         })
         .await;
     fixture.say("meanwhile");
-    fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
+    fixture.sim.join(&fixture.channel.id, &fixture.bot.id);
     assert_eq!(bridge.heard_texts(1).await, ["meanwhile"]);
-    assert_eq!(bridge.silo.closed_channels().len(), 0);
+    bridge
+        .until("the channel is open", || {
+            bridge.silo.closed_channels().is_empty()
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -750,9 +644,7 @@ async fn b15_a_post_of_our_own_account_proves_no_code() {
         .await;
         fixture.names = names;
         let bridge = TestBridge::start(&fixture).await;
-        fixture
-            .sim
-            .make_admin(&fixture.channel.id, &fixture.bridge.id);
+        fixture.sim.make_admin(&fixture.channel.id, &fixture.bot.id);
         bridge.said("$1", "9876").await;
         bridge.deliver().await;
         fixture.say_on_our_account("9876");
@@ -809,7 +701,7 @@ async fn a_restarted_server_that_answers_garbage_first_costs_nothing() {
     fixture
         .sim
         .faults()
-        .next(WRITE, Fault::HtmlAfter { status: 200 }, 1);
+        .next(POST, Fault::HtmlAfter { status: 200 }, 1);
     bridge.happens("$1", post("through garbage")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts().len(), 2);
@@ -928,7 +820,7 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
         let bridge = TestBridge::start(&fixture).await;
         bridge.said("$1", "one").await;
         bridge.deliver().await;
-        fixture.ban();
+        fixture.at.ban();
         bridge
             .until("the channel is closed", || {
                 bridge.silo.closed_channels().len() == 1
@@ -944,7 +836,7 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
             _ = bridge.deliver() => panic!("the delivery was given up: {action:?}"),
             shut = tokio::time::timeout(Duration::from_mins(1), is_shut) => shut.unwrap(),
         }
-        fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
+        fixture.sim.join(&fixture.channel.id, &fixture.bot.id);
         bridge.deliver().await;
         let tally = bridge.tally(Side::Silo).await;
         assert_eq!((tally.failed, tally.delivered), (0, 2), "{action:?}");
@@ -1447,7 +1339,7 @@ async fn the_error_of_a_channel_that_cannot_be_opened_names_possible_causes() {
     fixture
         .sim
         .add_channel(&fixture.team, "cellar", "P", &cellar);
-    let members = [&fixture.bridge, &fixture.bob];
+    let members = [&fixture.bot, &fixture.bob];
     let attic = fixture
         .sim
         .add_channel(&fixture.team, "attic", "O", &members);
@@ -1511,7 +1403,7 @@ async fn an_archived_channel_is_closed_until_it_is_restored() {
         .await;
     // The next check begins when this one has ended.
     let before = looks();
-    fixture.sim.join(&fixture.channel.id, &fixture.bridge.id);
+    fixture.sim.join(&fixture.channel.id, &fixture.bot.id);
     bridge
         .until("it is looked at once more", || looks() > before)
         .await;
@@ -1519,7 +1411,7 @@ async fn an_archived_channel_is_closed_until_it_is_restored() {
     fixture.sim.unarchive(&fixture.channel.id);
     bridge
         .until("the channel is open", || {
-            bridge.silo.closed_channels().len() == 0
+            bridge.silo.closed_channels().is_empty()
         })
         .await;
     fixture.say("back again");

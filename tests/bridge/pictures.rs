@@ -3,10 +3,15 @@
 
 use std::path::PathBuf;
 
+use footbridge_simulators::{
+    channel::SimulatorKind,
+    gitter,
+    matterbridge::{self, MatterbridgeChannel},
+    mattermost,
+};
 use footbridge_testbed::client::SeenEvent;
 use footbridge_testbed::{
-    matterbridge,
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     synapse::Synapse,
 };
 use serde_json::{Value, json};
@@ -16,7 +21,7 @@ const PIXEL: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\
     \0\0\0\nIDATx\x9cc\0\x01\0\0\x05\0\x01\r\n-\xb4\0\0\0\0IEND\xaeB`\x82";
 
-async fn scene(kind: SimulatorKind, in_clear: bool) -> MultiSiloScenario {
+async fn scene(kind: &'static SimulatorKind, in_clear: bool) -> MultiSiloScenario {
     let plan = MultiSiloOptions {
         in_clear,
         ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
@@ -42,8 +47,8 @@ async fn profile(scene: &MultiSiloScenario, text: &str) -> Value {
 
 /// Bob sends this, with his avatar where the network names it in every message.
 fn say(scene: &MultiSiloScenario, text: &str, picture: &str) {
-    match scene.sites[0].matterbridge() {
-        Some(sim) => {
+    match scene.sites[0].of::<MatterbridgeChannel>() {
+        Some(MatterbridgeChannel { sim, .. }) => {
             let mut message = matterbridge::Message::from_irc("gateway1", "bob", text);
             picture.clone_into(&mut message.avatar);
             sim.say(message);
@@ -52,11 +57,11 @@ fn say(scene: &MultiSiloScenario, text: &str, picture: &str) {
     }
 }
 
-async fn is_shown_encrypted(kind: SimulatorKind) {
+async fn is_shown_encrypted(kind: &'static SimulatorKind) {
     let scene = scene(kind, false).await;
     scene.sites[0].set_bob_avatar(PIXEL.to_vec());
     let url = scene.sites[0]
-        .file_server
+        .file_server()
         .put("irc.png", "image/png", PIXEL.to_vec());
     say(&scene, "here I am", &url);
     let first = profile(&scene, "here I am").await;
@@ -73,30 +78,30 @@ async fn is_shown_encrypted(kind: SimulatorKind) {
         *file,
         "uploaded once"
     );
-    let shelf = &scene.sites[0].file_server;
+    let shelf = scene.sites[0].file_server();
     assert!(shelf.fetched("bob.png") + shelf.fetched("irc.png") <= 1);
 }
 
 #[tokio::test]
 async fn a_picture_is_shown_in_an_encrypted_room_from_gitter() {
-    is_shown_encrypted(SimulatorKind::Gitter).await;
+    is_shown_encrypted(&gitter::SIMULATOR).await;
 }
 
 #[tokio::test]
 async fn a_picture_is_shown_in_an_encrypted_room_from_matterbridge() {
-    is_shown_encrypted(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
+    is_shown_encrypted(&matterbridge::SIMULATOR).await;
 }
 
 #[tokio::test]
 async fn a_picture_is_shown_in_an_encrypted_room_from_mattermost() {
-    is_shown_encrypted(SimulatorKind::Mattermost).await;
+    is_shown_encrypted(&mattermost::SIMULATOR).await;
 }
 
 #[tokio::test]
 async fn a_picture_is_kept_over_a_restart_and_a_missing_one_costs_no_message() {
-    let scene = scene(SimulatorKind::Matterbridge { buffer: 1_000 }, true).await;
+    let scene = scene(&matterbridge::SIMULATOR, true).await;
     let url = scene.sites[0]
-        .file_server
+        .file_server()
         .put("irc.png", "image/png", PIXEL.to_vec());
     say(&scene, "here I am", &url);
     let first = profile(&scene, "here I am").await;
@@ -108,10 +113,10 @@ async fn a_picture_is_kept_over_a_restart_and_a_missing_one_costs_no_message() {
     say(&scene, "and again", &url);
     let again = profile(&scene, "and again").await;
     assert_eq!(again["avatar_url"], first["avatar_url"]);
-    assert_eq!(scene.sites[0].file_server.fetched("irc.png"), 1);
+    assert_eq!(scene.sites[0].file_server().fetched("irc.png"), 1);
     // No avatar, and one on a host that is not listed.
     let page = scene.sites[0]
-        .file_server
+        .file_server()
         .put("page.png", "text/html", b"<html>".to_vec());
     for (number, url) in [page.as_str(), "http://127.0.0.1:1/x.png"]
         .into_iter()

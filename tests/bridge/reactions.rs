@@ -3,10 +3,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use footbridge_simulators::mattermost::Post;
+use footbridge_simulators::{
+    channel::SimulatorKind, gitter, mattermost, mattermost::MattermostChannel,
+};
 use footbridge_testbed::client::SeenEvent;
 use footbridge_testbed::{
-    mattermost::Post,
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     scenario::files_containing,
     synapse::Synapse,
 };
@@ -14,7 +17,7 @@ use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-async fn scene(kind: SimulatorKind, in_clear: bool, options: &str) -> MultiSiloScenario {
+async fn scene(kind: &'static SimulatorKind, in_clear: bool, options: &str) -> MultiSiloScenario {
     let plan = MultiSiloOptions {
         in_clear,
         portal_options: options.to_owned(),
@@ -90,7 +93,7 @@ async fn react(scene: &MultiSiloScenario, event: &str, key: &str) -> String {
 
 /// The posts of the channel, in their present form.
 fn posts(scene: &MultiSiloScenario) -> Vec<Post> {
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     sim.posts(&channel.id)
 }
 
@@ -106,8 +109,8 @@ fn on_post(scene: &MultiSiloScenario, id: &str) -> Vec<(String, usize)> {
 
 #[tokio::test]
 async fn c22_one_account_shows_in_a_room_what_many_mean_in_mattermost() {
-    let scene = scene(SimulatorKind::Mattermost, true, "").await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR, true, "").await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let (cy, di) = (sim.add_user("cy"), sim.add_user("di"));
     for user in [&cy, &di] {
         sim.join(&channel.id, &user.id);
@@ -143,7 +146,7 @@ fn nothing_tells(scene: &MultiSiloScenario, emoji: &[&str]) {
 
 #[tokio::test]
 async fn c22_a_reaction_of_a_room_is_one_of_the_account_in_mattermost() {
-    let scene = scene(SimulatorKind::Mattermost, true, "").await;
+    let scene = scene(&mattermost::SIMULATOR, true, "").await;
     let post = scene.sites[0].say("what do you think?").unwrap();
     let asked = event(&scene, "what do you think?").await.event_id;
     let thumb = react(&scene, &asked, "👍\u{fe0f}").await;
@@ -177,11 +180,11 @@ async fn c22_a_reaction_of_a_room_is_one_of_the_account_in_mattermost() {
 
 #[tokio::test]
 async fn c22_where_a_silo_has_no_reactions_one_line_gathers_them() {
-    let scene = scene(SimulatorKind::Gitter, true, "").await;
+    let scene = scene(&gitter::SIMULATOR, true, "").await;
     scene.sites[0].say("what do you think?").unwrap();
     let asked = event(&scene, "what do you think?").await.event_id;
     let is_told = |line: &str| {
-        let said = scene.sites[0].read();
+        let said = scene.sites[0].bridge_texts();
         if line.is_empty() {
             said.is_empty()
         } else {
@@ -200,13 +203,13 @@ async fn c22_where_a_silo_has_no_reactions_one_line_gathers_them() {
     let said = scene.ann.say(&scene.rooms[0], "I do").await.unwrap();
     react(&scene, &said, "👀").await;
     wait(&scene, "a new line", || {
-        scene.sites[0].read() == ["**Ann**: I do", "👀 Ann"]
+        scene.sites[0].bridge_texts() == ["**Ann**: I do", "👀 Ann"]
     })
     .await;
     scene.ann.redact(&scene.rooms[0], &said).await.unwrap();
     // Gitter keeps an empty message where a thread was attached to it.
     wait(&scene, "the end of it all", || {
-        scene.sites[0].read().iter().all(String::is_empty)
+        scene.sites[0].bridge_texts().iter().all(String::is_empty)
     })
     .await;
     scene.bridge.settle(PATIENCE).await.unwrap();
@@ -215,8 +218,8 @@ async fn c22_where_a_silo_has_no_reactions_one_line_gathers_them() {
 #[tokio::test]
 async fn c22_no_reaction_enters_or_leaves_an_encrypted_room_unless_the_portal_allows_it() {
     for (options, crosses) in [("", false), ("reactions = \"always\"", true)] {
-        let scene = scene(SimulatorKind::Mattermost, false, options).await;
-        let (sim, channel) = scene.sites[0].mattermost().unwrap();
+        let scene = scene(&mattermost::SIMULATOR, false, options).await;
+        let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
         let cy = sim.add_user("cy");
         sim.join(&channel.id, &cy.id);
         let post = scene.sites[0].say("what do you think?").unwrap();
@@ -239,8 +242,8 @@ async fn c22_no_reaction_enters_or_leaves_an_encrypted_room_unless_the_portal_al
 
 #[tokio::test]
 async fn c22_a_flood_of_reactions_is_counted_and_dropped() {
-    let scene = scene(SimulatorKind::Mattermost, true, "").await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR, true, "").await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let cy = sim.add_user("cy");
     sim.join(&channel.id, &cy.id);
     let question = question(&scene).await;
@@ -259,8 +262,8 @@ async fn c22_a_flood_of_reactions_is_counted_and_dropped() {
 
 #[tokio::test]
 async fn c22_a_reaction_that_comes_before_the_id_of_its_target_is_relayed() {
-    let scene = scene(SimulatorKind::Mattermost, true, "").await;
-    let (sim, channel) = scene.sites[0].mattermost().unwrap();
+    let scene = scene(&mattermost::SIMULATOR, true, "").await;
+    let MattermostChannel { sim, channel, .. } = scene.sites[0].of().unwrap();
     let cy = sim.add_user("cy");
     sim.join(&channel.id, &cy.id);
     sim.faults().echo_first(3_000);

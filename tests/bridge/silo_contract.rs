@@ -1,11 +1,13 @@
-//! What every silo must do, whatever it talks to. A silo's own test file says how to control its network and calls the
-//! functions here. Store, inbox and lanes are the real ones.
+//! What every silo must do, whatever it talks to: one line per kind at the end.  Store, inbox and lanes are the real ones.
 
 use std::{
+    net::SocketAddr,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use footbridge::config::Config;
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
@@ -16,10 +18,10 @@ use footbridge_core::{
     text::Body,
 };
 use footbridge_silo::{Channel, FeedState, Silo, SiloError};
+use footbridge_simulators::channel::{SimulatedChannel, UserAction};
 use footbridge_store::{
     LaneCounters, LaneId, Place, Portal, PortalSpec, QueueHead, RemoteId, Side, Store, StoreKey,
 };
-use footbridge_testbed::multi_silo::UserAction;
 
 use crate::faulty_server::{ConnectionBehavior, FaultyServer};
 use async_trait::async_trait;
@@ -29,54 +31,116 @@ use tokio_util::sync::CancellationToken;
 /// How long anything may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A network that a test controls.
+/// A network that a test controls, and how the silo is configured for it.
 #[async_trait]
 pub trait Network: Send + Sync {
+    /// The channel in the network.
+    fn channel(&self) -> &dyn SimulatedChannel;
     /// A new silo on the bridge's account.
     fn silo(&self) -> Arc<dyn Silo>;
-    /// The channel's name in the configuration.
-    fn channel(&self) -> String;
-    /// From now on the silo reaches the network through this address.
-    fn pass_through(&mut self, proxy_address: std::net::SocketAddr);
-    /// The real URL of the network's WebSocket.
-    fn socket_url(&self) -> String;
-    /// The suffix that, after a place, names the cursor before which nothing is read.
-    fn watermark(&self) -> &'static str {
-        ""
+    /// From now on the silo reaches the live feed through this address.
+    fn pass_through(&mut self, proxy_address: SocketAddr);
+
+    /// The other person sends a message; its id.
+    fn say(&self, text: &str) -> String {
+        self.act(UserAction::Say(text)).unwrap()
     }
-    /// Creates another channel in which the bridge's account and the other person are: its name in the configuration
-    /// and its id.
-    fn open_another(&self) -> (String, String);
-    /// The other person sends a message in the channel with this id.
-    fn say_in(&self, channel: &str, text: &str);
-    /// Another person sends a message; its id.
-    fn say(&self, text: &str) -> String;
     /// A person sends a message with the bridge's own account.
-    fn say_on_our_account(&self, text: &str) -> String;
-    /// Another person performs an action; its id. `None` where the network has no such action.
-    fn act(&self, act: UserAction<'_>) -> Option<String>;
-    /// All texts of the channel, in the order in which they were accepted.
-    fn texts(&self) -> Vec<String>;
+    fn say_on_our_account(&self, text: &str) -> String {
+        self.channel().say_as_bridge(text).unwrap()
+    }
+    /// The other person performs an action; its id. `None` where the network has no such action.
+    fn act(&self, act: UserAction<'_>) -> Option<String> {
+        self.channel().act(act)
+    }
     /// What people see in the channel now: author, kind and text.
-    fn read(&self) -> Vec<String>;
+    fn read(&self) -> Vec<String> {
+        let shown = self.channel().shown().into_iter();
+        shown.map(|(_, line)| line).collect()
+    }
     /// The network becomes unreachable.
-    async fn stop(&self);
+    async fn stop(&self) {
+        self.channel().stop().await;
+    }
     /// The network becomes reachable again.
-    async fn restart(&self);
-    /// All open connections break.
-    fn cut(&self);
+    async fn restart(&self) {
+        self.channel().restart().await.unwrap();
+    }
+    /// All open connections of the feed break.
+    fn cut(&self) {
+        self.channel().cut();
+    }
     /// The network accepts the next message, and its response is lost.
-    fn lose_answer(&self);
+    fn lose_response(&self) {
+        self.channel().lose_response();
+    }
     /// The next message is lost before it reaches the network.
-    fn lose_request(&self);
-    /// Events arrive before the responses to the requests that caused them.
-    fn echo_first(&self);
+    fn lose_request(&self) {
+        self.channel().lose_request();
+    }
     /// The account's token becomes invalid.
-    fn sign_out(&self);
+    fn sign_out(&self) {
+        self.channel().revoke_token();
+    }
     /// The account's token becomes valid again.
-    fn sign_in(&self);
-    /// The account is banned from the channel.
-    fn ban(&self);
+    fn sign_in(&self) {
+        self.channel().accept_token();
+    }
+}
+
+/// A URL, with the port of a proxy if there is one.
+pub fn through(url: &str, proxy_address: Option<SocketAddr>) -> String {
+    let mut url: url::Url = url.parse().unwrap();
+    if let Some(proxy_address) = proxy_address {
+        url.set_port(Some(proxy_address.port())).unwrap();
+    }
+    url.to_string()
+}
+
+/// A network of the simulators' register, in a configuration that only says where it is.
+pub struct Registered {
+    channel: Arc<dyn SimulatedChannel>,
+    lines: &'static str,
+    proxy_address: Option<SocketAddr>,
+}
+
+impl Registered {
+    /// A network of this kind; `lines` are more lines of its section.
+    pub async fn open(kind: &str, lines: &'static str) -> Self {
+        let mut kinds = footbridge_simulators::KINDS.iter();
+        let kind = kinds.find(|known| known.name == kind);
+        let kind = kind.expect("the register has a simulator of this kind");
+        Self {
+            channel: (kind.open)().await.unwrap(),
+            lines,
+            proxy_address: None,
+        }
+    }
+}
+
+impl Network for Registered {
+    fn channel(&self) -> &dyn SimulatedChannel {
+        &*self.channel
+    }
+    fn silo(&self) -> Arc<dyn Silo> {
+        let section = self
+            .channel
+            .section(&str::to_owned, &|url| through(url, self.proxy_address));
+        let (kind, token) = (self.channel.kind().name, self.channel.token());
+        let text = format!(
+            "[store]\npath = \"data\"\n\n[matrix]\nhomeserver = \"http://127.0.0.1:1\"\n\
+             user = \"@bridge:example.org\"\npassword_file = \"password.txt\"\n\n\
+             [[silo]]\nname = \"{kind}\"\nkind = \"{kind}\"\ntoken = \"{token}\"\n{section}\n{}\n",
+            self.lines
+        );
+        let config = Config::parse(Path::new("config.toml"), text.into_bytes());
+        let config = config.unwrap_or_else(|report| panic!("{report}"));
+        let http = footbridge_core::http_client::client().unwrap();
+        config.silos[0].build(&http, Clock::start()).unwrap()
+    }
+    fn pass_through(&mut self, proxy_address: SocketAddr) {
+        self.proxy_address = Some(proxy_address);
+    }
 }
 
 /// A bridge with one portal and one silo.
@@ -136,7 +200,7 @@ impl TestBridge {
         };
         let clock = Clock::start();
         let silo = network.silo();
-        let channel = silo.resolve(&network.channel()).await.unwrap();
+        let channel = silo.resolve(&network.channel().name()).await.unwrap();
         let spec = PortalSpec {
             room: "!room:example.org".to_owned(),
             silo: channel.place.network().to_owned(),
@@ -495,8 +559,8 @@ pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
 }
 
 /// The server that answers for the WebSocket redirects: the silo does not follow, with a token or without one.
-pub async fn b16_a_redirect_takes_no_token_along(network: &mut dyn Network) {
-    let honest = network.socket_url();
+pub async fn b16_a_redirect_takes_no_token_along(mut network: Registered) {
+    let honest = network.channel().feed_url();
     let elsewhere = FaultyServer::in_front_of(&honest, vec![ConnectionBehavior::HalfOpen]).await;
     let mut to: url::Url = honest.parse().unwrap();
     to.set_scheme("http").unwrap();
@@ -507,7 +571,7 @@ pub async fn b16_a_redirect_takes_no_token_along(network: &mut dyn Network) {
     )
     .await;
     network.pass_through(faulty_server.address);
-    let mut bridge = TestBridge::build(network).await;
+    let mut bridge = TestBridge::build(&network).await;
     bridge.begin_to_listen();
     let refused = || faulty_server.redirected.load(Ordering::SeqCst) > 1;
     bridge.until("it was redirected twice", refused).await;
@@ -523,7 +587,16 @@ pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
     network.say("before");
     assert_eq!(bridge.heard_texts(1).await, ["before"]);
     bridge = bridge.rebuild(network).await;
-    let name = format!("{}{}", bridge.channel.place, network.watermark());
+    // It has the channel's name, alone or with a word behind a slash.
+    let place = &bridge.channel.place;
+    let mut name = None;
+    for candidate in [place.to_string(), format!("{place}/since")] {
+        let stored = bridge.store().cursor(&candidate).await.unwrap();
+        if name.is_none() && stored.is_some() {
+            name = Some(candidate);
+        }
+    }
+    let name = name.expect("a cursor that is a time");
     let ahead = bridge.clock.now().plus(Duration::from_hours(24));
     let batch = Batch {
         cursors: vec![(name.clone(), ahead.0.to_string())],
@@ -542,14 +615,18 @@ pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
 /// Two rooms are linked to one channel: both receive everything once, live and after an absence.
 pub async fn b11_two_portals_on_one_channel_both_hear_it(network: &dyn Network) {
     let mut bridge = TestBridge::build(network).await;
-    let second = bridge.also(&network.channel(), "!second:example.org").await;
+    let second = bridge
+        .also(&network.channel().name(), "!second:example.org")
+        .await;
     bridge.listen().await;
     network.say("live");
     assert_eq!(bridge.heard_texts(1).await, ["live"]);
     assert_eq!(bridge.heard_in(second, 1).await, ["live"]);
 
     bridge = bridge.rebuild(network).await;
-    let again = bridge.also(&network.channel(), "!second:example.org").await;
+    let again = bridge
+        .also(&network.channel().name(), "!second:example.org")
+        .await;
     assert_eq!(again, second, "the same portal");
     network.say("during the absence");
     bridge.listen().await;
@@ -563,7 +640,9 @@ pub async fn b11_two_portals_on_one_channel_both_hear_it(network: &dyn Network) 
 /// A broken connection to a channel with two portals has the same effect.
 pub async fn b11_two_portals_on_one_channel_outlive_a_connection(network: &dyn Network) {
     let mut bridge = TestBridge::build(network).await;
-    let second = bridge.also(&network.channel(), "!second:example.org").await;
+    let second = bridge
+        .also(&network.channel().name(), "!second:example.org")
+        .await;
     bridge.listen().await;
     network.cut();
     network.say("behind a new connection");
@@ -579,14 +658,16 @@ pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     network.say("before");
     assert_eq!(bridge.heard_texts(1).await, ["before"]);
-    let second = bridge.also(&network.channel(), "!second:example.org").await;
+    let second = bridge
+        .also(&network.channel().name(), "!second:example.org")
+        .await;
     bridge.listen_anew().await;
     network.say("to both");
     assert_eq!(bridge.heard_texts(1).await, ["to both"]);
     // A message of one room appears in the channel once, and in the other room.
     bridge.said("$1", "from a room").await;
     bridge.deliver().await;
-    let said = network.texts();
+    let said = network.read();
     let said = said.iter().filter(|text| text.contains("from a room"));
     assert_eq!(said.count(), 1);
     assert_eq!(bridge.heard_in(second, 2).await, ["to both", "from a room"]);
@@ -597,7 +678,9 @@ pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
     network.say("to the first");
     assert_eq!(bridge.heard_texts(1).await, ["to the first"]);
     bridge.hears_nothing_more().await;
-    let third = bridge.also(&network.channel(), "!third:example.org").await;
+    let third = bridge
+        .also(&network.channel().name(), "!third:example.org")
+        .await;
     bridge.without(bridge.lane(Side::Matrix)).await;
     bridge.listen_anew().await;
     network.say("to the third");
@@ -608,12 +691,12 @@ pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
 /// forgotten.
 pub async fn b11_two_channels_in_one_room_hear_each_other(network: &dyn Network) {
     let mut bridge = TestBridge::build(network).await;
-    let (name, other) = network.open_another();
+    let (name, other) = network.channel().add_channel();
     let lane = bridge.also(&name, "!room:example.org").await;
     bridge.listen().await;
     network.say("here");
     assert_eq!(bridge.heard_texts(1).await, ["here"]);
-    network.say_in(&other, "there");
+    network.channel().say_in(&other, "there");
     assert_eq!(bridge.heard_in(lane, 1).await, ["there"]);
     let toward = Side::Silo;
     let beside = LaneId { toward, ..lane };
@@ -623,7 +706,7 @@ pub async fn b11_two_channels_in_one_room_hear_each_other(network: &dyn Network)
     bridge.without(lane).await;
     bridge.listen_anew().await;
     assert_eq!(bridge.silo.waiting(), [""; 0]);
-    network.say_in(&other, "to nobody");
+    network.channel().say_in(&other, "to nobody");
     network.say("still here");
     assert_eq!(bridge.heard_texts(1).await, ["still here"]);
     bridge.hears_nothing_more().await;
@@ -687,14 +770,14 @@ pub async fn listening_stops_on_request(network: &dyn Network) {
 pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
     bridge.said("$1", "first").await;
-    network.lose_answer();
+    network.lose_response();
     bridge.said("$2", "second").await;
     bridge.deliver().await;
     network.lose_request();
     bridge.said("$3", "third").await;
     bridge.said("$4", "third").await;
     bridge.deliver().await;
-    let texts = network.texts();
+    let texts = network.read();
     let said: Vec<&str> = ["first", "second", "third", "third"].into();
     assert_eq!(
         texts.len(),
@@ -710,7 +793,7 @@ pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
 
 /// The bridge's own messages come back over the feed, before the response with their ids.
 pub async fn echoes_are_held_until_they_are_known(network: &dyn Network) {
-    network.echo_first();
+    network.channel().respond_after_feed();
     let bridge = TestBridge::start(network).await;
     for number in 0..5 {
         bridge.said(&format!("${number}"), "an echo to be").await;
@@ -724,13 +807,13 @@ pub async fn echoes_are_held_until_they_are_known(network: &dyn Network) {
 /// A message of the bridge's account whose response was lost is held; a message of somebody else after it is not lost.
 pub async fn an_echo_without_an_answer_is_no_news(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
-    network.lose_answer();
+    network.lose_response();
     bridge.said("$1", "an echo to be").await;
     bridge.deliver().await;
     network.say("from somebody else");
     assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
     bridge.hears_nothing_more().await;
-    assert_eq!(network.texts().len(), 2);
+    assert_eq!(network.read().len(), 2);
 }
 
 pub async fn messages_of_a_person_on_the_bridges_account_are_relayed(network: &dyn Network) {
@@ -785,7 +868,7 @@ pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Ne
 
 pub async fn a_ban_closes_the_channel_only(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
-    network.ban();
+    network.channel().ban();
     assert!(matches!(
         bridge.attempt("too late").await,
         Err(SendError::Closed { .. })
@@ -806,4 +889,93 @@ pub async fn an_unknown_channel_is_no_outage(network: &dyn Network) {
         silo.resolve("no/such-channel").await,
         Err(SiloError::Unavailable(_))
     ));
+}
+
+/// Runs the functions of these groups as tests on a network of the register.
+macro_rules! contract {
+    ($($test:ident = $kind:literal $(with $lines:literal)?: $($group:ident)+;)+) => {
+        $(mod $test {
+            async fn network() -> super::Registered {
+                super::Registered::open($kind, concat!($($lines)?)).await
+            }
+            $(contract!(@ $group);)+
+        })+
+    };
+    (@ every_silo) => {
+        contract!(@
+            what_is_said_arrives_once_and_in_order,
+            catch_up_leaves_nothing_out,
+            what_was_said_before_the_channel_was_linked_is_not_relayed,
+            b11_two_portals_on_one_channel_both_hear_it,
+            b11_portals_on_one_channel_come_and_go,
+            b11_two_channels_in_one_room_hear_each_other,
+            an_outage_ends_by_itself,
+            listening_stops_on_request,
+            echoes_are_held_until_they_are_known,
+            a_dead_token_stops_the_whole_side,
+            a_token_that_is_accepted_again_needs_no_new_bridge,
+        );
+    };
+    // A cursor of a channel is a time.
+    (@ time_cursor) => {
+        contract!(@ b13_a_cursor_from_the_future_is_repaired,);
+    };
+    // The feed is a WebSocket.
+    (@ websocket) => {
+        #[tokio::test]
+        async fn b16_a_redirect_takes_no_token_along() {
+            super::b16_a_redirect_takes_no_token_along(network().await).await;
+        }
+    };
+    // The silo's history is whole, and can be read again.
+    (@ history) => {
+        contract!(@
+            nothing_is_lost_when_the_house_falls_down,
+            b11_two_portals_on_one_channel_outlive_a_connection,
+            a_storm_of_broken_connections_loses_nothing,
+        );
+    };
+    // A message of unknown outcome can be found.
+    (@ reconciliation) => {
+        contract!(@
+            a_step_of_unknown_outcome_is_made_once,
+            an_echo_without_an_answer_is_no_news,
+        );
+    };
+    // The account is a member of channels that exist, and receives its own messages.
+    (@ membership) => {
+        contract!(@
+            messages_of_a_person_on_the_bridges_account_are_relayed,
+            a_ban_closes_the_channel_only,
+            an_unknown_channel_is_no_outage,
+        );
+    };
+    (@ $($name:ident),+ $(,)?) => {
+        $(#[tokio::test]
+        async fn $name() {
+            super::$name(&network().await).await;
+        })+
+    };
+}
+
+contract! {
+    gitter = "gitter": every_silo time_cursor websocket history reconciliation membership;
+    gitter_stream = "gitter" with "feed = \"stream\"": every_silo time_cursor history reconciliation membership;
+    matterbridge = "matterbridge": every_silo time_cursor websocket;
+    mattermost = "mattermost": every_silo time_cursor websocket history reconciliation membership;
+}
+
+/// A kind without a line above would be tested by nothing.
+#[test]
+fn every_silo_has_a_simulator_and_a_line_of_the_contract() {
+    let source = include_str!("silo_contract.rs");
+    for kind in footbridge_silo::KINDS {
+        let word = kind.word;
+        let mut simulators = footbridge_simulators::KINDS.iter();
+        assert!(simulators.any(|simulator| simulator.name == word), "{word}");
+        assert!(
+            source.contains(&format!("= \"{word}\": every_silo")),
+            "{word}"
+        );
+    }
 }

@@ -26,11 +26,11 @@ use footbridge_silo::{
     Channel, FeedState, Silo, SiloError,
     gitter::{Feed, Gitter, GitterConfig},
 };
+use footbridge_simulators::gitter::{Fault, GitterSim, Room, RoomOptions, User};
 use footbridge_store::{
     Copy, LaneCounters, LaneId, Millis, Place, Portal, PortalSpec, RemoteId, Side, SkipRule, Store,
     StoreKey,
 };
-use footbridge_testbed::gitter::{Fault, GitterSim, Room, RoomOptions, User};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -413,11 +413,11 @@ async fn d22_a_dead_token_stops_its_silo_only_and_keeps_its_queue() {
         first
             .sim
             .faults()
-            .cut_realtime(footbridge_testbed::gitter::Cut::Reset);
+            .cut_realtime(footbridge_simulators::gitter::Cut::Reset);
         first
             .sim
             .faults()
-            .cut_streams(footbridge_testbed::gitter::Cut::Reset);
+            .cut_streams(footbridge_simulators::gitter::Cut::Reset);
         let over = tokio::time::timeout(Duration::from_secs(20), scene.listening.join_next());
         let (which, over) = over.await.unwrap().unwrap().unwrap();
         assert!(which == 0 && matches!(over, Err(SiloError::SignedOut(_))));

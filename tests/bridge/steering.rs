@@ -3,8 +3,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use footbridge_simulators::gitter::{Fault, Message};
 use footbridge_testbed::{
-    gitter::{Fault, Message},
     scenario::{Options, PASSWORD, Scenario, until},
     synapse::{Registered, Synapse},
 };

@@ -4,9 +4,14 @@
 
 use std::{collections::HashMap, fmt::Write as _, fs, path::Path, path::PathBuf, time::Duration};
 
+use footbridge_simulators::{
+    channel::{SimulatorKind, UserAction},
+    gitter,
+    matterbridge::{self, MatterbridgeChannel},
+    mattermost,
+};
 use footbridge_testbed::{
-    matterbridge,
-    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind, UserAction},
+    multi_silo::{MultiSiloOptions, MultiSiloScenario},
     scenario::ObservedEvent,
     synapse::Synapse,
 };
@@ -515,7 +520,7 @@ impl Table {
     /// A user behind Matterbridge sends this. Returns the time.
     async fn hears(&mut self, title: &str, message: matterbridge::Message) -> String {
         let before = self.accepted().await;
-        let sim = self.scene.sites[0].matterbridge().unwrap();
+        let sim = &self.scene.sites[0].of::<MatterbridgeChannel>().unwrap().sim;
         let moment = sim.say(message).timestamp;
         self.done(before).await;
         self.in_the_room(title).await;
@@ -570,7 +575,7 @@ fn steady(table: &Table) -> String {
     masked
 }
 
-async fn holds(name: &str, kind: SimulatorKind) {
+async fn holds(name: &str, kind: &'static SimulatorKind) {
     let plan = MultiSiloOptions {
         portal_options: "reactions = \"always\"\nnotices = true\nsystem_messages = true".to_owned(),
         ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
@@ -638,7 +643,7 @@ async fn holds(name: &str, kind: SimulatorKind) {
     table.bob_acts("Somebody joins", UserAction::Join).await;
     table.bob_acts_as_people_do().await;
     table.in_the_room("As people write").await;
-    if table.scene.sites[0].matterbridge().is_some() {
+    if table.scene.sites[0].of::<MatterbridgeChannel>().is_some() {
         table.through_a_matterbridge().await;
     }
 
@@ -660,19 +665,15 @@ fn compare(expected: &str, seen: &str) {
 
 #[tokio::test]
 async fn every_kind_of_message_is_relayed_between_a_room_and_gitter() {
-    holds("gitter", SimulatorKind::Gitter).await;
+    holds("gitter", &gitter::SIMULATOR).await;
 }
 
 #[tokio::test]
 async fn every_kind_of_message_is_relayed_between_a_room_and_a_matterbridge() {
-    holds(
-        "matterbridge",
-        SimulatorKind::Matterbridge { buffer: 1_000 },
-    )
-    .await;
+    holds("matterbridge", &matterbridge::SIMULATOR).await;
 }
 
 #[tokio::test]
 async fn every_kind_of_message_is_relayed_between_a_room_and_mattermost() {
-    holds("mattermost", SimulatorKind::Mattermost).await;
+    holds("mattermost", &mattermost::SIMULATOR).await;
 }

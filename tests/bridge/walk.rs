@@ -3,8 +3,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use footbridge_simulators::gitter::Message;
 use footbridge_testbed::{
-    gitter::Message,
     scenario::{Options, Scenario, until},
     synapse::Synapse,
 };

@@ -1,4 +1,4 @@
-//! The testbed: a throwaway Synapse, silo simulators, the bridge as a process, and test clients. Never shipped.
+//! The testbed: a throwaway Synapse, the bridge as a process, and test clients. Never shipped.
 
 #![recursion_limit = "512"]
 #![expect(
@@ -10,17 +10,12 @@ pub mod arguments;
 pub mod bridge;
 pub mod client;
 pub mod console;
-pub mod gitter;
-pub mod matterbridge;
-pub mod mattermost;
 pub mod members;
 pub mod ports;
 pub mod proxy;
 pub mod report;
 pub mod fault_runner;
 pub mod scenario;
-pub mod file_server;
 pub mod signal;
-mod call_faults;
 pub mod synapse;
 pub mod multi_silo;

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use footbridge_core::crash_points::POINTS;
+use footbridge_core::{capabilities::Idempotency, crash_points::POINTS};
 use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::scenario::first_line;
 use super::{Context, Outcome};
-use crate::gitter::Cut;
-use crate::multi_silo::{MultiSiloOptions, MultiSiloScenario, SiloChannel, SimulatorKind};
+use crate::multi_silo::{MultiSiloOptions, MultiSiloScenario, SiloChannel};
 use crate::proxy::{Fault, Matcher, Page, Rule};
 use crate::report::Verdict;
 use crate::scenario::Load;
+use footbridge_simulators::channel::SimulatorKind;
+use footbridge_simulators::gitter::Cut;
 
 /// How long the pending messages may take to arrive.
 const TIMEOUT: Duration = Duration::from_mins(8);
@@ -74,16 +75,24 @@ pub fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The kind of silo with this name.
 #[must_use]
-pub fn kind(word: &str) -> Option<SimulatorKind> {
-    match word {
-        "matterbridge" => Some(SimulatorKind::Matterbridge { buffer: 1_000 }),
-        "mattermost" => Some(SimulatorKind::Mattermost),
-        _ => None,
-    }
+pub fn kind(word: &str) -> Option<&'static SimulatorKind> {
+    let mut kinds = footbridge_simulators::KINDS.iter();
+    kinds.find(|kind| kind.name == word).copied()
+}
+
+/// Whether this silo cannot tell if a message was sent.
+fn may_end_as_unknown(kind: &str) -> bool {
+    let mut kinds = footbridge_silo::KINDS.iter();
+    let kind = kinds.find(|known| known.word == kind);
+    kind.is_some_and(|kind| matches!(kind.can.idempotency, Idempotency::Unknowable { .. }))
 }
 
 /// Runs a row on a silo of this kind.
-pub async fn run(context: &Context<'_>, id: &str, kind: SimulatorKind) -> anyhow::Result<Outcome> {
+pub async fn run(
+    context: &Context<'_>,
+    id: &str,
+    kind: &'static SimulatorKind,
+) -> anyhow::Result<Outcome> {
     let known = ROWS
         .iter()
         .find(|(known, ..)| known.eq_ignore_ascii_case(id));
@@ -405,7 +414,7 @@ impl SiloFaultScenario {
         Ok(outcome)
     }
 
-    /// For a Matterbridge: a message whose outcome is unknown must have ended as failed, and what the silo itself lost
+    /// For a silo that cannot tell whether a message was sent: a message whose outcome is unknown must have ended as failed, and what the silo itself lost
     /// must be in the simulator's list of losses. Both are counted in the remark.
     fn excuse(
         &self,
@@ -415,7 +424,7 @@ impl SiloFaultScenario {
         outcome: &mut Outcome,
     ) -> anyhow::Result<()> {
         let site = self.site()?;
-        if site.matterbridge().is_none() {
+        if !may_end_as_unknown(site.kind().name) {
             if failed > 0 {
                 outcome.object(&format!("{failed} messages ended as failed"));
             }

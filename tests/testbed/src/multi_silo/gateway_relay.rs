@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use super::SiloChannel;
-use crate::matterbridge::Message;
+use footbridge_simulators::{
+    matterbridge::{MatterbridgeChannel, Message},
+    mattermost::MattermostChannel,
+};
 
 /// How often both ends are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -17,12 +20,12 @@ pub struct GatewayRelay(AbortHandle);
 impl GatewayRelay {
     /// Links a gateway to a channel; `None` if the channels are of other kinds.
     pub fn between(gateway: &SiloChannel, channel: &SiloChannel) -> Option<Self> {
-        let api = gateway.matterbridge()?.clone();
-        let (chat, place) = channel.mattermost()?;
-        let (chat, place) = (chat.clone(), place.id.clone());
+        let api = gateway.of::<MatterbridgeChannel>()?.sim.clone();
+        let channel = channel.of::<MattermostChannel>()?;
+        let (chat, place) = (channel.sim.clone(), channel.channel.id.clone());
         let own = chat.add_bot("matterbridge");
         chat.join(&place, &own.id);
-        let name = gateway.channel();
+        let name = gateway.name();
         let task = tokio::spawn(async move {
             let (mut posted, mut relayed) = (0, 0);
             loop {

@@ -1,7 +1,6 @@
 //! One bridge between encrypted rooms and channels of silos of any kind: the scenario for everything that is not
 //! specific to Gitter. A room may be linked to several channels, and a channel to several rooms.
 
-mod actions;
 mod gateway_relay;
 mod second_bridge;
 mod silo_channel;
@@ -12,11 +11,11 @@ use std::time::Duration;
 
 use crate::client::TestClient;
 use anyhow::Context as _;
+use footbridge_simulators::channel::SimulatorKind;
 use tempfile::TempDir;
 
-pub use actions::{Actor, UserAction};
 pub use gateway_relay::GatewayRelay;
-pub use silo_channel::{SiloChannel, SimulatorKind};
+pub use silo_channel::SiloChannel;
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup};
 use crate::proxy::Proxy;
@@ -30,7 +29,7 @@ pub struct MultiSiloOptions {
     /// The path of the `footbridge` program.
     pub binary: PathBuf,
     /// The channels.
-    pub sites: Vec<SimulatorKind>,
+    pub sites: Vec<&'static SimulatorKind>,
     /// How many rooms.
     pub rooms: usize,
     /// Which rooms are linked to which channels, by their indices.
@@ -54,7 +53,7 @@ pub struct MultiSiloOptions {
 impl MultiSiloOptions {
     /// One room and one channel of this kind.
     #[must_use]
-    pub fn of_one(binary: PathBuf, kind: SimulatorKind) -> Self {
+    pub fn of_one(binary: PathBuf, kind: &'static SimulatorKind) -> Self {
         Self {
             binary,
             sites: vec![kind],
@@ -115,7 +114,7 @@ impl MultiSiloScenario {
         }
         let mut sites = Vec::new();
         for (number, kind) in plan.sites.iter().enumerate() {
-            let site = SiloChannel::open(number, kind, plan.seed).await?;
+            let site = SiloChannel::open(number, (kind.open)().await?, plan.seed).await?;
             for text in &plan.said_before {
                 site.say(text);
                 // Some networks have no order within a millisecond.
@@ -130,8 +129,8 @@ impl MultiSiloScenario {
             let site = sites.get(site).context("there is no such channel")?;
             portals.push(PortalSetup {
                 room: room.clone(),
-                silo: site.name.clone(),
-                channel: site.channel(),
+                silo: site.silo.clone(),
+                channel: site.name(),
                 options: plan.portal_options.clone(),
             });
         }
@@ -191,7 +190,7 @@ impl MultiSiloScenario {
             let channel = self
                 .sites
                 .first()
-                .map(SiloChannel::read)
+                .map(|site| site.bridge_texts())
                 .unwrap_or_default();
             let logs = self.bridge.logs_end();
             format!(

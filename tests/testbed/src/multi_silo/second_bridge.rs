@@ -31,7 +31,7 @@ impl MultiSiloScenario {
             portals: vec![PortalSetup {
                 room: room.clone(),
                 silo: silo.name.clone(),
-                channel: site.channel(),
+                channel: site.name(),
                 options: String::new(),
             }],
             silos: vec![silo],

@@ -130,7 +130,11 @@ async fn at_rest(
         / seconds(Duration::from_secs(arguments.rest));
     table.row(&[
         &format!("at rest, {name}"),
-        &format!("{} MB", after.resident_kib / 1024),
+        &format!(
+            "{} MB, {} without the program file",
+            after.resident_kib / 1024,
+            after.anonymous_kib / 1024
+        ),
         &format!("{share:.2} % CPU, {} open files", after.files),
     ]);
     Ok(())

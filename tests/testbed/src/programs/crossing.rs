@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use footbridge_simulators::{
+    matterbridge::{self, MatterbridgeChannel},
+    mattermost,
+};
 use footbridge_testbed::arguments::Crossing as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
-use footbridge_testbed::multi_silo::{
-    GatewayRelay, MultiSiloOptions, MultiSiloScenario, SimulatorKind,
-};
+use footbridge_testbed::multi_silo::{GatewayRelay, MultiSiloOptions, MultiSiloScenario};
 use footbridge_testbed::report::{Table, Verdict, short};
 use footbridge_testbed::scenario::{Load, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
@@ -27,13 +29,9 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     };
     console.step("Starting a throwaway Synapse");
     let synapse = Synapse::start(Limits::Relaxed).await?;
-    let buffer = arguments.buffer;
     let plan = MultiSiloOptions {
         binary,
-        sites: vec![
-            SimulatorKind::Matterbridge { buffer },
-            SimulatorKind::Mattermost,
-        ],
+        sites: vec![&matterbridge::SIMULATOR, &mattermost::SIMULATOR],
         rooms: 2,
         portals: vec![(0, 0), (1, 1)],
         log_filter: "warn".to_owned(),
@@ -43,6 +41,10 @@ pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<boo
     let (Some(gateway), Some(channel)) = (scene.sites.first(), scene.sites.get(1)) else {
         anyhow::bail!("there are no channels");
     };
+    let bridge = gateway
+        .of::<MatterbridgeChannel>()
+        .context("the first is no Matterbridge")?;
+    bridge.sim.set_buffer(arguments.buffer);
     let _joint = GatewayRelay::between(gateway, channel).context("these cannot be linked")?;
     let loads = (Load::new('a'), Load::new('b'));
     console.step("Talking");

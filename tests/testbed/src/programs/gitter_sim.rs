@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
+use footbridge_simulators::gitter::{GitterSim, Options, RoomOptions};
 use footbridge_testbed::arguments::GitterSim as Arguments;
-use footbridge_testbed::gitter::{GitterSim, Options, RoomOptions};
 
 pub async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let options = Options {

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
+use footbridge_simulators::mattermost::{MattermostSim, Options};
 use footbridge_testbed::arguments::MattermostSim as Arguments;
-use footbridge_testbed::mattermost::{MattermostSim, Options};
 
 pub async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let options = Options {

@@ -30,7 +30,7 @@ pub use rewrites::Rewrite;
 pub use rule::{Cut, Fault, Matcher, Page, Rule};
 pub use to_device::ToDevice;
 
-use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
+use footbridge_simulators::connections::{CuttableListener, OpenConnections, Switch};
 use rewrites::Rewrites;
 use to_device::ToDeviceQueue;
 

@@ -6,7 +6,7 @@ use axum::http::Method;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-pub use crate::gitter::Cut;
+pub use footbridge_simulators::connections::Cut;
 
 /// Which requests a rule applies to.
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::rule::{Fault, Page};
 use super::shaping::{Shape, pump, shaped};
 use super::{Cut, Inner};
-use crate::gitter::connections::Switch;
+use footbridge_simulators::connections::Switch;
 
 /// Larger than any request or sync response here.
 const MAX_BODY: usize = 256 << 20;

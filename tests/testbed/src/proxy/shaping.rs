@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::rule::{Cut, Fault};
-use crate::gitter::connections::Switch;
+use footbridge_simulators::connections::Switch;
 
 /// How long the last bytes before a cut may take to be sent.
 const FLUSH: Duration = Duration::from_millis(5);

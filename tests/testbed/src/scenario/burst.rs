@@ -125,7 +125,7 @@ pub async fn burst(
 /// What Ann reads: the verdict, the number of misattributed messages, and the number of events.
 fn read<'a>(
     scene: &Scenario,
-    author_of: &dyn Fn(u32) -> Option<&'a crate::gitter::User>,
+    author_of: &dyn Fn(u32) -> Option<&'a footbridge_simulators::gitter::User>,
 ) -> (Verdict, usize, usize) {
     let (mut arrived, mut misattributed) = (Vec::new(), 0);
     let load = &scene.from_channel;
@@ -164,7 +164,7 @@ fn read<'a>(
     (verdict, misattributed, events)
 }
 
-fn named(author: Option<&crate::gitter::User>, shown: &str) -> bool {
+fn named(author: Option<&footbridge_simulators::gitter::User>, shown: &str) -> bool {
     author.is_some_and(|author| shown.contains(author.display_name.as_str()))
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 
-use crate::gitter::{GitterSim, Operation};
+use footbridge_simulators::gitter::{GitterSim, Operation};
 
 /// The times of new messages by message id. Dropping it ends the recording.
 pub struct ChannelObserver {

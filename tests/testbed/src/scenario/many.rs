@@ -9,9 +9,9 @@ use anyhow::anyhow;
 
 use super::{ChannelObserver, Load, PASSWORD, RoomAndChannel, RoomObserver, access, unique, until};
 use crate::bridge::{BridgeProcess, Setup};
-use crate::gitter::{self, Fault, GitterSim, Room, RoomOptions, User};
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
+use footbridge_simulators::gitter::{self, Fault, GitterSim, Room, RoomOptions, User};
 
 /// More requests a minute than anything here uses.
 const BUDGET: &str = "requests_per_minute = 60000";

@@ -30,10 +30,10 @@ pub use room_observer::{ObservedEvent, RoomObserver};
 pub use search::files_containing;
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup, SiloAccess};
-use crate::gitter::{self, GitterSim, RoomOptions};
 use crate::proxy::Rule;
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
+use footbridge_simulators::gitter::{self, GitterSim, RoomOptions};
 
 /// The password of every account: they exist for minutes, on loopback.
 pub const PASSWORD: &str = "a password for the testbed";

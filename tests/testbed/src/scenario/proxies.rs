@@ -1,8 +1,8 @@
 //! The proxies between the bridge and everything that it talks to, one for each.
 
-use crate::gitter::GitterSim;
 use crate::proxy::Proxy;
 use crate::synapse::Synapse;
+use footbridge_simulators::gitter::GitterSim;
 
 /// One proxy per address in the bridge's configuration.
 pub struct Proxies {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::{Context, FaultScenario, Outcome, Row, ScenarioOptions};
-use crate::gitter::Framing;
 use crate::proxy::{Cut, Fault, Matcher, Page, Rule};
+use footbridge_simulators::gitter::Framing;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use footbridge_simulators::mattermost::{self, MattermostChannel};
 use footbridge_testbed::console::Console;
-use footbridge_testbed::multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind};
+use footbridge_testbed::multi_silo::{MultiSiloOptions, MultiSiloScenario};
 use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::until;
 use footbridge_testbed::synapse::Synapse;
@@ -29,9 +30,9 @@ pub async fn measure(
     console: &Console,
 ) -> anyhow::Result<()> {
     console.step("A room and a channel of Mattermost");
-    let plan = MultiSiloOptions::of_one(binary.to_owned(), SimulatorKind::Mattermost);
+    let plan = MultiSiloOptions::of_one(binary.to_owned(), &mattermost::SIMULATOR);
     let scene = MultiSiloScenario::build(synapse, plan).await?;
-    let (sim, channel) = scene.sites[0].mattermost().context("no Mattermost")?;
+    let MattermostChannel { sim, channel, .. } = mattermost(&scene)?;
     // A small file each way first, so that connections and caches are as in daily use.
     exchange(&scene, 10_000).await?;
     let bytes = megabytes * 1_000_000;
@@ -110,9 +111,14 @@ fn row(
     Ok(())
 }
 
+fn mattermost(scene: &MultiSiloScenario) -> anyhow::Result<&MattermostChannel> {
+    let channel = scene.sites.first().and_then(|site| site.of());
+    channel.context("no Mattermost")
+}
+
 /// Sends a small file each way.
 async fn exchange(scene: &MultiSiloScenario, bytes: usize) -> anyhow::Result<()> {
-    let (sim, channel) = scene.sites[0].mattermost().context("no Mattermost")?;
+    let MattermostChannel { sim, channel, .. } = mattermost(scene)?;
     let file = ("small.bin", "application/octet-stream");
     scene
         .ann

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use footbridge_simulators::gitter;
 use footbridge_testbed::console::{Console, clip};
-use footbridge_testbed::gitter;
 use footbridge_testbed::report::short;
 use footbridge_testbed::scenario::{Scenario, until};
 use footbridge_testbed::synapse::Synapse;

@@ -11,6 +11,7 @@
 )]
 
 mod actions;
+pub mod channel;
 mod faults;
 mod records;
 mod rest;
@@ -20,23 +21,17 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::Context;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-pub use crate::gitter::{Cut, Fault};
+pub use crate::{call_faults::Fault, connections::Cut};
+pub use channel::{MattermostChannel, SIMULATOR};
 pub use faults::Faults;
 pub use records::{Channel, File, Post, Team, User};
 
 use self::world::World;
-use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
+use crate::server::{Calls, Server};
 
 /// The longest message, in Unicode scalars.
 pub const LONGEST: usize = 16_383;
@@ -85,97 +80,49 @@ struct Shared {
     options: Options,
     world: World,
     faults: Faults,
-    connections: OpenConnections,
-    calls: Mutex<BTreeMap<String, u64>>,
+    calls: Calls,
     stop: CancellationToken,
 }
 
 struct SimInner {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    /// The server task; `None` while the port is closed.
-    server: Mutex<Option<JoinHandle<()>>>,
-    _stop: DropGuard,
+    server: Server,
 }
 
 /// A running simulator. Clones share it; it stops with the last one.
 #[derive(Clone)]
 pub struct MattermostSim(Arc<SimInner>);
 
-async fn bind(port: u16) -> anyhow::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .with_context(|| format!("listening on port {port} for the Mattermost simulator"))
-}
-
 impl MattermostSim {
     /// Starts listening on the loopback interface.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let listener = bind(options.port).await?;
-        let address = listener.local_addr()?;
-        let stop = CancellationToken::new();
+        let (port, stop) = (options.port, CancellationToken::new());
         let shared = Arc::new(Shared {
             world: World::new(&options),
             faults: Faults::default(),
-            connections: OpenConnections::default(),
-            calls: Mutex::default(),
+            calls: Calls::default(),
             stop: stop.clone(),
             options,
         });
-        let sim = Self(Arc::new(SimInner {
-            shared,
-            address,
-            server: Mutex::default(),
-            _stop: stop.drop_guard(),
-        }));
-        sim.serve(listener);
-        Ok(sim)
-    }
-
-    fn serve(&self, inner: TcpListener) {
-        let shared = Arc::clone(&self.0.shared);
-        let listener = CuttableListener {
-            inner,
-            connections: shared.connections.clone(),
-        };
-        let router = rest::router(Arc::clone(&shared));
-        let service = router.into_make_service_with_connect_info::<Switch>();
-        let server = tokio::spawn(async move {
-            let server = axum::serve(listener, service);
-            let stop = shared.stop.clone();
-            // Cancelled, or an error that nobody could handle: in both cases no connection outlives its port.
-            drop(stop.run_until_cancelled(async move { server.await }).await);
-            shared.connections.cut_all(Cut::Close);
-        });
-        *self.server() = Some(server);
-    }
-
-    fn server(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
+        let server = Server::start(port, rest::router(Arc::clone(&shared)), stop).await?;
+        Ok(Self(Arc::new(SimInner { shared, server })))
     }
 
     /// Begins an outage: the port closes and every connection drops. Users keep writing, as on another node.
     pub async fn stop_listening(&self) {
-        let server = self.server().take();
-        if let Some(server) = server {
-            server.abort();
-            // The task was aborted, so it has no result.
-            drop(server.await);
-        }
-        self.0.shared.connections.cut_all(Cut::Close);
+        self.0.server.stop_listening().await;
     }
 
     /// Ends an outage, on the same port. The server loses what it has in memory only.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.stop_listening().await;
         self.0.shared.world.forget_pending();
-        self.serve(bind(self.0.address.port()).await?);
-        Ok(())
+        self.0.server.restart().await
     }
 
     /// The base URL, which `/api/v4/…` follows.
     pub fn url(&self) -> String {
-        format!("http://{}", self.0.address)
+        self.0.server.url()
     }
 
     /// The faults that a test can inject.
@@ -185,26 +132,16 @@ impl MattermostSim {
 
     /// Cuts every open connection; returns how many there were.
     pub fn cut(&self, how: Cut) -> usize {
-        self.0.shared.connections.cut_all(how)
+        self.0.server.cut(how)
     }
 
     /// The number of calls per route since the start, such as `POST posts`.
     pub fn calls(&self) -> BTreeMap<String, u64> {
-        self.0.shared.calls().clone()
+        self.0.shared.calls.all()
     }
 
     /// The number of open WebSocket connections that are authenticated.
     pub fn open_sockets(&self) -> usize {
         self.0.shared.world.open_sockets()
-    }
-}
-
-impl Shared {
-    fn calls(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self, route: &str) {
-        *self.calls().entry(route.to_owned()).or_insert(0) += 1;
     }
 }

@@ -27,10 +27,10 @@ pub(super) use session::Sessions;
 
 use self::meta::Reply;
 use super::{
-    connections::Switch,
     rest::{query, strike_before},
     shared::Shared,
 };
+use crate::connections::Switch;
 
 /// Largest body of a long-polling request.
 const MAX_BODY: usize = 1024 * 1024;

@@ -8,12 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::snapshot::take_snapshot;
 
-use crate::gitter::{
-    auth,
+use crate::{
+    call_faults::Fault,
     connections::{Cut, Switch},
-    faults::Fault,
-    shared::Shared,
-    view,
+    gitter::{auth, shared::Shared, view},
 };
 
 const CONNECTION_TYPES: [&str; 4] = [

@@ -22,11 +22,11 @@ use tokio::{
 use super::{
     api_error::ApiError,
     auth,
-    connections::Switch,
     faults::{Faults, Framing},
     rest::{add_rate_headers, query, segments, strike_before, take_rate},
     shared::{Shared, lock},
 };
+use crate::connections::Switch;
 
 struct Subscriber {
     room: String,

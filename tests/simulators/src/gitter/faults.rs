@@ -1,57 +1,15 @@
 //! Faults that a test can inject: per route for the API, per port for open connections, and by switches for the two
 //! realtime feeds.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-use super::connections::{Cut, OpenConnections};
-
-/// A fault of one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Fault {
-    /// Refused with this status and the API's own body; the call is not performed.
-    Status {
-        /// The HTTP status.
-        status: u16,
-    },
-    /// An HTML page as from a load balancer; the call is not performed.
-    Html {
-        /// The HTTP status.
-        status: u16,
-    },
-    /// The call is performed, then the client gets a load balancer's page.
-    HtmlAfter {
-        /// The HTTP status.
-        status: u16,
-    },
-    /// The connection is closed before the call is performed.
-    DropBefore,
-    /// The call is performed, then the connection is closed without a response.
-    DropAfter,
-    /// The call is performed, then the connection is reset.
-    ResetAfter,
-    /// The connection is closed without a response, and the call is performed this much later.
-    Late {
-        /// Milliseconds.
-        ms: u64,
-    },
-    /// The call is delayed by this much and then performed normally.
-    Delay {
-        /// Milliseconds.
-        ms: u64,
-    },
-    /// The call is performed, and its response is delayed by this much.
-    SlowAnswer {
-        /// Milliseconds.
-        ms: u64,
-    },
-}
+use crate::{
+    call_faults::Fault,
+    connections::{Cut, OpenConnections},
+};
 
 /// When the sender gets the event of their own message, relative to the response of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -280,15 +238,5 @@ impl Faults {
 
     pub(super) fn echo(&self) -> Echo {
         self.armed().echo
-    }
-}
-
-impl Fault {
-    /// How long the call is delayed before it is performed.
-    pub(super) fn delay(self) -> Option<Duration> {
-        match self {
-            Self::Delay { ms } => Some(Duration::from_millis(ms)),
-            _ => None,
-        }
     }
 }

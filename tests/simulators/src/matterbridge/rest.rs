@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Message, Shared, message::escaped, socket, stream};
-use crate::{call_faults, gitter::connections::Switch};
+use crate::{call_faults, connections::Switch};
 
 /// The largest body that is accepted.
 const MAX_BODY: usize = 64 << 20;
@@ -55,7 +55,7 @@ async fn serve(
         return ([(header::ALLOW, format!("OPTIONS, {method}"))], refused).into_response();
     }
     let route = format!("{method} {call}");
-    shared.count(&route);
+    shared.calls.count(&route);
     let fault = shared.faults.take(&route);
     let no = |status: StatusCode| refusal(status, status.canonical_reason().unwrap_or_default());
     if let Some(struck) = call_faults::before(&switch, fault, no).await {

@@ -41,7 +41,7 @@ const FROZEN: u8 = 3;
 
 /// Controls one connection.
 #[derive(Clone, Default)]
-pub(crate) struct Switch(Arc<SwitchState>);
+pub struct Switch(Arc<SwitchState>);
 
 #[derive(Default)]
 struct SwitchState {
@@ -51,7 +51,8 @@ struct SwitchState {
 }
 
 impl Switch {
-    pub(crate) fn cut(&self, how: Cut) {
+    /// Cuts its connection.
+    pub fn cut(&self, how: Cut) {
         let state = match how {
             Cut::Close => CLOSED,
             Cut::Reset => RESET,
@@ -75,7 +76,7 @@ impl Connected<IncomingStream<'_, CuttableListener>> for Switch {
 
 /// The open connections of one port.
 #[derive(Clone, Default)]
-pub(crate) struct OpenConnections(Arc<Mutex<Vec<Weak<SwitchState>>>>);
+pub struct OpenConnections(Arc<Mutex<Vec<Weak<SwitchState>>>>);
 
 impl OpenConnections {
     fn add(&self, switch: &Switch) {
@@ -85,7 +86,7 @@ impl OpenConnections {
     }
 
     /// Cuts every open connection and returns how many there were.
-    pub(crate) fn cut_all(&self, how: Cut) -> usize {
+    pub fn cut_all(&self, how: Cut) -> usize {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let live: Vec<_> = open.iter().filter_map(Weak::upgrade).collect();
         drop(open);
@@ -97,9 +98,11 @@ impl OpenConnections {
 }
 
 /// A listener that registers its connections in `connections`.
-pub(crate) struct CuttableListener {
-    pub(crate) inner: TcpListener,
-    pub(crate) connections: OpenConnections,
+pub struct CuttableListener {
+    /// Accepts the connections.
+    pub inner: TcpListener,
+    /// The open ones.
+    pub connections: OpenConnections,
 }
 
 impl Listener for CuttableListener {
@@ -130,7 +133,7 @@ impl Listener for CuttableListener {
 }
 
 /// A connection that its [`Switch`] can cut.
-pub(crate) struct CuttableConnection {
+pub struct CuttableConnection {
     socket: TcpStream,
     switch: Switch,
 }

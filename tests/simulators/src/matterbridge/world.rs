@@ -182,6 +182,10 @@ impl World {
         self.inner().removed.insert(reader, Instant::now());
     }
 
+    pub(super) fn set_buffer(&self, size: usize) {
+        self.inner().capacity = size.max(1);
+    }
+
     /// Empties the buffer, which has the default size from then on.
     pub(super) fn drain(&self) -> Vec<Message> {
         let mut inner = self.inner();

@@ -20,12 +20,15 @@ use sha2::{Digest, Sha256};
 use super::{
     api_error::ApiError,
     auth::{self, Caller},
-    connections::{Cut, Switch},
-    faults::{Echo, Fault},
+    faults::Echo,
     ids::hex,
     rate::Allowance,
     shared::{Shared, lock},
     world::World,
+};
+use crate::{
+    call_faults::Fault,
+    connections::{Cut, Switch},
 };
 
 /// The largest body that is read: body-parser's limit.

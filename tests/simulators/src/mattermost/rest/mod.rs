@@ -30,7 +30,7 @@ use super::{
     Shared, socket,
     world::{ApiError, new_id},
 };
-use crate::{call_faults, gitter::connections::Switch};
+use crate::{call_faults, connections::Switch};
 
 /// The largest body that is accepted.
 const MAX_BODY: usize = 160 << 20;
@@ -163,7 +163,7 @@ async fn serve(
         };
         (route, Some(handler), at)
     };
-    shared.count(route);
+    shared.calls.count(route);
     let fault = shared.faults.take(route);
     let no =
         |status: StatusCode| refusal(&ApiError(status.as_u16(), "a.simulated.fault", "A fault."));

@@ -8,6 +8,7 @@
 )]
 
 mod auth;
+pub mod channel;
 mod bayeux;
 mod actions;
 mod control;
@@ -25,7 +26,6 @@ mod shared;
 mod stream;
 mod time;
 mod view;
-pub(crate) mod connections;
 mod world;
 
 #[cfg(test)]
@@ -42,18 +42,17 @@ use axum::Router;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::DropGuard;
 
+pub use crate::{call_faults::Fault, connections::Cut};
 pub use api_error::ApiError;
-pub use connections::Cut;
-pub use faults::{Echo, Fault, Faults, Framing};
+pub use channel::{GitterChannel, SIMULATOR};
+pub use faults::{Echo, Faults, Framing};
 pub use options::{Options, Room, RoomOptions, User};
 pub use posts::Message;
 pub use shared::{Change, Operation};
 pub use view::Compatibility;
 
-use self::{
-    connections::{CuttableListener, OpenConnections, Switch},
-    shared::{LateNotices, Shared, lock},
-};
+use self::shared::{LateNotices, Shared, lock};
+use crate::connections::{CuttableListener, OpenConnections, Switch};
 
 /// The addresses, fixed at the first start and kept over a restart.
 #[derive(Clone, Copy)]

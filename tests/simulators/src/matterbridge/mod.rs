@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+pub mod channel;
 mod message;
 mod rest;
 mod socket;
@@ -16,23 +17,17 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::Context;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-pub use crate::gitter::{Cut, Fault};
+pub use crate::{call_faults::Fault, connections::Cut};
+pub use channel::{MatterbridgeChannel, SIMULATOR};
 pub use faults::Faults;
 pub use message::Message;
 
 use self::world::World;
-use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
+use crate::server::{Calls, Server};
 
 /// The options of a simulator. The defaults are Matterbridge's own.
 #[derive(Clone, Debug)]
@@ -72,97 +67,48 @@ struct Shared {
     options: Options,
     world: World,
     faults: Faults,
-    connections: OpenConnections,
-    calls: Mutex<BTreeMap<String, u64>>,
+    calls: Calls,
     stop: CancellationToken,
 }
 
 struct SimInner {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    /// The server task; `None` while the port is closed.
-    server: Mutex<Option<JoinHandle<()>>>,
-    _stop: DropGuard,
+    server: Server,
 }
 
 /// A running simulator. Clones share it; it stops with the last one.
 #[derive(Clone)]
 pub struct MatterbridgeSim(Arc<SimInner>);
 
-async fn bind(port: u16) -> anyhow::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .with_context(|| format!("listening on port {port} for the Matterbridge simulator"))
-}
-
 impl MatterbridgeSim {
     /// Starts listening on the loopback interface.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let listener = bind(options.port).await?;
-        let address = listener.local_addr()?;
-        let stop = CancellationToken::new();
+        let (port, stop) = (options.port, CancellationToken::new());
         let shared = Arc::new(Shared {
             world: World::new(&options),
             faults: Faults::default(),
-            connections: OpenConnections::default(),
-            calls: Mutex::default(),
+            calls: Calls::default(),
             stop: stop.clone(),
             options,
         });
-        let sim = Self(Arc::new(SimInner {
-            shared,
-            address,
-            server: Mutex::default(),
-            _stop: stop.drop_guard(),
-        }));
-        sim.serve(listener);
-        Ok(sim)
-    }
-
-    fn serve(&self, inner: TcpListener) {
-        let shared = Arc::clone(&self.0.shared);
-        let listener = CuttableListener {
-            inner,
-            connections: shared.connections.clone(),
-        };
-        let router = rest::router(Arc::clone(&shared));
-        let service = router.into_make_service_with_connect_info::<Switch>();
-        let server = tokio::spawn(async move {
-            let server = axum::serve(listener, service);
-            let stop = shared.stop.clone();
-            // Cancelled, or an error that nobody could handle: in both cases no connection outlives its port.
-            drop(stop.run_until_cancelled(async move { server.await }).await);
-            shared.connections.cut_all(Cut::Close);
-        });
-        *self.server() = Some(server);
-    }
-
-    fn server(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
+        let server = Server::start(port, rest::router(Arc::clone(&shared)), stop).await?;
+        Ok(Self(Arc::new(SimInner { shared, server })))
     }
 
     /// Begins an outage of the network: the port closes and every connection drops. Matterbridge keeps running, users write,
     /// and its buffer fills.
     pub async fn stop_listening(&self) {
-        let server = self.server().take();
-        if let Some(server) = server {
-            server.abort();
-            // The task was aborted, so it has no result.
-            drop(server.await);
-        }
-        self.0.shared.connections.cut_all(Cut::Close);
+        self.0.server.stop_listening().await;
     }
 
     /// Ends an outage, on the same port.
     pub async fn restart(&self) -> anyhow::Result<()> {
-        self.stop_listening().await;
-        self.serve(bind(self.0.address.port()).await?);
-        Ok(())
+        self.0.server.restart().await
     }
 
     /// The base URL, which `/api/…` follows.
     pub fn url(&self) -> String {
-        format!("http://{}", self.0.address)
+        self.0.server.url()
     }
 
     /// The faults that a test can inject.
@@ -172,12 +118,17 @@ impl MatterbridgeSim {
 
     /// Cuts every open connection; returns how many there were.
     pub fn cut(&self, how: Cut) -> usize {
-        self.0.shared.connections.cut_all(how)
+        self.0.server.cut(how)
     }
 
     /// Sets another token of the API account; open connections stay.
     pub fn set_token(&self, token: Option<&str>) {
         self.0.shared.world.set_token(token);
+    }
+
+    /// Sets `Buffer=` anew.
+    pub fn set_buffer(&self, size: usize) {
+        self.0.shared.world.set_buffer(size);
     }
 
     /// A user in one of the networks sends a message. Returns it as the API account gets it, without a time if it is
@@ -219,16 +170,6 @@ impl MatterbridgeSim {
 
     /// The number of calls per route since the start, such as `POST message`.
     pub fn calls(&self) -> BTreeMap<String, u64> {
-        self.0.shared.calls().clone()
-    }
-}
-
-impl Shared {
-    fn calls(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self, route: &str) {
-        *self.calls().entry(route.to_owned()).or_insert(0) += 1;
+        self.0.shared.calls.all()
     }
 }
