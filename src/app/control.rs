@@ -197,7 +197,6 @@ impl Control {
         parsed: &ParsedCommand,
     ) -> Result<Reply, store::Error> {
         let now = self.clock.now();
-        let asked = (question, command);
         Ok(Reply::Say(match parsed {
             ParsedCommand::Why => self.why(question, command, now).await?,
             ParsedCommand::Retry => self.retry(question, command, now).await?,
@@ -211,17 +210,21 @@ impl Control {
             ParsedCommand::Help => replies::help(),
             ParsedCommand::Incomplete(usage) => replies::incomplete(usage),
             ParsedCommand::Unknown(meant) => replies::unknown(*meant),
-            ParsedCommand::Add(end, room) => return self.add(asked, end, room, now).await,
+            ParsedCommand::Add(end, room) => {
+                return self.add(question, command, end, room, now).await;
+            }
             ParsedCommand::Remove(end, room) => {
-                return self.remove(asked, end.as_ref(), room, now).await;
+                return self
+                    .remove(question, command, end.as_ref(), room, now)
+                    .await;
             }
             ParsedCommand::Consent(end, room) => {
-                return self.give_consent(asked, end, room, now).await;
+                return self.give_consent(question, command, end, room, now).await;
             }
-            ParsedCommand::Pause(room) => return self.pause(asked, room, now).await,
-            ParsedCommand::Resume(room) => return self.resume(asked, room, now).await,
+            ParsedCommand::Pause(room) => return self.pause(question, command, room, now).await,
+            ParsedCommand::Resume(room) => return self.resume(question, command, room, now).await,
             ParsedCommand::Trust(user, key) => {
-                return self.trust(asked, user, key.as_deref()).await;
+                return self.trust(question, command, user, key.as_deref()).await;
             }
             ParsedCommand::OptOut(reach) => {
                 return self.opt_out(question, command, *reach, now).await;

@@ -1,7 +1,7 @@
 //! Keys of the configuration file as data. Reading, masking, the list of known keys and the tests use the same tables, so that a
 //! key is declared once, beside what it configures.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use url::Url;
 
@@ -100,15 +100,17 @@ impl Key {
         Self::new(name, KeyValue::Flag { default })
     }
 
-    /// A whole number from `min` to `max`.
+    /// A whole number within these bounds.
     #[must_use]
-    pub const fn number(name: &'static str, (min, max): (u32, u32), default: u32) -> Self {
+    pub const fn number(name: &'static str, bounds: RangeInclusive<u32>, default: u32) -> Self {
+        let (min, max) = (*bounds.start(), *bounds.end());
         Self::new(name, KeyValue::Number { min, max, default })
     }
 
-    /// A span of time from `min` to `max`, in seconds.
+    /// A span of time within these bounds; all in seconds.
     #[must_use]
-    pub const fn duration(name: &'static str, (min, max): (u64, u64), default: u64) -> Self {
+    pub const fn duration(name: &'static str, bounds: RangeInclusive<u64>, default: u64) -> Self {
+        let (min, max) = (*bounds.start(), *bounds.end());
         Self::new(name, KeyValue::Duration { min, max, default })
     }
 

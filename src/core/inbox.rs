@@ -166,7 +166,7 @@ impl Inbox {
                         HashSet::new()
                     };
                     let now = self.clock.now();
-                    self.flood.check((&place, id), &message, &joined, now)
+                    self.flood.check(&place, id, &message, &joined, now)
                 }
             };
             if let (Some(rule), Some(arrival)) = (rule, batch.arrivals.get_mut(number)) {
@@ -226,7 +226,7 @@ impl Inbox {
         let payload = self.screen_late(entry, content).await?.into_payload();
         let filled = self
             .store
-            .fill_decrypted(entry, payload, (decrypted_with, edited), now);
+            .fill_decrypted(entry, payload, decrypted_with, edited, now);
         let result = filled.await?;
         self.wake(result.lanes);
         if is_command {

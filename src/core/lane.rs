@@ -175,7 +175,7 @@ impl Lane {
         let now = self.clock.now();
         let latest = now.plus(backoff::CEILING);
         self.store
-            .start_lane(self.id, (now, latest), self.is_idempotent())
+            .start_lane(self.id, now, latest, self.is_idempotent())
             .await?;
         self.resume_state().await?;
         let mut turn = QueueOrder::UrgentFirst;

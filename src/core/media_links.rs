@@ -21,7 +21,8 @@ impl MediaLinks {
     pub async fn link_for(
         &self,
         store: &Store,
-        (entry, to): (EntryId, &Place),
+        entry: EntryId,
+        to: &Place,
         file: &File,
         now: Millis,
     ) -> Result<File, Error> {

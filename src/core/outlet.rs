@@ -229,6 +229,15 @@ pub enum TextBeforeEdit {
     Unreadable,
 }
 
+/// A file that a step sends, fetched from the side where it was sent.
+#[derive(Debug)]
+pub struct FetchedFile {
+    /// The file.
+    pub spooled: Spooled,
+    /// Its thumbnail, if there is one.
+    pub thumbnail: Option<Image>,
+}
+
 /// A side to which messages can be sent: Matrix, or one silo.
 #[async_trait]
 pub trait Outlet: Send + Sync {
@@ -336,13 +345,13 @@ pub trait Outlet: Send + Sync {
         Err(no_files_error())
     }
 
-    /// Performs a [`Step::SendFile`] whose file is in the spool, with its thumbnail, if there is one.
+    /// Performs a [`Step::SendFile`] whose file is in the spool.
     async fn send_file(
         &self,
         _to: &Place,
         _key: &str,
         _step: &Step,
-        _file: (&Spooled, Option<&Image>),
+        _file: &FetchedFile,
     ) -> Result<Done, SendError> {
         Err(no_files_error())
     }

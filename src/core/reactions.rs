@@ -70,12 +70,13 @@ pub fn key(written: &str) -> Option<String> {
     fits.then_some(word)
 }
 
-/// The plan for a place that has native reactions. `message` is the copy there, `unencrypted` goes into the step, and `is_same`
+/// The plan for the reaction `key` in a place that has native reactions. `message` is the copy there, `unencrypted` goes into the step, and `is_same`
 /// says which other keys look the same there.
 #[must_use]
 pub fn plan_native(
     reacted: &[ReactionState],
-    (key, is_same): (&str, impl Fn(&str) -> bool),
+    key: &str,
+    is_same: impl Fn(&str) -> bool,
     message: &RemoteId,
     unencrypted: bool,
 ) -> Plan {
@@ -231,7 +232,7 @@ mod tests {
         let message = RemoteId::from("m");
         let plan = |reacted: &[ReactionState]| {
             let alike = |other: &str| other.starts_with('👍');
-            plan_native(reacted, ("👍", alike), &message, false)
+            plan_native(reacted, "👍", alike, &message, false)
         };
         let is_skipped = |reacted: &[ReactionState]| matches!(plan(reacted), Plan::Skip(rule) if rule == SkipRule::ReactionAlreadyShown);
         let first = plan(&[by("Ann", "👍")]);

@@ -91,7 +91,8 @@ impl DeviceParts {
         account: &AccountClient,
         keys: &Arc<BufferedCryptoStore>,
         claims: &Arc<KeyClaims>,
-        (key, since): (&StoreKey, Millis),
+        key: &StoreKey,
+        since: Millis,
     ) -> Self {
         let (store, clock) = (&network.store, network.clock);
         let client = account.client();
@@ -182,7 +183,7 @@ impl Device {
         cross_signing::require_signed_device(&client).await?;
         let claims = KeyClaims::of(&client, &keys);
         let account = AccountClient::of(client.clone())?;
-        let parts = DeviceParts::of(network, &account, &keys, &claims, (key, saved.since));
+        let parts = DeviceParts::of(network, &account, &keys, &claims, key, saved.since);
         let room_state = Arc::new(RoomState::of(client, store.clone(), network.flags.clone()));
         let verifier = Verifier {
             account: account.clone(),
@@ -376,10 +377,14 @@ impl Device {
     pub fn put_plaintext_state<'a>(
         &'a self,
         room: &'a Place,
-        event: (&'a str, &'a str),
+        event_type: &'a str,
+        key: &'a str,
         content: &'a Value,
     ) -> Boxed<'a, Result<bool, MatrixError>> {
-        Box::pin(self.room_state.put_plaintext(room, event, content))
+        Box::pin(
+            self.room_state
+                .put_plaintext(room, event_type, key, content),
+        )
     }
 
     /// The room's current profile, queried from the homeserver.

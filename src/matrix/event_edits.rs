@@ -33,6 +33,8 @@ pub(super) struct EventEdits {
 
 /// Which message of an event that carries several is changed, and into what; `None` removes it.
 pub(super) struct PartEdit<'a> {
+    /// The event.
+    pub target: &'a RemoteId,
     pub slot: u32,
     pub part: Option<&'a Part>,
 }
@@ -63,11 +65,12 @@ impl EventEdits {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        (target, content): (&RemoteId, &Content),
+        target: &RemoteId,
+        content: &Content,
     ) -> Result<Done, SendError> {
         let read = self
             .own_events
-            .read_back(room, (to, target), caption::to_verify);
+            .read_back(room, to, target, caption::to_verify);
         let old = match read.await? {
             ReadBack::Ours(old, _) => old,
             ReadBack::Redacted => return Ok(Done::Deleted(target.clone())),
@@ -97,12 +100,12 @@ impl EventEdits {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        (target, edit): (&RemoteId, PartEdit<'_>),
+        edit: PartEdit<'_>,
     ) -> Result<Done, SendError> {
-        let PartEdit { slot, part } = edit;
+        let PartEdit { target, slot, part } = edit;
         let read = self
             .own_events
-            .read_back(room, (to, target), bundles::to_verify);
+            .read_back(room, to, target, bundles::to_verify);
         let (content, now) = match read.await? {
             ReadBack::Ours(content, now) => (content, now),
             ReadBack::Redacted => return Ok(Done::Deleted(target.clone())),
@@ -114,14 +117,14 @@ impl EventEdits {
                 let next = event.get("m.new_content").and_then(bundles::to_verify);
                 if let (Some(now), Some(next)) = (&now, &next) {
                     self.own_events
-                        .save_next_digest(to, target, (now, next))
+                        .save_next_digest(to, target, now, next)
                         .await?;
                 }
                 let remote = self.events.send_message(room, to, key, event).await?;
                 // From here on an edit with older content does not count.
                 self.own_events.save_digest(to, target, next).await?;
                 let by = edit_copy(remote, self.clock);
-                Ok(rewritten((target, slot), part, by))
+                Ok(rewritten(target, slot, part, by))
             }
             RevisedParts::Nothing => redact(room, target, key).await,
             RevisedParts::Impossible => Err(unchangeable(part)),
@@ -148,7 +151,7 @@ pub(super) fn edit_copy(remote: RemoteId, clock: Clock) -> Copy {
 }
 
 /// The outcome of an event that replaces one that carries several messages.
-pub(super) fn rewritten((target, slot): (&RemoteId, u32), part: Option<&Part>, by: Copy) -> Done {
+pub(super) fn rewritten(target: &RemoteId, slot: u32, part: Option<&Part>, by: Copy) -> Done {
     let target = target.clone();
     match part {
         Some(_) => Done::EditedBy { target, by },

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use footbridge_core::{
     clock::Clock,
     file::File,
-    image::Image,
-    outlet::{Done, SendError, Step, no_files_error},
+    outlet::{Done, FetchedFile, SendError, Step, no_files_error},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Place};
@@ -55,7 +54,7 @@ impl FileSender {
         to: &Place,
         key: OwnedTransactionId,
         step: &Step,
-        (spooled, preview): (&Spooled, Option<&Image>),
+        fetched: &FetchedFile,
     ) -> Result<Done, SendError> {
         let Step::SendFile {
             file,
@@ -67,15 +66,15 @@ impl FileSender {
         else {
             return Err(no_files_error());
         };
+        let FetchedFile { spooled, thumbnail } = fetched;
         let encrypted = self.guard.check(room, to).await?;
         let address = self
             .media
             .upload_file(spooled, file.safe_type(), encrypted)
             .await?;
-        let source = (file, spooled);
         let content = self.room_names.disambiguate(room, to, content).await;
-        let mut event = files::event_of(source, &content, &address, encrypted);
-        if let Some(preview) = preview {
+        let mut event = files::event_of(file, spooled, &content, &address, encrypted);
+        if let Some(preview) = thumbnail {
             // Without a thumbnail the file is sent all the same.
             match self
                 .media

@@ -10,7 +10,7 @@ use footbridge_core::{
     crash_points,
     inbox::{Batch, Inbox},
 };
-use footbridge_store::{Gap, RemoteId, Store};
+use footbridge_store::{Gap, Place, RemoteId, Store};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 use tokio_util::sync::CancellationToken;
 
@@ -126,9 +126,12 @@ impl GapFiller {
                 let mark = mark.or_else(|| skip_to.clone().or_else(|| gap.stop.clone()));
                 let older: Vec<RemoteId> = late.iter().filter_map(id_of).collect();
                 chunk.append(&mut late);
-                let mut batch = self
-                    .process_chunk(room, gap, chunk, (&mut names, &mut boundary), inbox)
-                    .await?;
+                let processed =
+                    self.process_chunk(room, &gap.place, &chunk, &mut names, &mut boundary);
+                let (mut batch, shared) = processed.await;
+                if shared {
+                    inbox.wait_settled(&gap.place).await?;
+                }
                 batch.flags = boundary.flags();
                 let older = older
                     .into_iter()
@@ -167,22 +170,23 @@ impl GapFiller {
         Ok(encrypted && self.flags.was_encrypted(&gap.place).await?)
     }
 
-    /// Processes a part of a page, oldest first.
+    /// Processes a part of a page, oldest first. Returns also whether the account wrote something that, by the
+    /// homeserver's claim, this device did not send.
     async fn process_chunk(
         &self,
         room: &Room,
-        gap: &Gap,
-        events: Vec<TimelineEvent>,
-        (names, boundary): (&mut DisplayNames, &mut EncryptionBoundary),
-        inbox: &Inbox,
-    ) -> Result<Batch, MatrixError> {
+        place: &Place,
+        events: &[TimelineEvent],
+        names: &mut DisplayNames,
+        boundary: &mut EncryptionBoundary,
+    ) -> (Batch, bool) {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
             let encrypted = boundary.pass(event);
-            sync_response::changes(&self.account, &gap.place, event, &mut batch);
+            sync_response::changes(&self.account, place, event, &mut batch);
             match self
                 .timeline
-                .process(room, &gap.place, event, names, encrypted)
+                .process(room, place, event, names, encrypted)
                 .await
             {
                 EventOutcome::Nothing => {}
@@ -193,10 +197,7 @@ impl GapFiller {
                 }
             }
         }
-        if shared {
-            inbox.wait_settled(&gap.place).await?;
-        }
-        Ok(batch)
+        (batch, shared)
     }
 }
 

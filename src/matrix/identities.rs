@@ -190,7 +190,7 @@ impl Identities {
                 }
                 let place = Place::room(room.room_id().as_str());
                 let name = self.account.display_name(&place, &user).await;
-                self.notify_identity_change(&place, (&user, &key), &name, inbox)
+                self.notify_identity_change(&place, &user, &key, &name, inbox)
                     .await?;
             }
         }
@@ -202,7 +202,8 @@ impl Identities {
     pub(super) async fn notify_identity_change(
         &self,
         place: &Place,
-        (sender, key): (&str, &str),
+        sender: &str,
+        key: &str,
         name: &str,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {

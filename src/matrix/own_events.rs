@@ -65,7 +65,8 @@ impl OwnEvents {
     pub(super) async fn read_back(
         &self,
         room: &Room,
-        (place, target): (&Place, &RemoteId),
+        place: &Place,
+        target: &RemoteId,
         to_verify: impl Fn(&Value) -> Option<String>,
     ) -> Result<ReadBack, SendError> {
         let Some(event) = self.fetch_event(room, target).await? else {
@@ -129,16 +130,17 @@ impl OwnEvents {
         }
     }
 
-    /// Saves the digest of an event that is about to be sent.
+    /// Saves the digest of an event with the content `now` that is about to be edited to `next`.
     pub(super) async fn save_next_digest(
         &self,
         place: &Place,
         target: &RemoteId,
-        contents: (&str, &str),
+        now: &str,
+        next: &str,
     ) -> Result<(), SendError> {
         let saved = self
             .store
-            .save_next_event_digest(place, target, contents)
+            .save_next_event_digest(place, target, now, next)
             .await;
         saved.map_err(|error| broken(&error))
     }

@@ -137,16 +137,14 @@ impl RoomState {
     pub(super) async fn put_plaintext(
         &self,
         room: &Place,
-        (event_type, key): (&str, &str),
+        event_type: &str,
+        key: &str,
         content: &Value,
     ) -> Result<bool, MatrixError> {
         if self.flags.was_encrypted(room).await? {
             return Ok(false);
         }
-        match self
-            .put_if_plaintext(room, (event_type, key), content)
-            .await
-        {
+        match self.put_if_plaintext(room, event_type, key, content).await {
             Ok(written) => Ok(written),
             Err(RequestError::Forbidden(_) | RequestError::Invalid(_)) => Ok(false),
             Err(error) => Err(error.into_matrix_error("mark the room")),
@@ -156,7 +154,8 @@ impl RoomState {
     async fn put_if_plaintext(
         &self,
         room: &Place,
-        (event_type, key): (&str, &str),
+        event_type: &str,
+        key: &str,
         content: &Value,
     ) -> Result<bool, RequestError> {
         let id = room_id(room)?;

@@ -10,7 +10,7 @@ use footbridge_core::{
     file::File,
     image::Image,
     message::Sender,
-    outlet::{self, Done, Outlet, SendError, Step, TextBeforeEdit},
+    outlet::{self, Done, FetchedFile, Outlet, SendError, Step, TextBeforeEdit},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -146,12 +146,11 @@ impl Outlet for MatrixOutlet {
         to: &Place,
         key: &str,
         step: &Step,
-        file: (&Spooled, Option<&Image>),
+        file: &FetchedFile,
     ) -> Result<Done, SendError> {
         let room = self.access.open(to).await?;
-        self.files
-            .send(&room, to, OwnedTransactionId::from(key), step, file)
-            .await
+        let key = OwnedTransactionId::from(key);
+        self.files.send(&room, to, key, step, file).await
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
@@ -184,8 +183,8 @@ impl Outlet for MatrixOutlet {
             } => {
                 let content = self.room_names.disambiguate(&room, to, content).await;
                 if *is_caption {
-                    let edit = (target, &content);
-                    return self.edits.edit_caption(&room, to, key, edit).await;
+                    let edited = self.edits.edit_caption(&room, to, key, target, &content);
+                    return edited.await;
                 }
                 let event = convert::event_content(&content, None, None, Some(target));
                 let event = self.avatars.attach(&room, to, &content, event).await;
@@ -229,10 +228,11 @@ impl Outlet for MatrixOutlet {
                 target, slot, part, ..
             } => {
                 let edit = PartEdit {
+                    target,
                     slot: *slot,
                     part: part.as_ref(),
                 };
-                self.edits.edit_part(&room, to, key, (target, edit)).await
+                self.edits.edit_part(&room, to, key, edit).await
             }
         }
     }

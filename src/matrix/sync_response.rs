@@ -47,6 +47,12 @@ pub(super) struct SyncResponses {
     pub journal: Arc<JournalWriter>,
 }
 
+/// What a response says about one room.
+struct RoomUpdate {
+    timeline: SyncTimeline,
+    state: State,
+}
+
 impl SyncResponses {
     /// Saves a response: messages, room cursors, gaps, flags and the sync cursor, all or nothing.
     pub(super) async fn save(
@@ -66,7 +72,10 @@ impl SyncResponses {
             rejoined.extend(place.filter(|place| self.unjoined_rooms.contains(place)));
         }
         let joined = response.rooms.joined.into_iter();
-        let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
+        let joined = joined.map(|(id, joined)| {
+            let (timeline, state) = (joined.timeline, joined.state);
+            (id, RoomUpdate { timeline, state })
+        });
         // Events from before the account had to leave are in the leave section, once.
         for id in response.rooms.left.keys() {
             if let Some(followed) = rooms.get(id) {
@@ -75,7 +84,10 @@ impl SyncResponses {
             }
         }
         let left = response.rooms.left.into_iter();
-        let left = left.map(|(id, update)| (id, (update.timeline, update.state)));
+        let left = left.map(|(id, left)| {
+            let (timeline, state) = (left.timeline, left.state);
+            (id, RoomUpdate { timeline, state })
+        });
         for (id, update) in joined.chain(left) {
             let Some(room) = rooms.get_mut(&id) else {
                 continue;
@@ -118,10 +130,11 @@ impl SyncResponses {
         &self,
         id: &RoomId,
         followed: &mut PortalRoom,
-        (timeline, state): (SyncTimeline, State),
+        update: RoomUpdate,
         next_batch: &str,
         batch: &mut Batch,
     ) -> Result<bool, MatrixError> {
+        let RoomUpdate { timeline, state } = update;
         let events = timeline.events;
         if may_have_lost_member(&events, &state, timeline.limited) {
             self.rotation.end(&followed.place);
@@ -195,8 +208,9 @@ impl SyncResponses {
             // The room was unencrypted while the account was in it, however briefly.
             batch.unencrypted.push(followed.place.clone());
         }
-        let spans = (&mut boundary, &mut *batch);
-        let shared = self.process(&room, &followed.place, events, spans).await;
+        let place = &followed.place;
+        let shared = self.process(&room, place, events, &mut boundary, batch);
+        let shared = shared.await;
         batch.flags.extend(boundary.flags());
         Ok(shared)
     }
@@ -208,7 +222,8 @@ impl SyncResponses {
         room: &Room,
         place: &Place,
         events: &[TimelineEvent],
-        (boundary, batch): (&mut EncryptionBoundary, &mut Batch),
+        boundary: &mut EncryptionBoundary,
+        batch: &mut Batch,
     ) -> bool {
         let (mut names, mut shared) = (DisplayNames::default(), false);
         for event in events {

@@ -213,7 +213,7 @@ impl UnansweredSends {
                 .await
                 .map_err(|error| not_sent(&RequestError::from(&error)))?;
             for event in &page.chunk {
-                match self.look_at(event, key, (since, may_be_clear)) {
+                match self.look_at(event, key, since, may_be_clear) {
                     EventMatch::Found(sent) => return Ok(Some(sent)),
                     EventMatch::Another => {}
                     EventMatch::Unreadable => unreadable = true,
@@ -232,7 +232,8 @@ impl UnansweredSends {
         &self,
         event: &TimelineEvent,
         key: &str,
-        (since, may_be_clear): (Millis, bool),
+        since: Millis,
+        may_be_clear: bool,
     ) -> EventMatch {
         let Some(envelope) = EventFields::open(event) else {
             return EventMatch::Another;
@@ -297,7 +298,7 @@ fn done_by(sent: &SentEvent, step: &Step) -> Done {
         }
         Step::EditPart {
             target, slot, part, ..
-        } => rewritten((target, *slot), part.as_ref(), event(None, None)),
+        } => rewritten(target, *slot, part.as_ref(), event(None, None)),
         Step::Edit { target, .. } => Done::EditedBy {
             target: target.clone(),
             by: event(None, None),

@@ -165,7 +165,7 @@ impl UndecryptableNotices {
         if reason == CHANGED {
             for (key, _) in self.store.changed_identities_of(sender).await? {
                 self.identities
-                    .notify_identity_change(place, (sender, &key), &name, inbox)
+                    .notify_identity_change(place, sender, &key, &name, inbox)
                     .await?;
             }
         }
@@ -245,7 +245,8 @@ impl UndecryptableNotices {
             let opted_out = has_opted_out(&self.store, &group.place, &group.sender).await?;
             let texts = unsigned_devices::signed(&name, opted_out, group.skipped);
             inbox.notify_obsolete(group, texts).await?;
-            self.unsigned_notices.forget(&who);
+            let (place, sender) = who;
+            self.unsigned_notices.forget(place, sender);
         }
         Ok(())
     }

@@ -77,8 +77,8 @@ impl UnsignedNotices {
     }
 
     /// The notice about this sender is over.
-    pub(super) fn forget(&self, who: &(Place, String)) {
-        self.lock().notified.remove(who);
+    pub(super) fn forget(&self, place: Place, sender: String) {
+        self.lock().notified.remove(&(place, sender));
     }
 
     fn lock(&self) -> MutexGuard<'_, NotifiedSenders> {

@@ -6,7 +6,7 @@ use footbridge_core::{
 };
 
 /// How often each channel is compared with the silo's history.
-pub static AUDIT: Key = Key::duration("audit", (10, 3600), 300);
+pub static AUDIT: Key = Key::duration("audit", 10..=3600, 300);
 
 /// A host that files are fetched from: a name or an address, with a port if it is not the usual one.
 pub(crate) fn check_media_host(text: &str) -> Result<(), ValueError> {

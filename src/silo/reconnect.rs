@@ -63,7 +63,8 @@ pub trait Connect: Send {
 /// Opens one connection after the other. Returns only when stopped, signed out, or when the store fails.
 pub async fn follow(
     feed: &mut impl Connect,
-    (silo, service): (&str, &'static Service),
+    silo: &str,
+    service: &'static Service,
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
     let mut failures = Failures::default();

@@ -70,7 +70,7 @@ impl Store {
         self.transaction("link a late copy", move |tx| {
             if links::entry_of(tx.sql, &to, &created.remote)?.is_none() {
                 let text_of = rewritten::text_of(tx, entry, &to)?;
-                links::link_created(tx.sql, (entry, text_of), &to, (&created, None))?;
+                links::link_created(tx.sql, entry, text_of, &to, &created, None)?;
             }
             Ok(())
         })

@@ -150,12 +150,13 @@ impl Store {
         .await
     }
 
-    /// The present step removed one part from a bundled message, by the event `by` that replaces its text. Settles like
+    /// The present step removed the part `slot` from a bundled message, by the event `by` that replaces its text. Settles like
     /// [`Store::complete_step`].
     pub async fn complete_part_removal(
         &self,
         delivery: DeliveryId,
-        (remote, slot): (&RemoteId, u32),
+        remote: &RemoteId,
+        slot: u32,
         by: &Copy,
         last: bool,
     ) -> Result<(), Error> {
@@ -165,8 +166,8 @@ impl Store {
                 return Ok(());
             };
             let home = links::entry_of(tx.sql, &pending.to, &remote)?.unwrap_or(pending.entry);
-            let linked = (home, Some(pending.entry));
-            links::link_created(tx.sql, linked, &pending.to, (&by, Some(&remote)))?;
+            let text_of = Some(pending.entry);
+            links::link_created(tx.sql, home, text_of, &pending.to, &by, Some(&remote))?;
             tx.sql
                 .prepare_cached(
                     "UPDATE link SET deleted = 1 WHERE place = ?1 AND remote_id = ?2 AND bundle_slot = ?3",
@@ -271,7 +272,7 @@ fn write_merged(tx: &Tx<'_>, one: &MergedMessage) -> Result<(), TxError> {
     };
     for (edit, payload) in &one.edits {
         if let Some(edit) = counters::pending(tx.sql, *edit)? {
-            rewritten::save(tx, (message.entry, &message.to), edit.entry, payload)?;
+            rewritten::save(tx, message.entry, &message.to, edit.entry, payload)?;
         }
     }
     Ok(())
@@ -338,5 +339,5 @@ fn link_copy(
     let (entry, to) = (pending.entry, &pending.to);
     links::link_part(tx.sql, entry, to, created, slot)?;
     let text_of = rewritten::text_of(tx, entry, to)?;
-    links::set_text_of(tx.sql, entry, (to, &created.remote), text_of)
+    links::set_text_of(tx.sql, entry, to, &created.remote, text_of)
 }

@@ -58,13 +58,14 @@ impl Store {
         .await
     }
 
-    /// Whether a deleted message is `root`, which the bridge deletes, or was deleted with it. `written_at` is by the clock of its
+    /// Whether the deleted message `remote` is `root`, which the bridge deletes, or was deleted with it. `written_at` is by the clock of its
     /// network.
     pub async fn is_cascade_deleted(
         &self,
         place: &Place,
         root: &RemoteId,
-        (remote, written_at): (&RemoteId, Millis),
+        remote: &RemoteId,
+        written_at: Millis,
     ) -> Result<bool, Error> {
         let (place, root, remote) = (place.clone(), root.clone(), remote.clone());
         self.read("look for a cascade of deletions", move |tx| {

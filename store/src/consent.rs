@@ -172,7 +172,7 @@ impl Store {
                 // Messages from before were not written to this room.
                 cursors::forget(tx, &channel)?;
             }
-            let portal = portals::open(tx, PortalSource::Chat, &spec, (&room, &channel), now)?;
+            let portal = portals::open(tx, PortalSource::Chat, &spec, &room, &channel, now)?;
             if linking.heard {
                 link_barriers::lift(tx, portal.id, &room)?;
             }

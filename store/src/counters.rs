@@ -24,6 +24,19 @@ pub(crate) struct PendingDelivery {
     pub from: Place,
 }
 
+/// A row that is to be added to the outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewDelivery<'a> {
+    pub entry: EntryId,
+    /// Where its event happened, and the event's id there: its transaction key is made of these.
+    pub place: &'a Place,
+    pub event_id: &'a RemoteId,
+    pub lane: LaneId,
+    pub to: &'a Place,
+    /// Where its route begins: it is on hold and ends like a message from there.
+    pub from: &'a Place,
+}
+
 /// How a delivery ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DeliveryEnd {
@@ -116,32 +129,23 @@ pub(crate) fn pending_without_route(sql: &Connection) -> Result<Vec<PendingDeliv
 }
 
 /// Enqueues a delivery.
-pub(crate) fn enqueue(
-    tx: &Tx<'_>,
-    entry: EntryId,
-    event_id: (&Place, &RemoteId),
-    pending: (LaneId, &Place),
-    now: Millis,
-) -> Result<(), TxError> {
-    enqueue_about(tx, entry, event_id, (event_id.0, pending), now)
-}
-
-/// The same for a notice of the bridge about the place `about`: it is on hold and ends like a message from there.
-pub(crate) fn enqueue_about(
-    tx: &Tx<'_>,
-    entry: EntryId,
-    event_id: (&Place, &RemoteId),
-    (about, (lane, to)): (&Place, (LaneId, &Place)),
-    now: Millis,
-) -> Result<(), TxError> {
-    let key = tx.seal.delivery_key(event_id.0, event_id.1, to);
+pub(crate) fn enqueue(tx: &Tx<'_>, new: NewDelivery<'_>, now: Millis) -> Result<(), TxError> {
+    let key = tx.seal.delivery_key(new.place, new.event_id, new.to);
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (entry_id, portal_id, toward, to_place, transaction_key, accepted_at, from_place)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![entry, lane.portal, lane.toward, to, key, now, about])?;
-    count_accepted(tx.sql, lane)
+        .execute(params![
+            new.entry,
+            new.lane.portal,
+            new.lane.toward,
+            new.to,
+            key,
+            now,
+            new.from
+        ])?;
+    count_accepted(tx.sql, new.lane)
 }
 
 /// Marks the deliveries of an arrival as late: they do not wait in order, and their copies say that they are delayed.
@@ -159,7 +163,8 @@ pub(crate) fn mark_late(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Resu
 pub(crate) fn skip_on_arrival(
     tx: &Tx<'_>,
     entry: EntryId,
-    (lane, to): (LaneId, &Place),
+    lane: LaneId,
+    to: &Place,
     rule: SkipRule,
 ) -> Result<(), TxError> {
     count_accepted(tx.sql, lane)?;

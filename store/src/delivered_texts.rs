@@ -98,11 +98,12 @@ pub(crate) fn has_or_may(tx: &Tx<'_>, edit: EntryId, to: &Place) -> Result<bool,
     Ok(has(tx, edit, to)? || is_begun(tx, edit, to, true)?)
 }
 
-/// Whether the place has the text of this edit, completely or in part, or it is still pending for the place. What failed without
+/// Whether the place has the text of this edit of a message, completely or in part, or it is still pending for the place. What failed without
 /// an answer does not count: it may never be there.
 pub(crate) fn is_delivered_or_pending(
     tx: &Tx<'_>,
-    (edit, message): (EntryId, Option<EntryId>),
+    edit: EntryId,
+    message: Option<EntryId>,
     to: &Place,
 ) -> Result<bool, TxError> {
     Ok(has(tx, edit, to)?

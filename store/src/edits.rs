@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, Place, RemoteId, Store, counters,
+    Copy, Delivery, DeliveryId, EntryId, Error, MessageRef, Place, RemoteId, Store, counters,
     database::{Tx, TxError},
     delivered_texts, links, outbox, redacted_edits, rewritten,
 };
@@ -25,30 +25,33 @@ pub enum EditResult {
 }
 
 impl Store {
-    /// The present step of an edit is done. What it created is linked to the message that `original` names, so that whoever
-    /// deletes the original deletes both. Returns whether the delivery was still pending; the link is kept in any case.
+    /// The present step of an edit of the message `target` is done. What it created is linked to that message, so that
+    /// whoever deletes the original deletes both. Returns whether the delivery was still pending; the link is kept in any case.
     pub async fn complete_edit_step(
         &self,
-        (delivery, edit): (DeliveryId, EntryId),
-        (to, result): (&Place, EditResult),
-        original: (&Place, &RemoteId),
+        delivery: &Delivery,
+        target: &RemoteId,
+        result: EditResult,
         last: bool,
     ) -> Result<bool, Error> {
-        let to = to.clone();
-        let (place, remote) = (original.0.clone(), original.1.clone());
+        let (from, target, to) = (delivery.from.clone(), target.clone(), delivery.to.clone());
+        let (delivery, edit) = (delivery.id, delivery.entry);
         self.transaction("settle a step", move |tx| {
-            let home = links::entry_of(tx.sql, &place, &remote)?.unwrap_or(edit);
-            let text_of = text_brought_by(tx, ((&place, &remote), home), &to, edit)?;
-            let linked = (home, text_of);
+            let home = links::entry_of(tx.sql, &from, &target)?.unwrap_or(edit);
+            let original = MessageRef {
+                place: &from,
+                id: &target,
+            };
+            let text_of = text_brought_by(tx, original, home, &to, edit)?;
             match &result {
                 EditResult::Created(copy) => {
-                    links::link_created(tx.sql, linked, &to, (copy, None))?;
+                    links::link_created(tx.sql, home, text_of, &to, copy, None)?;
                 }
                 EditResult::Replaced { target, by } => {
-                    links::link_created(tx.sql, linked, &to, (by, Some(target)))?;
+                    links::link_created(tx.sql, home, text_of, &to, by, Some(target))?;
                 }
                 EditResult::Changed(target) => {
-                    links::set_text_of(tx.sql, home, (&to, target), text_of)?;
+                    links::set_text_of(tx.sql, home, &to, target, text_of)?;
                 }
             }
             let Some(pending) = counters::pending(tx.sql, delivery)? else {
@@ -72,7 +75,11 @@ impl Store {
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
         self.transaction("put an edit in its order", move |tx| {
-            Ok(upsert_latest(tx, (&from, &target), &to, entry)? == entry)
+            let message = MessageRef {
+                place: &from,
+                id: &target,
+            };
+            Ok(upsert_latest(tx, message, &to, entry)? == entry)
         })
         .await
     }
@@ -116,7 +123,7 @@ impl Store {
                 .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             if let Some((entry, to)) = &failed {
-                rewritten::save(tx, (*entry, to), edit, &payload)?;
+                rewritten::save(tx, *entry, to, edit, &payload)?;
             }
             Ok(failed.is_some())
         })
@@ -124,11 +131,12 @@ impl Store {
     }
 }
 
-/// The edit whose text the entry `edit` brings to a place: the edit itself or, if it is a redaction, the edit that it restores;
-/// `None` where it restores the text of the message `home` itself.
+/// The edit whose text the entry `edit` of this message brings to a place: the edit itself or, if it is a redaction, the edit that
+/// it restores; `None` where it restores the text of the message itself, whose entry is `home`.
 fn text_brought_by(
     tx: &Tx<'_>,
-    ((from, target), home): ((&Place, &RemoteId), EntryId),
+    message: MessageRef<'_>,
+    home: EntryId,
     to: &Place,
     edit: EntryId,
 ) -> Result<Option<EntryId>, TxError> {
@@ -138,7 +146,9 @@ fn text_brought_by(
             "SELECT entry_id FROM latest_edit
              WHERE place = ?1 AND target = ?2 AND to_place = ?3 AND restored_by = ?4",
         )?
-        .query_row(params![from, target, to, edit], |row| row.get(0))
+        .query_row(params![message.place, message.id, to, edit], |row| {
+            row.get(0)
+        })
         .optional()?;
     Ok(match restored {
         Some(restored) => (restored != home).then_some(restored),
@@ -155,7 +165,11 @@ pub(crate) fn note_included(tx: &Tx<'_>, edit: EntryId, to: &Place) -> Result<()
     if let Some(target) = target
         && !redacted_edits::is_redacted(tx, edit)?
     {
-        upsert_latest(tx, (&from, &target), to, edit)?;
+        let message = MessageRef {
+            place: &from,
+            id: &target,
+        };
+        upsert_latest(tx, message, to, edit)?;
     }
     Ok(())
 }
@@ -214,7 +228,7 @@ pub(crate) fn note_redacted(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
 /// latest itself, as long as nothing comes after it.
 fn upsert_latest(
     tx: &Tx<'_>,
-    (from, target): (&Place, &RemoteId),
+    message: MessageRef<'_>,
     to: &Place,
     edit: EntryId,
 ) -> Result<EntryId, TxError> {
@@ -229,5 +243,5 @@ fn upsert_latest(
                                    NULL, restored_by)
              RETURNING iif(restored_by IS ?4, ?4, entry_id)",
         )?
-        .query_row(params![from, target, to, edit], |row| row.get(0))?)
+        .query_row(params![message.place, message.id, to, edit], |row| row.get(0))?)
 }

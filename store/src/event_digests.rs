@@ -55,7 +55,8 @@ impl Store {
         &self,
         place: &Place,
         remote: &RemoteId,
-        (now, next): (&str, &str),
+        now: &str,
+        next: &str,
     ) -> Result<(), Error> {
         let (place, remote) = (place.clone(), remote.clone());
         let (now, next) = (now.to_owned(), next.to_owned());

@@ -149,6 +149,15 @@ impl From<&str> for RemoteId {
     }
 }
 
+/// A message in a place, by its id there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageRef<'a> {
+    /// Where the message is.
+    pub place: &'a Place,
+    /// Its id there.
+    pub id: &'a RemoteId,
+}
+
 /// One end of a portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Side {

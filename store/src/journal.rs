@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Arrival, Batch, Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
-    before_link, columns, commands, consent,
-    counters::{self, DeliveryEnd},
+    Arrival, Batch, Copy, EntryId, Error, LaneId, MessageRef, Millis, Payload, Place, RemoteId,
+    Store, before_link, columns, commands, consent,
+    counters::{self, DeliveryEnd, NewDelivery},
     cursors,
     database::{Tx, TxError},
     delivery_status, link_barriers, links, opt_outs, peer_bridges,
@@ -59,7 +59,7 @@ impl Store {
     /// Accepts a batch. Returns one [`Accepted`] per arrival, in order.
     pub async fn accept(&self, batch: Batch, now: Millis) -> Result<Vec<Accepted>, Error> {
         self.transaction("accept a batch", move |tx| {
-            let graph = (PortalGraph::load(tx.sql)?, RoutingTable::load(tx.sql, now)?);
+            let (graph, routing) = (PortalGraph::load(tx.sql)?, RoutingTable::load(tx.sql, now)?);
             let context = ArrivalContext::of_batch(&batch);
             let used = replay::used(&batch);
             let shown = before_link::by_event(&batch);
@@ -69,12 +69,12 @@ impl Store {
                 .map(|arrival| {
                     let shown = shown.get(&(&arrival.place, &arrival.event_id)).copied();
                     let of = context.of(arrival);
-                    let stays = may_be_command(&graph.0, arrival);
+                    let stays = may_be_command(&graph, arrival);
                     before_link::unless_before_link(tx, shown, stays, || {
                         match replay::reject_replay(tx, &used, arrival, now)? {
-                            Some(caught) => accept_arrival(tx, &graph, (&caught, of), now)
+                            Some(caught) => accept_arrival(tx, &graph, &routing, &caught, of, now)
                                 .map(|_| Accepted::Replayed),
-                            None => accept_arrival(tx, &graph, (arrival, of), now),
+                            None => accept_arrival(tx, &graph, &routing, arrival, of, now),
                         }
                     })
                 })
@@ -86,8 +86,8 @@ impl Store {
             for (place, event_id, author) in &batch.last_authors {
                 delivery_status::note_last_message(tx, place, event_id, author)?;
             }
-            for writer in &batch.authors {
-                writers::save(tx, writer)?;
+            for (place, message, user) in &batch.authors {
+                writers::save(tx, place, message, user)?;
             }
             trust::save(tx, &batch, now)?;
             cursors::save(tx, &batch, now)?;
@@ -178,8 +178,10 @@ pub(crate) fn undecryptable_from_row(row: &Row<'_>) -> rusqlite::Result<Undecryp
 
 fn accept_arrival(
     tx: &Tx<'_>,
-    (graph, routing): &(PortalGraph, RoutingTable),
-    (arrival, of): (&Arrival, ArrivalFacts<'_>),
+    graph: &PortalGraph,
+    routing: &RoutingTable,
+    arrival: &Arrival,
+    of: ArrivalFacts<'_>,
     now: Millis,
 ) -> Result<Accepted, TxError> {
     let arrival = &Arrival {
@@ -189,7 +191,7 @@ fn accept_arrival(
     if is_known(tx, arrival)? {
         return Ok(Accepted::Duplicate);
     }
-    let reached = link_barriers::routes((graph, routing), &arrival.place, of.out_of_order_at);
+    let reached = link_barriers::routes(graph, routing, &arrival.place, of.out_of_order_at);
     // A management room accepts only commands.
     let asked =
         matches!(arrival.payload, Payload::Command(_)) && graph.is_management_only(&arrival.place);
@@ -215,7 +217,7 @@ fn accept_arrival(
     let mut lanes = Vec::new();
     let target = of.change.and_then(|change| change.target.as_ref());
     if let Some(target) = target {
-        redacted_edits::note_change(tx, (entry, arrival), target, of.change)?;
+        redacted_edits::note_change(tx, entry, arrival, target, of.change)?;
     }
     let is_retraction = of.change.is_some_and(|change| change.is_retraction);
     for (lane, to) in reached {
@@ -224,14 +226,25 @@ fn accept_arrival(
             (!is_retraction).then(|| routing.skip_rule(&arrival.place, lane, of.out_of_order_at));
         let skipped = arrival.payload.skip_rule();
         if let Some(rule) = skipped.or(too_early.flatten()) {
-            counters::skip_on_arrival(tx, entry, (lane, &to), rule)?;
+            counters::skip_on_arrival(tx, entry, lane, &to, rule)?;
             let kept = skipped.is_none() || of.change.is_some_and(|change| change.stays);
             if let Some(target) = target.filter(|_| kept) {
-                pending_changes::cancel_if_untried(tx, (&arrival.place, target), &to, rule, now)?;
+                let message = MessageRef {
+                    place: &arrival.place,
+                    id: target,
+                };
+                pending_changes::cancel_if_untried(tx, message, &to, rule, now)?;
             }
         } else {
-            let event_id = (&arrival.place, &arrival.event_id);
-            counters::enqueue(tx, entry, event_id, (lane, &to), now)?;
+            let new = NewDelivery {
+                entry,
+                place: &arrival.place,
+                event_id: &arrival.event_id,
+                lane,
+                to: &to,
+                from: &arrival.place,
+            };
+            counters::enqueue(tx, new, now)?;
             lanes.push(lane);
         }
     }

@@ -87,7 +87,7 @@ pub use edits::EditResult;
 pub use error::Error;
 pub use former_devices::{FormerDevice, FormerSend};
 pub use holds::PortalHold;
-pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
+pub use ids::{DeliveryId, EntryId, LaneId, MessageRef, Millis, Place, PortalId, RemoteId, Side};
 pub use journal::{Accepted, UndecryptableEvent};
 pub use link_barriers::LinkBarrier;
 pub use linked::LinkedMessage;

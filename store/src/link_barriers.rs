@@ -104,7 +104,8 @@ pub(crate) fn lift(tx: &Tx<'_>, portal: PortalId, place: &Place) -> Result<(), T
 /// Every other place that gets what is accepted of a place now, with the last lane on the route. A route without barriers is
 /// preferred to a shorter one with barriers.
 pub(crate) fn routes(
-    (graph, routing): (&PortalGraph, &RoutingTable),
+    graph: &PortalGraph,
+    routing: &RoutingTable,
     from: &Place,
     out_of_order_at: Option<Millis>,
 ) -> Vec<(LaneId, Place)> {

@@ -158,7 +158,8 @@ impl Store {
     pub async fn complete_emptied_step(
         &self,
         delivery: DeliveryId,
-        (copy, emptied): (&RemoteId, Emptied),
+        copy: &RemoteId,
+        emptied: Emptied,
         last: bool,
     ) -> Result<(), Error> {
         let copy = copy.clone();
@@ -371,19 +372,21 @@ pub(crate) fn link_part(
     Ok(())
 }
 
-/// Links what was created for the message `home`, unless it is known: a copy, or the event that replaces the text of one. It
-/// contains the text of the edit `text_of`, or the message's own.
+/// Links what was created for the message `home`, unless it is known: a copy, or the event that replaces the text of the copy
+/// `replaces`. It contains the text of the edit `text_of`, or the message's own.
 pub(crate) fn link_created(
     sql: &Connection,
-    (home, text_of): (EntryId, Option<EntryId>),
+    home: EntryId,
+    text_of: Option<EntryId>,
     to: &Place,
-    (created, replaces): (&Copy, Option<&RemoteId>),
+    created: &Copy,
+    replaces: Option<&RemoteId>,
 ) -> Result<(), TxError> {
     if entry_of(sql, to, &created.remote)?.is_none() {
         link(sql, home, to, created)?;
         sql.prepare_cached("UPDATE link SET replaces = ?3 WHERE place = ?1 AND remote_id = ?2")?
             .execute(params![to, created.remote, replaces])?;
-        set_text_of(sql, home, (to, &created.remote), text_of)?;
+        set_text_of(sql, home, to, &created.remote, text_of)?;
     }
     Ok(())
 }
@@ -392,7 +395,8 @@ pub(crate) fn link_created(
 pub(crate) fn set_text_of(
     sql: &Connection,
     home: EntryId,
-    (to, remote): (&Place, &RemoteId),
+    to: &Place,
+    remote: &RemoteId,
     text_of: Option<EntryId>,
 ) -> Result<(), TxError> {
     sql.prepare_cached(

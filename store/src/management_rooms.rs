@@ -120,7 +120,8 @@ pub(crate) fn open_management(tx: &Tx<'_>, room: &Place, now: Millis) -> Result<
         tx,
         PortalSource::Management,
         &spec,
-        (room, &management_target()),
+        room,
+        &management_target(),
         now,
     )?
     .id)

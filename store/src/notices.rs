@@ -6,7 +6,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Error, LaneId, Millis, Payload, Place, RemoteId, Side, Store, columns, counters,
+    Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Side, Store, columns,
+    counters::{self, NewDelivery},
     database::{Tx, TxError},
     journal, links,
 };
@@ -60,7 +61,7 @@ pub(crate) fn enqueue_notice(
     payload: &[u8],
     now: Millis,
 ) -> Result<Option<LaneId>, TxError> {
-    enqueue_notice_about(tx, lane, &notice_place(), (notice_id, payload), now)
+    enqueue_notice_about(tx, lane, &notice_place(), notice_id, payload, now)
 }
 
 /// The same about the messages of a place: the notice and its edits are on hold and end like these.
@@ -68,7 +69,8 @@ pub(crate) fn enqueue_notice_about(
     tx: &Tx<'_>,
     lane: LaneId,
     about: &Place,
-    (notice_id, payload): (&RemoteId, &[u8]),
+    notice_id: &RemoteId,
+    payload: &[u8],
     now: Millis,
 ) -> Result<Option<LaneId>, TxError> {
     let Some(to) = end_of(tx, lane)? else {
@@ -84,7 +86,16 @@ pub(crate) fn enqueue_notice_about(
     if new == 0 {
         return Ok(None);
     }
-    enqueue(tx, (about, (lane, &to)), notice_id, payload, now)?;
+    let place = notice_place();
+    let new = NewDelivery {
+        entry: write(tx, notice_id, payload, now)?,
+        place: &place,
+        event_id: notice_id,
+        lane,
+        to: &to,
+        from: about,
+    };
+    counters::enqueue(tx, new, now)?;
     Ok(Some(lane))
 }
 
@@ -113,7 +124,16 @@ pub(crate) fn edit_notice(
         return Ok(None);
     };
     let change = RemoteId(format!("{notice_id}.{change}"));
-    enqueue(tx, (&about, (lane, &to)), &change, payload, now)?;
+    let place = notice_place();
+    let new = NewDelivery {
+        entry: write(tx, &change, payload, now)?,
+        place: &place,
+        event_id: &change,
+        lane,
+        to: &to,
+        from: &about,
+    };
+    counters::enqueue(tx, new, now)?;
     Ok(Some(lane))
 }
 
@@ -138,13 +158,13 @@ fn end_of(tx: &Tx<'_>, lane: LaneId) -> Result<Option<Place>, TxError> {
         .optional()?)
 }
 
-fn enqueue(
+/// Writes a notice, or an edit of one, to the journal.
+fn write(
     tx: &Tx<'_>,
-    pending: (&Place, (LaneId, &Place)),
     notice_id: &RemoteId,
     payload: &[u8],
     now: Millis,
-) -> Result<(), TxError> {
+) -> Result<EntryId, TxError> {
     let place = notice_place();
     let entry = journal::insert_event(tx, &place, notice_id, now)?;
     journal::write_payload(tx, entry, &Payload::Ready(payload.to_owned()))?;
@@ -156,5 +176,5 @@ fn enqueue(
         file: None,
     };
     links::link(tx.sql, entry, &place, &original)?;
-    counters::enqueue_about(tx, entry, (&place, notice_id), pending, now)
+    Ok(entry)
 }

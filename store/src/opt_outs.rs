@@ -59,7 +59,7 @@ impl Store {
                      ON CONFLICT (person_hash, place) DO NOTHING",
                 )?
                 .execute(params![person, scope.key(&place), now])?;
-            cancel_notices_naming(tx, (&place, scope), &user)?;
+            cancel_notices_naming(tx, &place, scope, &user)?;
             cancel_messages_of(tx, &place, scope, |payload| is_theirs(payload, &user))
         })
         .await
@@ -219,7 +219,8 @@ impl Scope {
 /// out.
 fn cancel_notices_naming(
     tx: &Tx<'_>,
-    (said_in, scope): (&Place, Scope),
+    said_in: &Place,
+    scope: Scope,
     user: &str,
 ) -> Result<(), TxError> {
     let groups: Vec<(i64, Place)> = tx
@@ -304,12 +305,7 @@ fn cancel_messages_of(
     }
     for (entry, to) in theirs {
         let why = "its author has opted out";
-        pending_changes::cancel_failed(
-            tx,
-            (entry, None),
-            &to,
-            (pending_changes::Cancelled::All, why),
-        )?;
+        pending_changes::cancel_failed(tx, entry, None, &to, pending_changes::Cancelled::All, why)?;
     }
     Ok(dropped)
 }

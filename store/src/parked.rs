@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, FailureNotice, LaneId, Millis, Place, RemoteId, Store, columns,
+    DeliveryId, EntryId, Error, FailureNotice, LaneId, MessageRef, Millis, Place, RemoteId, Store,
+    columns,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     links, notices,
@@ -140,15 +141,19 @@ impl Store {
         from: &Place,
         target: &RemoteId,
         to: &Place,
-        (which, failure): (Cancelled, &'static str),
+        which: Cancelled,
+        why: &'static str,
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
         self.transaction("cancel a failed delivery", move |tx| {
             let Some(entry) = links::entry_of(tx.sql, &from, &target)? else {
                 return Ok(false);
             };
-            let message = (entry, Some((&from, &target)));
-            pending_changes::cancel_failed(tx, message, &to, (which, failure))
+            let message = MessageRef {
+                place: &from,
+                id: &target,
+            };
+            pending_changes::cancel_failed(tx, entry, Some(message), &to, which, why)
         })
         .await
     }

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use rusqlite::params;
 
 use crate::{
-    Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId,
-    SkipRule, Store, bundles,
+    Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, MessageRef, Millis, Place,
+    RemoteId, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     links, queue, redacted_edits, status_notices,
@@ -114,7 +114,8 @@ impl Store {
 pub(crate) fn note_decrypted_edit(
     tx: &Tx<'_>,
     edit: EntryId,
-    (target, sent_at): (&RemoteId, Millis),
+    target: &RemoteId,
+    sent_at: Millis,
     now: Millis,
 ) -> Result<(), TxError> {
     let (place, event_id): (Place, RemoteId) = tx
@@ -122,14 +123,18 @@ pub(crate) fn note_decrypted_edit(
         .prepare_cached("SELECT place, event_id FROM journal WHERE id = ?1")?
         .query_row([edit], |row| Ok((row.get(0)?, row.get(1)?)))?;
     note_target(tx, edit, target)?;
-    redacted_edits::note_edit(tx, (&place, &event_id), target, sent_at)?;
+    redacted_edits::note_edit(tx, &place, &event_id, target, sent_at)?;
     let kept = tx
         .sql
         .prepare_cached("SELECT to_place, rule FROM skipped_delivery WHERE entry_id = ?1")?
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(Place, SkipRule)>, _>>()?;
+    let message = MessageRef {
+        place: &place,
+        id: target,
+    };
     for (to, rule) in kept {
-        cancel_if_untried(tx, (&place, target), &to, rule, now)?;
+        cancel_if_untried(tx, message, &to, rule, now)?;
     }
     Ok(())
 }
@@ -145,20 +150,22 @@ pub(crate) fn note_target(tx: &Tx<'_>, entry: EntryId, target: &RemoteId) -> Res
 /// The author edited a message, and the new text is not relayed: neither is the old one, unless it may have been sent already.
 pub(crate) fn cancel_if_untried(
     tx: &Tx<'_>,
-    (place, target): (&Place, &RemoteId),
+    message: MessageRef<'_>,
     to: &Place,
     rule: SkipRule,
     now: Millis,
 ) -> Result<(), TxError> {
     const CANCEL_REASON: &str = "its author edited it before it could be relayed";
-    let Some(entry) = links::entry_of(tx.sql, place, target)? else {
+    let Some(entry) = links::entry_of(tx.sql, message.place, message.id)? else {
         return Ok(());
     };
     cancel_failed(
         tx,
-        (entry, Some((place, target))),
+        entry,
+        Some(message),
         to,
-        (Cancelled::Texts, CANCEL_REASON),
+        Cancelled::Texts,
+        CANCEL_REASON,
     )?;
     let deliveries = counters::pending_of_entry(tx.sql, entry)?.into_iter();
     for pending in deliveries.filter(|pending| pending.to == *to) {
@@ -191,11 +198,13 @@ pub enum Cancelled {
 /// id of the message in its own place (`edited`). Returns whether there was one.
 pub(crate) fn cancel_failed(
     tx: &Tx<'_>,
-    (entry, edited): (EntryId, Option<(&Place, &RemoteId)>),
+    entry: EntryId,
+    edited: Option<MessageRef<'_>>,
     to: &Place,
-    (which, why): (Cancelled, &str),
+    which: Cancelled,
+    why: &str,
 ) -> Result<bool, TxError> {
-    let (place, target) = edited.unzip();
+    let (place, target) = edited.map(|message| (message.place, message.id)).unzip();
     let ended: Vec<(DeliveryId, EntryId)> = tx
         .sql
         .prepare_cached(

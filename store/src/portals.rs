@@ -117,8 +117,7 @@ impl Store {
         channel: &Place,
         now: Millis,
     ) -> Result<Portal, Error> {
-        let ends = (room.clone(), channel.clone());
-        self.open_portal_of(PortalSource::Config, spec, ends, now)
+        self.open_portal_of(PortalSource::Config, spec, room, channel, now)
             .await
     }
 
@@ -127,12 +126,13 @@ impl Store {
         &self,
         source: PortalSource,
         spec: &PortalSpec,
-        (room, channel): (Place, Place),
+        room: &Place,
+        channel: &Place,
         now: Millis,
     ) -> Result<Portal, Error> {
-        let spec = spec.clone();
+        let (spec, room, channel) = (spec.clone(), room.clone(), channel.clone());
         self.transaction("open a portal", move |tx| {
-            open(tx, source, &spec, (&room, &channel), now)
+            open(tx, source, &spec, &room, &channel, now)
         })
         .await
     }
@@ -166,7 +166,8 @@ pub(crate) fn open(
     tx: &Tx<'_>,
     source: PortalSource,
     spec: &PortalSpec,
-    (room, channel): (&Place, &Place),
+    room: &Place,
+    channel: &Place,
     now: Millis,
 ) -> Result<Portal, TxError> {
     let is_linked = tx

@@ -143,7 +143,6 @@ fn queue_head(
         return Ok(HeadRead::SplitBundle(bundle_leader));
     }
     let linked = routing.linked(lane);
-    let paths = (&linked, &open);
     let stuck = match bundle_state {
         BundleState::OutcomeUnknown(bundle_leader) => Some(bundle_leader),
         _ => None,
@@ -151,7 +150,7 @@ fn queue_head(
     let started = started(tx, lane, &open)?;
     let ordinary = if started.is_none() && turn == QueueOrder::MessagesFirst && stuck.is_none() {
         // One that cannot be sent yet does not delay notices.
-        let first = first_pending(tx, lane, paths, (FIRST_MESSAGE, now))?;
+        let first = first_pending(tx, lane, &linked, &open, FIRST_MESSAGE, now)?;
         first.filter(|queued| queued.key_wait_until.is_none() && queued.retry_at <= now)
     } else {
         None
@@ -161,7 +160,7 @@ fn queue_head(
         None => match (urgent(tx, lane)?, stuck) {
             (Some(urgent), _) => Some(urgent),
             (None, Some(bundle_leader)) => by_id(tx, lane, bundle_leader)?,
-            (None, None) => first_pending(tx, lane, paths, (FIRST_PENDING, now))?,
+            (None, None) => first_pending(tx, lane, &linked, &open, FIRST_PENDING, now)?,
         },
     };
     let next_release = routing.next_release();
@@ -249,10 +248,13 @@ fn started(tx: &Tx<'_>, lane: LaneId, open: &Routes) -> Result<Option<QueuedRow>
 fn first_pending(
     tx: &Tx<'_>,
     lane: LaneId,
-    paths: (&Routes, &Routes),
-    (which, now): (&str, Millis),
+    linked: &Routes,
+    open: &Routes,
+    which: &str,
+    now: Millis,
 ) -> Result<Option<QueuedRow>, TxError> {
-    let first_of_each_source = first_of_each_source(tx, lane, paths, (which, now))?.into_iter();
+    let first_of_each_source = first_of_each_source(tx, lane, linked, open, which, now)?;
+    let first_of_each_source = first_of_each_source.into_iter();
     Ok(first_of_each_source.min_by_key(|queued| queued.delivery.id))
 }
 
@@ -261,8 +263,10 @@ fn first_pending(
 fn first_of_each_source(
     tx: &Tx<'_>,
     lane: LaneId,
-    (linked, open): (&Routes, &Routes),
-    (which, now): (&str, Millis),
+    linked: &Routes,
+    open: &Routes,
+    which: &str,
+    now: Millis,
 ) -> Result<Vec<QueuedRow>, TxError> {
     let mut query = tx.sql.prepare_cached(which)?;
     let mut first_of_each_source = Vec::new();
@@ -327,7 +331,7 @@ pub(crate) fn lookahead(
     let (linked, open) = (routing.linked(lane), routing.open(lane));
     let mut query = tx.sql.prepare_cached(LOOKAHEAD)?;
     let mut waiting = Vec::new();
-    for first in first_of_each_source(tx, lane, (&linked, &open), (FIRST_PENDING, now))? {
+    for first in first_of_each_source(tx, lane, &linked, &open, FIRST_PENDING, now)? {
         let (place, after) = (&first.from, linked.linked_after(&first.from));
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = query.query_map(

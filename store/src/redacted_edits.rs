@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Arrival, Change, DecryptedWith, EntryId, Error, Millis, Place, RemoteId, Store,
+    Arrival, Change, DecryptedWith, EntryId, Error, MessageRef, Millis, Place, RemoteId, Store,
     database::{Tx, TxError},
     delivered_texts, edits, links,
     pending_changes::{self, Cancelled},
@@ -65,10 +65,11 @@ pub struct Revision {
 }
 
 impl Store {
-    /// What the redaction `by` of the edit `edit` means for `to`. `None` where `edit` is no known edit.
+    /// What the redaction `by` of the edit that `from` calls `edit` means for `to`. `None` where `edit` is no known edit.
     pub async fn redacted_edit(
         &self,
-        (from, edit): (&Place, &RemoteId),
+        from: &Place,
+        edit: &RemoteId,
         to: &Place,
         by: EntryId,
     ) -> Result<Option<RedactedEdit>, Error> {
@@ -96,14 +97,18 @@ impl Store {
                     carriers: Vec::new(),
                 }));
             };
+            let edited = MessageRef {
+                place: &from,
+                id: target,
+            };
             Ok(Some(RedactedEdit {
-                shown: shown(tx, (&from, target), &to, (edit, by))?,
-                others: others(tx, (&from, target), &to, by)?,
+                shown: shown(tx, edited, &to, edit, by)?,
+                others: others(tx, edited, &to, by)?,
                 own: match links::entry_of(tx.sql, &from, target)? {
                     Some(original) => delivered_texts::has(tx, original, &to)?,
                     None => false,
                 },
-                carriers: carriers_of(tx, (&from, target), &to, edit)?,
+                carriers: carriers_of(tx, edited, &to, edit)?,
                 message,
                 edit,
             }))
@@ -122,11 +127,11 @@ impl Store {
     /// Whether the text that the redaction `by` restores in `to` was redacted itself since.
     pub async fn restores_redacted_text(
         &self,
-        (from, message): (&Place, &RemoteId),
+        message: MessageRef<'_>,
         to: &Place,
         by: EntryId,
     ) -> Result<bool, Error> {
-        let (from, message, to) = (from.clone(), message.clone(), to.clone());
+        let (from, message, to) = (message.place.clone(), message.id.clone(), to.clone());
         self.read("look whether a restored text was redacted", move |tx| {
             Ok(tx
                 .sql
@@ -165,12 +170,12 @@ impl Store {
     /// own. An older edit whose room key arrives late is compared with that from now on.
     pub async fn note_restored_text(
         &self,
-        (from, message): (&Place, &RemoteId),
+        message: MessageRef<'_>,
         to: &Place,
         by: EntryId,
         text: Option<EntryId>,
     ) -> Result<(), Error> {
-        let (from, message, to) = (from.clone(), message.clone(), to.clone());
+        let (from, message, to) = (message.place.clone(), message.id.clone(), to.clone());
         self.transaction("restore a text", move |tx| {
             let Some(original) = links::entry_of(tx.sql, &from, &message)? else {
                 return Ok(());
@@ -225,7 +230,8 @@ impl Store {
 /// Notes which message or edit an arrival edits or redacts.
 pub(crate) fn note_change(
     tx: &Tx<'_>,
-    (entry, arrival): (EntryId, &Arrival),
+    entry: EntryId,
+    arrival: &Arrival,
     target: &RemoteId,
     change: Option<&Change>,
 ) -> Result<(), TxError> {
@@ -234,7 +240,8 @@ pub(crate) fn note_change(
         Some(change) if change.is_retraction => note_redaction(tx, &arrival.place, target),
         _ => note_edit(
             tx,
-            (&arrival.place, &arrival.event_id),
+            &arrival.place,
+            &arrival.event_id,
             target,
             arrival.sent_at,
         ),
@@ -244,7 +251,8 @@ pub(crate) fn note_change(
 /// Notes which message an edit belongs to. A redaction that was noted of it stays.
 pub(crate) fn note_edit(
     tx: &Tx<'_>,
-    (place, event_id): (&Place, &RemoteId),
+    place: &Place,
+    event_id: &RemoteId,
     target: &RemoteId,
     sent_at: Millis,
 ) -> Result<(), TxError> {
@@ -284,8 +292,8 @@ fn note_redaction(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Result<(),
         for (entry, to) in failed {
             // One that has the text of another edit, or its own again, can still be retried.
             if entry == edit || rewritten::has_redacted(tx, entry, &to)? {
-                let why = (Cancelled::All, "its text was redacted");
-                pending_changes::cancel_failed(tx, (entry, None), &to, why)?;
+                let why = "its text was redacted";
+                pending_changes::cancel_failed(tx, entry, None, &to, Cancelled::All, why)?;
             }
         }
     }
@@ -329,9 +337,10 @@ pub(crate) fn is_redacted(tx: &Tx<'_>, edit: EntryId) -> Result<bool, TxError> {
 
 fn shown(
     tx: &Tx<'_>,
-    (from, target): (&Place, &RemoteId),
+    message: MessageRef<'_>,
     to: &Place,
-    (edit, by): (EntryId, EntryId),
+    edit: EntryId,
+    by: EntryId,
 ) -> Result<ShownText, TxError> {
     let newest: Option<(EntryId, Option<EntryId>)> = tx
         .sql
@@ -339,7 +348,7 @@ fn shown(
             "SELECT entry_id, restored_by FROM latest_edit
              WHERE place = ?1 AND target = ?2 AND to_place = ?3",
         )?
-        .query_row(params![from, target, to], |row| {
+        .query_row(params![message.place, message.id, to], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
@@ -347,9 +356,9 @@ fn shown(
         Some((_, Some(restored))) if restored == by => ShownText::Redacted,
         Some((newest, restored)) if newest > edit => {
             // A failed delivery is not there, and may never be.
-            let original = links::entry_of(tx.sql, from, target)?;
+            let original = links::entry_of(tx.sql, message.place, message.id)?;
             if restored.is_some()
-                || delivered_texts::is_delivered_or_pending(tx, (newest, original), to)?
+                || delivered_texts::is_delivered_or_pending(tx, newest, original, to)?
             {
                 ShownText::Later
             } else {
@@ -364,7 +373,7 @@ fn shown(
 
 fn others(
     tx: &Tx<'_>,
-    (from, target): (&Place, &RemoteId),
+    message: MessageRef<'_>,
     to: &Place,
     by: EntryId,
 ) -> Result<Vec<Revision>, TxError> {
@@ -377,7 +386,7 @@ fn others(
              WHERE r.place = ?1 AND r.target = ?2 AND r.redacted = 0 AND j.id < ?4
              ORDER BY r.sent_at DESC, r.event_id DESC",
         )?
-        .query_map(params![from, target, to, by], |row| {
+        .query_map(params![message.place, message.id, to, by], |row| {
             Ok(Revision {
                 event_id: row.get(0)?,
                 entry: row.get(1)?,
@@ -388,11 +397,11 @@ fn others(
 
 fn carriers_of(
     tx: &Tx<'_>,
-    (from, target): (&Place, &RemoteId),
+    message: MessageRef<'_>,
     to: &Place,
     edit: EntryId,
 ) -> Result<Vec<TextCarrier>, TxError> {
-    let message = links::entry_of(tx.sql, from, target)?;
+    let entry = links::entry_of(tx.sql, message.place, message.id)?;
     Ok(tx
         .sql
         .prepare_cached(
@@ -407,7 +416,7 @@ fn carriers_of(
                  WHERE s.place = link.place AND s.remote_id = link.replaces AND s.bundle_slot >= 0 AND s.deleted = 1)
              ORDER BY part",
         )?
-        .query_map(params![message, to, edit], |row| {
+        .query_map(params![entry, to, edit], |row| {
             Ok(TextCarrier {
                 remote: row.get(0)?,
                 is_replacement: row.get(1)?,

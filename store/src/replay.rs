@@ -38,12 +38,13 @@ pub struct FillResult {
 }
 
 impl Store {
-    /// As [`Store::fill`], for an entry that was decrypted with this.
+    /// As [`Store::fill`], for an entry that was decrypted with this. `edits`: the message that it edits, if it is an edit.
     pub async fn fill_decrypted(
         &self,
         entry: EntryId,
         payload: Payload,
-        (decrypted_with, edits): (Option<DecryptedWith>, Option<RemoteId>),
+        decrypted_with: Option<DecryptedWith>,
+        edits: Option<RemoteId>,
         now: Millis,
     ) -> Result<FillResult, Error> {
         self.transaction("fill an entry", move |tx| {
@@ -72,7 +73,8 @@ impl Store {
                 pending_changes::note_decrypted_edit(
                     tx,
                     entry,
-                    (target, sent_at.unwrap_or_default()),
+                    target,
+                    sent_at.unwrap_or_default(),
                     now,
                 )?;
             }
@@ -137,7 +139,7 @@ pub(crate) fn reject_replay(
     let Some(decrypted_with) = used.get(&(&arrival.place, &arrival.event_id)) else {
         return Ok(None);
     };
-    let replayed = is_replay(tx, (&arrival.place, &arrival.event_id), decrypted_with, now)?;
+    let replayed = is_replay(tx, &arrival.place, &arrival.event_id, decrypted_with, now)?;
     Ok(replayed.then(|| Arrival {
         message: None,
         payload: Payload::Skipped(SkipRule::Replayed),
@@ -173,7 +175,7 @@ fn is_entry_replay(
         .query_row([entry], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     match waits {
-        Some((place, event_id)) => is_replay(tx, (&place, &event_id), decrypted_with, now),
+        Some((place, event_id)) => is_replay(tx, &place, &event_id, decrypted_with, now),
         None => Ok(false),
     }
 }
@@ -181,7 +183,8 @@ fn is_entry_replay(
 /// Whether another event used this ratchet index, or this event with another time. The first event has it.
 fn is_replay(
     tx: &Tx<'_>,
-    (place, event): (&Place, &RemoteId),
+    place: &Place,
+    event: &RemoteId,
     decrypted_with: &DecryptedWith,
     now: Millis,
 ) -> Result<bool, TxError> {

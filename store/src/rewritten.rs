@@ -78,7 +78,8 @@ fn redacted_in(tx: &Tx<'_>, delivery: DeliveryId) -> Result<Vec<EntryId>, TxErro
 /// From now on the message has this payload for the place, with the edit's text.
 pub(crate) fn save(
     tx: &Tx<'_>,
-    (message, to): (EntryId, &Place),
+    message: EntryId,
+    to: &Place,
     edit: EntryId,
     payload: &[u8],
 ) -> Result<(), TxError> {

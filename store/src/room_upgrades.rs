@@ -79,11 +79,12 @@ impl Store {
     }
 
     /// Follows: the portals of the old room become those of the new one, with their pending deliveries, and a notice there says
-    /// so. Returns the lanes to wake.
+    /// so. `encrypted`: whether the new room is encrypted. Returns the lanes to wake.
     pub async fn follow_room_upgrade(
         &self,
         old: &Place,
-        (new, encrypted): (&Place, bool),
+        new: &Place,
+        encrypted: bool,
         told: &[u8],
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
@@ -132,7 +133,7 @@ impl Store {
                     )?
                     .execute([portal])?;
             }
-            add_barriers_for_merge(tx, &before, (&old, &new), &portals)?;
+            add_barriers_for_merge(tx, &before, &old, &new, &portals)?;
             let routing = RoutingTable::load(tx.sql, now)?;
             for portal in portals {
                 lanes.extend(routing.affected_lanes(portal));
@@ -150,7 +151,8 @@ impl Store {
 fn add_barriers_for_merge(
     tx: &Tx<'_>,
     before: &PortalGraph,
-    (old, new): (&Place, &Place),
+    old: &Place,
+    new: &Place,
     moved: &[PortalId],
 ) -> Result<(), TxError> {
     let reach = |from: &Place| -> Vec<Place> {

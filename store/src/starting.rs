@@ -28,7 +28,8 @@ impl Store {
     pub async fn start_lane(
         &self,
         lane: LaneId,
-        (now, latest): (Millis, Millis),
+        now: Millis,
+        latest: Millis,
         in_flight: bool,
     ) -> Result<(), Error> {
         self.transaction("start a lane", move |tx| {

@@ -247,9 +247,9 @@ fn write(
         .execute([notice_id])?;
     let replaces = has_text.then(|| notice_id.clone());
     let state = if is_failure {
-        failures(tx, notice_id, (lane.toward, replaces), now)?
+        failures(tx, notice_id, lane.toward, replaces, now)?
     } else {
-        closed(tx, notice_id, (lane.toward, replaces), now)?
+        closed(tx, notice_id, lane.toward, replaces, now)?
     };
     let Some(payload) = state.as_ref().and_then(render) else {
         return Ok(None);
@@ -289,7 +289,8 @@ fn supersede(tx: &Tx<'_>, notice_id: &RemoteId) -> Result<(), TxError> {
 fn failures(
     tx: &Tx<'_>,
     status_notice: &RemoteId,
-    (shown_on, replaces): (Side, Option<RemoteId>),
+    shown_on: Side,
+    replaces: Option<RemoteId>,
     at: Millis,
 ) -> Result<Option<StatusNotice>, TxError> {
     let count = |state: &str, retryable: &str| -> Result<u64, TxError> {
@@ -353,7 +354,8 @@ fn first_message(tx: &Tx<'_>, status_notice: &RemoteId) -> Result<Option<Copy>, 
 fn closed(
     tx: &Tx<'_>,
     status_notice: &RemoteId,
-    (shown_on, replaces): (Side, Option<RemoteId>),
+    shown_on: Side,
+    replaces: Option<RemoteId>,
     at: Millis,
 ) -> Result<Option<StatusNotice>, TxError> {
     Ok(tx

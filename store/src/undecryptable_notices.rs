@@ -241,13 +241,13 @@ fn notify_undecryptable(
     let mut lanes = Vec::new();
     for lane in lanes_with_pending(tx, &waiting)? {
         if let Some(payload) = payload(UndecryptableText::Elsewhere) {
-            let said = (&notice_id_of(group, lane), payload.as_slice());
-            let woken = notices::enqueue_notice_about(tx, lane, &notice.place, said, now)?;
+            let id = notice_id_of(group, lane);
+            let woken = notices::enqueue_notice_about(tx, lane, &notice.place, &id, &payload, now)?;
             lanes.extend(woken);
         }
     }
     if let (true, Some(first)) = (notice.here, waiting.first()) {
-        let here = notify_sender(tx, (group, *first), &notice.place, payload, now)?;
+        let here = notify_sender(tx, group, *first, &notice.place, payload, now)?;
         lanes.extend(here);
     }
     Ok(lanes)
@@ -311,7 +311,8 @@ fn lanes_with_pending(tx: &Tx<'_>, entries: &[EntryId]) -> Result<Vec<LaneId>, T
 /// Tells the sender of an entry that it is undecryptable, and puts a marker on it.
 fn notify_sender(
     tx: &Tx<'_>,
-    (group, first): (i64, EntryId),
+    group: i64,
+    first: EntryId,
     place: &Place,
     payload: Render<'_>,
     now: Millis,

@@ -34,7 +34,9 @@ impl Store {
 /// Notes the author of a message. The first author noted stays; a copy has no author here, whatever account shows it.
 pub(crate) fn save(
     tx: &Tx<'_>,
-    (place, message, user): &(Place, RemoteId, String),
+    place: &Place,
+    message: &RemoteId,
+    user: &str,
 ) -> Result<(), TxError> {
     tx.sql
         .prepare_cached(

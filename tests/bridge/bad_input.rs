@@ -1236,9 +1236,9 @@ async fn store_with_portal(work_dir: &WorkDir, silo: &str, encrypted: bool) {
         channel: "org/made".to_owned(),
     };
     let room = Place::room("!made:example.org");
-    let ends = (room.clone(), Place::new(silo, "5f"));
+    let channel = Place::new(silo, "5f");
     store
-        .open_portal_of(PortalSource::Chat, &spec, ends, Millis(1))
+        .open_portal_of(PortalSource::Chat, &spec, &room, &channel, Millis(1))
         .await
         .unwrap();
     if encrypted {

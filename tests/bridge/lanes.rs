@@ -28,12 +28,12 @@ use footbridge_core::{
     },
     clock::Clock,
     file::File,
-    image::Image,
     inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{
-        Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBeforeEdit,
+        Content, Done, FetchedFile, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step,
+        TextBeforeEdit,
     },
     render::Html,
     spool::{Spool, Spooled},
@@ -497,7 +497,7 @@ impl Outlet for FakeOutlet {
         to: &Place,
         key: &str,
         step: &Step,
-        _file: (&Spooled, Option<&Image>),
+        _file: &FetchedFile,
     ) -> Result<Done, SendError> {
         self.perform(to, key, step).await
     }

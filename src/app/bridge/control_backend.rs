@@ -159,7 +159,7 @@ impl Backend for ControlBackend {
         let written =
             self.matrix
                 .device()
-                .put_plaintext_state(&portal.room, (BRIDGE_STATE, &key), &content);
+                .put_plaintext_state(&portal.room, BRIDGE_STATE, &key, &content);
         ask(written, "I am not in that room.").await.map(drop)
     }
 

@@ -105,8 +105,7 @@ impl App {
                 ProfileUpdate::Channel => &here,
                 ProfileUpdate::Room | ProfileUpdate::None => &there,
             };
-            let which = (portal.id, field);
-            if change != ProfileUpdate::None && was_refused(refused, which, value) {
+            if change != ProfileUpdate::None && was_refused(refused, portal.id, field, value) {
                 continue;
             }
             // The requests took some time, so the portal may be on hold by now.
@@ -129,7 +128,7 @@ impl App {
             let now = match done {
                 Ok(now) => now,
                 Err(failure) => {
-                    refuse(refused, which, value, &failure);
+                    refuse(refused, portal.id, field, value, &failure);
                     continue;
                 }
             };
@@ -186,19 +185,29 @@ fn normalize(field: ProfileField, text: &str) -> String {
     }
 }
 
-fn was_refused(refused: &RefusedChanges, which: (PortalId, ProfileField), value: &str) -> bool {
-    let known = refused.get(&which);
+fn was_refused(
+    refused: &RefusedChanges,
+    portal: PortalId,
+    field: ProfileField,
+    value: &str,
+) -> bool {
+    let known = refused.get(&(portal, field));
     known.is_some_and(|(refused, at)| refused == value && at.elapsed() < REFUSED_RETRY)
 }
 
 /// The next attempt is not soon: mostly a power level is too low.
-fn refuse(refused: &mut RefusedChanges, which: (PortalId, ProfileField), value: &str, why: &str) {
-    let (portal, field) = which;
+fn refuse(
+    refused: &mut RefusedChanges,
+    portal: PortalId,
+    field: ProfileField,
+    value: &str,
+    why: &str,
+) {
     warn!(
         portal.id = portal.0,
         what = field.as_str(),
         why,
         "Name, topic or picture not copied; retrying in ten minutes"
     );
-    refused.insert(which, (value.to_owned(), Instant::now()));
+    refused.insert((portal, field), (value.to_owned(), Instant::now()));
 }

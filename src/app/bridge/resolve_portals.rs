@@ -41,7 +41,8 @@ impl App {
                         .open_portal_of(
                             wanted.origin,
                             &spec,
-                            (portal.room.clone(), portal.channel.clone()),
+                            &portal.room,
+                            &portal.channel,
                             self.clock.now(),
                         )
                         .await?,
@@ -141,7 +142,8 @@ impl App {
             .open_portal_of(
                 wanted.origin,
                 &spec(wanted),
-                (room, channel.place),
+                &room,
+                &channel.place,
                 self.clock.now(),
             )
             .await?)

@@ -20,7 +20,7 @@ pub(super) mod store {
 
     pub static PATH: Key = Key::text("path");
     pub static KEY_FILE: Key = Key::text("key_file");
-    pub static MIN_FREE: Key = Key::number("min_free_mib", (0, 1_048_576), 64);
+    pub static MIN_FREE: Key = Key::number("min_free_mib", 0..=1_048_576, 64);
     pub static ALL: &[&Key] = &[&PATH, &KEY_FILE, &MIN_FREE];
 }
 
@@ -33,8 +33,8 @@ pub(super) mod matrix {
     pub static PASSWORD_FILE: Key = Key::text("password_file");
     pub static RECOVERY_KEY_FILE: Key = Key::text("recovery_key_file");
     pub static DEVICE_NAME: Key = Key::text("device_name");
-    pub static KEY_WAIT: Key = Key::duration("key_wait", (0, 300), 5);
-    pub static AUDIT: Key = Key::duration("audit", (10, 3600), 300);
+    pub static KEY_WAIT: Key = Key::duration("key_wait", 0..=300, 5);
+    pub static AUDIT: Key = Key::duration("audit", 10..=3600, 300);
     pub static ALL: &[&Key] = &[
         &HOMESERVER,
         &USER,
@@ -72,7 +72,7 @@ pub(super) mod portal {
     pub static NOTICES: Key = Key::flag("notices", false);
     pub static REACTIONS: Key = Key::word("reactions", &EncryptedPolicy::WORDS);
     pub static FILE_LINKS: Key = Key::word("file_links", &EncryptedPolicy::WORDS);
-    pub static BACKFILL: Key = Key::number("backfill", (0, 100), 0);
+    pub static BACKFILL: Key = Key::number("backfill", 0..=100, 0);
     pub static ROOM_NAME: Key = Key::word("room_name", &SyncDirection::WORDS);
     pub static ROOM_TOPIC: Key = Key::word("room_topic", &SyncDirection::WORDS);
     /// No silo lets a bot set a channel's picture.
@@ -109,15 +109,15 @@ pub mod delivery {
     /// Whether short messages share events.
     pub static COALESCE: Key = Key::flag("coalesce", true);
     /// When the other side gets a notice that a message cannot be decrypted yet.
-    pub static NOTICE_AFTER: Key = Key::duration("notice_after", (1, DAY), 30);
+    pub static NOTICE_AFTER: Key = Key::duration("notice_after", 1..=DAY, 30);
     /// When a room key is no longer expected.
-    pub static KEY_LIMIT: Key = Key::duration("key_limit", (1, 90 * DAY), 7 * DAY);
+    pub static KEY_LIMIT: Key = Key::duration("key_limit", 1..=90 * DAY, 7 * DAY);
     /// When a send of unknown outcome is no longer repeated unseen.
-    pub static UNKNOWN_AFTER: Key = Key::duration("unknown_after", (1, DAY), 20 * 3_600);
+    pub static UNKNOWN_AFTER: Key = Key::duration("unknown_after", 1..=DAY, 20 * 3_600);
     /// When a message is parked that the other side does not take.
-    pub static GIVE_UP: Key = Key::duration("give_up", (1, 30 * DAY), DAY);
+    pub static GIVE_UP: Key = Key::duration("give_up", 1..=30 * DAY, DAY);
     /// How often a message is tried that is refused.
-    pub static ATTEMPTS: Key = Key::number("attempts", (1, 100), 8);
+    pub static ATTEMPTS: Key = Key::number("attempts", 1..=100, 8);
     pub(super) static ALL: &[&Key] = &[
         &COALESCE,
         &NOTICE_AFTER,
@@ -132,10 +132,10 @@ pub mod delivery {
 pub(super) mod media {
     use super::{DAY, HTTP, Key};
 
-    pub static MAX_MIB: Key = Key::number("max_mib", (0, 4_096), 100);
+    pub static MAX_MIB: Key = Key::number("max_mib", 0..=4_096, 100);
     pub static PUBLIC_URL: Key = Key::url("public_url", HTTP);
     pub static GATEWAY_LISTEN: Key = Key::text("gateway_listen");
-    pub static LINKS_LAST: Key = Key::duration("links_last", (60, 365 * DAY), 30 * DAY);
+    pub static LINKS_LAST: Key = Key::duration("links_last", 60..=365 * DAY, 30 * DAY);
     pub static ALL: &[&Key] = &[&MAX_MIB, &PUBLIC_URL, &GATEWAY_LISTEN, &LINKS_LAST];
 }
 
@@ -143,7 +143,7 @@ pub(super) mod media {
 pub(super) mod consent {
     use super::{DAY, Key};
 
-    pub static DELAY: Key = Key::duration("delay", (0, DAY), 60);
+    pub static DELAY: Key = Key::duration("delay", 0..=DAY, 60);
     pub static OPERATOR: Key = Key::text("operator");
     pub static DISCLOSE_JOINS: Key = Key::flag("disclose_joins", false);
     pub static ALL: &[&Key] = &[&DELAY, &OPERATOR, &DISCLOSE_JOINS];

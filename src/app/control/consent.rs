@@ -19,13 +19,14 @@ impl Control {
     /// Executes `consent`.
     pub(super) async fn give_consent(
         &self,
-        asked: (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         end: &ChannelRef,
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
         let target = match self
-            .resolve_target(asked, PortalAction::Agree, named)
+            .resolve_target(question, command, PortalAction::Agree, named)
             .await?
         {
             Ok(target) => target,
@@ -35,7 +36,6 @@ impl Control {
             let text = "That room is not encrypted, so no consent is needed.";
             return Ok(Reply::Say(text.to_owned()));
         }
-        let (question, command) = asked;
         let consent = Consent {
             by: command.sender.id.clone(),
             text_version: notices::TEXT_VERSION,

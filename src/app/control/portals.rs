@@ -38,7 +38,8 @@ impl Control {
     /// reply.
     pub(super) async fn resolve_target(
         &self,
-        (question, command): (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         action: PortalAction,
         named: &RoomRef,
     ) -> Result<Result<TargetRoom, String>, store::Error> {
@@ -93,19 +94,19 @@ impl Control {
     /// Executes `portal add`: the reply contains the code to post in the channel.
     pub(super) async fn add(
         &self,
-        asked: (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         end: &ChannelRef,
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
         let target = match self
-            .resolve_target(asked, PortalAction::Link, named)
+            .resolve_target(question, command, PortalAction::Link, named)
             .await?
         {
             Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
-        let (question, command) = asked;
         let found = match failure_reply(self.backend.channel(&end.silo, &end.channel).await)? {
             Ok(found) => found,
             Err(text) => return Ok(Reply::Say(text)),
@@ -255,13 +256,14 @@ impl Control {
     /// Executes `portal remove`.
     pub(super) async fn remove(
         &self,
-        asked: (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         end: Option<&ChannelRef>,
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
         let target = match self
-            .resolve_target(asked, PortalAction::Unlink, named)
+            .resolve_target(question, command, PortalAction::Unlink, named)
             .await?
         {
             Ok(target) => target,
@@ -291,7 +293,6 @@ impl Control {
         let names = name_of(&portal);
         let notice_names = names.clone();
         let notice = move |dropped| notices::unlinked_notice(&notice_names, dropped, now);
-        let (question, _) = asked;
         // In the room itself the notice is the answer to the command.
         let answered = (question.place == target.room).then_some(question.entry);
         if portal.source == PortalSource::Operator {
@@ -342,12 +343,13 @@ impl Control {
     /// Executes `pause`.
     pub(super) async fn pause(
         &self,
-        asked: (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
         let target = match self
-            .resolve_target(asked, PortalAction::Pause, named)
+            .resolve_target(question, command, PortalAction::Pause, named)
             .await?
         {
             Ok(target) => target,
@@ -355,7 +357,7 @@ impl Control {
         };
         let portals = self.portals_of(&target.room, None).await?;
         for portal in &portals {
-            self.store.pause(portal.id, &asked.1.sender.id, now).await?;
+            self.store.pause(portal.id, &command.sender.id, now).await?;
         }
         crash_points::point("portal.paused");
         let text = if portals.is_empty() {
@@ -369,19 +371,20 @@ impl Control {
     /// Executes `resume`.
     pub(super) async fn resume(
         &self,
-        asked: (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
         let target = match self
-            .resolve_target(asked, PortalAction::Pause, named)
+            .resolve_target(question, command, PortalAction::Pause, named)
             .await?
         {
             Ok(target) => target,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
         let portals = self.portals_of(&target.room, None).await?;
-        let here = &asked.0.place;
+        let here = &question.place;
         let mut left = Vec::new();
         for portal in &portals {
             for lane in self.store.resume(portal.id).await? {

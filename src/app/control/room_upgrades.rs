@@ -92,10 +92,10 @@ impl Control {
             "The old room was upgraded to this room, and its portal has moved here.",
             now,
         );
-        let next = (&successor.place, successor.encrypted);
+        let (old, new) = (&tombstone.room, &successor.place);
         let lanes = self
             .store
-            .follow_room_upgrade(&tombstone.room, next, &notice, now)
+            .follow_room_upgrade(old, new, successor.encrypted, &notice, now)
             .await?;
         crash_points::point("room.followed");
         info!("Portal moved to the upgraded room");

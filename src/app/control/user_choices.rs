@@ -95,12 +95,13 @@ impl Control {
     /// identity that is shown now need not be the one that the admin got a notice about.
     pub(super) async fn trust(
         &self,
-        asked: (&store::Command, &Command),
+        question: &store::Command,
+        command: &Command,
         user: &str,
         key: Option<&str>,
     ) -> Result<Reply, store::Error> {
         if let Err(text) = self
-            .resolve_target(asked, PortalAction::Trust, &None)
+            .resolve_target(question, command, PortalAction::Trust, &None)
             .await?
         {
             return Ok(Reply::Refuse(text));

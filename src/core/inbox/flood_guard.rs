@@ -66,14 +66,15 @@ impl FloodGuard {
     /// moves between two places that no portal links does not return through this bridge.
     pub fn check(
         &self,
-        (place, id): (&Place, Option<&RemoteId>),
+        place: &Place,
+        id: Option<&RemoteId>,
         message: &Message,
         joined: &HashSet<Place>,
         now: Millis,
     ) -> Option<SkipRule> {
         if let Some(probe) = TextProbe::of(id, message) {
             let by = message.sender.id.clone();
-            return self.check_loop((place, joined), probe, by, now);
+            return self.check_loop(place, joined, probe, by, now);
         }
         if !matches!(message.action, Action::React { .. }) {
             return None;
@@ -98,7 +99,8 @@ impl FloodGuard {
 
     fn check_loop(
         &self,
-        (place, joined): (&Place, &HashSet<Place>),
+        place: &Place,
+        joined: &HashSet<Place>,
         probe: TextProbe,
         by: String,
         now: Millis,
@@ -302,7 +304,8 @@ mod tests {
                 .filter(|at| {
                     flood
                         .check(
-                            (&place, None),
+                            &place,
+                            None,
                             &reacted(user),
                             &HashSet::new(),
                             Millis(at * 10),
@@ -353,7 +356,7 @@ mod tests {
         let passed = texts.filter(|((place, by, text), at)| {
             let message = post(by, text, at * apart);
             let now = Millis(at * apart);
-            flood.check((place, None), &message, &joined, now).is_none()
+            flood.check(place, None, &message, &joined, now).is_none()
         });
         passed.count()
     }
@@ -409,7 +412,7 @@ mod tests {
         let goes_on = |place: &Place, text: &str, at: i64| {
             let message = post("them", text, at);
             flood
-                .check((place, None), &message, &joined, Millis(at))
+                .check(place, None, &message, &joined, Millis(at))
                 .is_none()
         };
         let all = |hops: usize, at: i64| {
@@ -449,7 +452,7 @@ mod tests {
         }
         let flood = FloodGuard::default();
         let (none, now) = (HashSet::new(), Millis(0));
-        flood.check((&here, None), &post("@ann:x", "hi", 0), &none, now);
+        flood.check(&here, None, &post("@ann:x", "hi", 0), &none, now);
         let may_be_echo = |place, text| flood.may_be_echo(place, None, &post("them", text, 5));
         assert!(may_be_echo(&there, "<ann x> hi"));
         assert!(!may_be_echo(&here, "ann x: hi"));
@@ -523,7 +526,7 @@ mod tests {
         let id = RemoteId::from("m");
         let first = post("ci", "ci: 0", 0);
         assert_eq!(
-            flood.check((&place, Some(&id)), &first, &joined, Millis(0)),
+            flood.check(&place, Some(&id), &first, &joined, Millis(0)),
             None
         );
         let mut text = "ci: 0".to_owned();
@@ -532,7 +535,7 @@ mod tests {
             let edit = edited("m", "ci", &text, number * 2_000);
             let now = Millis(number * 2_000);
             assert_eq!(
-                flood.check((&place, None), &edit, &joined, now),
+                flood.check(&place, None, &edit, &joined, now),
                 None,
                 "{number}"
             );
@@ -568,7 +571,7 @@ mod tests {
             let text = format!("{}message {number}", format!("{by}: ").repeat(9));
             for hops in 0..=9 {
                 let text = &text[(9 - hops) * (by.len() + 2)..];
-                flood.check((&place, None), &post(&by, text, 0), &joined, Millis(0));
+                flood.check(&place, None, &post(&by, text, 0), &joined, Millis(0));
             }
         }
         assert_eq!(flood.recent.lock().unwrap().counts(), (TEXTS, TEXTS));
@@ -579,7 +582,7 @@ mod tests {
     fn c18_the_memory_is_bounded_in_any_number_of_places() {
         let (flood, joined) = (FloodGuard::default(), HashSet::new());
         let say = |place: &Place, by: &str, text: &str| {
-            flood.check((place, None), &post(by, text, 0), &joined, Millis(0))
+            flood.check(place, None, &post(by, text, 0), &joined, Millis(0))
         };
         let places: Vec<Place> = (0..40)
             .map(|number| Place::room(&format!("!{number}:x")))

@@ -1,7 +1,10 @@
 //! The recent texts of all places, found by their digests: a message is compared with the few that it may end in, however many
 //! places there are. All of them together take no more than a few megabytes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::RangeInclusive,
+};
 
 use footbridge_store::Millis;
 
@@ -64,7 +67,7 @@ impl RecentTexts {
     /// The texts of a place that have this digest.
     pub fn of(&self, place: u64, text: u64) -> impl Iterator<Item = &SeenText> {
         let kinds = [&self.new, &self.returned].into_iter();
-        kinds.flat_map(move |texts| texts.between((text, place, 0), (text, place, u64::MAX)))
+        kinds.flat_map(move |texts| texts.between(text, place..=place))
     }
 
     /// The texts of other places that have this digest.
@@ -72,10 +75,9 @@ impl RecentTexts {
         let kinds = [&self.new, &self.returned].into_iter();
         kinds.flat_map(move |texts| {
             let below = place.checked_sub(1);
-            let below = below.map(|last| texts.between((text, 0, 0), (text, last, u64::MAX)));
+            let below = below.map(|last| texts.between(text, 0..=last));
             let above = place.checked_add(1);
-            let above =
-                above.map(|first| texts.between((text, first, 0), (text, u64::MAX, u64::MAX)));
+            let above = above.map(|first| texts.between(text, first..=u64::MAX));
             below.into_iter().chain(above).flatten()
         })
     }
@@ -113,12 +115,10 @@ struct Texts {
 }
 
 impl Texts {
-    fn between(
-        &self,
-        first: (u64, u64, u64),
-        last: (u64, u64, u64),
-    ) -> impl Iterator<Item = &SeenText> {
-        let found = self.index.range(first..=last);
+    /// The texts with this digest of the places whose digests are in this range.
+    fn between(&self, text: u64, places: RangeInclusive<u64>) -> impl Iterator<Item = &SeenText> {
+        let (first, last) = places.into_inner();
+        let found = self.index.range((text, first, 0)..=(text, last, u64::MAX));
         found.filter_map(|(_, _, number)| self.by_number.get(number))
     }
 

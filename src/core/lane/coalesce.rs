@@ -69,7 +69,8 @@ impl Changes {
     /// whose room key came late, changes nothing, and ends in its own turn.
     pub fn include(
         &mut self,
-        (delivery, edit): (&Delivery, &Message),
+        delivery: &Delivery,
+        edit: &Message,
         message: &mut Message,
         text_of: Option<EntryId>,
     ) {
@@ -147,9 +148,7 @@ impl Lane {
                             member.changes.redacted.push(next.id);
                         } else {
                             let message = &mut member.outgoing.message;
-                            member
-                                .changes
-                                .include((next, &said), message, member.text_of);
+                            member.changes.include(next, &said, message, member.text_of);
                         }
                     }
                 }
@@ -318,7 +317,7 @@ impl Lane {
         permit: Permit,
         failed: &FailedAttempt<'_>,
     ) -> Result<Attempt, Error> {
-        match (failed.step.map(|(_, step)| step), error) {
+        match (failed.step.map(|present| present.step), error) {
             (_, SendError::RateLimited { after }) => {
                 permit.record_rate_limit(after);
                 if !self.is_idempotent() {
@@ -456,13 +455,14 @@ mod tests {
         };
         let (newest, mut changes) = (message.clone(), Changes::default());
         changes.include(
-            (&delivery(4), &edit("second")),
+            &delivery(4),
+            &edit("second"),
             &mut message,
             Some(EntryId(5)),
         );
         assert_eq!((&message, changes.in_it.len()), (&newest, 0));
         for text_of in [Some(EntryId(5)), None] {
-            changes.include((&delivery(6), &edit("fourth")), &mut message, text_of);
+            changes.include(&delivery(6), &edit("fourth"), &mut message, text_of);
             assert_ne!(message, newest);
         }
         assert_eq!(changes.in_it.len(), 2);

@@ -199,7 +199,7 @@ impl Lane {
         };
         let was_parked = self
             .store
-            .cancel_failed_delivery(from, target, to, (which, why))
+            .cancel_failed_delivery(from, target, to, which, why)
             .await?;
         if was_parked {
             self.refresh_notices().await?;

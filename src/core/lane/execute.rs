@@ -8,17 +8,15 @@ use super::{
     Attempt, Lane, coalesce,
     failure::FailedAttempt,
     fallback::{fallback_for, fetch_error, with_file_unsent},
-    reconcile::{ReconcileFor, Reconciled, is_unknown, step_key},
+    reconcile::{PresentStep, ReconcileFor, Reconciled, UnknownStep, is_unknown, step_key},
     redacted_edits::is_restoration,
 };
 use crate::{
     budget::Permit,
     capabilities::Idempotency,
     crash_points,
-    image::Image,
     message::{Action, Message},
-    outlet::{Done, Plan, SendError, Step},
-    spool::Spooled,
+    outlet::{Done, FetchedFile, Plan, SendError, Step},
 };
 
 /// Why a delivery ends whose answer cannot be right.
@@ -33,9 +31,6 @@ enum OutcomeCheck {
     /// This attempt is over.
     Ends(Attempt),
 }
-
-/// A file that a step sends, with its thumbnail.
-type FetchedFile = Option<(Spooled, Option<Image>)>;
 
 /// A request for a step.
 struct StepRequest {
@@ -60,17 +55,20 @@ impl Lane {
         let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
         let count = steps.len();
         for (index, step) in steps.iter().enumerate().skip(done) {
-            let last = index + 1 == count;
+            let present = PresentStep {
+                index,
+                step,
+                is_last: index + 1 == count,
+            };
             let parts = coalesce::carried(step);
             if self.is_done_otherwise(delivery, steps, index).await? {
-                self.pass_step(delivery, last).await?;
+                self.pass_step(delivery, present.is_last).await?;
                 outcome = None;
                 continue;
             }
             let was_unknown = outcome.is_some();
             if let Some(since) = outcome.take() {
-                let step = (index, step, last);
-                let checked = self.check_outcome(delivery, message, step, since, stop);
+                let checked = self.check_outcome(delivery, message, present, since, stop);
                 match checked.await? {
                     OutcomeCheck::Adopted => continue,
                     OutcomeCheck::Repeat => {}
@@ -115,14 +113,14 @@ impl Lane {
                     if self.is_another_message(delivery, message, &done).await? {
                         return self.fail_unknowable(delivery, WRONG_ID, message).await;
                     }
-                    self.settle(delivery, message, (step, &done), last).await?;
+                    self.settle(delivery, message, step, &done, present.is_last)
+                        .await?;
                 }
                 Err(error) => {
                     self.record_answer(delivery, parts, &error, began).await?;
                     let failed = FailedAttempt {
                         message,
-                        step: Some((index, step)),
-                        last,
+                        step: Some(present),
                         began,
                         stop,
                     };
@@ -153,7 +151,7 @@ impl Lane {
         delivery: &Delivery,
         step: &Step,
         request: StepRequest,
-        fetched: Result<FetchedFile, SendError>,
+        fetched: Result<Option<FetchedFile>, SendError>,
         unsaved: &mut Option<Vec<u8>>,
     ) -> Result<Option<Result<Done, SendError>>, Error> {
         let StepRequest { key, began, count } = request;
@@ -240,10 +238,11 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        (index, step, last): (usize, &Step, bool),
+        present: PresentStep<'_>,
         since: Millis,
         stop: &CancellationToken,
     ) -> Result<OutcomeCheck, Error> {
+        let PresentStep { index, step, .. } = present;
         // A delivery that may no longer go out as it is ends only when its step certainly did not happen.
         let parts = coalesce::carried(step);
         let goes = self.store.may_send(delivery.id, parts, self.clock.now());
@@ -256,7 +255,12 @@ impl Lane {
         } else {
             ReconcileFor::Split
         };
-        let reconciled = self.reconcile(delivery, message, (index, step, last), (since, how), stop);
+        let unknown = UnknownStep {
+            present,
+            since,
+            looked_for: how,
+        };
+        let reconciled = self.reconcile(delivery, message, unknown, stop);
         let attempt = match reconciled.await? {
             Reconciled::Happened => return Ok(OutcomeCheck::Adopted),
             Reconciled::NotHappened if is_redacted && (is_edit || index > 0) => {
@@ -343,7 +347,11 @@ impl Lane {
     }
 
     /// Prepares what a step needs: uploads its author's avatar, and fetches its file into the spool.
-    async fn fetch(&self, delivery: &Delivery, step: &Step) -> Result<FetchedFile, SendError> {
+    async fn fetch(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+    ) -> Result<Option<FetchedFile>, SendError> {
         self.upload_author_avatar(delivery, step).await;
         let Step::SendFile { file, .. } = step else {
             return Ok(None);
@@ -351,7 +359,7 @@ impl Lane {
         let spooled = self.source.fetch(file, &self.spool).await;
         let spooled = spooled.map_err(fetch_error)?;
         let thumbnail = self.thumbnail(delivery, file).await;
-        Ok(Some((spooled, thumbnail)))
+        Ok(Some(FetchedFile { spooled, thumbnail }))
     }
 
     async fn perform(
@@ -359,14 +367,11 @@ impl Lane {
         delivery: &Delivery,
         key: &str,
         step: &Step,
-        file: Option<(Spooled, Option<Image>)>,
+        file: Option<FetchedFile>,
     ) -> Result<Done, SendError> {
         let outlet = &self.outlet;
         match &file {
-            Some((spooled, thumbnail)) => {
-                let carried = (spooled, thumbnail.as_ref());
-                outlet.send_file(&delivery.to, key, step, carried).await
-            }
+            Some(file) => outlet.send_file(&delivery.to, key, step, file).await,
             None => outlet.perform(&delivery.to, key, step).await,
         }
     }

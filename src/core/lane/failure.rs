@@ -22,12 +22,12 @@ use tracing::{debug, warn};
 use super::{
     Attempt, Lane, notice_texts,
     outlet_health::Evidence,
-    reconcile::{ReconcileFor, Reconciled},
+    reconcile::{PresentStep, ReconcileFor, Reconciled, UnknownStep},
 };
 use crate::{
     backoff, crash_points, error_chain,
     message::{Action, Message},
-    outlet::{Outcome, SendError, Step},
+    outlet::{Outcome, SendError},
 };
 
 /// No single wait counts for more than this: the process may have been down in between.
@@ -58,10 +58,8 @@ pub struct RetryLimits {
 /// The context of a failed attempt.
 pub(super) struct FailedAttempt<'a> {
     pub message: &'a Message,
-    /// The step and its index; `None` where the delivery failed before any step.
-    pub step: Option<(usize, &'a Step)>,
-    /// Whether it is the last step.
-    pub last: bool,
+    /// The step; `None` where the delivery failed before any step.
+    pub step: Option<PresentStep<'a>>,
     /// When this attempt began.
     pub began: Millis,
     pub stop: &'a CancellationToken,
@@ -79,7 +77,6 @@ impl Lane {
         let failed = FailedAttempt {
             message,
             step: None,
-            last: true,
             began: self.clock.now(),
             stop,
         };
@@ -267,20 +264,19 @@ impl Lane {
         outcome: Outcome,
         failed: &FailedAttempt<'_>,
     ) -> Result<Attempt, Error> {
-        if let (Outcome::Unknown, Some((index, step))) = (outcome, failed.step) {
+        if let (Outcome::Unknown, Some(present)) = (outcome, failed.step) {
             let since = delivery
                 .outcome_unknown_since
                 .or(delivery.unanswered_since)
                 .unwrap_or(failed.began);
+            let unknown = UnknownStep {
+                present,
+                since,
+                // From here on nobody repeats it with the same transaction key in time.
+                looked_for: ReconcileFor::Split,
+            };
             let looked = self
-                .reconcile(
-                    delivery,
-                    failed.message,
-                    (index, step, failed.last),
-                    // From here on nobody repeats it with the same transaction key in time.
-                    (since, ReconcileFor::Split),
-                    failed.stop,
-                )
+                .reconcile(delivery, failed.message, unknown, failed.stop)
                 .await?;
             match looked {
                 Reconciled::Happened => return Ok(Attempt::Settled),

@@ -66,10 +66,9 @@ impl Lane {
         }
         let mut linked = message.clone();
         for file in &mut linked.files {
-            let whose = (entry, &delivery.to);
-            *file = links
-                .link_for(&self.store, whose, file, self.clock.now())
-                .await?;
+            let now = self.clock.now();
+            let linked = links.link_for(&self.store, entry, &delivery.to, file, now);
+            *file = linked.await?;
         }
         Ok(Some(linked))
     }

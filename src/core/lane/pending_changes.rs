@@ -61,7 +61,7 @@ impl Lane {
                     changes.redacted.push(id);
                 }
                 Action::Edit { .. } if was_never_tried(&change) => {
-                    changes.include((&change, &changed), &mut now, head.text_of);
+                    changes.include(&change, &changed, &mut now, head.text_of);
                 }
                 _ => {}
             }

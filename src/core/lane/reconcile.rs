@@ -13,6 +13,28 @@ use crate::{
     outlet::{Done, Outcome, SendError, Step},
 };
 
+/// The present step of a delivery: the first that is not done.
+#[derive(Clone, Copy)]
+pub(super) struct PresentStep<'a> {
+    /// Its index in the plan.
+    pub index: usize,
+    /// What it does.
+    pub step: &'a Step,
+    /// Whether it is the last of the plan.
+    pub is_last: bool,
+}
+
+/// A step whose outcome is unknown.
+#[derive(Clone, Copy)]
+pub(super) struct UnknownStep<'a> {
+    /// The step.
+    pub present: PresentStep<'a>,
+    /// Since when its outcome is unknown.
+    pub since: Millis,
+    /// Why it is looked for.
+    pub looked_for: ReconcileFor,
+}
+
 /// Whether a step with unknown outcome turned out to have happened.
 pub(super) enum Reconciled {
     Happened,
@@ -38,15 +60,13 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        (index, step, last): (usize, &Step, bool),
-        (since, how): (Millis, ReconcileFor),
+        unknown: UnknownStep<'_>,
         stop: &CancellationToken,
     ) -> Result<Reconciled, Error> {
+        let PresentStep { step, is_last, .. } = unknown.present;
         let idempotency = self.outlet.capabilities().idempotency_of(step);
         if idempotency == Idempotency::ByKey {
-            return self
-                .reconcile_by_key(delivery, message, (index, step, last), (since, how))
-                .await;
+            return self.reconcile_by_key(delivery, message, unknown).await;
         }
         let (settle, repeated) = match (idempotency, new_message(step)) {
             (Idempotency::Unknowable { reason }, Some(_)) => {
@@ -63,7 +83,7 @@ impl Lane {
             }
             let found = match self
                 .outlet
-                .find_similar(&delivery.to, repeated, since)
+                .find_similar(&delivery.to, repeated, unknown.since)
                 .await
             {
                 Ok(found) => found,
@@ -75,7 +95,7 @@ impl Lane {
                         delivery.id = delivery.id.0,
                         "A message with unknown outcome was found on the other side; not sent again"
                     );
-                    self.settle(delivery, message, (step, &Done::Created(copy)), last)
+                    self.settle(delivery, message, step, &Done::Created(copy), is_last)
                         .await?;
                     return Ok(Reconciled::Happened);
                 }
@@ -94,11 +114,16 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        (index, step, last): (usize, &Step, bool),
-        (since, how): (Millis, ReconcileFor),
+        unknown: UnknownStep<'_>,
     ) -> Result<Reconciled, Error> {
+        let PresentStep {
+            index,
+            step,
+            is_last,
+        } = unknown.present;
+        let since = unknown.since;
         let key = step_key(delivery, index, step);
-        let found = match how {
+        let found = match unknown.looked_for {
             ReconcileFor::Retry => self.outlet.find_by_key(&delivery.to, &key, step, since),
             ReconcileFor::Split => self
                 .outlet
@@ -107,7 +132,7 @@ impl Lane {
         match found.await {
             Ok(None) => Ok(Reconciled::NotHappened),
             Ok(Some(done)) => {
-                self.settle(delivery, message, (step, &done), last).await?;
+                self.settle(delivery, message, step, &done, is_last).await?;
                 Ok(Reconciled::Happened)
             }
             Err(error) => Ok(Reconciled::CannotTellYet(error)),

@@ -1,6 +1,8 @@
 //! Edits that remove or restore a text: an edit that was redacted, and an edit that turns its message into a notice.
 
-use footbridge_store::{Delivery, Error, RedactedEdit, RemoteId, ShownText, SkipRule, TextCarrier};
+use footbridge_store::{
+    Delivery, Error, MessageRef, RedactedEdit, RemoteId, ShownText, SkipRule, TextCarrier,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Attempt, Lane, RelayFilter, fallback::read_error};
@@ -53,10 +55,8 @@ impl Lane {
                 return Ok(CurrentText::Nothing(SkipRule::EditRedacted));
             }
             Action::Delete { target } => {
-                let redacted = (&delivery.from, target);
-                let found = self
-                    .store
-                    .redacted_edit(redacted, &delivery.to, delivery.entry);
+                let (from, to) = (&delivery.from, &delivery.to);
+                let found = self.store.redacted_edit(from, target, to, delivery.entry);
                 match found.await? {
                     Some(found) => self.restore_text(delivery, &message, found, stop).await?,
                     None => CurrentText::Says(message),
@@ -161,7 +161,10 @@ impl Lane {
         let by = by.and_then(|by| found.others.iter().find(|edit| edit.event_id == by));
         self.store
             .note_restored_text(
-                (&delivery.from, &message),
+                MessageRef {
+                    place: &delivery.from,
+                    id: &message,
+                },
                 &delivery.to,
                 delivery.entry,
                 by.map(|edit| edit.entry),
@@ -244,7 +247,10 @@ impl Lane {
         delivery: &Delivery,
         message: &RemoteId,
     ) -> Result<bool, Error> {
-        let original = (&delivery.from, message);
+        let original = MessageRef {
+            place: &delivery.from,
+            id: message,
+        };
         self.store
             .restores_redacted_text(original, &delivery.to, delivery.entry)
             .await

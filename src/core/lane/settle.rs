@@ -16,7 +16,8 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        (step, done): (&Step, &Done),
+        step: &Step,
+        done: &Done,
         last: bool,
     ) -> Result<(), Error> {
         let done = &match done {
@@ -26,7 +27,7 @@ impl Lane {
             }),
             done => done.clone(),
         };
-        self.complete(delivery, message, (step, done), last).await?;
+        self.complete(delivery, message, step, done, last).await?;
         crash_points::point("step.settled");
         self.signals.notify_step_settled();
         debug!(
@@ -48,7 +49,8 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        (step, done): (&Step, &Done),
+        step: &Step,
+        done: &Done,
         last: bool,
     ) -> Result<(), Error> {
         let (created, deleted) = match done {
@@ -81,12 +83,12 @@ impl Lane {
             };
             let emptied = self
                 .store
-                .complete_emptied_step(delivery.id, (remote, why), last);
+                .complete_emptied_step(delivery.id, remote, why, last);
             emptied.await?;
         } else if let Done::PartRemoved { target, slot, by } = done {
             let struck = self
                 .store
-                .complete_part_removal(delivery.id, (target, *slot), by, last);
+                .complete_part_removal(delivery.id, target, *slot, by, last);
             struck.await?;
         } else if let Done::ReactionAdded(copy) = done {
             self.store
@@ -106,10 +108,8 @@ impl Lane {
             self.store.complete_summary_step(delivery.id, last).await?;
         } else if let (Some(result), Action::Edit { target, .. }) = (edit_result, &message.action) {
             // An event that an edit created belongs to the original: when the original is deleted, so is this event.
-            let of = (delivery.id, delivery.entry);
-            let result = (&delivery.to, result);
             self.store
-                .complete_edit_step(of, result, (&delivery.from, target), last)
+                .complete_edit_step(delivery, target, result, last)
                 .await?;
         } else {
             let now = self.clock.now();

@@ -42,11 +42,11 @@ pub fn reaction(
     match (can.reactions, name_of(key)) {
         (Reactions::Any, _) => {
             let same = |other: &str| other == key;
-            plan_native(reacted, (key, same), &copy.remote, unencrypted)
+            plan_native(reacted, key, same, &copy.remote, unencrypted)
         }
         (Reactions::Named, Some(name)) => {
             let same = |other: &str| name_of(other).as_ref() == Some(&name);
-            plan_native(reacted, (key, same), &copy.remote, unencrypted)
+            plan_native(reacted, key, same, &copy.remote, unencrypted)
         }
         (Reactions::Named, None) => {
             planner.reaction_line(copy, reacted, |key| name_of(key).is_none())

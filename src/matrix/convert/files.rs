@@ -153,7 +153,8 @@ pub fn source_of(source: &str) -> Option<MediaSource> {
 /// The event of a file; `address` is its URL, where it is encrypted if the room is.
 #[must_use]
 pub fn event_of(
-    (file, spooled): (&File, &Spooled),
+    file: &File,
+    spooled: &Spooled,
     content: &Content,
     address: &str,
     encrypted: bool,

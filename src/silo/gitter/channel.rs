@@ -59,7 +59,8 @@ impl Listener {
     pub async fn open(
         hub: Arc<Dispatcher>,
         inbox: Inbox,
-        (channel, ear): (Channel, EventReceiver),
+        channel: Channel,
+        ear: EventReceiver,
         overlap: Duration,
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);

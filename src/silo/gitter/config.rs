@@ -25,9 +25,9 @@ static REALTIME: Key = Key::url_or(
     "wss://ws.gitter.im/bayeux",
 );
 static FEED: Key = Key::word("feed", &["realtime", "stream"]);
-static REQUESTS: Key = Key::number("requests_per_minute", (1, 60_000), 95);
-static SETTLE: Key = Key::duration("settle", (1, 300), 20);
-static OVERLAP: Key = Key::duration("overlap", (0, 3600), 10);
+static REQUESTS: Key = Key::number("requests_per_minute", 1..=60_000, 95);
+static SETTLE: Key = Key::duration("settle", 1..=300, 20);
+static OVERLAP: Key = Key::duration("overlap", 0..=3600, 10);
 static MEDIA_HOSTS: Key = Key::texts("media_hosts");
 
 /// The keys of a Gitter.

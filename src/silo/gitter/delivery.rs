@@ -34,7 +34,7 @@ pub async fn perform(
     match step {
         Step::Post {
             content, thread, ..
-        } => post(client, echoes, health, (room, content, thread.as_ref())).await,
+        } => post(client, echoes, health, room, content, thread.as_ref()).await,
         Step::Edit {
             target,
             content,
@@ -89,7 +89,9 @@ async fn post(
     client: &Client,
     echoes: &Echoes,
     health: &FeedHealth,
-    (room, content, thread): (&str, &Content, Option<&RemoteId>),
+    room: &str,
+    content: &Content,
+    thread: Option<&RemoteId>,
 ) -> Result<Done, RequestError> {
     let emote = content.style == Style::Emote;
     let made = client

@@ -64,6 +64,16 @@ pub struct Dispatcher {
     queues: HashMap<String, ChannelQueue>,
 }
 
+/// What the listeners share with the side that sends.
+pub struct ListenerContext {
+    /// The REST client.
+    pub client: Arc<Client>,
+    /// The bridge's own recent actions.
+    pub echoes: Arc<Echoes>,
+    /// The state of the feed.
+    pub health: Arc<FeedHealth>,
+}
+
 struct ChannelQueue {
     queue: mpsc::Sender<ChannelEvent>,
     overflowed: Arc<AtomicBool>,
@@ -98,11 +108,10 @@ impl Dispatcher {
     pub fn new(
         silo: &str,
         me: String,
-        shared: (Arc<Client>, Arc<Echoes>, Arc<FeedHealth>),
+        context: ListenerContext,
         missed_after: Duration,
         channels: Vec<Channel>,
     ) -> (Self, Vec<(Channel, EventReceiver)>) {
-        let (client, echoes, health) = shared;
         let mut queues = HashMap::new();
         let mut receivers = Vec::new();
         for channel in Channel::distinct(channels) {
@@ -117,9 +126,9 @@ impl Dispatcher {
             receivers.push((channel, EventReceiver { queue, overflowed }));
         }
         let hub = Self {
-            client,
-            echoes,
-            health,
+            client: context.client,
+            echoes: context.echoes,
+            health: context.health,
             me,
             silo: silo.to_owned(),
             missed_after,

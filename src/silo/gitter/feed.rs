@@ -50,9 +50,9 @@ pub async fn listen(
 ) -> Result<(), SiloError> {
     let hub = Arc::new(hub);
     let listeners = FuturesUnordered::new();
-    for channel in ears {
-        let listener = Listener::open(hub.clone(), inbox.clone(), channel, wire.overlap).await?;
-        listeners.push(listener.run());
+    for (channel, ear) in ears {
+        let opened = Listener::open(hub.clone(), inbox.clone(), channel, ear, wire.overlap);
+        listeners.push(opened.await?.run());
     }
     let feed = async {
         match wire.feed {
@@ -191,7 +191,10 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::task::JoinSet;
 
-    use super::{super::client::Client, *};
+    use super::{
+        super::{client::Client, dispatcher::ListenerContext},
+        *,
+    };
     use crate::gitter::rate_limiter::RateLimiter;
 
     const ROOM: &str = "5f1e00000000000000000000";
@@ -263,15 +266,19 @@ mod tests {
                 backfill: 0,
             };
             let (inbox, lane) = Self::linked_an_hour_ago(home.path(), &channel, clock).await;
-            let shared = (Arc::new(client), Arc::default(), Arc::default());
+            let context = ListenerContext {
+                client: Arc::new(client),
+                echoes: Arc::default(),
+                health: Arc::default(),
+            };
             let deaf_after = Duration::from_secs(30);
             let us = "us".to_owned();
-            let (hub, ears) = Dispatcher::new("gitter", us, shared, deaf_after, vec![channel]);
+            let (hub, ears) = Dispatcher::new("gitter", us, context, deaf_after, vec![channel]);
             let hub = Arc::new(hub);
             let mut listening = JoinSet::new();
-            for seat in ears {
+            for (channel, ear) in ears {
                 let overlap = Duration::from_secs(10);
-                let listener = Listener::open(hub.clone(), inbox.clone(), seat, overlap);
+                let listener = Listener::open(hub.clone(), inbox.clone(), channel, ear, overlap);
                 listening.spawn(listener.await.unwrap().run());
             }
             hub.dispatch(ROOM, ChannelEvent::Connected(Some(Vec::new())));

@@ -16,7 +16,8 @@ const MAX_PAGES: usize = 10;
 pub async fn find(
     client: &Client,
     me: &str,
-    (room, code): (&str, &str),
+    room: &str,
+    code: &str,
 ) -> Result<Option<Poster>, RequestError> {
     let page = client
         .messages(Priority::Audit, room, &Range::default())

@@ -53,7 +53,7 @@ use url::Url;
 use self::{
     api::Room,
     client::Client,
-    dispatcher::Dispatcher,
+    dispatcher::{Dispatcher, ListenerContext},
     errors::{RequestError, SERVICE},
     feed::FeedEndpoint,
     rate_limiter::RateLimiter,
@@ -288,14 +288,14 @@ impl Silo for Gitter {
             let Some(me) = until_answered("the bridge's own account", own_id, &stop).await? else {
                 return Ok(());
             };
-            let shared = (
-                self.client.clone(),
-                self.echoes.clone(),
-                self.account.health.clone(),
-            );
+            let context = ListenerContext {
+                client: self.client.clone(),
+                echoes: self.echoes.clone(),
+                health: self.account.health.clone(),
+            };
             let missed_after = MISSED_AFTER.min(self.endpoint.audit / 2);
             let (hub, receivers) =
-                Dispatcher::new(&self.account.silo, me, shared, missed_after, channels);
+                Dispatcher::new(&self.account.silo, me, context, missed_after, channels);
             feed::listen(hub, receivers, inbox, &self.endpoint, stop).await
         };
         self.account.listening(listened).await
@@ -311,7 +311,7 @@ impl Silo for Gitter {
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = self.me().await?;
-        let found = find_code::find(&self.client, me, (channel.address(), code)).await;
+        let found = find_code::find(&self.client, me, channel.address(), code).await;
         Ok(self.account.noted(found)?)
     }
 

@@ -48,7 +48,7 @@ pub async fn follow(
         snapshots: true,
         last_gap: None,
     };
-    reconnect::follow(&mut feed, (&hub.silo, &SERVICE), stop).await
+    reconnect::follow(&mut feed, &hub.silo, &SERVICE, stop).await
 }
 
 /// The feed over all its connections.

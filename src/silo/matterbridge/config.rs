@@ -22,7 +22,7 @@ static API: Key = Key::url("api", HTTP).required("\"http://127.0.0.1:4242\"");
 static ACCOUNT: Key = Key::text("account");
 static AVATAR: Key = Key::url("avatar", &["https"]);
 static MEDIA_HOSTS: Key = Key::texts("media_hosts");
-static PING: Key = Key::duration("ping", (1, 300), 30);
+static PING: Key = Key::duration("ping", 1..=300, 30);
 
 /// The keys of a Matterbridge.
 pub static KEYS: &[&Key] = &[&API, &ACCOUNT, &AVATAR, &MEDIA_HOSTS, &PING];

@@ -48,7 +48,7 @@ pub async fn follow(
         health,
         held: Vec::new(),
     };
-    let ended = reconnect::follow(&mut feed, (&silo, &SERVICE), stop).await;
+    let ended = reconnect::follow(&mut feed, &silo, &SERVICE, stop).await;
     // Stopped while no connection was open.
     feed.listener.take(&feed.held, EventSource::Live).await?;
     ended

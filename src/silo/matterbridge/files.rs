@@ -51,7 +51,8 @@ fn decoded(
 /// The JSON of a message with a file: its length in bytes, and the bytes.
 pub(super) fn message_with(
     post: Post<'_>,
-    (name, comment): (&str, &str),
+    name: &str,
+    comment: &str,
     file: &Spooled,
 ) -> Result<(u64, Blocks), RequestError> {
     let refused = |why: &dyn ToString| RequestError::Refused(why.to_string());
@@ -115,7 +116,7 @@ mod tests {
                 text: "a \"look\"",
                 event: "",
             };
-            let (said, blocks) = message_with(post, ("cat.png", "a \"look\""), &file).unwrap();
+            let (said, blocks) = message_with(post, "cat.png", "a \"look\"", &file).unwrap();
             let bytes: Vec<Bytes> = blocks.try_collect().await.unwrap();
             let bytes = bytes.concat();
             assert_eq!(bytes.len() as u64, said);

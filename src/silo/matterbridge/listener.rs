@@ -60,7 +60,8 @@ impl Listener {
         silo: &str,
         channels: Vec<Channel>,
         inbox: Inbox,
-        (known, media): (Arc<Observed>, MediaFetcher),
+        known: Arc<Observed>,
+        media: MediaFetcher,
     ) -> Result<Self, Error> {
         let mut gateways = HashMap::new();
         for channel in Channel::distinct(channels) {

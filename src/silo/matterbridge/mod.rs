@@ -33,7 +33,7 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::MediaFetcher,
     message::{Sender, Style},
-    outlet::{Content, Done, Outlet, SendError, Step, no_files_error},
+    outlet::{Content, Done, FetchedFile, Outlet, SendError, Step, no_files_error},
     peer_bridges::BridgeMarker,
     spool::{Spool, SpoolError, Spooled},
 };
@@ -133,8 +133,8 @@ impl Matterbridge {
                 } else {
                     post.text
                 };
-                let about = (file_name(file), comment);
-                let (length, json) = files::message_with(post, (&about.0, about.1), spooled)?;
+                let name = file_name(file);
+                let (length, json) = files::message_with(post, &name, comment, spooled)?;
                 self.client.send_long(length, json).await?
             }
         };
@@ -197,8 +197,9 @@ impl Outlet for Matterbridge {
         to: &Place,
         key: &str,
         step: &Step,
-        (spooled, _): (&Spooled, Option<&Image>),
+        file: &FetchedFile,
     ) -> Result<Done, SendError> {
+        let spooled = &file.spooled;
         self.account.usable()?;
         let Step::SendFile { file, content, .. } = step else {
             return Err(no_files_error());
@@ -250,9 +251,12 @@ impl Silo for Matterbridge {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        let known = self.message_cache.clone();
-        let with = (known, self.media.clone());
-        let mut listener = Listener::open(&self.account.silo, channels, inbox, with).await?;
+        let (silo, known, media) = (
+            &self.account.silo,
+            self.message_cache.clone(),
+            self.media.clone(),
+        );
+        let mut listener = Listener::open(silo, channels, inbox, known, media).await?;
         let health = &self.account.health;
         let listened = feed::follow(&mut listener, &self.endpoint, health, &stop);
         self.account.listening(listened).await

@@ -166,24 +166,25 @@ pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arriva
     };
     let at = reaction.create_at;
     let event_id = RemoteId::with_private_suffix(&format!("{post}/react/{user}/{at}"), emoji);
-    Some(about(place, event_id.0, at, (user, name), action))
+    Some(about(place, event_id.0, at, user, name, action))
 }
 
-/// The user with this id removed the reaction `key`. `at` is when the bridge noticed.
-pub fn reaction_removed(place: &Place, post: &str, (user, key): (&str, &str), at: i64) -> Arrival {
+/// The user with this id removed the reaction `key`. `at` is when the bridge noticed, in milliseconds since the Unix epoch.
+pub fn reaction_removed(place: &Place, post: &str, user: &str, key: &str, at: i64) -> Arrival {
     let action = Action::Unreact {
         target: RemoteId::from(post),
         key: key.to_owned(),
     };
     let event_id = RemoteId::with_private_suffix(&format!("{post}/unreact/{user}/{at}"), key);
-    about(place, event_id.0, at, (user, UNKNOWN_AUTHOR), action)
+    about(place, event_id.0, at, user, UNKNOWN_AUTHOR, action)
 }
 
 fn about(
     place: &Place,
     event_id: String,
     at: i64,
-    (user, name): (&str, &str),
+    user: &str,
+    name: &str,
     action: Action,
 ) -> Arrival {
     let change = Message {

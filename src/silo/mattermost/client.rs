@@ -232,7 +232,8 @@ impl Client {
         }
         let refusal = refusal_in(body);
         Err(classify(
-            (subject, repeat),
+            subject,
+            repeat,
             status.as_u16(),
             &refusal.id,
             after,

@@ -16,7 +16,7 @@ use crate::{AnySilo, AnySiloConfig, SiloConfig, capabilities::SiloKind, config::
 static URL: Key = Key::url("url", HTTP).required("\"https://chat.example.org\"");
 static NAMES: Key = Key::word("names", &["text", "override"]);
 static ICON: Key = Key::url("icon", HTTP);
-static PING: Key = Key::duration("ping", (1, 300), 30);
+static PING: Key = Key::duration("ping", 1..=300, 30);
 
 /// The keys of a Mattermost.
 pub static KEYS: &[&Key] = &[&URL, &NAMES, &ICON, &PING];

@@ -40,7 +40,7 @@ impl Mattermost {
                 content, thread, ..
             } => {
                 let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
-                self.say(channel, (content, root), key, None).await
+                self.say(channel, content, root, key, None).await
             }
             Step::SendFile { .. } => Err(RequestError::Refused(
                 "The file was not downloaded".to_owned(),
@@ -113,22 +113,23 @@ impl Mattermost {
             return Err(RequestError::Refused("Only files are uploaded".to_owned()));
         };
         let name = file.safe_name();
-        let id = self.client.upload(channel, (&name, spooled)).await?;
+        let id = self.client.upload(channel, &name, spooled).await?;
         let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
-        self.say(channel, (content, root), key, Some(&id)).await
+        self.say(channel, content, root, key, Some(&id)).await
     }
 
     async fn say(
         &self,
         channel: &str,
-        (content, root): (&Content, Option<&str>),
+        content: &Content,
+        root: Option<&str>,
         key: &str,
         file: Option<&str>,
     ) -> Result<Done, RequestError> {
-        let post = match self.create(channel, (content, root), key, file).await {
+        let post = match self.create(channel, content, root, key, file).await {
             // The thread was deleted: the reply becomes a post of its own.
             Err(RequestError::NoThread(_)) => {
-                self.create(channel, (content, None), key, file).await?
+                self.create(channel, content, None, key, file).await?
             }
             made => made?,
         };
@@ -138,7 +139,8 @@ impl Mattermost {
     async fn create(
         &self,
         channel: &str,
-        (content, root): (&Content, Option<&str>),
+        content: &Content,
+        root: Option<&str>,
         key: &str,
         file: Option<&str>,
     ) -> Result<Post, RequestError> {

@@ -46,7 +46,8 @@ const ARCHIVED: [&str; 6] = [
 /// The meaning of a status other than success. `id` is that of Mattermost's error, empty if a proxy answered; `after`
 /// is the wait that the headers ask for.
 pub fn classify(
-    (subject, repeat): (Subject, RepeatSafety),
+    subject: Subject,
+    repeat: RepeatSafety,
     status: u16,
     id: &str,
     after: Duration,
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     fn kind(subject: Subject, repeat: RepeatSafety, status: u16, id: &str) -> &'static str {
-        let error = classify((subject, repeat), status, id, Duration::ZERO);
+        let error = classify(subject, repeat, status, id, Duration::ZERO);
         SendError::from(error).kind()
     }
 

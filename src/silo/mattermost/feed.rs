@@ -30,7 +30,7 @@ pub async fn follow(
 ) -> Result<(), SiloError> {
     let silo = listener.silo.clone();
     let mut feed = Feed { listener, endpoint };
-    reconnect::follow(&mut feed, (&silo, &SERVICE), stop).await
+    reconnect::follow(&mut feed, &silo, &SERVICE, stop).await
 }
 
 struct Feed<'a> {

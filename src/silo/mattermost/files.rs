@@ -23,7 +23,8 @@ impl Client {
     pub async fn upload(
         &self,
         channel: &str,
-        (name, file): (&str, &Spooled),
+        name: &str,
+        file: &Spooled,
     ) -> Result<String, RequestError> {
         #[derive(Deserialize)]
         struct Uploaded {
@@ -78,8 +79,14 @@ impl Client {
             return Ok(response);
         }
         let after = self.learn(status.as_u16(), response.headers());
-        let about = (Subject::File, RepeatSafety::Safe);
-        let refusal = refusal_in(self.rest.body(response, RepeatSafety::Safe).await);
-        Err(classify(about, status.as_u16(), &refusal.id, after))
+        let (subject, repeat) = (Subject::File, RepeatSafety::Safe);
+        let refusal = refusal_in(self.rest.body(response, repeat).await);
+        Err(classify(
+            subject,
+            repeat,
+            status.as_u16(),
+            &refusal.id,
+            after,
+        ))
     }
 }

@@ -12,7 +12,8 @@ use crate::Poster;
 pub async fn find(
     client: &Client,
     me: &str,
-    (channel, code): (&str, &str),
+    channel: &str,
+    code: &str,
 ) -> Result<Option<Poster>, RequestError> {
     let posts = client.posts(channel, &Range::Newest(0)).await?;
     let mut newest = posts.into_iter().rev().filter(|post| {

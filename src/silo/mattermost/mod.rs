@@ -43,7 +43,7 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::picture_of,
     message::Sender,
-    outlet::{Done, Outlet, SendError, Step},
+    outlet::{Done, FetchedFile, Outlet, SendError, Step},
     peer_bridges::BridgeMarker,
     reactions::ReactionState,
     room_profile::{ProfileField, RoomProfile},
@@ -170,10 +170,10 @@ impl Outlet for Mattermost {
         to: &Place,
         key: &str,
         step: &Step,
-        (file, _): (&Spooled, Option<&Image>),
+        file: &FetchedFile,
     ) -> Result<Done, SendError> {
         self.account.usable()?;
-        let done = self.send_with(to.address(), key, step, file).await;
+        let done = self.send_with(to.address(), key, step, &file.spooled).await;
         self.account.noted(done).map_err(SendError::from)
     }
 
@@ -257,7 +257,7 @@ impl Silo for Mattermost {
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = &self.me().await?.id;
-        let found = find_code::find(&self.client, me, (channel.address(), code)).await;
+        let found = find_code::find(&self.client, me, channel.address(), code).await;
         Ok(self.account.noted(found)?)
     }
 

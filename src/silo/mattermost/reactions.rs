@@ -43,9 +43,9 @@ impl Listener {
             arrival::reaction(&place, reaction, &name)
         } else {
             super::emoji::key_of(&reaction.emoji_name).map(|key| {
-                let removed = (reaction.user_id.as_str(), key.as_str());
+                let (post, user) = (&reaction.post_id, &reaction.user_id);
                 let now = self.inbox.clock().now().0;
-                arrival::reaction_removed(&place, &reaction.post_id, removed, now)
+                arrival::reaction_removed(&place, post, user, &key, now)
             })
         };
         let batch = Batch {
@@ -91,11 +91,11 @@ impl Listener {
                     && super::emoji::key_of(&one.emoji_name).as_ref() == Some(&old.key)
             });
             if !is_shown {
-                let removed = (old.user.as_str(), old.key.as_str());
                 arrivals.push(arrival::reaction_removed(
                     place,
                     &post.id,
-                    removed,
+                    &old.user,
+                    &old.key,
                     post.update_at,
                 ));
             }

@@ -172,8 +172,9 @@ impl Listener {
         }
         let root = RemoteId::from(if is_answer { &*post.root_id } else { &*post.id });
         let store = self.inbox.store();
-        let gone = (&post.remote(), Millis(post.create_at));
-        if !store.is_cascade_deleted(place, &root, gone).await? {
+        let (remote, written_at) = (post.remote(), Millis(post.create_at));
+        let is_ours = store.is_cascade_deleted(place, &root, &remote, written_at);
+        if !is_ours.await? {
             return Ok(false);
         }
         let known = store.find_message(place, &root).await?;

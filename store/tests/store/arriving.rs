@@ -337,7 +337,7 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
     fixture.accept(vec![deletion]).await;
     let copy = RemoteId::from("g1");
     let delivery = fixture.ready(lane).await;
-    let emptied = store.complete_emptied_step(delivery.id, (&copy, Emptied::Deleted), true);
+    let emptied = store.complete_emptied_step(delivery.id, &copy, Emptied::Deleted, true);
     emptied.await.unwrap();
     let from = RemoteId::from("$1");
     let copies = store.copies(&fixture.room, &from, &channel).await.unwrap();
@@ -370,7 +370,7 @@ async fn a_file_that_an_edit_could_not_remove_is_no_copy_and_is_deleted_with_the
     fixture.accept(vec![edit]).await;
     let copy = RemoteId::from("g1");
     let delivery = fixture.ready(lane).await;
-    let emptied = store.complete_emptied_step(delivery.id, (&copy, Emptied::Leftover), true);
+    let emptied = store.complete_emptied_step(delivery.id, &copy, Emptied::Leftover, true);
     emptied.await.unwrap();
     let from = RemoteId::from("$1");
     let known = async || store.copies(&fixture.room, &from, &channel).await.unwrap();
@@ -391,7 +391,7 @@ async fn a_cascade_of_deletions_counts_as_the_bridges_only_while_it_deletes_the_
     fixture.deliver(lane, "g1").await;
     let goes = async |remote: &str, at: i64| {
         let (root, remote) = (RemoteId::from("g1"), RemoteId::from(remote));
-        let goes = store.is_cascade_deleted(&channel, &root, (&remote, Millis(at)));
+        let goes = store.is_cascade_deleted(&channel, &root, &remote, Millis(at));
         goes.await.unwrap()
     };
     let along = |others: &[&str]| Cascade {
@@ -435,7 +435,7 @@ async fn a_cascade_of_deletions_counts_as_the_bridges_only_while_it_deletes_the_
     let delivery = fixture.ready(lane).await;
     let noted = store.note_cascade(delivery.id, &channel, along(&["b"]));
     noted.await.unwrap();
-    let emptied = store.complete_emptied_step(delivery.id, (&gone, Emptied::Deleted), true);
+    let emptied = store.complete_emptied_step(delivery.id, &gone, Emptied::Deleted, true);
     emptied.await.unwrap();
     assert!(!goes("b", 3).await);
 }
@@ -553,13 +553,13 @@ async fn c20_the_newest_content_of_an_event_is_recognised_and_nothing_older() {
     // The edit may have arrived or not.
     let change = fixture
         .store
-        .save_next_event_digest(&room, &id, ("one", "two"));
+        .save_next_event_digest(&room, &id, "one", "two");
     change.await.unwrap();
     let now = [says("one").await, says("two").await, says("three").await];
     assert_eq!(now, [Some(true), Some(true), Some(false)]);
     let change = fixture
         .store
-        .save_next_event_digest(&room, &id, ("two", "three"));
+        .save_next_event_digest(&room, &id, "two", "three");
     change.await.unwrap();
     let now = [says("one").await, says("two").await, says("three").await];
     assert_eq!(now, [Some(false), Some(true), Some(true)]);

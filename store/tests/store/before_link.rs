@@ -118,7 +118,8 @@ async fn p06_a_key_that_comes_late_does_not_open_what_was_written_before_the_lin
     let filled = fixture.store.fill_decrypted(
         waiting[0].entry,
         Payload::Ready(b"read".to_vec()),
-        (opened, None),
+        opened,
+        None,
         NOW,
     );
     filled.await.unwrap();
@@ -234,7 +235,7 @@ async fn a_command_whose_key_comes_late_is_answered_in_an_unlinked_room_and_not_
         };
         let filled = fixture
             .store
-            .fill_decrypted(waiting[0].entry, payload, (opened, None), NOW);
+            .fill_decrypted(waiting[0].entry, payload, opened, None, NOW);
         assert_eq!(filled.await.unwrap().lanes, []);
         let commands = fixture.store.commands().await.unwrap();
         let payloads: Vec<_> = commands.iter().map(|one| one.payload.as_slice()).collect();

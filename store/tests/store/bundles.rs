@@ -69,7 +69,7 @@ async fn bundled_deliveries_are_settled_together_and_linked_to_the_same_message(
     let removal = fixture.ready(lane).await;
     fixture
         .store
-        .complete_part_removal(removal.id, (&"c1".into(), 2), &copy("c1, edited"), true)
+        .complete_part_removal(removal.id, &"c1".into(), 2, &copy("c1, edited"), true)
         .await
         .unwrap();
     // The event that deleted it contains the other parts: it stays as long as they do, whatever happens to the part.
@@ -104,7 +104,7 @@ async fn bundled_deliveries_are_settled_together_and_linked_to_the_same_message(
         let by = copy(&format!("c1, without {event_id}"));
         fixture
             .store
-            .complete_part_removal(removal.id, (&"c1".into(), slot), &by, true)
+            .complete_part_removal(removal.id, &"c1".into(), slot, &by, true)
             .await
             .unwrap();
     }

@@ -119,7 +119,7 @@ async fn an_edit_whose_key_comes_in_the_delay_keeps_its_message_in_the_room() {
     let target = Some(RemoteId::from("$1"));
     let filled = fixture
         .store
-        .fill_decrypted(entry, opened, (None, target), NOW);
+        .fill_decrypted(entry, opened, None, target, NOW);
     filled.await.unwrap();
     let counters = fixture.counters(to_silo(&fixture.a)).await;
     assert!(balances(&counters));
@@ -313,7 +313,7 @@ async fn in_flight_at(fixture: &Fixture, lane: LaneId, now: Millis) -> bool {
     let latest = Millis(NOW.0 + 90_000);
     fixture
         .store
-        .start_lane(lane, (now, latest), true)
+        .start_lane(lane, now, latest, true)
         .await
         .unwrap();
     let later = Millis(NOW.0 + 80_000);
@@ -333,7 +333,7 @@ async fn a_message_that_came_during_a_hold_was_not_being_sent_when_the_bridge_st
     let latest = Millis(NOW.0 + 90_000);
     fixture
         .store
-        .start_lane(lane, (NOW, latest), true)
+        .start_lane(lane, NOW, latest, true)
         .await
         .unwrap();
     fixture.store.resume(fixture.a.id).await.unwrap();
@@ -366,7 +366,7 @@ async fn a_message_held_by_another_portal_on_its_route_was_not_being_sent_when_t
         .accept(vec![payload(&fixture.a.channel, "free")])
         .await;
     let latest = Millis(NOW.0 + 90_000);
-    let started = fixture.store.start_lane(lane, (NOW, latest), true);
+    let started = fixture.store.start_lane(lane, NOW, latest, true);
     started.await.unwrap();
     assert_eq!(fixture.ready(lane).await.payload, b"free");
     assert!(fixture.ready(lane).await.unanswered_since.is_some());

@@ -589,7 +589,7 @@ async fn p19_an_upgraded_room_holds_its_portal_until_it_moves_with_its_pending_m
     let next = Place::room("!next");
     fixture
         .store
-        .follow_room_upgrade(&fixture.room, (&next, true), b"moved", NOW)
+        .follow_room_upgrade(&fixture.room, &next, true, b"moved", NOW)
         .await
         .unwrap();
     assert!(

@@ -1,8 +1,8 @@
 //! Which texts of a message went to which place: only those are restored when an edit is redacted.
 
 use footbridge_store::{
-    Batch, Bundle, Change, EntryId, FailureNotice, MergedMessage, Millis, Payload, PortalId,
-    RedactedEdit, RemoteId, ShownText, SkipRule, Undelivered,
+    Batch, Bundle, Change, EntryId, FailureNotice, MergedMessage, MessageRef, Millis, Payload,
+    PortalId, RedactedEdit, RemoteId, ShownText, SkipRule, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, arrival, payload, portal, to_silo};
@@ -72,7 +72,7 @@ async fn redacted(
     let edit = RemoteId::from(edit);
     let found = fixture
         .store
-        .redacted_edit((&fixture.room, &edit), &portal.channel, by.entry);
+        .redacted_edit(&fixture.room, &edit, &portal.channel, by.entry);
     found.await.unwrap().unwrap()
 }
 
@@ -403,9 +403,13 @@ async fn an_edit_that_is_redacted_during_its_delivery_is_undone() {
     let found = redacted(&fixture, a, "$e1").await;
     assert_eq!((found.shown, found.own), (ShownText::Redacted, true));
     // After the text was restored, a second redaction of the edit restores nothing.
+    let message = MessageRef {
+        place: from,
+        id: &target,
+    };
     let restored = fixture
         .store
-        .note_restored_text((from, &target), &a.channel, by, None);
+        .note_restored_text(message, &a.channel, by, None);
     restored.await.unwrap();
     fixture
         .store

@@ -343,7 +343,7 @@ async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_s
     // not to the third.
     fixture
         .store
-        .start_lane(lane, (NOW, NOW), true)
+        .start_lane(lane, NOW, NOW, true)
         .await
         .unwrap();
     for (remote, doubtful) in [("g1", true), ("g2", true), ("g3", false)] {
@@ -374,7 +374,7 @@ async fn a_starting_lane_waits_no_longer_than_the_limit() {
     let latest = Millis(NOW.0 + 1_000);
     fixture
         .store
-        .start_lane(lane, (NOW, latest), false)
+        .start_lane(lane, NOW, latest, false)
         .await
         .unwrap();
     let head = fixture.store.queue_head(lane, NOW).await.unwrap();
@@ -434,8 +434,6 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     };
     fixture.accept(vec![edit]).await;
     let owed = fixture.ready(lane).await;
-    let of = (owed.id, owed.entry);
-    let original = (room, &target);
     let (replaced, file) = (RemoteId::from("c1"), Some("f1".to_owned()));
     let by = copy("c1, edited");
     let target_copy = replaced.clone();
@@ -443,11 +441,10 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
         target: target_copy,
         by: by.clone(),
     };
-    let step = (channel, replacing);
     assert!(
         fixture
             .store
-            .complete_edit_step(of, step, original, false)
+            .complete_edit_step(&owed, &target, replacing, false)
             .await
             .unwrap()
     );
@@ -455,21 +452,21 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
         file: file.clone(),
         ..copy("c2")
     };
-    let step = (channel, EditResult::Created(more));
+    let step = EditResult::Created(more);
     assert!(
         fixture
             .store
-            .complete_edit_step(of, step, original, true)
+            .complete_edit_step(&owed, &target, step, true)
             .await
             .unwrap()
     );
     // The delivery has ended already, but the store still records the copy.
     let late = copy("c3");
-    let step = (channel, EditResult::Created(late));
+    let step = EditResult::Created(late);
     assert!(
         !fixture
             .store
-            .complete_edit_step(of, step, original, true)
+            .complete_edit_step(&owed, &target, step, true)
             .await
             .unwrap()
     );

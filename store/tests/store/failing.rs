@@ -248,7 +248,8 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
                 room,
                 &target,
                 channel,
-                (Cancelled::All, "its author took it back")
+                Cancelled::All,
+                "its author took it back"
             )
             .await
             .unwrap()
@@ -260,7 +261,8 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
                 room,
                 &target,
                 channel,
-                (Cancelled::All, "its author took it back")
+                Cancelled::All,
+                "its author took it back"
             )
             .await
             .unwrap()

@@ -246,7 +246,7 @@ async fn an_upgrade_to_a_linked_room_relays_no_earlier_messages_either_way() {
     let next = &there.room;
     let moved = fixture
         .store
-        .follow_room_upgrade(&fixture.room, (next, false), b"moved", NOW);
+        .follow_room_upgrade(&fixture.room, next, false, b"moved", NOW);
     moved.await.unwrap();
     let (a, b) = (&fixture.a, &there);
     assert_eq!(

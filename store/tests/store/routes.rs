@@ -633,7 +633,7 @@ async fn what_waits_on_a_path_comes_along_when_the_room_moves() {
     let next = Place::room("!next");
     let woken = fixture
         .store
-        .follow_room_upgrade(&fixture.room, (&next, false), b"moved", NOW)
+        .follow_room_upgrade(&fixture.room, &next, false, b"moved", NOW)
         .await
         .unwrap();
     assert!(woken.contains(&lane));
@@ -897,7 +897,7 @@ async fn what_failed_and_is_tried_again_when_its_room_moves_can_be_tried_again_a
     let next = Place::room("!next");
     let moved = fixture
         .store
-        .follow_room_upgrade(&fixture.room, (&next, false), b"moved", NOW);
+        .follow_room_upgrade(&fixture.room, &next, false, b"moved", NOW);
     moved.await.unwrap();
     fail().await;
     fixture

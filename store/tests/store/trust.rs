@@ -147,12 +147,7 @@ async fn p06_a_late_key_opens_no_replay() {
     let payload = Payload::Ready(b"opened".to_vec());
     let read = fixture
         .store
-        .fill_decrypted(
-            entry,
-            payload.clone(),
-            (Some(opened("s", 3, 11)), None),
-            NOW,
-        )
+        .fill_decrypted(entry, payload.clone(), Some(opened("s", 3, 11)), None, NOW)
         .await
         .unwrap();
     assert!(read.replayed && read.lanes == [lane]);
@@ -166,7 +161,7 @@ async fn p06_a_late_key_opens_no_replay() {
     let entry = fixture.store.undecryptable_events(None).await.unwrap()[0].entry;
     let read = fixture
         .store
-        .fill_decrypted(entry, payload, (Some(opened("s", 4, 12)), None), NOW)
+        .fill_decrypted(entry, payload, Some(opened("s", 4, 12)), None, NOW)
         .await
         .unwrap();
     assert!(!read.replayed);

@@ -373,7 +373,7 @@ async fn b14_after_a_kill_the_message_between_two_notices_is_reconciled() {
     // It may have been sent out of order when the process ended.
     fixture
         .store
-        .start_lane(lane, (NOW, NOW), true)
+        .start_lane(lane, NOW, NOW, true)
         .await
         .unwrap();
     let next = fixture

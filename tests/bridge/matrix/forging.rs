@@ -4,7 +4,7 @@
 use axum::body::Bytes;
 use footbridge_core::{
     file::File,
-    outlet::{Part, TextBeforeEdit},
+    outlet::{FetchedFile, Part, TextBeforeEdit},
     spool::Spool,
 };
 use footbridge_store::Scope;
@@ -196,7 +196,10 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
     let place = Place::room(&room);
     let spool = Spool::new(std::env::temp_dir(), 1 << 20);
     let bytes = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"cat"))]);
-    let spooled = spool.seal(bytes).await.unwrap();
+    let fetched = FetchedFile {
+        spooled: spool.seal(bytes).await.unwrap(),
+        thumbnail: None,
+    };
     let file = File {
         name: "cat.txt".into(),
         mime: "text/plain".into(),
@@ -211,7 +214,7 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         fallback: None,
     };
     let outlet = bridge.outlet();
-    let sent = outlet.send_file(&place, "file", &send, (&spooled, None));
+    let sent = outlet.send_file(&place, "file", &send, &fetched);
     let Ok(Done::Created(copy)) = sent.await else {
         panic!("the message is sent");
     };

@@ -104,7 +104,7 @@ impl Listener {
                 .flatten();
             self.take_all(page.messages).await?;
             let end = next.as_ref().and_then(|next| next.after.clone());
-            self.find_missing(&seen, (from, end.as_deref()), asked_at)
+            self.find_missing(&seen, from, end.as_deref(), asked_at)
                 .await?;
             let Some(next) = next else { break };
             if let Some(end) = end {
@@ -150,7 +150,7 @@ impl Listener {
             self.oldest_compared(&page.messages, page.full),
         );
         self.take_all(page.messages).await?;
-        self.find_missing(&ids, (from, Some(&end)), asked_at).await
+        self.find_missing(&ids, from, Some(&end), asked_at).await
     }
 
     /// The time from which on a listing is complete.
@@ -190,7 +190,7 @@ impl Listener {
         let from = self.oldest_compared(&messages, full);
         let ids = messages.iter().map(|message| message.id.clone()).collect();
         let missed = self.take_all(messages).await?;
-        self.find_missing(&ids, (from, None), asked_at).await?;
+        self.find_missing(&ids, from, None, asked_at).await?;
         let missed_after = self.dispatcher.missed_after;
         Ok(missed
             .into_iter()
@@ -229,7 +229,8 @@ impl Listener {
     async fn find_missing(
         &mut self,
         listed: &BTreeSet<String>,
-        (from, end): (Millis, Option<&str>),
+        from: Millis,
+        end: Option<&str>,
         asked_at: Millis,
     ) -> Result<(), SiloError> {
         let (first, end) = (RemoteId(id_at_time(from)), end.map(RemoteId::from));

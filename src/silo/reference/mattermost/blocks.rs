@@ -80,7 +80,7 @@ impl Paragraphs {
                 unmatched: open.get(last + 1..).and_then(<[Open]>::last),
             };
             let mut new = Vec::new();
-            starts(indent, rest, around, (last + 1, deepest), &mut new);
+            starts(indent, rest, around, last + 1, deepest, &mut new);
             if !new.is_empty() {
                 self.add(new, last, open);
                 return;
@@ -164,13 +164,13 @@ fn starts(
     indent: usize,
     rest: &str,
     around: Around<'_>,
-    (depth, deepest): (usize, usize),
+    depth: usize,
+    deepest: usize,
     new: &mut Vec<Open>,
 ) {
-    let next = (depth + 1, deepest);
     let inside = |indent, rest, new: &mut Vec<Open>| {
         let before = new.len();
-        starts(indent, rest, Around::default(), next, new);
+        starts(indent, rest, Around::default(), depth + 1, deepest, new);
         if new.len() == before && !rest.trim().is_empty() {
             new.push(Open::Paragraph(vec![rest.to_owned()]));
         }
