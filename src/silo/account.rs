@@ -54,6 +54,11 @@ impl Account {
         self.logged.store(false, Ordering::Relaxed);
     }
 
+    /// How often a connection of the feed ended: two equal counts mean that it was live in between, if it was at both.
+    pub fn interruptions(&self) -> u64 {
+        self.health.interruptions()
+    }
+
     /// Whether messages arrive as they are written.
     pub(crate) fn is_live(&self) -> bool {
         self.health.state() == FeedState::Live

@@ -21,6 +21,8 @@ struct Inner {
     /// Channels that are not caught up since the last connection.
     behind: HashSet<String>,
     closed: HashSet<String>,
+    /// How often a connection ended.
+    interruptions: u64,
 }
 
 impl FeedHealth {
@@ -38,6 +40,7 @@ impl FeedHealth {
     /// These channels have to catch up again: a connection ended.
     pub fn behind<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
         let mut inner = self.inner();
+        inner.interruptions += 1;
         for room in rooms {
             inner.behind.insert(room.to_owned());
         }
@@ -46,7 +49,14 @@ impl FeedHealth {
     /// All channels have to catch up again.
     pub fn all_behind(&self) {
         let mut inner = self.inner();
-        inner.behind = inner.rooms.clone();
+        inner.interruptions += 1;
+        let Inner { rooms, behind, .. } = &mut *inner;
+        behind.clone_from(rooms);
+    }
+
+    /// How often a connection ended.
+    pub fn interruptions(&self) -> u64 {
+        self.inner().interruptions
     }
 
     /// The messages of all channels arrive as they are written.

@@ -14,15 +14,16 @@ use super::App;
 /// How often the bridge checks the feeds.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Which sides answered at the last check.
+/// Which sides answered at the last check, and how often their connections had ended by then.
 #[derive(Default)]
-struct FeedStates(HashMap<String, bool>);
+struct FeedStates(HashMap<String, (bool, u64)>);
 
 impl FeedStates {
-    /// Whether a side answers again that did not before. `false` at the first check: no lane waits then.
-    fn is_back(&mut self, side: &str, answers: bool) -> bool {
-        let before = self.0.insert(side.to_owned(), answers);
-        answers && before == Some(false)
+    /// Whether a side answers again that did not before, also if it was away between two checks only. `false` at the first check:
+    /// no lane waits then.
+    fn is_back(&mut self, side: &str, answers: bool, interruptions: u64) -> bool {
+        let before = self.0.insert(side.to_owned(), (answers, interruptions));
+        answers && before.is_some_and(|before| before != (true, interruptions))
     }
 }
 
@@ -35,11 +36,12 @@ impl App {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep(CHECK_INTERVAL) => {}
             }
-            if sides.is_back(Place::MATRIX, self.matrix.device().is_answered()) {
+            if sides.is_back(Place::MATRIX, self.matrix.device().is_answered(), 0) {
                 self.wake(Place::MATRIX).await?;
             }
             for (name, silo) in &self.silos {
-                if sides.is_back(name, silo.feed() == FeedState::Live) {
+                let interruptions = silo.account().interruptions();
+                if sides.is_back(name, silo.feed() == FeedState::Live, interruptions) {
                     self.wake(name).await?;
                 }
             }
@@ -82,8 +84,16 @@ mod tests {
     fn a_side_is_reported_as_back_once_after_each_outage() {
         let mut sides = FeedStates::default();
         let checks = [true, true, false, false, true, true, false, true];
-        let back = checks.map(|answers| sides.is_back("chat", answers));
+        let back = checks.map(|answers| sides.is_back("chat", answers, 0));
         assert_eq!(back, [false, false, false, false, true, false, false, true]);
-        assert!(!sides.is_back("other", false) && sides.is_back("other", true));
+        assert!(!sides.is_back("other", false, 0) && sides.is_back("other", true, 0));
+    }
+
+    #[test]
+    fn an_outage_between_two_checks_is_noticed() {
+        let mut sides = FeedStates::default();
+        let checks = [(true, 0), (true, 1), (true, 1), (false, 2), (true, 2)];
+        let back = checks.map(|(answers, ended)| sides.is_back("chat", answers, ended));
+        assert_eq!(back, [false, true, false, false, true]);
     }
 }
