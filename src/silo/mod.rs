@@ -103,7 +103,8 @@ pub trait Silo: Outlet {
 
     /// Listens to these channels until `stop`: catches up from the stored cursors, then follows the live feed. The silo
     /// reconnects by itself. Returns early only when it cannot continue by itself. A channel may be listed once per
-    /// portal; it is listened to once (see [`Channel::distinct`]).
+    /// portal; it is listened to once (see [`Channel::distinct`]). Before a channel is read, the newest link barrier is noted
+    /// ([`footbridge_store::Store::newest_link_barrier`]); it is lifted when everything up to the end has been accepted.
     async fn listen(
         &self,
         channels: Vec<Channel>,

@@ -1,4 +1,4 @@
-//! What each delivery of the table takes in a channel.
+//! What each delivery of the table takes in a channel. The results are in the folders of the silos.
 
 use std::path::PathBuf;
 
@@ -8,35 +8,25 @@ use footbridge_core::{
     plan::plan,
 };
 
-use crate::{gitter, matterbridge, mattermost};
+use crate::{KINDS, mattermost};
 
-fn check_plans(name: &str, can: &Capabilities) {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("plans")
-        .join(name);
+fn check_plans(file: &str, can: &Capabilities) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
     check(&file, &table(|outgoing| plan(can, outgoing, NOW)));
 }
 
 #[test]
-fn each_delivery_has_its_plan_in_gitter() {
-    check_plans("gitter.txt", &gitter::CAPABILITIES);
+fn each_delivery_has_its_plan_in_every_silo() {
+    for kind in KINDS {
+        check_plans(&format!("{}/plans.txt", kind.word), kind.can);
+    }
 }
 
 #[test]
-fn each_delivery_has_its_plan_in_mattermost() {
+fn each_delivery_has_its_plan_in_a_mattermost_that_overrides_names() {
     let can = Capabilities {
         attribution: Attribution::Override,
         ..mattermost::CAPABILITIES
     };
-    check_plans("mattermost.txt", &can);
-}
-
-#[test]
-fn each_delivery_has_its_plan_in_mattermost_with_names_in_the_text() {
-    check_plans("mattermost_inline.txt", &mattermost::CAPABILITIES);
-}
-
-#[test]
-fn each_delivery_has_its_plan_behind_a_matterbridge() {
-    check_plans("matterbridge.txt", &matterbridge::CAPABILITIES);
+    check_plans("mattermost/plans_override.txt", &can);
 }
