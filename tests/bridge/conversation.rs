@@ -138,8 +138,8 @@ async fn in_the_channel(network: &dyn Network, bridge: &TestBridge, out: &mut St
 }
 
 async fn hear(bridge: &TestBridge, out: &mut String, what: &str) {
-    let heard = bridge.heard(1).await.remove(0);
-    writeln!(out, "- {what}: {}", told(&heard)).unwrap();
+    let received = bridge.received(1).await.remove(0);
+    writeln!(out, "- {what}: {}", told(&received)).unwrap();
 }
 
 /// A message as the room gets it, without what only the room knows.
@@ -196,7 +196,7 @@ async fn hold(network: &dyn Network, kind: &SiloKind) {
     let name = kind.word;
     let bridge = TestBridge::start(network).await;
     for (event, who, action) in in_the_room() {
-        bridge.happens_by(event, who, action).await;
+        bridge.room_event_by(event, who, action).await;
         bridge.deliver().await;
     }
     let mut out = "In the channel people read:\n".to_owned();
@@ -206,7 +206,7 @@ async fn hold(network: &dyn Network, kind: &SiloKind) {
     }
     out.push_str("\nIn the channel somebody ..., and into the room comes:\n");
     in_the_channel(network, &bridge, &mut out).await;
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
     let seen = timeless(&out);
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/bridge/golden")
@@ -231,7 +231,7 @@ async fn a_conversation_with_every_silo() {
 async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
     let bridge = TestBridge::start(network).await;
     for (event, words) in [("$1", "first"), ("$2", "second")] {
-        bridge.said(event, words).await;
+        bridge.room_message(event, words).await;
     }
     let target = RemoteId::from;
     let (body, style) = (Body::plain("changed"), Style::Text);
@@ -269,7 +269,7 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
     ];
     for (number, (what, sign, action)) in acts.into_iter().enumerate() {
         let before = network.read();
-        bridge.happens(&format!("$act{number}"), action).await;
+        bridge.room_event(&format!("$act{number}"), action).await;
         bridge.deliver().await;
         let after = network.read();
         let more = after.len().cast_signed() - before.len().cast_signed();
@@ -291,7 +291,7 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
 
 async fn comes_back_as_the_table_says(network: &dyn Network, bridge: &TestBridge, kind: &SiloKind) {
     let (first, second) = (network.say("one"), network.say("two"));
-    bridge.heard(2).await;
+    bridge.received(2).await;
     let acts = [
         (Feature::Edit, UserAction::Edit(&first, "changed")),
         (Feature::Deletion, UserAction::Delete(&second)),
@@ -309,10 +309,10 @@ async fn comes_back_as_the_table_says(network: &dyn Network, bridge: &TestBridge
             continue;
         }
         if matches!(crossing, Support::No(_)) {
-            bridge.hears_nothing_more().await;
+            bridge.receives_nothing_more().await;
             continue;
         }
-        let Message { action, files, .. } = bridge.heard(1).await.remove(0);
+        let Message { action, files, .. } = bridge.received(1).await.remove(0);
         let whole = match (what, &action) {
             (Feature::Edit, Action::Edit { .. })
             | (Feature::Deletion, Action::Delete { .. })

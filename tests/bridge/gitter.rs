@@ -139,18 +139,18 @@ async fn edits_deletions_and_threads_are_received() {
     let reply = fixture.thread(&root, "reply");
     fixture.edit(&reply, "better");
     fixture.delete(&reply);
-    let heard = bridge.heard(4).await;
+    let received = bridge.received(4).await;
     assert!(matches!(
-        &heard[0].action,
+        &received[0].action,
         Action::Post { thread: None, .. }
     ));
     assert!(
-        matches!(&heard[1].action, Action::Post { thread: Some(thread), .. } if thread.as_str() == root)
+        matches!(&received[1].action, Action::Post { thread: Some(thread), .. } if thread.as_str() == root)
     );
-    assert!(matches!(&heard[2].action, Action::Edit { target, .. } if target.as_str() == reply));
-    assert_eq!(text(&heard[2]), "better");
-    assert!(matches!(&heard[3].action, Action::Delete { target } if target.as_str() == reply));
-    bridge.hears_nothing_more().await;
+    assert!(matches!(&received[2].action, Action::Edit { target, .. } if target.as_str() == reply));
+    assert_eq!(text(&received[2]), "better");
+    assert!(matches!(&received[3].action, Action::Delete { target } if target.as_str() == reply));
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -168,10 +168,10 @@ async fn emptied_messages_count_as_deleted_and_read_marks_as_nothing() {
     );
     // A deleted root with replies stays listed, without its text.
     fixture.delete(&root);
-    let heard = bridge.heard(5).await;
-    assert!(matches!(&heard[1].action, Action::Delete { target } if target.as_str() == emptied));
-    assert!(matches!(&heard[4].action, Action::Delete { target } if target.as_str() == root));
-    bridge.hears_nothing_more().await;
+    let received = bridge.received(5).await;
+    assert!(matches!(&received[1].action, Action::Delete { target } if target.as_str() == emptied));
+    assert!(matches!(&received[4].action, Action::Delete { target } if target.as_str() == root));
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn an_outage_hides_no_edit_and_no_deletion() {
     let fixture = Fixture::realtime().await;
     let mut bridge = TestBridge::start(&fixture).await;
     let (edited, deleted) = (fixture.say("edited"), fixture.say("deleted"));
-    bridge.heard(2).await;
+    bridge.received(2).await;
     bridge = bridge.rebuild(&fixture).await;
     // A younger message may be missing from a listing only because the listing lags behind.
     tokio::time::sleep(Duration::from_millis(5200)).await;
@@ -188,14 +188,16 @@ async fn an_outage_hides_no_edit_and_no_deletion() {
     let fresh = fixture.say("fresh");
     fixture.edit(&fresh, "fresher");
     bridge.listen().await;
-    let heard = bridge.heard(3).await;
-    assert!(matches!(&heard[0].action, Action::Edit { target, .. } if target.as_str() == edited));
-    assert_eq!(text(&heard[1]), "fresher");
-    assert!(matches!(&heard[2].action, Action::Delete { target } if target.as_str() == deleted));
+    let received = bridge.received(3).await;
+    assert!(
+        matches!(&received[0].action, Action::Edit { target, .. } if target.as_str() == edited)
+    );
+    assert_eq!(text(&received[1]), "fresher");
+    assert!(matches!(&received[2].action, Action::Delete { target } if target.as_str() == deleted));
     // The same comparison after another crash finds nothing new.
     bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -203,10 +205,10 @@ async fn the_stream_finds_edits_by_reading_again_after_a_break() {
     let fixture = Fixture::stream().await;
     let bridge = TestBridge::start(&fixture).await;
     let id = fixture.say("edited");
-    bridge.heard(1).await;
+    bridge.received(1).await;
     fixture.edit(&id, "better");
     fixture.cut();
-    assert_eq!(bridge.heard_texts(1).await, ["better"]);
+    assert_eq!(bridge.received_texts(1).await, ["better"]);
 }
 
 #[tokio::test]
@@ -216,13 +218,13 @@ async fn lost_events_are_noticed_by_their_count() {
     for round in 0..3 {
         fixture.sim.faults().skip_deliveries(1);
         fixture.say(&format!("lost {round}"));
-        fixture.say(&format!("heard {round}"));
+        fixture.say(&format!("received {round}"));
         assert_eq!(
-            bridge.heard_texts(2).await,
-            [format!("lost {round}"), format!("heard {round}")]
+            bridge.received_texts(2).await,
+            [format!("lost {round}"), format!("received {round}")]
         );
     }
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -232,7 +234,7 @@ async fn a_forgotten_session_is_begun_again() {
     fixture.sim.faults().expire_sessions();
     fixture.say("while nobody was known");
     fixture.cut();
-    assert_eq!(bridge.heard_texts(1).await, ["while nobody was known"]);
+    assert_eq!(bridge.received_texts(1).await, ["while nobody was known"]);
 }
 
 #[tokio::test]
@@ -247,10 +249,10 @@ async fn a_kick_closes_the_room_until_we_are_let_in_again() {
         .await;
     fixture.say("not for us to hear yet");
     fixture.sim.join(&fixture.room.id, &fixture.bot.id).unwrap();
-    bridge.live().await;
+    bridge.until_live().await;
     fixture.say("again");
     assert_eq!(
-        bridge.heard_texts(2).await,
+        bridge.received_texts(2).await,
         ["not for us to hear yet", "again"]
     );
 }
@@ -259,30 +261,30 @@ async fn a_kick_closes_the_room_until_we_are_let_in_again() {
 async fn edits_and_deletions_reach_gitter() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "wrogn").await;
-    bridge.said("$2", "regretted").await;
-    bridge.happens("$1e", edit("$1", "right")).await;
-    bridge.happens("$2d", delete("$2")).await;
-    bridge.happens("$3d", delete("$unknown")).await;
+    bridge.room_message("$1", "wrogn").await;
+    bridge.room_message("$2", "regretted").await;
+    bridge.room_event("$1e", edit("$1", "right")).await;
+    bridge.room_event("$2d", delete("$2")).await;
+    bridge.room_event("$3d", delete("$unknown")).await;
     bridge.deliver().await;
     let texts = fixture.texts();
     assert_eq!(texts.len(), 1);
     assert!(texts[0].ends_with("right"));
     // None of it is relayed back.
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
 async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::build(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     fixture.delete(&fixture.sim.messages(&fixture.room.id)[0].id);
-    bridge.happens("$1e", edit("$1", "one, corrected")).await;
+    bridge.room_event("$1e", edit("$1", "one, corrected")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), [""; 0]);
-    let tally = bridge.tally(footbridge_store::Side::Silo).await;
+    let tally = bridge.lane_counters(footbridge_store::Side::Silo).await;
     assert_eq!((tally.failed, tally.pending), (0, 0));
 }
 
@@ -290,28 +292,34 @@ async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
 async fn a_message_that_the_bridge_may_not_delete_is_deleted_later_by_a_user() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     let forbidden = Fault::Status { status: 403 };
     let route = "DELETE /rooms/:id/chatMessages/:message";
     fixture.sim.faults().next(route, forbidden, 1);
-    bridge.happens("$2", delete("$1")).await;
+    bridge.room_event("$2", delete("$1")).await;
     bridge.deliver().await;
-    assert_eq!(bridge.tally(footbridge_store::Side::Silo).await.failed, 1);
+    assert_eq!(
+        bridge
+            .lane_counters(footbridge_store::Side::Silo)
+            .await
+            .failed,
+        1
+    );
     fixture.delete(&fixture.sim.messages(&fixture.room.id)[0].id);
     // After the room's notice of the failure.
-    while !matches!(bridge.heard(1).await[0].action, Action::Delete { .. }) {}
+    while !matches!(bridge.received(1).await[0].action, Action::Delete { .. }) {}
 }
 
 #[tokio::test]
 async fn an_edit_that_comes_too_late_points_to_the_old_text() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "old").await;
+    bridge.room_message("$1", "old").await;
     bridge.deliver().await;
     // The bridge's own clock still allows the edit: Gitter's refusal decides.
     fixture.sim.advance(Duration::from_secs(700));
-    bridge.happens("$1e", edit("$1", "new")).await;
+    bridge.room_event("$1e", edit("$1", "new")).await;
     bridge.deliver().await;
     let all = fixture.sim.messages(&fixture.room.id);
     assert_eq!(all.len(), 2);
@@ -320,25 +328,27 @@ async fn an_edit_that_comes_too_late_points_to_the_old_text() {
     assert!(all[1].text.starts_with("Edit of http") && all[1].text.contains(&link));
     assert!(all[1].text.ends_with("new"));
     // Deleting the original also deletes the edit.
-    bridge.happens("$1d", delete("$1")).await;
+    bridge.room_event("$1d", delete("$1")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), [""; 0]);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_long_message_is_relayed_in_parts_and_shrinks_when_edited() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", &"a long story ".repeat(800)).await;
+    bridge
+        .room_message("$1", &"a long story ".repeat(800))
+        .await;
     bridge.deliver().await;
     let parts = fixture.texts();
     assert_eq!(parts.len(), 3);
     assert!(parts.iter().all(|part| part.encode_utf16().count() <= 4096));
-    bridge.happens("$1e", edit("$1", "in short")).await;
+    bridge.room_event("$1e", edit("$1", "in short")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts().len(), 1);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -388,7 +398,7 @@ async fn replies_go_into_threads_of_one_level() {
         reply_to: Some(RemoteId::from("$reply")),
         thread: None,
     };
-    bridge.happens("$answer", answer).await;
+    bridge.room_event("$answer", answer).await;
     bridge.deliver().await;
     let last = fixture.sim.messages(&fixture.room.id).pop().unwrap();
     assert_eq!(last.parent_id, Some(root));
@@ -400,10 +410,10 @@ async fn whoever_was_banned_changes_messages_once_let_in_again() {
     for change in [edit("$1", "one, corrected"), delete("$1")] {
         let fixture = Fixture::realtime().await;
         let bridge = TestBridge::start(&fixture).await;
-        bridge.said("$1", "one").await;
+        bridge.room_message("$1", "one").await;
         bridge.deliver().await;
         fixture.at.ban();
-        bridge.happens("$2", change).await;
+        bridge.room_event("$2", change).await;
         let asked = || fixture.sim.calls().get("GET /rooms/:id").copied();
         let before = asked();
         let is_asked = bridge.until("it is looked into", || asked() > before);
@@ -416,7 +426,7 @@ async fn whoever_was_banned_changes_messages_once_let_in_again() {
             .unban(&fixture.room.id, &fixture.bot.id)
             .unwrap();
         bridge.deliver().await;
-        let tally = bridge.tally(footbridge_store::Side::Silo).await;
+        let tally = bridge.lane_counters(footbridge_store::Side::Silo).await;
         assert_eq!((tally.failed, tally.delivered), (0, 2));
     }
 }
@@ -444,7 +454,7 @@ async fn the_request_limit_is_obeyed_before_gitter_has_to_refuse() {
     let bridge = TestBridge::start(&fixture).await;
     for number in 0..50 {
         bridge
-            .said(&format!("${number}"), &format!("message {number}"))
+            .room_message(&format!("${number}"), &format!("message {number}"))
             .await;
     }
     bridge.deliver().await;
@@ -476,7 +486,7 @@ async fn broken_gateways_neither_lose_nor_double() {
     {
         fixture.sim.faults().next(POST, fault, 1);
         bridge
-            .said(&format!("${number}"), &format!("message {number}"))
+            .room_message(&format!("${number}"), &format!("message {number}"))
             .await;
         bridge.deliver().await;
     }
@@ -513,8 +523,8 @@ async fn garbled_streams_lose_nothing() {
         for text in &texts {
             fixture.say(text);
         }
-        assert_eq!(bridge.heard_texts(12).await, texts);
-        bridge.hears_nothing_more().await;
+        assert_eq!(bridge.received_texts(12).await, texts);
+        bridge.receives_nothing_more().await;
     }
 }
 
@@ -529,7 +539,7 @@ async fn a_snapshot_too_long_to_read_is_fetched_in_pieces() {
         fixture.say(&text);
     }
     bridge.listen().await;
-    assert_eq!(bridge.heard(100).await.len(), 100);
+    assert_eq!(bridge.received(100).await.len(), 100);
     assert!(
         fixture
             .sim
@@ -537,8 +547,8 @@ async fn a_snapshot_too_long_to_read_is_fetched_in_pieces() {
             .contains_key("GET /rooms/:id/chatMessages")
     );
     fixture.say("after");
-    assert_eq!(bridge.heard_texts(1).await, ["after"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["after"]);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -550,25 +560,25 @@ async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
         ..RoomOptions::default()
     };
     let other = fixture.sim.add_room("org/other", members);
-    let channel = bridge.also("org/other", "!other:example.org").await;
+    let channel = bridge.add_portal("org/other", "!other:example.org").await;
     bridge.listen().await;
     // The response to the bridge's message is slow, and its echo must wait for it.
     let slow = Fault::SlowAnswer { ms: 3000 };
     fixture.sim.faults().next(POST, slow, 1);
-    bridge.said("$1", "an echo to be").await;
+    bridge.room_message("$1", "an echo to be").await;
     let delivered = bridge.deliver();
     let heard_elsewhere = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let began = std::time::Instant::now();
         fixture.sim.say(&other.id, &fixture.bob.id, "elsewhere");
-        assert_eq!(bridge.heard_in(channel, 1).await, ["elsewhere"]);
+        assert_eq!(bridge.received_in(channel, 1).await, ["elsewhere"]);
         assert!(
             began.elapsed() < Duration::from_secs(2),
             "it waited for the other room"
         );
     };
     tokio::join!(delivered, heard_elsewhere);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
     // A ban in one room does not affect the other.
     fixture.sim.ban(&fixture.room.id, &fixture.bot.id).unwrap();
     bridge
@@ -577,7 +587,7 @@ async fn d22_a_room_that_must_wait_or_is_closed_holds_up_no_other() {
         })
         .await;
     fixture.sim.say(&other.id, &fixture.bob.id, "still here");
-    assert_eq!(bridge.heard_in(channel, 1).await, ["still here"]);
+    assert_eq!(bridge.received_in(channel, 1).await, ["still here"]);
     assert_eq!(bridge.silo.feed(), FeedState::Live, "the other is");
 }
 
@@ -590,17 +600,17 @@ async fn a_person_is_shown_as_gitter_names_them() {
         .sim
         .say_status(&fixture.room.id, &fixture.bob.id, "@bob waves")
         .unwrap();
-    let heard = bridge.heard(2).await;
+    let received = bridge.received(2).await;
     assert_eq!(
-        (heard[0].sender.name.as_str(), &heard[0].sender.id),
+        (received[0].sender.name.as_str(), &received[0].sender.id),
         ("Bob", &fixture.bob.id)
     );
     assert!(matches!(
-        &heard[1].action,
+        &received[1].action,
         Action::Post {
             style: Style::Emote,
             ..
         }
     ));
-    assert_eq!(text(&heard[1]), "waves");
+    assert_eq!(text(&received[1]), "waves");
 }

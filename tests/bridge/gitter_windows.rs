@@ -35,13 +35,13 @@ async fn f13_a_message_that_gitter_publishes_late_is_not_doubled_within_the_sett
         let late = Fault::Late { ms };
         fixture.sim.faults().next(POST, late, 1);
         bridge
-            .said(&format!("${number}"), &format!("late by {ms} ms"))
+            .room_message(&format!("${number}"), &format!("late by {ms} ms"))
             .await;
         bridge.deliver().await;
     }
     assert_eq!(fixture.texts().len(), 3);
-    assert_eq!(bridge.tally(Side::Matrix).await.skipped, []);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.lane_counters(Side::Matrix).await.skipped, []);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn f13_what_is_published_later_than_that_is_doubled_counted_and_no_news() 
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.sim.faults().next(POST, Fault::Late { ms: 6000 }, 1);
-    bridge.said("$1", "later than anybody waits").await;
+    bridge.room_message("$1", "later than anybody waits").await;
     bridge.deliver().await;
     assert_eq!(fixture.texts().len(), 1, "it was sent again");
     let began = tokio::time::Instant::now();
@@ -57,13 +57,13 @@ async fn f13_what_is_published_later_than_that_is_doubled_counted_and_no_news() 
         assert!(began.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    bridge.hears_nothing_more().await;
-    let skipped = bridge.tally(Side::Matrix).await.skipped;
+    bridge.receives_nothing_more().await;
+    let skipped = bridge.lane_counters(Side::Matrix).await.skipped;
     assert_eq!(skipped, [(SkipRule::LateDuplicate, 1)]);
     // Nor after a crash.
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn d05_an_outage_right_after_a_lost_answer_doubles_nothing() {
     let fixture = Fixture::realtime().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.lose_response();
-    bridge.said("$1", "made, and nobody told us").await;
+    bridge.room_message("$1", "made, and nobody told us").await;
     let outage = async {
         while fixture.texts().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -82,8 +82,8 @@ async fn d05_an_outage_right_after_a_lost_answer_doubles_nothing() {
     };
     tokio::join!(bridge.deliver(), outage);
     assert_eq!(fixture.texts().len(), 1);
-    bridge.live().await;
-    bridge.hears_nothing_more().await;
+    bridge.until_live().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -114,8 +114,8 @@ async fn f12_twenty_resets_of_the_feed_lose_double_and_reorder_nothing() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        assert_eq!(bridge.heard_texts(said.len()).await, said);
-        bridge.hears_nothing_more().await;
+        assert_eq!(bridge.received_texts(said.len()).await, said);
+        bridge.receives_nothing_more().await;
         connections(&fixture)
     });
     let [realtime, stream] = storms;
@@ -139,32 +139,32 @@ async fn f15_an_audit_finds_what_a_silent_feed_omits_and_restarts_it() {
         fixture.audit = Duration::from_millis(1500);
         let bridge = TestBridge::start(&fixture).await;
         let (edited, deleted) = (fixture.say("edited"), fixture.say("deleted"));
-        bridge.heard(2).await;
+        bridge.received(2).await;
         let before = connections(&fixture);
         mute(&fixture, true);
         let fresh = fixture.say("fresh");
-        assert_eq!(bridge.heard_texts(1).await, ["fresh"], "{feed:?}");
+        assert_eq!(bridge.received_texts(1).await, ["fresh"], "{feed:?}");
         // A younger message may be missing from a listing only because the listing lags behind.
         tokio::time::sleep(Duration::from_millis(5200)).await;
         fixture.edit(&edited, "better");
         fixture.delete(&deleted);
-        let mut heard = bridge.heard(2).await;
-        heard.sort_by_key(|message| matches!(message.action, Action::Delete { .. }));
+        let mut received = bridge.received(2).await;
+        received.sort_by_key(|message| matches!(message.action, Action::Delete { .. }));
         assert!(
-            matches!(&heard[0].action, Action::Edit { target, .. } if target.as_str() == edited)
+            matches!(&received[0].action, Action::Edit { target, .. } if target.as_str() == edited)
         );
-        assert_eq!(text(&heard[0]), "better");
+        assert_eq!(text(&received[0]), "better");
         assert!(
-            matches!(&heard[1].action, Action::Delete { target } if target.as_str() == deleted)
+            matches!(&received[1].action, Action::Delete { target } if target.as_str() == deleted)
         );
         bridge
             .until("the feed is begun anew", || connections(&fixture) > before)
             .await;
         mute(&fixture, false);
-        bridge.live().await;
+        bridge.until_live().await;
         fixture.edit(&fresh, "fresher");
         fixture.say("live");
-        bridge.heard(1).await;
+        bridge.received(1).await;
     });
     let [realtime, stream] = silences;
     tokio::join!(realtime, stream);
@@ -183,7 +183,7 @@ async fn d07_a_stream_without_a_sign_of_life_is_left_after_two_keep_alives() {
     fixture.sim.faults().cut_streams(Cut::Freeze);
     fixture.say("into the silence");
     let began = tokio::time::Instant::now();
-    assert_eq!(bridge.heard_texts(1).await, ["into the silence"]);
+    assert_eq!(bridge.received_texts(1).await, ["into the silence"]);
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
@@ -208,10 +208,10 @@ async fn d07_half_open_connections_are_noticed_by_their_deadlines() {
             assert!(began.elapsed() < Duration::from_secs(70), "{feed:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(bridge.heard_texts(1).await, ["into the silence"]);
+        assert_eq!(bridge.received_texts(1).await, ["into the silence"]);
         // A dead connection does not block a sender for ever either.
         fixture.sim.faults().cut_api(Cut::Freeze);
-        bridge.said("$1", "out of it").await;
+        bridge.room_message("$1", "out of it").await;
         bridge.deliver().await;
         assert_eq!(fixture.texts().len(), 2);
     });
@@ -228,17 +228,17 @@ async fn f20_an_outage_of_everything_is_asked_about_by_one_and_loses_nothing() {
         let said: Vec<String> = (0..40).map(|number| format!("message {number}")).collect();
         for (number, text) in said.iter().enumerate() {
             fixture.say(text);
-            bridge.said(&format!("${number}"), text).await;
+            bridge.room_message(&format!("${number}"), text).await;
         }
         let back = async {
             tokio::time::sleep(Duration::from_secs(6)).await;
             fixture.restart().await;
         };
         tokio::join!(bridge.deliver(), back);
-        assert_eq!(bridge.heard_texts(said.len()).await, said, "{feed:?}");
-        bridge.hears_nothing_more().await;
+        assert_eq!(bridge.received_texts(said.len()).await, said, "{feed:?}");
+        bridge.receives_nothing_more().await;
         assert_eq!(fixture.texts().len(), 2 * said.len());
-        bridge.live().await;
+        bridge.until_live().await;
         assert_eq!(bridge.silo.feed(), FeedState::Live);
     });
     let [realtime, stream] = outages;
@@ -251,7 +251,7 @@ async fn f11_five_hundred_messages_edits_and_deletions_during_a_downtime() {
     let mut bridge = TestBridge::start(&fixture).await;
     let old = fixture.say("old");
     let going = fixture.say("going");
-    bridge.heard(2).await;
+    bridge.received(2).await;
     bridge = bridge.rebuild(&fixture).await;
     tokio::time::sleep(Duration::from_millis(5200)).await;
     let root = fixture.say("root");
@@ -274,14 +274,14 @@ async fn f11_five_hundred_messages_edits_and_deletions_during_a_downtime() {
     fixture.edit(&old, "newer");
     fixture.delete(&going);
     bridge.listen().await;
-    let heard = bridge.heard(said.len() + 2).await;
-    let posts: Vec<String> = heard
+    let received = bridge.received(said.len() + 2).await;
+    let posts: Vec<String> = received
         .iter()
         .filter(|message| matches!(message.action, Action::Post { .. }))
         .map(text)
         .collect();
     assert_eq!(posts, said);
-    let others: Vec<_> = heard
+    let others: Vec<_> = received
         .iter()
         .filter(|message| !matches!(message.action, Action::Post { .. }))
         .collect();
@@ -291,7 +291,7 @@ async fn f11_five_hundred_messages_edits_and_deletions_during_a_downtime() {
     assert!(others.iter().any(
         |message| matches!(&message.action, Action::Delete { target } if target.as_str() == going)
     ));
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -300,17 +300,17 @@ async fn f11_a_message_deleted_seconds_after_it_was_sent_is_found_at_the_next_st
         let fixture = Fixture::with(fast(), feed).await;
         let mut bridge = TestBridge::start(&fixture).await;
         let going = fixture.say("going");
-        bridge.heard(1).await;
+        bridge.received(1).await;
         bridge = bridge.rebuild(&fixture).await;
         fixture.delete(&going);
         fixture.say("later");
         bridge.listen().await;
-        let heard = bridge.heard(2).await;
+        let received = bridge.received(2).await;
         // A listing may lag behind for a message this young: the silo reads it again a little later.
-        assert!(heard.iter().any(
+        assert!(received.iter().any(
             |message| matches!(&message.action, Action::Delete { target } if target.as_str() == going)
         ));
-        bridge.hears_nothing_more().await;
+        bridge.receives_nothing_more().await;
     }
 }
 
@@ -321,10 +321,10 @@ async fn f11_what_changed_beyond_the_overlap_is_found_behind_many_missed_message
     let mut bridge = TestBridge::start(&fixture).await;
     let old = fixture.say("old");
     let going = fixture.say("going");
-    bridge.heard(2).await;
+    bridge.received(2).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    fixture.say("the last that is heard");
-    bridge.heard(1).await;
+    fixture.say("the last that is received");
+    bridge.received(1).await;
     bridge = bridge.rebuild(&fixture).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     for number in 0..130 {
@@ -333,9 +333,9 @@ async fn f11_what_changed_beyond_the_overlap_is_found_behind_many_missed_message
     fixture.edit(&old, "newer");
     fixture.delete(&going);
     bridge.listen().await;
-    let heard = bridge.heard(132).await;
+    let received = bridge.received(132).await;
     let changed = |wanted: &dyn Fn(&Action) -> bool| {
-        let found = heard.iter().filter(|message| wanted(&message.action));
+        let found = received.iter().filter(|message| wanted(&message.action));
         found.count()
     };
     assert_eq!(
@@ -346,5 +346,5 @@ async fn f11_what_changed_beyond_the_overlap_is_found_behind_many_missed_message
         changed(&|action| matches!(action, Action::Delete { target } if target.as_str() == going)),
         1
     );
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }

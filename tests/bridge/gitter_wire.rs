@@ -26,7 +26,7 @@ async fn behind(feed: Feed, script: Vec<ConnectionBehavior>) -> (Fixture, Faulty
 /// Sends messages while the faults happen, and checks that all of them arrive.
 async fn receives_all(fixture: &Fixture, faulty_server: &FaultyServer, faults: usize) {
     let mut bridge = TestBridge::build(fixture).await;
-    bridge.begin_to_listen();
+    bridge.start_listening();
     // The moment of linking, so that nothing below counts as history.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut said = Vec::new();
@@ -41,12 +41,12 @@ async fn receives_all(fixture: &Fixture, faulty_server: &FaultyServer, faults: u
         said.push(text);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bridge.live().await;
+    bridge.until_live().await;
     let after = "after all the faults".to_owned();
     fixture.say(&after);
     said.push(after);
-    assert_eq!(bridge.heard_texts(said.len()).await, said);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(said.len()).await, said);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ async fn a_proxy_that_passes_no_websockets_is_no_refusal_of_the_token() {
     let bridge = TestBridge::start(&fixture).await;
     assert!(!bridge.silo.account().is_signed_out());
     fixture.say("through the proxy");
-    assert_eq!(bridge.heard_texts(1).await, ["through the proxy"]);
+    assert_eq!(bridge.received_texts(1).await, ["through the proxy"]);
 }
 
 fn edit(target: &str, words: &str) -> Action {
@@ -134,7 +134,7 @@ fn edit(target: &str, words: &str) -> Action {
 
 /// The room's notice about a message of which nobody can know whether it was sent.
 async fn is_told_of_doubt(bridge: &TestBridge) {
-    let told = bridge.heard(1).await.remove(0);
+    let told = bridge.received(1).await.remove(0);
     let Action::Bridge { text, .. } = told.action else {
         panic!("a notice");
     };
@@ -146,16 +146,16 @@ async fn a_message_with_unknown_outcome_gives_a_notice_and_is_not_repeated() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.lose_response();
-    bridge.said("$1", "arrived all the same").await;
-    bridge.said("$2", "next").await;
+    bridge.room_message("$1", "arrived all the same").await;
+    bridge.room_message("$2", "next").await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["Ann: arrived all the same", "Ann: next"]);
     is_told_of_doubt(&bridge).await;
     fixture.lose_request();
-    bridge.said("$3", "never arrived").await;
+    bridge.room_message("$3", "never arrived").await;
     bridge.deliver().await;
     assert_eq!(fixture.texts().len(), 2);
-    let tally = bridge.tally(Side::Silo).await;
+    let tally = bridge.lane_counters(Side::Silo).await;
     let counts = (tally.accepted, tally.delivered, tally.failed, tally.parked);
     assert_eq!(counts, (3, 1, 2, 2), "it is parked until somebody decides");
 }
@@ -164,7 +164,7 @@ async fn a_message_with_unknown_outcome_gives_a_notice_and_is_not_repeated() {
 async fn a_kill_during_a_send_gives_a_notice_and_is_not_repeated() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "on its way").await;
+    bridge.room_message("$1", "on its way").await;
     let lane = LaneId {
         portal: bridge.portal.id,
         toward: Side::Silo,
@@ -182,7 +182,7 @@ async fn a_kill_during_a_send_gives_a_notice_and_is_not_repeated() {
     bridge.listen().await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty());
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 1);
     is_told_of_doubt(&bridge).await;
 }
 
@@ -196,7 +196,7 @@ async fn an_outage_costs_no_message() {
             bridge.silo.feed() != FeedState::Live
         })
         .await;
-    bridge.said("$1", "into the void").await;
+    bridge.room_message("$1", "into the void").await;
     let delivered = bridge.deliver();
     let restarted = async {
         tokio::time::sleep(Duration::from_millis(600)).await;
@@ -208,26 +208,26 @@ async fn an_outage_costs_no_message() {
     };
     tokio::join!(delivered, restarted);
     assert_eq!(fixture.texts(), ["Ann: into the void"]);
-    assert_eq!(bridge.tally(Side::Silo).await.delivered, 1);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.delivered, 1);
 }
 
 #[tokio::test]
 async fn names_actions_edits_and_deletions_are_shown_as_the_api_allows() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     let waves = Action::Post {
         body: Body::plain("waves"),
         style: Style::Emote,
         reply_to: Some(RemoteId::from("$1")),
         thread: None,
     };
-    bridge.happens("$2", waves).await;
+    bridge.room_event("$2", waves).await;
     bridge.deliver().await;
-    bridge.happens("$3", edit("$1", "two")).await;
+    bridge.room_event("$3", edit("$1", "two")).await;
     bridge.deliver().await;
     let target = RemoteId::from("$1");
-    bridge.happens("$4", Action::Delete { target }).await;
+    bridge.room_event("$4", Action::Delete { target }).await;
     bridge.deliver().await;
     let posted = fixture.posted();
     let told: Vec<(&str, &str)> = posted
@@ -253,21 +253,21 @@ async fn names_actions_edits_and_deletions_are_shown_as_the_api_allows() {
         ids.iter()
             .all(|message| message.userid == "@ann:example.org")
     );
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
 async fn the_redaction_of_an_edit_that_was_posted_is_posted_and_takes_nothing_back() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
-    bridge.happens("$2", edit("$1", "two")).await;
+    bridge.room_event("$2", edit("$1", "two")).await;
     bridge.deliver().await;
     let target = RemoteId::from("$2");
-    bridge.happens("$3", Action::Delete { target }).await;
+    bridge.room_event("$3", Action::Delete { target }).await;
     bridge.deliver().await;
-    let tally = bridge.tally(Side::Silo).await;
+    let tally = bridge.lane_counters(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed), (3, 0));
     let posted = fixture.posted();
     assert!(posted[2].2.contains("An edit of this message was redacted"));
@@ -289,8 +289,8 @@ async fn known_events_are_read_and_unknown_ones_are_ignored() {
         parent_id: "mattermost etdi9bzgzir5tx8qctqs994zxh".to_owned(),
         ..said("yes")
     });
-    let heard = bridge.heard(3).await;
-    let styles = heard.iter().map(|message| match &message.action {
+    let received = bridge.received(3).await;
+    let styles = received.iter().map(|message| match &message.action {
         Action::Post { style, .. } => Some(*style),
         Action::System { summary } if summary == "alice joins" => None,
         other => panic!("{other:?}"),
@@ -299,9 +299,9 @@ async fn known_events_are_read_and_unknown_ones_are_ignored() {
         styles.collect::<Vec<_>>(),
         [Some(Style::Emote), None, Some(Style::Text)]
     );
-    assert_eq!(text(&heard[2]), "↪ yes");
-    assert_eq!(heard[0].sender.id, "irc.local/~bob@127.0.0.1");
-    bridge.hears_nothing_more().await;
+    assert_eq!(text(&received[2]), "↪ yes");
+    assert_eq!(received[0].sender.id, "irc.local/~bob@127.0.0.1");
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -314,8 +314,8 @@ async fn a_connection_that_is_open_and_dead_is_noticed_and_caught_up_with() {
         fixture.say(&format!("message {number}"));
     }
     let texts: Vec<String> = (0..5).map(|number| format!("message {number}")).collect();
-    assert_eq!(bridge.heard_texts(5).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(5).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -327,10 +327,10 @@ async fn what_the_socket_leaves_out_is_found_in_the_buffer() {
     for number in 0..5 {
         fixture.say(&format!("message {number}"));
     }
-    let mut heard = bridge.heard_texts(5).await;
-    heard.sort();
-    assert_eq!(heard[0], "message 0");
-    bridge.hears_nothing_more().await;
+    let mut received = bridge.received_texts(5).await;
+    received.sort();
+    assert_eq!(received[0], "message 0");
+    bridge.receives_nothing_more().await;
 }
 
 /// Matterbridge returns a burst in another order than it was written, and so are the times: the only order to be had is
@@ -344,14 +344,17 @@ async fn a_burst_keeps_the_order_in_which_matterbridge_sends_it() {
     for number in 0..6 {
         fixture.say(&number.to_string());
     }
-    assert_eq!(bridge.heard_texts(6).await, ["1", "0", "3", "2", "5", "4"]);
+    assert_eq!(
+        bridge.received_texts(6).await,
+        ["1", "0", "3", "2", "5", "4"]
+    );
     fixture.stop().await;
     for number in 6..10 {
         fixture.say(&number.to_string());
     }
     fixture.restart().await;
-    assert_eq!(bridge.heard_texts(4).await, ["7", "6", "9", "8"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(4).await, ["7", "6", "9", "8"]);
+    bridge.receives_nothing_more().await;
 }
 
 /// Where Matterbridge's clock is coarse, several messages of one person have the same time.
@@ -367,16 +370,16 @@ async fn messages_of_one_moment_and_length_arrive_once_each() {
         });
     };
     ["one", "two", "two"].into_iter().for_each(say);
-    let heard = bridge.heard_texts(4).await;
-    assert_eq!(heard, ["first", "one", "two", "two"]);
+    let received = bridge.received_texts(4).await;
+    assert_eq!(received, ["first", "one", "two", "two"]);
     fixture.cut();
-    bridge.live().await;
-    bridge.hears_nothing_more().await;
+    bridge.until_live().await;
+    bridge.receives_nothing_more().await;
     ["six", "ten"].into_iter().for_each(say);
-    assert_eq!(bridge.heard_texts(2).await, ["six", "ten"]);
+    assert_eq!(bridge.received_texts(2).await, ["six", "ten"]);
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 /// A message with a file of this many bytes of base64.
@@ -394,10 +397,10 @@ async fn a_large_file_is_relayed() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.hear(with_file("our film", 33 << 20));
-    let heard = bridge.heard(1).await.remove(0);
-    assert_eq!(text(&heard), "our film");
-    assert_eq!(heard.files[0].size, Some((33 << 20) / 4 * 3));
-    bridge.hears_nothing_more().await;
+    let received = bridge.received(1).await.remove(0);
+    assert_eq!(text(&received), "our film");
+    assert_eq!(received.files[0].size, Some((33 << 20) / 4 * 3));
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -414,8 +417,8 @@ async fn a_small_buffer_loses_the_oldest_messages_of_a_downtime() {
     }
     fixture.restart().await;
     let texts: Vec<String> = (5..15).map(|number| format!("message {number}")).collect();
-    assert_eq!(bridge.heard_texts(10).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(10).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 /// Connections that break while the bridge does not read the buffer: the buffer still has what they did not deliver.
@@ -429,23 +432,23 @@ async fn connections_that_break_lose_nothing() {
     for (index, text) in texts.iter().enumerate() {
         fixture.say(text);
         if index % 12 == 5 {
-            bridge.live().await;
+            bridge.until_live().await;
             let how = [Cut::Reset, Cut::Close];
             fixture.sim.cut(how[index / 12 % 2]);
         }
     }
-    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(texts.len()).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 /// The bridge crashes while it listens: the buffer still has what it did not store.
 #[tokio::test]
-async fn nothing_is_lost_when_the_house_falls_down_while_it_listens() {
+async fn nothing_is_lost_in_a_crash_while_it_listens() {
     let fixture = Fixture::new().await;
     let mut bridge = TestBridge::start(&fixture).await;
     let mut texts = Vec::new();
     for round in 0_u64..5 {
-        bridge.live().await;
+        bridge.until_live().await;
         for number in 0..10 {
             texts.push(format!("message {round}.{number}"));
             fixture.say(texts.last().unwrap());
@@ -454,10 +457,10 @@ async fn nothing_is_lost_when_the_house_falls_down_while_it_listens() {
         bridge = bridge.rebuild(&fixture).await;
         texts.push(format!("message {round} while nobody listens"));
         fixture.say(texts.last().unwrap());
-        bridge.begin_to_listen();
+        bridge.start_listening();
     }
-    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(texts.len()).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 /// A bridge that is stopped in the middle of the buffer stops directly after a message, and loses nothing.
@@ -476,15 +479,15 @@ async fn stopping_in_the_middle_of_the_buffer_loses_nothing() {
     for text in &texts {
         fixture.say(text);
     }
-    bridge.begin_to_listen();
+    bridge.start_listening();
     tokio::time::sleep(Duration::from_millis(2_250)).await;
     bridge.stop.cancel();
-    bridge.ended().await.unwrap();
+    bridge.until_ended().await.unwrap();
     assert!(fixture.sim.buffered() > 5, "it was in the middle");
     bridge.stop = tokio_util::sync::CancellationToken::new();
     bridge.listen().await;
-    assert_eq!(bridge.heard_texts(20).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(20).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -493,11 +496,11 @@ async fn what_matterbridge_will_never_take_fails_and_the_next_one_passes() {
     let bridge = TestBridge::start(&fixture).await;
     let never = Fault::Status { status: 413 };
     fixture.sim.faults().next(POST, never, 1);
-    bridge.happens("$1", post("too large")).await;
-    bridge.said("$2", "next").await;
+    bridge.room_event("$1", post("too large")).await;
+    bridge.room_message("$2", "next").await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["Ann: next"]);
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 1);
 }
 
 /// `footbridge import`: what it writes passes `check` unchanged, and the token is in a separate file.

@@ -100,7 +100,7 @@ async fn b13_a_post_from_the_future_hides_no_gap() {
     let fixture = Fixture::new().await;
     let mut bridge = TestBridge::start(&fixture).await;
     let id = fixture.say("from tomorrow");
-    assert_eq!(bridge.heard_texts(1).await, ["from tomorrow"]);
+    assert_eq!(bridge.received_texts(1).await, ["from tomorrow"]);
     fixture.sim.date(&id, tomorrow());
     // The next catch-up finds it.
     bridge = bridge.rebuild(&fixture).await;
@@ -108,8 +108,8 @@ async fn b13_a_post_from_the_future_hides_no_gap() {
     bridge = bridge.rebuild(&fixture).await;
     fixture.say("during an absence");
     bridge.listen().await;
-    assert_eq!(bridge.heard_texts(1).await, ["during an absence"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["during an absence"]);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -119,12 +119,12 @@ async fn b13_a_channel_is_linked_behind_a_post_from_the_future() {
     fixture.sim.date(&id, tomorrow());
     let mut bridge = TestBridge::start(&fixture).await;
     fixture.say("news");
-    assert_eq!(bridge.heard_texts(1).await, ["news"]);
+    assert_eq!(bridge.received_texts(1).await, ["news"]);
     bridge = bridge.rebuild(&fixture).await;
     fixture.say("during an absence");
     bridge.listen().await;
-    assert_eq!(bridge.heard_texts(1).await, ["during an absence"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["during an absence"]);
+    bridge.receives_nothing_more().await;
 }
 
 fn edit(target: &str, words: &str) -> Action {
@@ -150,11 +150,11 @@ async fn a_key_that_the_server_has_forgotten_is_looked_for() {
     .await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.lose_response();
-    bridge.said("$1", "once").await;
-    bridge.said("$2", "next").await;
+    bridge.room_message("$1", "once").await;
+    bridge.room_message("$2", "next").await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["**Ann**: once", "**Ann**: next"]);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_kill_during_a_send_doubles_no_message() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "on its way").await;
+    bridge.room_message("$1", "on its way").await;
     // The server creates the post, and the bridge crashes before the response.
     fixture
         .sim
@@ -178,7 +178,7 @@ async fn a_kill_during_a_send_doubles_no_message() {
     bridge.listen().await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["**Ann**: on its way"]);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn c20_a_key_in_a_foreign_post_does_not_make_it_the_bridges_own() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "on its way").await;
+    bridge.room_message("$1", "on its way").await;
     fixture
         .sim
         .faults()
@@ -204,7 +204,7 @@ async fn c20_a_key_in_a_foreign_post_does_not_make_it_the_bridges_own() {
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
     bridge.deliver().await;
-    bridge.happens("$2", edit("$1", "arrived")).await;
+    bridge.room_event("$2", edit("$1", "arrived")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["**Ann**: arrived", "mine"]);
 }
@@ -214,16 +214,16 @@ async fn what_the_websocket_leaves_out_shows_in_its_numbers() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.say("one");
-    assert_eq!(bridge.heard_texts(1).await, ["one"]);
+    assert_eq!(bridge.received_texts(1).await, ["one"]);
     fixture.sim.faults().skip_events(2);
     let edited = fixture.say("two");
     fixture.say("three");
     fixture.sim.edit(&edited, "two, corrected");
-    assert_eq!(bridge.heard_texts(2).await, ["two, corrected", "three"]);
+    assert_eq!(bridge.received_texts(2).await, ["two, corrected", "three"]);
     fixture.sim.faults().garbage(1);
     fixture.say("four");
-    assert_eq!(bridge.heard_texts(1).await, ["four"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["four"]);
+    bridge.receives_nothing_more().await;
 }
 
 /// "Restore this version" in a post's edit history is an edit to the earlier text.
@@ -232,12 +232,12 @@ async fn a_version_of_a_post_that_its_author_restores_is_an_edit() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     let id = fixture.say("one");
-    assert_eq!(bridge.heard_texts(1).await, ["one"]);
+    assert_eq!(bridge.received_texts(1).await, ["one"]);
     for text in ["two", "one", "two", "one"] {
         fixture.sim.edit(&id, text);
-        assert_eq!(bridge.heard_texts(1).await, [text]);
+        assert_eq!(bridge.received_texts(1).await, [text]);
     }
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -248,12 +248,12 @@ async fn events_lost_at_the_end_of_the_sequence_are_found_by_reading() {
     fixture.sim.faults().lose_events(3);
     let id = fixture.say("never told of");
     fixture.sim.edit(&id, "edited");
-    assert_eq!(bridge.heard_texts(1).await.len(), 1);
+    assert_eq!(bridge.received_texts(1).await.len(), 1);
     fixture.sim.faults().clear();
     fixture.sim.faults().lose_events(1);
     fixture.sim.delete(&id);
-    bridge.heard(1).await;
-    bridge.hears_nothing_more().await;
+    bridge.received(1).await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -263,8 +263,8 @@ async fn a_silent_connection_is_left() {
     let bridge = TestBridge::start(&fixture).await;
     fixture.sim.cut(Cut::Freeze);
     fixture.say("into silence");
-    assert_eq!(bridge.heard_texts(1).await, ["into silence"]);
-    bridge.live().await;
+    assert_eq!(bridge.received_texts(1).await, ["into silence"]);
+    bridge.until_live().await;
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn more_changes_than_one_answer_holds_are_read_page_by_page() {
     .await;
     let mut bridge = TestBridge::start(&fixture).await;
     let kept = fixture.say("before");
-    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    assert_eq!(bridge.received_texts(1).await, ["before"]);
     bridge = bridge.rebuild(&fixture).await;
     let texts: Vec<String> = (0..1_300)
         .map(|number| format!("message {number}"))
@@ -286,10 +286,10 @@ async fn more_changes_than_one_answer_holds_are_read_page_by_page() {
     }
     fixture.sim.edit(&kept, "before, corrected");
     bridge.listen().await;
-    let mut heard = bridge.heard_texts(texts.len() + 1).await;
-    heard.retain(|text| text != "before, corrected");
-    assert_eq!(heard, texts);
-    bridge.hears_nothing_more().await;
+    let mut received = bridge.received_texts(texts.len() + 1).await;
+    received.retain(|text| text != "before, corrected");
+    assert_eq!(received, texts);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -298,20 +298,20 @@ async fn edits_and_deletions_during_a_downtime_are_found() {
     let mut bridge = TestBridge::start(&fixture).await;
     let (kept, gone) = (fixture.say("kept"), fixture.say("gone"));
     fixture.act(UserAction::Thread(&gone, "below"));
-    assert_eq!(bridge.heard_texts(3).await, ["kept", "gone", "below"]);
+    assert_eq!(bridge.received_texts(3).await, ["kept", "gone", "below"]);
     bridge = bridge.rebuild(&fixture).await;
     fixture.sim.edit(&kept, "kept, corrected");
     fixture.sim.delete(&gone);
     fixture.sim.react(&fixture.bob.id, &kept, "tada");
     bridge.listen().await;
-    let heard = bridge.heard(4).await;
+    let received = bridge.received(4).await;
     let reacted = |message: &&Message| matches!(message.action, Action::React { .. });
-    assert_eq!(heard.iter().filter(reacted).count(), 1);
-    let edits = heard
+    assert_eq!(received.iter().filter(reacted).count(), 1);
+    let edits = received
         .iter()
         .filter(|message| text(message) == "kept, corrected");
     assert_eq!(edits.count(), 1);
-    let deleted: Vec<_> = heard
+    let deleted: Vec<_> = received
         .iter()
         .filter(|message| matches!(message.action, Action::Delete { .. }))
         .collect();
@@ -320,7 +320,7 @@ async fn edits_and_deletions_during_a_downtime_are_found() {
         2,
         "the thread was deleted with its first message"
     );
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -329,42 +329,42 @@ async fn a_thread_that_is_deleted_with_its_first_message_is_deleted_in_the_room_
     let bridge = TestBridge::start(&fixture).await;
     let root = fixture.say("root");
     fixture.act(UserAction::Thread(&root, "below"));
-    bridge.heard(2).await;
+    bridge.received(2).await;
     fixture.sim.delete(&root);
-    let gone = bridge.heard(2).await;
+    let gone = bridge.received(2).await;
     assert!(
         gone.iter()
             .all(|message| matches!(message.action, Action::Delete { .. }))
     );
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
 async fn our_own_edits_and_deletions_are_no_news() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
-    bridge.said("$2", "two").await;
+    bridge.room_message("$1", "one").await;
+    bridge.room_message("$2", "two").await;
     bridge.deliver().await;
-    bridge.happens("$3", edit("$1", "one, corrected")).await;
-    bridge.happens("$4", delete("$2")).await;
+    bridge.room_event("$3", edit("$1", "one, corrected")).await;
+    bridge.room_event("$4", delete("$2")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["**Ann**: one, corrected"]);
     fixture.say("from somebody else");
-    assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["from somebody else"]);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_deletion_of_the_bridges_message_by_a_user_is_relayed() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     fixture.sim.make_admin(&fixture.channel.id, &fixture.bob.id);
     let id = fixture.posts()[0].id.clone();
     fixture.sim.delete(&id);
-    let gone = bridge.heard(1).await.remove(0);
+    let gone = bridge.received(1).await.remove(0);
     assert!(matches!(gone.action, Action::Delete { .. }));
 }
 
@@ -373,8 +373,8 @@ async fn a_reply_goes_into_the_thread_and_a_deleted_thread_loses_no_message() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     fixture.say("root");
-    bridge.heard(1).await;
-    bridge.said("$1", "first").await;
+    bridge.received(1).await;
+    bridge.room_message("$1", "first").await;
     bridge.deliver().await;
     let first = fixture.posts()[1].id.clone();
     let answer = Action::Post {
@@ -383,13 +383,13 @@ async fn a_reply_goes_into_the_thread_and_a_deleted_thread_loses_no_message() {
         reply_to: Some(RemoteId::from("$1")),
         thread: None,
     };
-    bridge.happens("$2", answer.clone()).await;
+    bridge.room_event("$2", answer.clone()).await;
     bridge.deliver().await;
     assert_eq!(fixture.posts()[2].root_id, first);
     fixture.sim.make_admin(&fixture.channel.id, &fixture.bob.id);
     fixture.sim.faults().lose_events(1);
     fixture.sim.delete(&first);
-    bridge.happens("$3", answer).await;
+    bridge.room_event("$3", answer).await;
     bridge.deliver().await;
     let left: Vec<String> = fixture.texts();
     assert_eq!(left, ["root", "**Ann**: an answer"]);
@@ -399,7 +399,9 @@ async fn a_reply_goes_into_the_thread_and_a_deleted_thread_loses_no_message() {
 async fn a_long_message_is_cut_at_the_servers_limit() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", &"many words ".repeat(3_100)).await;
+    bridge
+        .room_message("$1", &"many words ".repeat(3_100))
+        .await;
     bridge.deliver().await;
     let texts = fixture.texts();
     assert_eq!(texts.len(), 3);
@@ -408,7 +410,7 @@ async fn a_long_message_is_cut_at_the_servers_limit() {
             .iter()
             .all(|text| text.chars().count() <= 16_383 && text.contains("Ann"))
     );
-    bridge.happens("$2", delete("$1")).await;
+    bridge.room_event("$2", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty());
 }
@@ -422,12 +424,12 @@ async fn names_override_the_username_where_the_server_permits_it() {
     .await;
     fixture.names = Attribution::Override;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "hi").await;
+    bridge.room_message("$1", "hi").await;
     bridge.deliver().await;
-    bridge.happens("$2", edit("$1", "hi, all")).await;
+    bridge.room_event("$2", edit("$1", "hi, all")).await;
     bridge.deliver().await;
     assert_eq!(fixture.read(), ["Ann: hi, all"]);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -435,7 +437,7 @@ async fn names_are_in_the_text_where_the_server_does_not_permit_overrides() {
     let mut fixture = Fixture::new().await;
     fixture.names = Attribution::Override;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "hi").await;
+    bridge.room_message("$1", "hi").await;
     bridge.deliver().await;
     assert_eq!(fixture.read(), ["bridge: **Ann**: hi"]);
 }
@@ -448,9 +450,9 @@ async fn an_edit_that_comes_too_late_is_a_new_message_and_is_deleted_with_the_ol
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "hi").await;
+    bridge.room_message("$1", "hi").await;
     bridge.deliver().await;
-    bridge.happens("$2", edit("$1", "hi, all")).await;
+    bridge.room_event("$2", edit("$1", "hi, all")).await;
     bridge.deliver().await;
     let texts = fixture.texts();
     assert_eq!(texts.len(), 2);
@@ -458,7 +460,7 @@ async fn an_edit_that_comes_too_late_is_a_new_message_and_is_deleted_with_the_ol
         texts[1].contains("/team/pl/") && texts[1].ends_with("hi, all"),
         "{texts:?}"
     );
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty());
 }
@@ -472,18 +474,18 @@ async fn d04_what_is_posted_instead_of_an_edit_is_posted_once() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "hi").await;
+    bridge.room_message("$1", "hi").await;
     bridge.deliver().await;
     fixture.lose_response();
-    bridge.happens("$2", edit("$1", "hi, all")).await;
+    bridge.room_event("$2", edit("$1", "hi, all")).await;
     bridge.deliver().await;
     let texts = fixture.texts();
     assert_eq!(texts.len(), 2, "{texts:?}");
     // A post that was found belongs to the message like one that was created.
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -496,7 +498,7 @@ async fn the_servers_request_limit_is_kept() {
     let bridge = TestBridge::start(&fixture).await;
     for number in 0..40 {
         bridge
-            .said(&format!("${number}"), &format!("message {number}"))
+            .room_message(&format!("${number}"), &format!("message {number}"))
             .await;
     }
     bridge.deliver().await;
@@ -521,7 +523,7 @@ async fn somebody_who_is_let_in_again_reads_what_was_missed() {
         .await;
     fixture.say("meanwhile");
     fixture.sim.join(&fixture.channel.id, &fixture.bot.id);
-    assert_eq!(bridge.heard_texts(1).await, ["meanwhile"]);
+    assert_eq!(bridge.received_texts(1).await, ["meanwhile"]);
     bridge
         .until("the channel is open", || {
             bridge.silo.closed_channels().is_empty()
@@ -561,9 +563,9 @@ async fn integrations_and_other_names_are_read() {
     fixture
         .sim
         .say_with(&fixture.channel.id, &hook.id, "", &props);
-    let heard = bridge.heard(1).await.remove(0);
-    assert_eq!(heard.sender.name, "CI");
-    assert_eq!(text(&heard), "Build 7\n\ngreen");
+    let received = bridge.received(1).await.remove(0);
+    assert_eq!(received.sender.name, "CI");
+    assert_eq!(text(&received), "Build 7\n\ngreen");
 }
 
 #[tokio::test]
@@ -606,8 +608,8 @@ async fn b15_a_name_that_a_person_claims_decides_nothing() {
             .sim
             .say_with(&fixture.channel.id, &fixture.bob.id, text, &claim);
     }
-    let heard = bridge.heard(3).await;
-    for (message, said) in heard.iter().zip(["hello", "!bridge pause", "4321"]) {
+    let received = bridge.received(3).await;
+    for (message, said) in received.iter().zip(["hello", "!bridge pause", "4321"]) {
         let sender = &message.sender;
         assert_eq!(
             (sender.name.as_str(), &sender.id),
@@ -645,7 +647,7 @@ async fn b15_a_post_of_our_own_account_proves_no_code() {
         fixture.names = names;
         let bridge = TestBridge::start(&fixture).await;
         fixture.sim.make_admin(&fixture.channel.id, &fixture.bot.id);
-        bridge.said("$1", "9876").await;
+        bridge.room_message("$1", "9876").await;
         bridge.deliver().await;
         fixture.say_on_our_account("9876");
         let place = &bridge.channel.place;
@@ -668,17 +670,20 @@ async fn events_that_come_twice_or_out_of_order_are_taken_once() {
     for number in 0..4 {
         fixture.say(&format!("twice {number}"));
     }
-    bridge.heard(4).await;
+    bridge.received(4).await;
     fixture.sim.faults().swap(true);
     for number in 0..4 {
         fixture.say(&format!("swapped {number}"));
     }
-    let mut heard = bridge.heard_texts(4).await;
-    heard.sort();
-    assert_eq!(heard, ["swapped 0", "swapped 1", "swapped 2", "swapped 3"]);
-    bridge.hears_nothing_more().await;
+    let mut received = bridge.received_texts(4).await;
+    received.sort();
+    assert_eq!(
+        received,
+        ["swapped 0", "swapped 1", "swapped 2", "swapped 3"]
+    );
+    bridge.receives_nothing_more().await;
     fixture.sim.type_in(&fixture.channel.id, &fixture.bob.id);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -696,13 +701,13 @@ async fn a_restarted_server_that_answers_garbage_first_costs_nothing() {
         .sim
         .faults()
         .next("GET channels/:id/posts", Fault::Html { status: 200 }, 2);
-    assert_eq!(bridge.heard_texts(1).await, ["while it was out"]);
+    assert_eq!(bridge.received_texts(1).await, ["while it was out"]);
     assert_eq!(bridge.silo.feed(), FeedState::Live);
     fixture
         .sim
         .faults()
         .next(POST, Fault::HtmlAfter { status: 200 }, 1);
-    bridge.happens("$1", post("through garbage")).await;
+    bridge.room_event("$1", post("through garbage")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts().len(), 2);
 }
@@ -734,13 +739,13 @@ fn delete_unheard(fixture: &Fixture) {
 async fn a_copy_that_an_admin_deleted_counts_as_deleted() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     delete_unheard(&fixture);
-    bridge.happens("$2", react("$1", "🎉")).await;
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$2", react("$1", "🎉")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
-    let tally = bridge.tally(Side::Silo).await;
+    let tally = bridge.lane_counters(Side::Silo).await;
     assert_eq!(
         (tally.failed, tally.pending),
         (1, 0),
@@ -752,16 +757,16 @@ async fn a_copy_that_an_admin_deleted_counts_as_deleted() {
 async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     delete_unheard(&fixture);
-    bridge.happens("$2", edit("$1", "one, corrected")).await;
+    bridge.room_event("$2", edit("$1", "one, corrected")).await;
     bridge
-        .happens("$3", edit("$1", "one, corrected again"))
+        .room_event("$3", edit("$1", "one, corrected again"))
         .await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 0);
 }
 
 #[tokio::test]
@@ -772,7 +777,7 @@ async fn an_edit_of_a_message_of_which_an_admin_deleted_a_part_changes_the_rest(
         let fill = "word ".repeat(2_400);
         format!("{first} {fill}\n\n{second} {fill}")
     };
-    bridge.said("$1", &words("one", "two")).await;
+    bridge.room_message("$1", &words("one", "two")).await;
     bridge.deliver().await;
     let posts = fixture.posts();
     assert_eq!(posts.len(), 2);
@@ -786,26 +791,26 @@ async fn an_edit_of_a_message_of_which_an_admin_deleted_a_part_changes_the_rest(
         .await
         .unwrap();
     bridge
-        .happens("$2", edit("$1", &words("three", "four")))
+        .room_event("$2", edit("$1", &words("three", "four")))
         .await;
     bridge.deliver().await;
     let texts = fixture.texts();
     assert_eq!(texts.len(), 1, "{texts:?}");
     assert!(texts[0].contains("four") && !texts[0].contains("three"));
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 0);
 }
 
 #[tokio::test]
 async fn a_forbidden_change_does_not_mean_that_the_message_is_deleted() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     let forbidden = Fault::Status { status: 403 };
     fixture.sim.faults().next("DELETE posts/:id", forbidden, 1);
-    bridge.happens("$2", delete("$1")).await;
+    bridge.room_event("$2", delete("$1")).await;
     bridge.deliver().await;
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 1);
     assert_eq!(fixture.texts(), ["**Ann**: one"]);
 }
 
@@ -818,7 +823,7 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
     ] {
         let fixture = Fixture::new().await;
         let bridge = TestBridge::start(&fixture).await;
-        bridge.said("$1", "one").await;
+        bridge.room_message("$1", "one").await;
         bridge.deliver().await;
         fixture.at.ban();
         bridge
@@ -826,9 +831,14 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
                 bridge.silo.closed_channels().len() == 1
             })
             .await;
-        bridge.happens("$2", action.clone()).await;
+        bridge.room_event("$2", action.clone()).await;
         let is_shut = async {
-            while bridge.tally(Side::Silo).await.closed_since.is_none() {
+            while bridge
+                .lane_counters(Side::Silo)
+                .await
+                .closed_since
+                .is_none()
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -838,7 +848,7 @@ async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_a
         }
         fixture.sim.join(&fixture.channel.id, &fixture.bot.id);
         bridge.deliver().await;
-        let tally = bridge.tally(Side::Silo).await;
+        let tally = bridge.lane_counters(Side::Silo).await;
         assert_eq!((tally.failed, tally.delivered), (0, 2), "{action:?}");
     }
 }
@@ -851,12 +861,12 @@ async fn emoji_use_mattermosts_names() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     for (number, key) in ["🤨", "🤔", "📡", "🤷🏽\u{200d}♂️", "🇩🇪"].iter().enumerate()
     {
         bridge
-            .happens(&format!("$r{number}"), react("$1", key))
+            .room_event(&format!("$r{number}"), react("$1", key))
             .await;
     }
     bridge.deliver().await;
@@ -876,8 +886,8 @@ async fn emoji_use_mattermosts_names() {
     fixture
         .sim
         .react(&fixture.bob.id, &post, "woman-shrugging_dark_skin_tone");
-    let heard = bridge.heard(2).await.into_iter();
-    let keys: Vec<String> = heard
+    let received = bridge.received(2).await.into_iter();
+    let keys: Vec<String> = received
         .map(|message| match message.action {
             Action::React { key, .. } => key,
             other => panic!("{other:?}"),
@@ -894,14 +904,14 @@ async fn an_emoji_that_the_server_has_no_name_for_is_shown_in_a_line() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     // An emoji newer than the table, and a custom emoji that no team has defined.
-    bridge.happens("$2", react("$1", "🫠")).await;
-    bridge.happens("$3", react("$1", ":party_parrot:")).await;
-    bridge.happens("$4", react("$1", "🎉")).await;
+    bridge.room_event("$2", react("$1", "🫠")).await;
+    bridge.room_event("$3", react("$1", ":party_parrot:")).await;
+    bridge.room_event("$4", react("$1", "🎉")).await;
     bridge.deliver().await;
-    let tally = bridge.tally(Side::Silo).await;
+    let tally = bridge.lane_counters(Side::Silo).await;
     assert_eq!((tally.failed, tally.delivered), (0, 4));
     assert_eq!(
         fixture.texts(),
@@ -919,34 +929,36 @@ async fn a_reaction_in_a_line_stays_there_after_a_restart() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
-    bridge.happens("$2", react("$1", ":party_parrot:")).await;
+    bridge.room_message("$1", "one").await;
+    bridge.room_event("$2", react("$1", ":party_parrot:")).await;
     bridge
-        .happens_by("$3", "Bob", react("$1", ":shipit:"))
+        .room_event_by("$3", "Bob", react("$1", ":shipit:"))
         .await;
     bridge.deliver().await;
     assert_eq!(fixture.texts()[1..], [":party_parrot: Ann · :shipit: Bob"]);
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    bridge.happens("$4", unreact("$1", ":party_parrot:")).await;
+    bridge
+        .room_event("$4", unreact("$1", ":party_parrot:"))
+        .await;
     bridge.deliver().await;
     assert_eq!(fixture.texts()[1..], [":shipit: Bob"]);
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
     // The rewritten line omits nobody.
-    bridge.happens("$5", react("$1", "🫠")).await;
+    bridge.room_event("$5", react("$1", "🫠")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts()[1..], [":shipit: Bob · 🫠 Ann"]);
     let asked = fixture.sim.calls()["POST reactions"];
     assert_eq!(asked, 2, "each name is requested once");
     // When the last reaction of a message ends, its line is deleted.
-    bridge.happens("$6", unreact("$1", "🫠")).await;
+    bridge.room_event("$6", unreact("$1", "🫠")).await;
     bridge
-        .happens_by("$7", "Bob", unreact("$1", ":shipit:"))
+        .room_event_by("$7", "Bob", unreact("$1", ":shipit:"))
         .await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), ["**Ann**: one"]);
-    let tally = bridge.tally(Side::Silo).await;
+    let tally = bridge.lane_counters(Side::Silo).await;
     assert_eq!((tally.failed, tally.pending), (0, 0));
 }
 
@@ -958,7 +970,7 @@ async fn an_emoji_that_two_lanes_find_missing_at_once_is_refused_to_neither() {
     })
     .await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     let step = Step::React {
         target: RemoteId::from(fixture.posts()[0].id.as_str()),
@@ -975,18 +987,18 @@ async fn an_emoji_that_two_lanes_find_missing_at_once_is_refused_to_neither() {
 
 /// A thread whose first message is Ann's, with replies of Bob's and of Cy's in the room.
 async fn thread(fixture: &Fixture, bridge: &TestBridge) {
-    bridge.said("$1", "root").await;
+    bridge.room_message("$1", "root").await;
     bridge.deliver().await;
     let root = fixture.posts()[0].id.clone();
     fixture.act(UserAction::Thread(&root, "from the channel"));
-    bridge.heard(1).await;
+    bridge.received(1).await;
     let answer = Action::Post {
         body: Body::plain("from the room"),
         style: Style::Text,
         reply_to: Some(RemoteId::from("$1")),
         thread: None,
     };
-    bridge.happens_by("$2", "Cy", answer).await;
+    bridge.room_event_by("$2", "Cy", answer).await;
     bridge.deliver().await;
     assert_eq!(fixture.posts()[2].root_id, root);
 }
@@ -996,7 +1008,7 @@ async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     thread(&fixture, &bridge).await;
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     let left = [
         "*(message deleted)*",
@@ -1004,9 +1016,9 @@ async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
         "**Cy**: from the room",
     ];
     assert_eq!(fixture.texts(), left);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
     // An edit does not restore it.
-    bridge.happens("$4", edit("$1", "root again")).await;
+    bridge.room_event("$4", edit("$1", "root again")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), left);
     // A later reply still belongs to the thread.
@@ -1016,26 +1028,26 @@ async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
         reply_to: None,
         thread: Some(RemoteId::from("$1")),
     };
-    bridge.happens("$4a", answer).await;
+    bridge.room_event("$4a", answer).await;
     bridge.deliver().await;
     let later = fixture.posts().pop().unwrap();
     assert_eq!(later.root_id, fixture.posts()[0].id);
     fixture.sim.delete(&later.id);
     assert!(matches!(
-        bridge.heard(1).await[0].action,
+        bridge.received(1).await[0].action,
         Action::Delete { .. }
     ));
-    let tally = bridge.tally(Side::Silo).await;
+    let tally = bridge.lane_counters(Side::Silo).await;
     assert_eq!((tally.failed, tally.pending), (0, 0));
     // Without replies the message is deleted.
-    bridge.said("$5", "alone").await;
+    bridge.room_message("$5", "alone").await;
     bridge.deliver().await;
-    bridge.happens("$6", delete("$5")).await;
+    bridge.room_event("$6", delete("$5")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts(), left);
     // A deletion of the thread in Mattermost is relayed.
     fixture.sim.delete(&fixture.posts()[0].id);
-    let gone = bridge.heard(3).await;
+    let gone = bridge.received(3).await;
     assert!(
         gone.iter()
             .all(|message| matches!(message.action, Action::Delete { .. }))
@@ -1052,16 +1064,16 @@ async fn replies_deleted_with_a_message_of_the_bridge_are_not_deleted_by_a_user(
     .await;
     let bridge = TestBridge::start(&fixture).await;
     thread(&fixture, &bridge).await;
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
     fixture.say("after");
-    assert_eq!(bridge.heard_texts(1).await, ["after"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["after"]);
+    bridge.receives_nothing_more().await;
     // A bridge that sees only what is left does not report it as new either.
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -1074,14 +1086,14 @@ async fn a_thread_that_the_bridge_deleted_while_not_listening_is_not_deleted_aga
     let bridge = TestBridge::start(&fixture).await;
     thread(&fixture, &bridge).await;
     let bridge = bridge.rebuild(&fixture).await;
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty());
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
     fixture.say("after");
-    assert_eq!(bridge.heard_texts(1).await, ["after"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["after"]);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -1089,18 +1101,18 @@ async fn an_emptied_message_keeps_no_reaction_of_ours() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
     thread(&fixture, &bridge).await;
-    bridge.happens("$r1", react("$1", "🎉")).await;
-    bridge.happens("$r2", react("$1", "🤨")).await;
+    bridge.room_event("$r1", react("$1", "🎉")).await;
+    bridge.room_event("$r2", react("$1", "🤨")).await;
     bridge.deliver().await;
     let root = fixture.posts()[0].id.clone();
     fixture.sim.react(&fixture.bob.id, &root, "tada");
-    bridge.heard(1).await;
+    bridge.received(1).await;
     let (room, channel) = (&bridge.portal.room, &bridge.channel.place);
     let message = RemoteId::from("$1");
     let known = bridge.store().copies(room, &message, channel).await;
     let entry = known.unwrap().entry.unwrap();
     assert_eq!(fixture.posts()[0].reactions.len(), 2);
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert_eq!(fixture.texts()[0], "*(message deleted)*");
     let left: Vec<_> = fixture.posts()[0].reactions["tada"]
@@ -1114,10 +1126,10 @@ async fn an_emptied_message_keeps_no_reaction_of_ours() {
     // The store keeps nothing about who reacted.
     let kept = bridge.store().reactions(entry, channel).await.unwrap();
     assert!(kept.is_empty(), "{}", kept.len());
-    bridge.happens("$r3", unreact("$1", "🎉")).await;
+    bridge.room_event("$r3", unreact("$1", "🎉")).await;
     bridge.deliver().await;
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 0);
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -1130,10 +1142,10 @@ async fn a_file_that_is_only_named_is_deleted_with_its_message() {
     let file = Some(("cat.png", b"a cat".as_slice()));
     fixture.sim.edit_files(&root, "root", &[], file);
     assert_eq!(fixture.sim.files_of(&fixture.posts()[0]).len(), 1);
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -1144,13 +1156,13 @@ async fn an_edit_that_leaves_nothing_of_a_message_leaves_its_thread() {
     let root = fixture.posts()[0].id.clone();
     let file = Some(("cat.png", b"a cat".as_slice()));
     fixture.sim.edit_files(&root, "root", &[], file);
-    bridge.happens("$3", edit("$1", "")).await;
+    bridge.room_event("$3", edit("$1", "")).await;
     bridge.deliver().await;
     let left = fixture.texts();
     assert_eq!(left.len(), 3, "{left:?}");
     assert_eq!(left[0], "*(replaced by an edit)*");
     assert!(fixture.sim.files_of(&fixture.posts()[0]).is_empty());
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 /// A bridge whose messages can no longer be edited in the channel, with a [`thread`].
@@ -1173,7 +1185,7 @@ async fn d03_a_thread_whose_deletion_was_not_settled_is_not_deleted_by_a_user() 
     ] {
         let (fixture, bridge) = with_thread().await;
         fixture.sim.faults().next("DELETE posts/:id", fault, 1);
-        bridge.happens("$3", delete("$1")).await;
+        bridge.room_event("$3", delete("$1")).await;
         // The server has performed it, and the bridge crashes before it is settled.
         let is_done = bridge.until("the thread is gone", || fixture.texts().is_empty());
         tokio::select! {
@@ -1182,12 +1194,12 @@ async fn d03_a_thread_whose_deletion_was_not_settled_is_not_deleted_by_a_user() 
         }
         let mut bridge = bridge.rebuild(&fixture).await;
         bridge.listen().await;
-        bridge.hears_nothing_more().await;
+        bridge.receives_nothing_more().await;
         bridge.deliver().await;
-        assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+        assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 0);
         let mut bridge = bridge.rebuild(&fixture).await;
         bridge.listen().await;
-        bridge.hears_nothing_more().await;
+        bridge.receives_nothing_more().await;
     }
 }
 
@@ -1195,12 +1207,12 @@ async fn d03_a_thread_whose_deletion_was_not_settled_is_not_deleted_by_a_user() 
 async fn a_reply_that_comes_while_its_message_is_being_deleted_is_not_deleted_by_a_user() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "alone").await;
+    bridge.room_message("$1", "alone").await;
     bridge.deliver().await;
     let root = fixture.posts()[0].id.clone();
     let slow = Fault::Delay { ms: 1_500 };
     fixture.sim.faults().next("DELETE posts/:id", slow, 1);
-    bridge.happens("$2", delete("$1")).await;
+    bridge.room_event("$2", delete("$1")).await;
     let answers = async {
         let is_asked = || fixture.sim.calls().contains_key("DELETE posts/:id");
         bridge.until("it was asked for", is_asked).await;
@@ -1208,11 +1220,11 @@ async fn a_reply_that_comes_while_its_message_is_being_deleted_is_not_deleted_by
     };
     tokio::join!(bridge.deliver(), answers);
     assert!(fixture.texts().is_empty(), "{:?}", fixture.texts());
-    assert_eq!(bridge.heard_texts(1).await, ["too late"]);
+    assert_eq!(bridge.received_texts(1).await, ["too late"]);
     // Its author has deleted nothing.
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -1220,14 +1232,14 @@ async fn a_thread_that_the_bridge_may_not_delete_is_deleted_later_by_a_user() {
     let (fixture, bridge) = with_thread().await;
     let forbidden = Fault::Status { status: 403 };
     fixture.sim.faults().next("DELETE posts/:id", forbidden, 1);
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 1);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 1);
     fixture.sim.delete(&fixture.posts()[0].id);
     // Besides the room's notice of the failure.
-    let heard = bridge.heard(4).await;
+    let received = bridge.received(4).await;
     let is_deletion = |message: &&Message| matches!(message.action, Action::Delete { .. });
-    assert_eq!(heard.iter().filter(is_deletion).count(), 3);
+    assert_eq!(received.iter().filter(is_deletion).count(), 3);
 }
 
 #[tokio::test]
@@ -1237,15 +1249,15 @@ async fn a_reply_that_its_author_deleted_before_its_thread_is_deleted() {
     // The bridge does not listen.
     let bridge = bridge.rebuild(&fixture).await;
     fixture.sim.delete(&answer);
-    bridge.happens("$3", delete("$1")).await;
+    bridge.room_event("$3", delete("$1")).await;
     bridge.deliver().await;
     assert!(fixture.texts().is_empty());
     let mut bridge = bridge.rebuild(&fixture).await;
     bridge.listen().await;
-    let gone = bridge.heard(1).await.remove(0);
+    let gone = bridge.received(1).await.remove(0);
     assert!(matches!(&gone.action, Action::Delete { target } if target.as_str() == answer));
     assert_ne!(root, answer);
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 #[tokio::test]
@@ -1255,7 +1267,7 @@ async fn a_reply_that_its_author_deletes_while_the_thread_waits_is_deleted() {
         let answer = fixture.posts()[1].id.clone();
         let out = Fault::Html { status: 502 };
         fixture.sim.faults().next("DELETE posts/:id", out, 1);
-        bridge.happens("$3", delete("$1")).await;
+        bridge.room_event("$3", delete("$1")).await;
         let is_asked = bridge.until("it was asked for", || {
             fixture.sim.calls().contains_key("DELETE posts/:id")
         });
@@ -1270,11 +1282,11 @@ async fn a_reply_that_its_author_deletes_while_the_thread_waits_is_deleted() {
             fixture.sim.delete(&answer);
             bridge.listen().await;
         }
-        let gone = bridge.heard(1).await.remove(0);
+        let gone = bridge.received(1).await.remove(0);
         assert!(matches!(&gone.action, Action::Delete { target } if target.as_str() == answer));
         bridge.deliver().await;
         assert!(fixture.texts().is_empty());
-        bridge.hears_nothing_more().await;
+        bridge.receives_nothing_more().await;
     }
 }
 
@@ -1287,18 +1299,18 @@ async fn names_follow_the_server_into_the_text_and_back() {
     .await;
     fixture.names = Attribution::Override;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
+    bridge.room_message("$1", "one").await;
     bridge.deliver().await;
     fixture.sim.allow_overrides(false);
     fixture.say("seen");
-    bridge.heard(1).await;
-    bridge.said("$2", "two").await;
-    bridge.happens("$3", edit("$1", "one, corrected")).await;
+    bridge.received(1).await;
+    bridge.room_message("$2", "two").await;
+    bridge.room_event("$3", edit("$1", "one, corrected")).await;
     bridge.deliver().await;
     fixture.sim.allow_overrides(true);
     fixture.say("seen again");
-    bridge.heard(1).await;
-    bridge.said("$4", "three").await;
+    bridge.received(1).await;
+    bridge.room_message("$4", "three").await;
     bridge.deliver().await;
     assert_eq!(
         fixture.read(),
@@ -1327,7 +1339,7 @@ async fn an_action_is_one_beside_its_name_too() {
         reply_to: None,
         thread: None,
     };
-    bridge.happens("$1", waves).await;
+    bridge.room_event("$1", waves).await;
     bridge.deliver().await;
     assert_eq!(fixture.read(), ["Ann: \\* waves"]);
 }
@@ -1364,12 +1376,12 @@ async fn the_error_of_a_channel_that_cannot_be_opened_names_possible_causes() {
 async fn a_reaction_in_an_archived_channel_ends_once_it_is_restored() {
     let fixture = Fixture::new().await;
     let bridge = TestBridge::start(&fixture).await;
-    bridge.said("$1", "one").await;
-    bridge.happens("$2", react("$1", "🎉")).await;
+    bridge.room_message("$1", "one").await;
+    bridge.room_event("$2", react("$1", "🎉")).await;
     bridge.deliver().await;
     assert_eq!(fixture.posts()[0].reactions.len(), 1);
     fixture.sim.archive(&fixture.channel.id);
-    bridge.happens("$3", unreact("$1", "🎉")).await;
+    bridge.room_event("$3", unreact("$1", "🎉")).await;
     let asked = "DELETE users/:id/posts/:post/reactions/:name";
     let is_asked = bridge.until("it was asked for", || {
         fixture.sim.calls().contains_key(asked)
@@ -1381,7 +1393,7 @@ async fn a_reaction_in_an_archived_channel_ends_once_it_is_restored() {
     fixture.sim.unarchive(&fixture.channel.id);
     bridge.deliver().await;
     assert!(fixture.posts()[0].reactions.is_empty());
-    assert_eq!(bridge.tally(Side::Silo).await.failed, 0);
+    assert_eq!(bridge.lane_counters(Side::Silo).await.failed, 0);
 }
 
 #[tokio::test]
@@ -1415,5 +1427,5 @@ async fn an_archived_channel_is_closed_until_it_is_restored() {
         })
         .await;
     fixture.say("back again");
-    assert_eq!(bridge.heard_texts(1).await, ["back again"]);
+    assert_eq!(bridge.received_texts(1).await, ["back again"]);
 }

@@ -227,7 +227,7 @@ impl TestBridge {
     }
 
     /// Adds one more portal; returns its lane toward the room.
-    pub async fn also(&mut self, name: &str, room: &str) -> LaneId {
+    pub async fn add_portal(&mut self, name: &str, room: &str) -> LaneId {
         let channel = self.silo.resolve(name).await.unwrap();
         let spec = PortalSpec {
             room: room.to_owned(),
@@ -246,8 +246,8 @@ impl TestBridge {
         }
     }
 
-    /// Removes the portal of this lane. Other portals from [`TestBridge::also`] stay.
-    pub async fn without(&mut self, lane: LaneId) {
+    /// Removes the portal of this lane. Other portals from [`TestBridge::add_portal`] stay.
+    pub async fn remove_portal(&mut self, lane: LaneId) {
         let (store, now) = (self.store().clone(), self.clock.now());
         let gone = [lane.portal];
         let removed = store.remove_portals(&gone, None, |_| None, now);
@@ -261,20 +261,20 @@ impl TestBridge {
     }
 
     /// Listens again, as the bridge does after a portal was added or removed.
-    pub async fn listen_anew(&mut self) {
+    pub async fn restart_listening(&mut self) {
         self.stop.cancel();
-        self.ended().await.unwrap();
+        self.until_ended().await.unwrap();
         self.stop = CancellationToken::new();
         self.listen().await;
     }
 
     /// Listens, and waits until the feed is live.
     pub async fn listen(&mut self) {
-        self.begin_to_listen();
-        self.live().await;
+        self.start_listening();
+        self.until_live().await;
     }
 
-    pub fn begin_to_listen(&mut self) {
+    pub fn start_listening(&mut self) {
         let silo = self.silo.clone();
         let channels = [vec![self.channel.clone()], self.more.clone()].concat();
         let (inbox, stop) = (self.inbox.clone(), self.stop.clone());
@@ -282,7 +282,7 @@ impl TestBridge {
             .spawn(async move { silo.listen(channels, inbox, stop).await });
     }
 
-    pub async fn live(&self) {
+    pub async fn until_live(&self) {
         self.until("the feed is live", || self.silo.feed() == FeedState::Live)
             .await;
     }
@@ -296,7 +296,7 @@ impl TestBridge {
     }
 
     /// The result of listening, which must end.
-    pub async fn ended(&mut self) -> Result<(), SiloError> {
+    pub async fn until_ended(&mut self) -> Result<(), SiloError> {
         let ended = tokio::time::timeout(PATIENCE, self.listening.join_next()).await;
         ended
             .expect("listening ends")
@@ -316,45 +316,45 @@ impl TestBridge {
     }
 
     /// The next `count` messages toward the room, in the order in which they would be delivered.
-    pub async fn heard(&self, count: usize) -> Vec<Message> {
+    pub async fn received(&self, count: usize) -> Vec<Message> {
         self.drain(self.lane(Side::Matrix), count).await
     }
 
     /// The same for another portal's lane, as texts.
-    pub async fn heard_in(&self, lane: LaneId, count: usize) -> Vec<String> {
+    pub async fn received_in(&self, lane: LaneId, count: usize) -> Vec<String> {
         self.drain(lane, count).await.iter().map(text).collect()
     }
 
     async fn drain(&self, lane: LaneId, count: usize) -> Vec<Message> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let began = Instant::now();
-        while heard.len() < count {
+        while received.len() < count {
             let now = self.clock.now();
             if let QueueHead::Ready(delivery) = self.store().queue_head(lane, now).await.unwrap() {
-                heard.push(Message::from_bytes(&delivery.payload).unwrap());
+                received.push(Message::from_bytes(&delivery.payload).unwrap());
                 let done = self
                     .store()
                     .complete_step(delivery.id, None, None, true, now);
                 done.await.unwrap();
                 continue;
             }
-            let arrived = heard.len();
+            let arrived = received.len();
             assert!(
                 began.elapsed() < PATIENCE,
                 "{arrived} of {count} messages arrived"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        heard
+        received
     }
 
     /// The texts of the next `count` messages.
-    pub async fn heard_texts(&self, count: usize) -> Vec<String> {
-        self.heard(count).await.iter().map(text).collect()
+    pub async fn received_texts(&self, count: usize) -> Vec<String> {
+        self.received(count).await.iter().map(text).collect()
     }
 
     /// No more deliveries to the room are pending, now and a moment later.
-    pub async fn hears_nothing_more(&self) {
+    pub async fn receives_nothing_more(&self) {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let head = self
             .store()
@@ -365,12 +365,12 @@ impl TestBridge {
     }
 
     /// An event in the room is accepted for the channel.
-    pub async fn happens(&self, event: &str, action: Action) {
-        self.happens_by(event, "Ann", action).await;
+    pub async fn room_event(&self, event: &str, action: Action) {
+        self.room_event_by(event, "Ann", action).await;
     }
 
     /// The same by a sender with this name.
-    pub async fn happens_by(&self, event: &str, name: &str, action: Action) {
+    pub async fn room_event_by(&self, event: &str, name: &str, action: Action) {
         let mut message = self.spoken(action);
         let by_nobody = matches!(
             message.action,
@@ -398,8 +398,8 @@ impl TestBridge {
     }
 
     /// A message in the room.
-    pub async fn said(&self, event: &str, words: &str) {
-        self.happens(event, post(words)).await;
+    pub async fn room_message(&self, event: &str, words: &str) {
+        self.room_event(event, post(words)).await;
     }
 
     /// Sends all pending deliveries to the channel.
@@ -435,7 +435,7 @@ impl TestBridge {
         tokio::pin!(run);
         let paid = async {
             let began = Instant::now();
-            while self.tally(Side::Silo).await.pending > 0 {
+            while self.lane_counters(Side::Silo).await.pending > 0 {
                 assert!(
                     began.elapsed() < 3 * PATIENCE,
                     "a delivery is still pending"
@@ -451,7 +451,7 @@ impl TestBridge {
     }
 
     /// The counters of one lane.
-    pub async fn tally(&self, toward: Side) -> LaneCounters {
+    pub async fn lane_counters(&self, toward: Side) -> LaneCounters {
         let lane = self.lane(toward);
         let all = self.store().lane_counters().await.unwrap();
         let found = all.into_iter().find(|tally| tally.lane == lane);
@@ -514,18 +514,18 @@ fn numbered(count: usize) -> Vec<String> {
         .collect()
 }
 
-pub async fn what_is_said_arrives_once_and_in_order(network: &dyn Network) {
+pub async fn messages_arrive_once_and_in_order(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
     let texts = numbered(30);
     for text in &texts {
         network.say(text);
     }
-    assert_eq!(bridge.heard_texts(30).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(30).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 /// The bridge crashes at any moment while people talk: what the cursor has passed must have been stored.
-pub async fn nothing_is_lost_when_the_house_falls_down(network: &dyn Network) {
+pub async fn nothing_is_lost_in_crashes(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     let texts = numbered(120);
     for (index, text) in texts.iter().enumerate() {
@@ -533,18 +533,18 @@ pub async fn nothing_is_lost_when_the_house_falls_down(network: &dyn Network) {
         if index % 20 == 10 {
             tokio::time::sleep(Duration::from_millis(u64::try_from(index % 7).unwrap())).await;
             bridge = bridge.rebuild(network).await;
-            bridge.begin_to_listen();
+            bridge.start_listening();
         }
     }
-    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(texts.len()).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 /// More than a page of messages, many in the same second, while nobody listens.
 pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     network.say("before");
-    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    assert_eq!(bridge.received_texts(1).await, ["before"]);
     bridge = bridge.rebuild(network).await;
     let texts = numbered(450);
     for text in &texts {
@@ -552,10 +552,10 @@ pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
     }
     bridge.listen().await;
     network.say("after");
-    let heard = bridge.heard_texts(texts.len() + 1).await;
-    assert_eq!(heard[..texts.len()], texts);
-    assert_eq!(heard.last().unwrap(), "after");
-    bridge.hears_nothing_more().await;
+    let received = bridge.received_texts(texts.len() + 1).await;
+    assert_eq!(received[..texts.len()], texts);
+    assert_eq!(received.last().unwrap(), "after");
+    bridge.receives_nothing_more().await;
 }
 
 /// The server that answers for the WebSocket redirects: the silo does not follow, with a token or without one.
@@ -572,20 +572,20 @@ pub async fn b16_a_redirect_takes_no_token_along(mut network: Registered) {
     .await;
     network.pass_through(faulty_server.address);
     let mut bridge = TestBridge::build(&network).await;
-    bridge.begin_to_listen();
+    bridge.start_listening();
     let refused = || faulty_server.redirected.load(Ordering::SeqCst) > 1;
     bridge.until("it was redirected twice", refused).await;
     assert_eq!(elsewhere.connection_count.load(Ordering::SeqCst), 0);
     assert_ne!(bridge.silo.feed(), FeedState::Live);
     bridge.stop.cancel();
-    bridge.ended().await.unwrap();
+    bridge.until_ended().await.unwrap();
 }
 
 /// A cursor that an earlier version set to a future time hides nothing.
 pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     network.say("before");
-    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    assert_eq!(bridge.received_texts(1).await, ["before"]);
     bridge = bridge.rebuild(network).await;
     // It has the channel's name, alone or with a word behind a slash.
     let place = &bridge.channel.place;
@@ -605,8 +605,8 @@ pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
     bridge.inbox.accept(batch).await.unwrap();
     network.say("during the absence");
     bridge.listen().await;
-    assert_eq!(bridge.heard_texts(1).await, ["during the absence"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["during the absence"]);
+    bridge.receives_nothing_more().await;
     let stored = bridge.store().cursor(&name).await.unwrap().unwrap();
     let now = bridge.clock.now().plus(Duration::from_secs(5));
     assert!(stored.parse::<i64>().unwrap() <= now.0, "{stored}");
@@ -616,75 +616,78 @@ pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
 pub async fn b11_two_portals_on_one_channel_both_hear_it(network: &dyn Network) {
     let mut bridge = TestBridge::build(network).await;
     let second = bridge
-        .also(&network.channel().name(), "!second:example.org")
+        .add_portal(&network.channel().name(), "!second:example.org")
         .await;
     bridge.listen().await;
     network.say("live");
-    assert_eq!(bridge.heard_texts(1).await, ["live"]);
-    assert_eq!(bridge.heard_in(second, 1).await, ["live"]);
+    assert_eq!(bridge.received_texts(1).await, ["live"]);
+    assert_eq!(bridge.received_in(second, 1).await, ["live"]);
 
     bridge = bridge.rebuild(network).await;
     let again = bridge
-        .also(&network.channel().name(), "!second:example.org")
+        .add_portal(&network.channel().name(), "!second:example.org")
         .await;
     assert_eq!(again, second, "the same portal");
     network.say("during the absence");
     bridge.listen().await;
     network.say("after");
     let said = ["during the absence", "after"];
-    assert_eq!(bridge.heard_texts(2).await, said);
-    assert_eq!(bridge.heard_in(second, 2).await, said);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(2).await, said);
+    assert_eq!(bridge.received_in(second, 2).await, said);
+    bridge.receives_nothing_more().await;
 }
 
 /// A broken connection to a channel with two portals has the same effect.
 pub async fn b11_two_portals_on_one_channel_outlive_a_connection(network: &dyn Network) {
     let mut bridge = TestBridge::build(network).await;
     let second = bridge
-        .also(&network.channel().name(), "!second:example.org")
+        .add_portal(&network.channel().name(), "!second:example.org")
         .await;
     bridge.listen().await;
     network.cut();
     network.say("behind a new connection");
     for lane in [bridge.lane(Side::Matrix), second] {
-        let heard = bridge.heard_in(lane, 1).await;
-        assert_eq!(heard, ["behind a new connection"]);
+        let received = bridge.received_in(lane, 1).await;
+        assert_eq!(received, ["behind a new connection"]);
     }
-    bridge.live().await;
+    bridge.until_live().await;
 }
 
 /// A second portal is added while the first runs, and either is removed while the other stays.
 pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     network.say("before");
-    assert_eq!(bridge.heard_texts(1).await, ["before"]);
+    assert_eq!(bridge.received_texts(1).await, ["before"]);
     let second = bridge
-        .also(&network.channel().name(), "!second:example.org")
+        .add_portal(&network.channel().name(), "!second:example.org")
         .await;
-    bridge.listen_anew().await;
+    bridge.restart_listening().await;
     network.say("to both");
-    assert_eq!(bridge.heard_texts(1).await, ["to both"]);
+    assert_eq!(bridge.received_texts(1).await, ["to both"]);
     // A message of one room appears in the channel once, and in the other room.
-    bridge.said("$1", "from a room").await;
+    bridge.room_message("$1", "from a room").await;
     bridge.deliver().await;
     let said = network.read();
     let said = said.iter().filter(|text| text.contains("from a room"));
     assert_eq!(said.count(), 1);
-    assert_eq!(bridge.heard_in(second, 2).await, ["to both", "from a room"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(
+        bridge.received_in(second, 2).await,
+        ["to both", "from a room"]
+    );
+    bridge.receives_nothing_more().await;
 
-    bridge.without(second).await;
-    bridge.listen_anew().await;
+    bridge.remove_portal(second).await;
+    bridge.restart_listening().await;
     network.say("to the first");
-    assert_eq!(bridge.heard_texts(1).await, ["to the first"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["to the first"]);
+    bridge.receives_nothing_more().await;
     let third = bridge
-        .also(&network.channel().name(), "!third:example.org")
+        .add_portal(&network.channel().name(), "!third:example.org")
         .await;
-    bridge.without(bridge.lane(Side::Matrix)).await;
-    bridge.listen_anew().await;
+    bridge.remove_portal(bridge.lane(Side::Matrix)).await;
+    bridge.restart_listening().await;
     network.say("to the third");
-    assert_eq!(bridge.heard_in(third, 1).await, ["to the third"]);
+    assert_eq!(bridge.received_in(third, 1).await, ["to the third"]);
 }
 
 /// Two channels of one silo are linked to one room: each receives the other's messages, and one that is unlinked is
@@ -692,33 +695,33 @@ pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
 pub async fn b11_two_channels_in_one_room_hear_each_other(network: &dyn Network) {
     let mut bridge = TestBridge::build(network).await;
     let (name, other) = network.channel().add_channel();
-    let lane = bridge.also(&name, "!room:example.org").await;
+    let lane = bridge.add_portal(&name, "!room:example.org").await;
     bridge.listen().await;
     network.say("here");
-    assert_eq!(bridge.heard_texts(1).await, ["here"]);
+    assert_eq!(bridge.received_texts(1).await, ["here"]);
     network.channel().say_in(&other, "there");
-    assert_eq!(bridge.heard_in(lane, 1).await, ["there"]);
+    assert_eq!(bridge.received_in(lane, 1).await, ["there"]);
     let toward = Side::Silo;
     let beside = LaneId { toward, ..lane };
-    assert_eq!(bridge.heard_in(beside, 1).await, ["here"]);
-    assert_eq!(bridge.heard_in(bridge.lane(toward), 1).await, ["there"]);
+    assert_eq!(bridge.received_in(beside, 1).await, ["here"]);
+    assert_eq!(bridge.received_in(bridge.lane(toward), 1).await, ["there"]);
 
-    bridge.without(lane).await;
-    bridge.listen_anew().await;
+    bridge.remove_portal(lane).await;
+    bridge.restart_listening().await;
     assert_eq!(bridge.silo.waiting(), [""; 0]);
     network.channel().say_in(&other, "to nobody");
     network.say("still here");
-    assert_eq!(bridge.heard_texts(1).await, ["still here"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["still here"]);
+    bridge.receives_nothing_more().await;
 }
 
-pub async fn what_was_said_before_the_channel_was_linked_is_not_relayed(network: &dyn Network) {
+pub async fn messages_from_before_the_link_are_not_relayed(network: &dyn Network) {
     network.say("history");
     tokio::time::sleep(Duration::from_millis(20)).await;
     let bridge = TestBridge::start(network).await;
     network.say("news");
-    assert_eq!(bridge.heard_texts(1).await, ["news"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["news"]);
+    bridge.receives_nothing_more().await;
 }
 
 pub async fn a_storm_of_broken_connections_loses_nothing(network: &dyn Network) {
@@ -731,8 +734,8 @@ pub async fn a_storm_of_broken_connections_loses_nothing(network: &dyn Network) 
             network.cut();
         }
     }
-    assert_eq!(bridge.heard_texts(texts.len()).await, texts);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(texts.len()).await, texts);
+    bridge.receives_nothing_more().await;
 }
 
 pub async fn an_outage_ends_by_itself(network: &dyn Network) {
@@ -745,14 +748,14 @@ pub async fn an_outage_ends_by_itself(network: &dyn Network) {
         })
         .await;
     network.restart().await;
-    bridge.live().await;
-    assert_eq!(bridge.heard_texts(1).await, ["into the void"]);
+    bridge.until_live().await;
+    assert_eq!(bridge.received_texts(1).await, ["into the void"]);
 }
 
 pub async fn listening_stops_on_request(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     bridge.stop.cancel();
-    bridge.ended().await.unwrap();
+    bridge.until_ended().await.unwrap();
 
     bridge.stop = CancellationToken::new();
     bridge.listen().await;
@@ -763,19 +766,19 @@ pub async fn listening_stops_on_request(network: &dyn Network) {
         })
         .await;
     bridge.stop.cancel();
-    bridge.ended().await.unwrap();
+    bridge.until_ended().await.unwrap();
 }
 
 /// The same message, once with its response lost and once with its request lost: sent once.
 pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
-    bridge.said("$1", "first").await;
+    bridge.room_message("$1", "first").await;
     network.lose_response();
-    bridge.said("$2", "second").await;
+    bridge.room_message("$2", "second").await;
     bridge.deliver().await;
     network.lose_request();
-    bridge.said("$3", "third").await;
-    bridge.said("$4", "third").await;
+    bridge.room_message("$3", "third").await;
+    bridge.room_message("$4", "third").await;
     bridge.deliver().await;
     let texts = network.read();
     let said: Vec<&str> = ["first", "second", "third", "third"].into();
@@ -788,7 +791,7 @@ pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
     for (text, said) in texts.iter().zip(said) {
         assert!(text.ends_with(said) && text.contains("Ann"));
     }
-    bridge.hears_nothing_more().await;
+    bridge.receives_nothing_more().await;
 }
 
 /// The bridge's own messages come back over the feed, before the response with their ids.
@@ -796,48 +799,53 @@ pub async fn echoes_are_held_until_they_are_known(network: &dyn Network) {
     network.channel().respond_after_feed();
     let bridge = TestBridge::start(network).await;
     for number in 0..5 {
-        bridge.said(&format!("${number}"), "an echo to be").await;
+        bridge
+            .room_message(&format!("${number}"), "an echo to be")
+            .await;
     }
     bridge.deliver().await;
     network.say("from somebody else");
-    assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["from somebody else"]);
+    bridge.receives_nothing_more().await;
 }
 
 /// A message of the bridge's account whose response was lost is held; a message of somebody else after it is not lost.
 pub async fn an_echo_without_an_answer_is_no_news(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
     network.lose_response();
-    bridge.said("$1", "an echo to be").await;
+    bridge.room_message("$1", "an echo to be").await;
     bridge.deliver().await;
     network.say("from somebody else");
-    assert_eq!(bridge.heard_texts(1).await, ["from somebody else"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["from somebody else"]);
+    bridge.receives_nothing_more().await;
     assert_eq!(network.read().len(), 2);
 }
 
 pub async fn messages_of_a_person_on_the_bridges_account_are_relayed(network: &dyn Network) {
     let bridge = TestBridge::start(network).await;
-    bridge.said("$1", "by the bridge").await;
+    bridge.room_message("$1", "by the bridge").await;
     bridge.deliver().await;
     network.say_on_our_account("by hand");
-    assert_eq!(bridge.heard_texts(1).await, ["by hand"]);
-    bridge.hears_nothing_more().await;
+    assert_eq!(bridge.received_texts(1).await, ["by hand"]);
+    bridge.receives_nothing_more().await;
 }
 
 pub async fn a_dead_token_stops_the_whole_side(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     network.sign_out();
-    bridge.said("$1", "too late").await;
+    bridge.room_message("$1", "too late").await;
     assert_eq!(bridge.deliver().await, LaneEnd::SignedOut);
     assert_eq!(
-        bridge.tally(Side::Silo).await.pending,
+        bridge.lane_counters(Side::Silo).await.pending,
         1,
         "it is still pending"
     );
     assert_eq!(bridge.silo.feed(), FeedState::Down);
     network.cut();
-    assert!(matches!(bridge.ended().await, Err(SiloError::SignedOut(_))));
+    assert!(matches!(
+        bridge.until_ended().await,
+        Err(SiloError::SignedOut(_))
+    ));
     assert!(matches!(
         bridge.silo.whoami().await,
         Err(SiloError::SignedOut(_))
@@ -847,10 +855,13 @@ pub async fn a_dead_token_stops_the_whole_side(network: &dyn Network) {
 pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Network) {
     let mut bridge = TestBridge::start(network).await;
     network.sign_out();
-    bridge.said("$1", "while it was off").await;
+    bridge.room_message("$1", "while it was off").await;
     assert_eq!(bridge.deliver().await, LaneEnd::SignedOut);
     network.cut();
-    assert!(matches!(bridge.ended().await, Err(SiloError::SignedOut(_))));
+    assert!(matches!(
+        bridge.until_ended().await,
+        Err(SiloError::SignedOut(_))
+    ));
     assert!(bridge.silo.account().is_signed_out());
     network.sign_in();
     // The bridge checks the account before it lets any task send or listen.
@@ -860,10 +871,10 @@ pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Ne
     bridge.listen().await;
     network.say("back again");
     // After the notices that the room got meanwhile.
-    while text(&bridge.heard(1).await[0]) != "back again" {}
+    while text(&bridge.received(1).await[0]) != "back again" {}
     assert!(bridge.attempt("we as well").await.is_ok());
     bridge.stop.cancel();
-    bridge.ended().await.unwrap();
+    bridge.until_ended().await.unwrap();
 }
 
 pub async fn a_ban_closes_the_channel_only(network: &dyn Network) {
@@ -903,9 +914,9 @@ macro_rules! contract {
     };
     (@ every_silo) => {
         contract!(@
-            what_is_said_arrives_once_and_in_order,
+            messages_arrive_once_and_in_order,
             catch_up_leaves_nothing_out,
-            what_was_said_before_the_channel_was_linked_is_not_relayed,
+            messages_from_before_the_link_are_not_relayed,
             b11_two_portals_on_one_channel_both_hear_it,
             b11_portals_on_one_channel_come_and_go,
             b11_two_channels_in_one_room_hear_each_other,
@@ -930,7 +941,7 @@ macro_rules! contract {
     // The silo's history is whole, and can be read again.
     (@ history) => {
         contract!(@
-            nothing_is_lost_when_the_house_falls_down,
+            nothing_is_lost_in_crashes,
             b11_two_portals_on_one_channel_outlive_a_connection,
             a_storm_of_broken_connections_loses_nothing,
         );
