@@ -182,6 +182,33 @@ async fn a_kill_during_a_send_doubles_no_message() {
 }
 
 #[tokio::test]
+async fn a_post_behind_too_many_others_to_be_found_is_not_repeated() {
+    let fixture = Fixture::with(Options {
+        remembered: Duration::ZERO,
+        ..Options::default()
+    })
+    .await;
+    let bridge = TestBridge::start(&fixture).await;
+    bridge.room_message("$1", "on its way").await;
+    fixture
+        .sim
+        .faults()
+        .next(POST, Fault::SlowAnswer { ms: 60_000 }, 1);
+    let died = tokio::time::timeout(Duration::from_secs(2), bridge.deliver()).await;
+    assert!(died.is_err());
+    for number in 0..10_050 {
+        fixture.say(&number.to_string());
+    }
+    let bridge = bridge.rebuild(&fixture).await;
+    bridge.deliver().await;
+    let counters = bridge.lane_counters(Side::Silo).await;
+    assert_eq!((counters.failed, counters.pending), (1, 0));
+    let texts = fixture.texts();
+    let copies = texts.iter().filter(|text| text.ends_with("on its way"));
+    assert_eq!(copies.count(), 1);
+}
+
+#[tokio::test]
 async fn c20_a_key_in_a_foreign_post_does_not_make_it_the_bridges_own() {
     let fixture = Fixture::with(Options {
         remembered: Duration::ZERO,

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Why a delivery ends whose answer cannot be right.
-const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
+pub(super) const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
 
 /// The result of the check for a step whose outcome is unknown.
 enum OutcomeCheck {
@@ -185,7 +185,7 @@ impl Lane {
     }
 
     /// Whether the id that the other side returned for a new message is that of another message.
-    async fn is_another_message(
+    pub(super) async fn is_another_message(
         &self,
         delivery: &Delivery,
         message: &Message,
@@ -279,8 +279,9 @@ impl Lane {
                 self.signals.notify_step_settled();
                 Attempt::Settled
             }
+            // Where steps are found by their keys, nobody can tell any more.
             Reconciled::CannotTellYet(SendError::Refused { reason })
-                if how == ReconcileFor::Split =>
+                if how == ReconcileFor::Split || self.is_idempotent() =>
             {
                 self.fail_unknowable(delivery, &reason, message).await?
             }

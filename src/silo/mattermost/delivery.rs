@@ -228,7 +228,9 @@ impl Mattermost {
                 return Ok(found);
             }
         }
-        Ok(None)
+        Err(RequestError::Refused(
+            "so many posts followed it that nobody can tell whether it arrived".to_owned(),
+        ))
     }
 }
 
