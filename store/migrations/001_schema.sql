@@ -216,6 +216,8 @@ CREATE TABLE parked_delivery (
     to_place         TEXT    NOT NULL,
     from_place       TEXT    NOT NULL,
     transaction_key  TEXT    NOT NULL,
+    bundle_key       TEXT,             -- transaction key of the bundle that it was last sent with, perhaps
+    bundle_slot      INTEGER,          -- which part of that it was
     plan             BLOB,             -- sealed as in `outbox`
     steps_done       INTEGER NOT NULL,
     accepted_at      INTEGER NOT NULL,

@@ -66,8 +66,22 @@ impl Store {
         to: &Place,
         created: &Copy,
     ) -> Result<(), Error> {
+        self.link_late_part(entry, to, created, None).await
+    }
+
+    /// The same for a message that is this part of a bundle, if it is one.
+    pub async fn link_late_part(
+        &self,
+        entry: EntryId,
+        to: &Place,
+        created: &Copy,
+        slot: Option<u32>,
+    ) -> Result<(), Error> {
         let (to, created) = (to.clone(), created.clone());
         self.transaction("link a late copy", move |tx| {
+            if let Some(slot) = slot {
+                return bundles::link_late_part(tx.sql, entry, &to, &created, slot);
+            }
             if links::entry_of(tx.sql, &to, &created.remote)?.is_none() {
                 let text_of = rewritten::text_of(tx, entry, &to)?;
                 links::link_created(tx.sql, entry, text_of, &to, &created, None)?;

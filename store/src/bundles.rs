@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, HashSet};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, Error, FailureNotice, LaneId, Millis, RemoteId, SkipRule, Store,
+    Copy, Delivery, DeliveryId, EntryId, Error, FailureNotice, LaneId, Millis, Place, RemoteId,
+    SkipRule, Store,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     edits, links, outbox, parked, queue, redacted_edits, rewritten,
@@ -201,6 +202,53 @@ pub(crate) fn was_tried(tx: &Tx<'_>, delivery: DeliveryId) -> Result<bool, TxErr
         .exists([delivery])?)
 }
 
+/// A part of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundlePart {
+    /// The transaction key of the bundle's leader.
+    pub key: String,
+    /// Which part.
+    pub slot: u32,
+}
+
+/// The bundle that a delivery belongs to.
+pub(crate) fn bundle_of(tx: &Tx<'_>, delivery: DeliveryId) -> Result<Option<BundlePart>, TxError> {
+    let part = tx
+        .sql
+        .prepare_cached(
+            "SELECT l.transaction_key, o.bundle_slot FROM outbox o
+             JOIN outbox l ON l.id = coalesce(o.bundle_leader_id, o.id)
+             WHERE o.id = ?1 AND o.bundle_slot IS NOT NULL",
+        )?
+        .query_row([delivery], |row| {
+            Ok(BundlePart {
+                key: row.get(0)?,
+                slot: row.get(1)?,
+            })
+        })
+        .optional()?;
+    Ok(part)
+}
+
+/// Links a part of a bundle, unless it is known, or the message is no bundle.
+pub(crate) fn link_late_part(
+    sql: &rusqlite::Connection,
+    entry: EntryId,
+    place: &Place,
+    created: &Copy,
+    slot: u32,
+) -> Result<(), TxError> {
+    let is_known = sql
+        .prepare_cached(
+            "SELECT 1 FROM link WHERE place = ?1 AND remote_id = ?2 AND bundle_slot IN (?3, ?4)",
+        )?
+        .exists(params![place, created.remote, slot, links::WHOLE])?;
+    if !is_known {
+        links::link_part(sql, entry, place, created, Some(i64::from(slot)))?;
+    }
+    Ok(())
+}
+
 /// These deliveries are about to end. The others of their bundles are attempted by themselves, or, where it is unknown whether
 /// the bundled message arrived, end as failed: sent by themselves they might arrive twice.
 pub(crate) fn split_bundles_of(
@@ -233,13 +281,17 @@ pub(crate) fn split_bundles_of(
             continue;
         }
         let tried = was_tried(tx, bundle_leader)?;
+        let mut others = Vec::new();
+        for other in members.iter().filter(|member| !ids.contains(&member.id)) {
+            others.push((other, bundle_of(tx, other.id)?));
+        }
         split_bundle(tx, bundle_leader)?;
-        let others = members.iter().filter(|member| !ids.contains(&member.id));
-        for other in others.filter(|_| tried) {
+        for (other, bundle) in others.into_iter().filter(|_| tried) {
             let why = parked::FailureReason {
                 kind: "unlinked",
                 reason: SPLIT_REASON,
                 about: None,
+                bundle: bundle.as_ref(),
             };
             parked::park(tx, other, &why, FailureNotice::ToSender, now)?;
         }

@@ -245,3 +245,18 @@ fn upsert_latest(
         )?
         .query_row(params![message.place, message.id, to, edit], |row| row.get(0))?)
 }
+
+/// The message that an entry edits, or whose edit it redacts.
+pub(crate) fn edited_message(tx: &Tx<'_>, entry: EntryId) -> Result<Option<RemoteId>, TxError> {
+    let target = tx
+        .sql
+        .prepare_cached(
+            "SELECT coalesce(
+                 (SELECT target FROM edit_event WHERE place = j.place AND event_id = j.event_id),
+                 (SELECT target FROM edit_event WHERE place = j.place AND event_id = j.target))
+             FROM journal j WHERE j.id = ?1",
+        )?
+        .query_row([entry], |row| row.get(0))
+        .optional()?;
+    Ok(target.flatten())
+}

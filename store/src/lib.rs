@@ -76,7 +76,7 @@ use database::{Database, Tx, TxError, run_blocking};
 pub use accounts::{Account, AccountInfo, SecretBytes};
 pub use batch::{Arrival, Batch};
 pub use before_link::SeenEvent;
-pub use bundles::{Bundle, MergedMessage};
+pub use bundles::{Bundle, BundlePart, MergedMessage};
 pub use cascades::Cascade;
 pub use closed_lanes::ClosedLane;
 pub use commands::Command;

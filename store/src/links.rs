@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The slot of a link whose message carries the entry alone.
-const WHOLE: i64 = -1;
+pub(crate) const WHOLE: i64 = -1;
 
 /// One copy of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

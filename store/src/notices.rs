@@ -20,6 +20,15 @@ pub(crate) fn notice_place() -> Place {
     Place::new(BRIDGE, "notice")
 }
 
+/// Whether an entry is one of them, or an edit of one.
+pub(crate) fn is_notice(tx: &Tx<'_>, entry: EntryId) -> Result<bool, TxError> {
+    let place: Place = tx
+        .sql
+        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
+        .query_row([entry], |row| row.get(0))?;
+    Ok(place == notice_place())
+}
+
 impl Store {
     /// Enqueues a notice for the place that the lane leads to. Returns the lane to wake; none if there was a notice with this id
     /// before, or if the portal is no longer active.

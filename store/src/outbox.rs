@@ -241,7 +241,14 @@ impl Store {
             };
             // Bundled deliveries end together: of one part alone nobody can know that it arrived.
             let bound = counters::members_of(tx.sql, delivery)?;
+            let mut bundles = Vec::new();
+            for (member, _) in &bound {
+                bundles.push(bundles::bundle_of(tx, member.id)?);
+            }
+            bundles.push(bundles::bundle_of(tx, delivery)?);
+            let mut bundles = bundles.into_iter();
             for pending in bound.into_iter().map(|(member, _)| member).chain([pending]) {
+                let bundle = bundles.next().flatten();
                 match &how {
                     Undelivered::Skipped(rule) => {
                         counters::settle(tx, &pending, DeliveryEnd::Skipped(*rule))?;
@@ -256,6 +263,7 @@ impl Store {
                             kind,
                             reason,
                             about: about.as_ref(),
+                            bundle: bundle.as_ref(),
                         };
                         parked::park(tx, &pending, &why, *notice, now)?;
                     }

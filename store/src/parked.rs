@@ -7,10 +7,11 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
     DeliveryId, EntryId, Error, FailureNotice, LaneId, MessageRef, Millis, Place, RemoteId, Store,
+    bundles::BundlePart,
     columns,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
-    links, notices,
+    edits, links, notices,
     pending_changes::{self, Cancelled},
     rewritten, status_notices,
 };
@@ -37,8 +38,12 @@ pub struct ParkedDelivery {
     pub retryable: bool,
     /// Whether its present step may have happened.
     pub outcome_unknown: bool,
+    /// Whether it edits the message that was asked for, or redacts an edit of it.
+    pub is_edit: bool,
     /// Its transaction key.
     pub key: String,
+    /// The bundle that it was last sent with, perhaps.
+    pub bundle: Option<BundlePart>,
     /// Steps of its plan that are done.
     pub steps_done: u32,
     /// When it was accepted.
@@ -85,6 +90,8 @@ pub(crate) struct FailureReason<'a> {
     pub kind: &'a str,
     pub reason: &'a str,
     pub about: Option<&'a RemoteId>,
+    /// The bundle that the delivery was sent with, perhaps.
+    pub bundle: Option<&'a BundlePart>,
 }
 
 impl Store {
@@ -103,7 +110,9 @@ impl Store {
                 .sql
                 .prepare_cached(
                     "SELECT id, portal_id, toward, to_place, state, retryable, entry_id, outcome_unknown, transaction_key,
-                         steps_done, accepted_at FROM parked_delivery
+                         bundle_key, bundle_slot, steps_done, accepted_at,
+                         target IS ?2 AND entry_id IN (SELECT id FROM journal WHERE place = ?3) AS is_edit
+                     FROM parked_delivery
                      WHERE entry_id = ?1 OR status_notice_id = ?4 OR target = ?2
                      OR entry_id IN (SELECT entry_id FROM link WHERE place = ?3 AND thread = ?2)
                      ORDER BY id",
@@ -197,12 +206,15 @@ impl Store {
                 )?
                 .collect::<Result<_, _>>()?;
             for pending in &deliveries {
+                // Where that message is deleted, its edits are not retried.
+                let about = edits::edited_message(tx, pending.entry)?;
                 let failure = FailureReason {
                     kind: "closed",
                     reason: &reason,
-                    about: None,
+                    about: about.as_ref(),
+                    bundle: None,
                 };
-                let notice = if is_bridge_notice(tx, pending.entry)? {
+                let notice = if notices::is_notice(tx, pending.entry)? {
                     FailureNotice::None
                 } else {
                     FailureNotice::ToSender
@@ -215,14 +227,6 @@ impl Store {
     }
 }
 
-fn is_bridge_notice(tx: &Tx<'_>, entry: EntryId) -> Result<bool, TxError> {
-    let place: Place = tx
-        .sql
-        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
-        .query_row([entry], |row| row.get(0))?;
-    Ok(place == notices::notice_place())
-}
-
 fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<ParkedDelivery> {
     Ok(ParkedDelivery {
         id: row.get("id")?,
@@ -232,7 +236,12 @@ fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<ParkedDelivery> {
         state: ParkedState::from_str(&row.get::<_, String>("state")?),
         retryable: row.get("retryable")?,
         outcome_unknown: row.get("outcome_unknown")?,
+        is_edit: row.get("is_edit")?,
         key: row.get("transaction_key")?,
+        bundle: match (row.get("bundle_key")?, row.get("bundle_slot")?) {
+            (Some(key), Some(slot)) => Some(BundlePart { key, slot }),
+            _ => None,
+        },
         steps_done: row.get("steps_done")?,
         accepted_at: row.get("accepted_at")?,
         payload: None,
@@ -264,6 +273,7 @@ pub(crate) fn record_failure(
         kind: "given-up",
         reason,
         about: None,
+        bundle: None,
     };
     upsert(tx, pending, &failure, false, now)
 }
@@ -280,22 +290,32 @@ fn upsert(
         .prepare_cached(
             "INSERT INTO parked_delivery (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, total_attempts, failed_at, error_kind, reason, target,
-                 outcome_unknown, state, retryable, unreported)
+                 outcome_unknown, state, retryable, unreported, bundle_key, bundle_slot)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key,
                  iif(?6 AND steps_done > 0, plan, NULL), steps_done, accepted_at, from_place, total_attempts + 1,
                  ?2, ?3, ?4, ?5,
                  ?3 IN ('unknown', 'unlinked')
                      OR (?3 = 'closed' AND (outcome_unknown_since IS NOT NULL OR unanswered_since IS NOT NULL)),
-                 'failed', ?6, ?6
+                 'failed', ?6, ?6, ?7, ?8
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
-                 transaction_key = excluded.transaction_key,
+                 transaction_key = excluded.transaction_key, bundle_key = excluded.bundle_key,
+                 bundle_slot = excluded.bundle_slot,
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
                  error_kind = excluded.error_kind, outcome_unknown = excluded.outcome_unknown,
                  reason = excluded.reason, state = 'failed', retryable = excluded.retryable,
                  unreported = iif(parked_delivery.status_notice_id IS NULL, excluded.unreported, 0)",
         )?
-        .execute(params![pending.id, now, failure.kind, columns::truncate_reason(failure.reason), failure.about, keep])?;
+        .execute(params![
+            pending.id,
+            now,
+            failure.kind,
+            columns::truncate_reason(failure.reason),
+            failure.about,
+            keep,
+            failure.bundle.map(|bundle| &bundle.key),
+            failure.bundle.map(|bundle| bundle.slot)
+        ])?;
     status_notices::mark_stale(tx, pending.id)
 }
 

@@ -57,6 +57,8 @@ pub enum Next {
     PauseThenRefuse(Store, PortalId),
     /// Performs the step and answers with the id of another message.
     Claim(&'static str),
+    /// The same, and the answer is lost: a look-up shows that message.
+    ClaimThenLose(&'static str),
     /// Somebody pauses a portal, and the answer is lost; if so, the work is done.
     PauseThenLose(Store, PortalId, bool),
 }
@@ -391,10 +393,14 @@ impl Outlet for FakeOutlet {
                 });
                 Plan::Steps(steps.chain(added).collect())
             }
-            (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Delete {
-                target,
-                by_edit: false,
-            }]),
+            (Action::Delete { .. }, Some(_)) => {
+                let copies = outgoing.copies.iter();
+                let steps = copies.map(|copy| Step::Delete {
+                    target: copy.remote.clone(),
+                    by_edit: false,
+                });
+                Plan::Steps(steps.collect())
+            }
             (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
                 content: Content {
                     mentions: Vec::new(),
@@ -460,6 +466,17 @@ impl Outlet for FakeOutlet {
                     sent_at: Millis(1),
                     file: None,
                 }))
+            }
+            Next::ClaimThenLose(id) => {
+                let _made = self.work_once(key, step);
+                let claimed = Done::Created(Copy {
+                    remote: id.into(),
+                    thread: None,
+                    sent_at: Millis(1),
+                    file: None,
+                });
+                self.made.lock().unwrap().insert(key.to_owned(), claimed);
+                Err(not_now(Outcome::Unknown))
             }
             Next::WorkThenPause(store, portal) => {
                 store.pause(portal, "@a:x", Millis(1)).await.unwrap();

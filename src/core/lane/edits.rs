@@ -4,10 +4,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use footbridge_store::{
-    Cancelled, Copies, Copy, Delivery, Error, ParkedDelivery, RemoteId, SkipRule,
+    Cancelled, Copies, Copy, Delivery, Error, ParkedDelivery, ParkedState, RemoteId, SkipRule,
 };
 
-use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
+use super::{Lane, coalesce::rewrite, reconcile::bundle_key, redacted_edits::is_restoration};
 use crate::{
     file::File,
     message::{Action, Message, Style},
@@ -177,11 +177,28 @@ impl Lane {
                 }
                 _ => false,
             };
+        if delivery.is_retry && self.has_no_copy_left(delivery, message).await? {
+            return Ok(Some(Plan::Skip(SkipRule::UnknownTarget)));
+        }
         Ok(Some(if is_superseded {
             Plan::Skip(SkipRule::Superseded)
         } else {
             plan
         }))
+    }
+
+    /// Whether this is an edit of a message that was deleted since, so that nothing of the edit may be posted.
+    async fn has_no_copy_left(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<bool, Error> {
+        let Action::Edit { target, .. } = &message.action else {
+            return Ok(false);
+        };
+        let known = self.store.copies(&delivery.from, target, &delivery.to);
+        let known = known.await?;
+        Ok(known.copies.is_empty() && known.pending.is_none())
     }
 
     /// Cancels, for this reason, the parked delivery of a message that no longer has that text. Returns whether there was one.
@@ -275,7 +292,8 @@ impl Lane {
         Ok(Ok(None))
     }
 
-    /// A message is deleted whose delivery failed and may have arrived: what did arrive is linked, so that it is deleted, too.
+    /// A message is deleted whose delivery failed and may have arrived, or that of an edit: what did arrive is linked, so that it is
+    /// deleted, too.
     /// Returns whether there was any, or the error for which that cannot be told now.
     pub(super) async fn link_failed(
         &self,
@@ -288,20 +306,26 @@ impl Lane {
             .parked_deliveries_of(&delivery.from, target)
             .await?;
         let mut found = false;
+        let Some(entry) = known.entry.filter(|_| self.is_idempotent()) else {
+            return Ok(Ok(false));
+        };
         for failed in failed {
-            let is_own = Some(failed.entry) == known.entry && failed.to == delivery.to;
-            if !is_own || !failed.retryable || !failed.outcome_unknown {
+            let is_own = failed.entry == entry || failed.is_edit;
+            // Also of one that is too old to be retried.
+            let is_over = failed.state == ParkedState::Failed && failed.to == delivery.to;
+            if !is_own || !is_over || !failed.outcome_unknown {
                 continue;
             }
-            let Some(entry) = known.entry.filter(|_| self.is_idempotent()) else {
-                continue;
-            };
             let (to, since) = (&failed.to, failed.accepted_at);
-            let key = format!("{}.{}", failed.key, failed.steps_done);
+            let slot = failed.bundle.as_ref().map(|bundle| bundle.slot);
+            let key = match &failed.bundle {
+                Some(bundle) => bundle_key(&bundle.key),
+                None => format!("{}.{}", failed.key, failed.steps_done),
+            };
             let step = a_post();
             match self.outlet.find_by_key_always(to, &key, &step, since).await {
-                Ok(Some(Done::Created(copy))) => {
-                    self.store.link_late_copy(entry, to, &copy).await?;
+                Ok(Some(Done::Created(copy) | Done::EditedBy { by: copy, .. })) => {
+                    self.store.link_late_part(entry, to, &copy, slot).await?;
                     found = true;
                 }
                 // Refused: nobody can tell any more.

@@ -8,7 +8,9 @@ use super::{
     Attempt, Lane, coalesce,
     failure::FailedAttempt,
     fallback::{fallback_for, fetch_error, with_file_unsent},
-    reconcile::{PresentStep, ReconcileFor, Reconciled, UnknownStep, is_unknown, step_key},
+    reconcile::{
+        PresentStep, ReconcileFor, Reconciled, UnknownStep, WRONG_ID, is_unknown, step_key,
+    },
     redacted_edits::is_restoration,
 };
 use crate::{
@@ -18,9 +20,6 @@ use crate::{
     message::{Action, Message},
     outlet::{Done, FetchedFile, Plan, SendError, Step},
 };
-
-/// Why a delivery ends whose answer cannot be right.
-pub(super) const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
 
 /// The result of the check for a step whose outcome is unknown.
 enum OutcomeCheck {

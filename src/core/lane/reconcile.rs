@@ -13,6 +13,9 @@ use crate::{
     outlet::{Done, Outcome, SendError, Step},
 };
 
+/// Why a delivery fails whose step the other side answered with the id of another message.
+pub(super) const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
+
 /// The present step of a delivery: the first that is not done.
 #[derive(Clone, Copy)]
 pub(super) struct PresentStep<'a> {
@@ -132,6 +135,9 @@ impl Lane {
         match found.await {
             Ok(None) => Ok(Reconciled::NotHappened),
             Ok(Some(done)) => {
+                if self.is_another_message(delivery, message, &done).await? {
+                    return Ok(Reconciled::Unknowable(WRONG_ID));
+                }
                 self.settle(delivery, message, step, &done, is_last).await?;
                 Ok(Reconciled::Happened)
             }
@@ -174,9 +180,14 @@ pub(super) fn is_unknown(error: &SendError) -> bool {
 /// sent by itself.
 pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String {
     match step {
-        Step::Bundle { .. } => format!("{}.bundle", delivery.key),
+        Step::Bundle { .. } => bundle_key(&delivery.key),
         _ => format!("{}.{index}", delivery.key),
     }
+}
+
+/// The transaction key of a bundle, from that of its leader.
+pub(super) fn bundle_key(leader: &str) -> String {
+    format!("{leader}.bundle")
 }
 
 /// The step that creates a message, and so must not happen twice: the step itself, or its fallback.
