@@ -7,14 +7,18 @@ use super::{
     api::Post,
     arrival,
     client::Range,
-    listener::{ListenError, Listener},
+    listener::{ChannelState, ListenError, Listener},
 };
 use crate::server_clock::is_ahead;
 
 impl Listener {
     /// Sets the cursors when a channel is read for the first time.
     pub(super) async fn begin(&mut self, channel: &str) -> Result<(), ListenError> {
-        let now = self.now().0;
+        let wants_history = |state: &ChannelState| state.history.wanted > 0;
+        let wants_history = self.channel_states.get(channel).is_some_and(wants_history);
+        // The known time is up to a second early. Without a backfill what was written since is recorded as from before the link.
+        let early = if wants_history { 1_000 } else { 0 };
+        let now = self.now().0.saturating_add(early);
         let newest = self.read(channel, &Range::Newest(0)).await?;
         let (future, newest): (Vec<Post>, Vec<Post>) =
             newest.into_iter().partition(|post| post.create_at > now);
@@ -32,7 +36,7 @@ impl Listener {
             .unwrap_or_default();
         let names = CursorNames::of(&state.place);
         let mut linked = None;
-        if state.history.wanted > 0 {
+        if wants_history {
             let written = newest.iter().filter(|post| post.is_said());
             let written = written.map(|post| Millis(post.create_at));
             let (begin, cursor) = state.history.begin(&state.place, written, Millis(moment));
