@@ -75,6 +75,21 @@ async fn death(scene: &Scenario) -> Option<i32> {
     scene.bridge.reap().await.unwrap().code()
 }
 
+/// Waits until Ann's client knows the bridge's new device with its signature.
+async fn is_known(scene: &Scenario) {
+    let new = device(scene).await;
+    let began = tokio::time::Instant::now();
+    while !scene
+        .ann
+        .knows_signed(&scene.bridge_user, &new)
+        .await
+        .unwrap()
+    {
+        assert!(began.elapsed() < PATIENCE, "{new} is not known");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn judge(scene: &Scenario) {
     scene.settle(PATIENCE).await.unwrap();
     let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
@@ -153,6 +168,7 @@ async fn b20_a_device_that_was_logged_out_is_replaced_and_the_queue_is_kept() {
     let (code, _) = scene.bridge.output(&["device", "reset"]).await.unwrap();
     assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
     scene.bridge.start().await.unwrap();
+    is_known(&scene).await;
     scene.say_in_room().await.unwrap();
     judge(&scene).await;
 }
@@ -174,6 +190,7 @@ async fn logout_lists_what_is_kept_and_a_login_continues() {
     scene.say_in_channel();
     scene.bridge.login().await.unwrap();
     scene.bridge.start().await.unwrap();
+    is_known(&scene).await;
     scene.say_in_room().await.unwrap();
     judge(&scene).await;
 }

@@ -50,6 +50,14 @@ impl TestClient {
         Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
     }
 
+    /// Whether this client knows that the owner signed this device: it gives room keys to no other.
+    pub async fn knows_signed(&self, user: &str, device: &str) -> anyhow::Result<bool> {
+        let user = matrix_sdk::ruma::UserId::parse(user)?;
+        let encryption = self.client.encryption();
+        let found = encryption.get_device(&user, device.into()).await?;
+        Ok(found.is_some_and(|device| device.is_cross_signed_by_owner()))
+    }
+
     /// Replaces the account's cross-signing identity by a new one, as a user does who lost all keys, or an attacker who
     /// took over the account.
     #[must_use]
