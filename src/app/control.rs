@@ -278,18 +278,18 @@ impl Control {
             return Ok(replies::message_status(&message_status, place, now));
         }
         // The target is a notice: the command asks about the messages that the notice is about.
-        let mut told = Vec::new();
+        let mut lines = Vec::new();
         for parked in self.store.parked_deliveries_of(place, &target).await? {
             if let Some(message_status) = self.store.status_of_parked(parked.id).await? {
-                told.push(replies::message_status(&message_status, place, now));
+                lines.push(replies::message_status(&message_status, place, now));
             }
         }
-        told.dedup();
-        Ok(if told.is_empty() {
+        lines.dedup();
+        Ok(if lines.is_empty() {
             "That message is from the bridge itself.".to_owned()
         } else {
-            told.truncate(5);
-            told.join("\n")
+            lines.truncate(5);
+            lines.join("\n")
         })
     }
 

@@ -62,14 +62,14 @@ pub fn plan(can: &Capabilities, outgoing: &Outgoing, now: Millis) -> Plan {
             }
         },
         Action::Unsupported { summary } => {
-            planner.told(summary, SpeechKind::Summary, &Position::default())
+            planner.line(summary, SpeechKind::Summary, &Position::default())
         }
         Action::System { summary } => {
-            planner.told(summary, SpeechKind::Notice, &Position::default())
+            planner.line(summary, SpeechKind::Notice, &Position::default())
         }
         Action::Bridge { text, about } => {
             let at = about.as_ref().map(|about| planner.position_of(about));
-            planner.told(text, SpeechKind::Notice, &at.unwrap_or_default())
+            planner.line(text, SpeechKind::Notice, &at.unwrap_or_default())
         }
     }
 }
@@ -173,7 +173,7 @@ impl Planner<'_> {
     }
 
     /// A line in words of the bridge or of the network.
-    fn told(&self, line: &str, kind: SpeechKind, at: &Position) -> Plan {
+    fn line(&self, line: &str, kind: SpeechKind, at: &Position) -> Plan {
         Plan::Steps(self.posts(&self.speech(&Body::plain(line), kind), at))
     }
 

@@ -44,7 +44,7 @@ impl KeyWaits {
         let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
         let (expired, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|one| one.waited >= limit);
-        let without_notice = |one: &&KeyWait| !one.told;
+        let without_notice = |one: &&KeyWait| !one.has_notice;
         let due = waiting
             .iter()
             .filter(without_notice)
@@ -53,7 +53,7 @@ impl KeyWaits {
         self.notices.notify_waiting(&due, inbox).await?;
         self.give_up(&expired, inbox).await?;
         for one in &waiting {
-            if !one.told && one.age < notice_after {
+            if !one.has_notice && one.age < notice_after {
                 self.timer
                     .check_by(Instant::now() + notice_after.saturating_sub(one.age));
             }

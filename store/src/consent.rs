@@ -37,9 +37,9 @@ pub struct ApprovedRequest {
     /// The command that this answers.
     pub question: Option<crate::EntryId>,
     /// The notice for the room.
-    pub told: Vec<u8>,
+    pub notice: Vec<u8>,
     /// Whether all events that were sent in the room by now have been accepted.
-    pub heard: bool,
+    pub is_caught_up: bool,
 }
 
 impl Store {
@@ -73,25 +73,25 @@ impl Store {
         .await
     }
 
-    /// All events that were sent in rooms before `heard` have been accepted. Consents whose delay was over then become active:
+    /// All events that were sent in rooms before `accepted_until` have been accepted. Consents whose delay was over then become active:
     /// events that arrive from now on were sent after it. Consents of rooms with events that are still to be fetched do not.
-    pub async fn activate_consents(&self, heard: Millis) -> Result<(), Error> {
-        if !self.is_consent_due(heard).await? {
+    pub async fn activate_consents(&self, accepted_until: Millis) -> Result<(), Error> {
+        if !self.is_consent_due(accepted_until).await? {
             return Ok(());
         }
         self.transaction("activate a consent", move |tx| {
             let begin = format!("UPDATE consent SET active = 1 WHERE {DUE}");
-            tx.sql.prepare_cached(&begin)?.execute([heard])?;
+            tx.sql.prepare_cached(&begin)?.execute([accepted_until])?;
             Ok(())
         })
         .await
     }
 
-    /// Whether a consent becomes active if all events from before `heard` have been accepted.
-    pub async fn is_consent_due(&self, heard: Millis) -> Result<bool, Error> {
+    /// Whether a consent becomes active if all events from before `accepted_until` have been accepted.
+    pub async fn is_consent_due(&self, accepted_until: Millis) -> Result<bool, Error> {
         self.read("look for consents that are due", move |tx| {
             let due = format!("SELECT 1 FROM consent WHERE {DUE}");
-            Ok(tx.sql.prepare_cached(&due)?.exists([heard])?)
+            Ok(tx.sql.prepare_cached(&due)?.exists([accepted_until])?)
         })
         .await
     }
@@ -173,7 +173,7 @@ impl Store {
                 cursors::forget(tx, &channel)?;
             }
             let portal = portals::open(tx, PortalSource::Chat, &spec, &room, &channel, now)?;
-            if linking.heard {
+            if linking.is_caught_up {
                 link_barriers::lift(tx, portal.id, &room)?;
             }
             if let Some(consent) = &linking.consent {
@@ -185,7 +185,7 @@ impl Store {
                 tx,
                 &room,
                 &notice_id,
-                &linking.told,
+                &linking.notice,
                 now,
             )?);
             if asked_in != room {
@@ -194,7 +194,7 @@ impl Store {
                     tx,
                     &asked_in,
                     &notice_id,
-                    &linking.told,
+                    &linking.notice,
                     now,
                 )?);
             }

@@ -196,8 +196,8 @@ fn accept_arrival(
     let asked =
         matches!(arrival.payload, Payload::Command(_)) && graph.is_management_only(&arrival.place);
     // It may turn out to be a command when its room key arrives.
-    let heard = asked || may_be_command(graph, arrival);
-    if reached.is_empty() && !heard {
+    let may_command = asked || may_be_command(graph, arrival);
+    if reached.is_empty() && !may_command {
         return Ok(Accepted::NotLinked);
     }
     let entry = insert_event(tx, &arrival.place, &arrival.event_id, now)?;

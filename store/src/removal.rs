@@ -29,14 +29,14 @@ pub struct Removed {
 }
 
 impl Store {
-    /// Removes portals. Their rooms become management rooms, in which `told` (called with the number of dropped messages) is the
+    /// Removes portals. Their rooms become management rooms, in which `notice` (called with the number of dropped messages) is the
     /// notice; with `question` it is that command's answer. Portals that are no longer linked are ignored, and there is no notice
     /// then.
     pub async fn remove_portals(
         &self,
         gone: &[PortalId],
         question: Option<EntryId>,
-        told: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
+        notice: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
         now: Millis,
     ) -> Result<Removed, Error> {
         let gone = gone.to_vec();
@@ -66,7 +66,7 @@ impl Store {
             for (portal, room) in &rooms {
                 removed
                     .lanes
-                    .extend(say(tx, *portal, room, told(removed.dropped), now)?);
+                    .extend(say(tx, *portal, room, notice(removed.dropped), now)?);
             }
             lanes.retain(|lane| !rooms.iter().any(|(gone, _)| *gone == lane.portal));
             removed.lanes.extend(lanes);

@@ -85,10 +85,10 @@ impl Store {
         old: &Place,
         new: &Place,
         encrypted: bool,
-        told: &[u8],
+        notice: &[u8],
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
-        let (old, new, told) = (old.clone(), new.clone(), told.to_owned());
+        let (old, new, notice) = (old.clone(), new.clone(), notice.to_owned());
         self.transaction("follow a room upgrade", move |tx| {
             let before = PortalGraph::load(tx.sql)?;
             let portals: Vec<PortalId> = tx
@@ -139,7 +139,7 @@ impl Store {
                 lanes.extend(routing.affected_lanes(portal));
             }
             let notice_id = RemoteId(format!("followed-{old}-{new}"));
-            lanes.extend(management_rooms::send_notice(tx, &new, &notice_id, &told, now)?);
+            lanes.extend(management_rooms::send_notice(tx, &new, &notice_id, &notice, now)?);
             Ok(lanes)
         })
         .await

@@ -23,7 +23,7 @@ pub struct KeyWait {
     /// For how long the bridge ran while the room key was waited for.
     pub waited: Duration,
     /// Whether people were notified of it.
-    pub told: bool,
+    pub has_notice: bool,
 }
 
 /// Entries of one sender that one set of notices reports. None of them waits any more.
@@ -177,6 +177,6 @@ fn key_wait_from_row(row: &Row<'_>, now: Millis) -> rusqlite::Result<KeyWait> {
         session: row.get(1)?,
         age: now.since(accepted_at).max(waited),
         waited,
-        told: row.get::<_, Option<i64>>(4)?.is_some(),
+        has_notice: row.get::<_, Option<i64>>(4)?.is_some(),
     })
 }

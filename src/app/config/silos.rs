@@ -50,17 +50,17 @@ impl ConfigReader<'_> {
     // A key that does nothing here is one that somebody relies on in vain.
     fn refuse_keys_of_others(&mut self, section: &Section<'_>, kind: &SiloKind) {
         let is_own = |key: &Key| kind.keys.iter().any(|own| own.name == key.name);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for other in KINDS.iter().filter(|other| other.word != kind.word) {
             for key in other.keys.iter().filter(|key| !is_own(key)) {
                 let Some(span) = section.key_span(key.name) else {
                     continue;
                 };
                 // One that several other kinds have is reported once.
-                if told.contains(&key.name) {
+                if reported.contains(&key.name) {
                     continue;
                 }
-                told.push(key.name);
+                reported.push(key.name);
                 let what = format!(
                     "`{}` belongs to silos of kind \"{}\", and this one is \"{}\"",
                     key.name, other.word, kind.word

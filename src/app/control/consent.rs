@@ -55,8 +55,8 @@ impl Control {
                 request: request.id,
                 consent: Some(consent),
                 question: here.then_some(question.entry),
-                told: payload(&text, now),
-                heard: self.backend.is_room_caught_up(&request.room).await,
+                notice: payload(&text, now),
+                is_caught_up: self.backend.is_room_caught_up(&request.room).await,
             };
             self.link(approved).await?;
             return Ok(if here {

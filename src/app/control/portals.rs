@@ -166,10 +166,10 @@ impl Control {
                 self.store.delete_portal_request(request.id).await?;
             } else if request.confirmed_at.is_none() {
                 soon = true;
-                let heard =
+                let accepted =
                     self.backend
                         .find_code(&request.spec.silo, &request.channel, &request.code);
-                match heard.await {
+                match accepted.await {
                     Ok(Some(proof)) => self.shown(&request, &proof).await?,
                     Err(BackendError::Store(error)) => return Err(error),
                     // Checked again until the request expires.
@@ -223,15 +223,15 @@ impl Control {
                 )
                 .await;
         }
-        let told = self
+        let notice = self
             .disclosure(&request.spec, &ConsentStart::default())
             .await;
         let approved = ApprovedRequest {
             request: request.id,
             consent: None,
             question: None,
-            told: payload(&told, now),
-            heard: self.backend.is_room_caught_up(&request.room).await,
+            notice: payload(&notice, now),
+            is_caught_up: self.backend.is_room_caught_up(&request.room).await,
         };
         self.link(approved).await
     }

@@ -148,7 +148,7 @@ async fn read(
             .ok_or_else(|| lost(anyhow!("Gitter closed the stream")))?;
         gap.note_bytes(&chunk);
         for line in lines.take(&chunk) {
-            hub.dispatch(room, heard(hub, line));
+            hub.dispatch(room, event_of(hub, line));
         }
     }
 }
@@ -182,7 +182,7 @@ impl KeepaliveGap {
     }
 }
 
-fn heard(hub: &Dispatcher, line: Line) -> ChannelEvent {
+fn event_of(hub: &Dispatcher, line: Line) -> ChannelEvent {
     let message = match line {
         Line::Text(bytes) => serde_json::from_slice(&bytes).ok(),
         Line::Shortened(_) | Line::TooLong => None,

@@ -23,7 +23,7 @@ pub struct Observed(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     account: Option<String>,
-    heard: HashSet<String>,
+    active: HashSet<String>,
     doubted: HashSet<String>,
     newest: VecDeque<(String, String, String)>,
 }
@@ -74,14 +74,14 @@ impl Observed {
     /// A message of this gateway arrived. Returns whether it is the first one.
     pub fn has_gateway(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
-        inner.heard.len() < MAX_GATEWAYS && inner.heard.insert(gateway.to_owned())
+        inner.active.len() < MAX_GATEWAYS && inner.active.insert(gateway.to_owned())
     }
 
     /// Matterbridge accepted a message for this gateway. Returns, once, whether none ever arrived from it: Matterbridge
     /// also accepts messages for gateways that do not exist.
     pub fn is_unconfirmed(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
-        !inner.heard.contains(gateway) && inner.doubted.insert(gateway.to_owned())
+        !inner.active.contains(gateway) && inner.doubted.insert(gateway.to_owned())
     }
 
     /// Keeps a message for [`Observed::find`].

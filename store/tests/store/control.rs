@@ -535,8 +535,8 @@ async fn a_wish_comes_true_once_and_its_code_is_the_same_whenever_it_is_asked_fo
         request: kept[0].id,
         consent: Some(consent(NOW)),
         question: None,
-        told: b"told".to_vec(),
-        heard: false,
+        notice: b"told".to_vec(),
+        is_caught_up: false,
     };
     let (portal, _) = fixture
         .store
