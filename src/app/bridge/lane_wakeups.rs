@@ -19,11 +19,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 struct FeedStates(HashMap<String, (bool, u64)>);
 
 impl FeedStates {
-    /// Whether a side answers again that did not before, also if it was away between two checks only. `false` at the first check:
-    /// no lane waits then.
+    /// Whether a side answers again that did not before, also if it was away between two checks only, or before the first one.
     fn is_back(&mut self, side: &str, answers: bool, interruptions: u64) -> bool {
         let before = self.0.insert(side.to_owned(), (answers, interruptions));
-        answers && before.is_some_and(|before| before != (true, interruptions))
+        answers && before.unwrap_or((true, 0)) != (true, interruptions)
     }
 }
 
@@ -95,5 +94,7 @@ mod tests {
         let checks = [(true, 0), (true, 1), (true, 1), (false, 2), (true, 2)];
         let back = checks.map(|(answers, ended)| sides.is_back("chat", answers, ended));
         assert_eq!(back, [false, true, false, false, true]);
+        assert!(sides.is_back("at the start", true, 1));
+        assert!(!sides.is_back("at the start", true, 1));
     }
 }
