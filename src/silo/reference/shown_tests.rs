@@ -320,7 +320,9 @@ proptest! {
         let text = format!("x{text}");
         let markdown = markdown_from_body(&Body::plain(&text), crate::mattermost::MARKDOWN);
         for escape in [escape, escape_by_commonmark] {
-            prop_assert_eq!(unescaped(&markdown, escape), text.clone(), "{}", markdown);
+            // In a possible link the bridge encodes a colon like this.
+            let shown = unescaped(&markdown, escape).replace("%3A", ":");
+            prop_assert_eq!(shown, text.clone(), "{}", markdown);
         }
     }
 
