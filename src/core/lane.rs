@@ -11,6 +11,7 @@ mod edits;
 mod reconcile;
 mod media_links;
 mod failure;
+mod failed_sends;
 pub mod notice_texts;
 mod outlet_health;
 mod images;
@@ -246,6 +247,9 @@ impl Lane {
             }
             CurrentText::Stopped => return Ok(Attempt::Stopped),
         };
+        if let Some(attempt) = self.find_in_bundle(&delivery, &message, stop).await? {
+            return Ok(attempt);
+        }
         let (mut turn, mut bound) = (None, None);
         if coalesce::may_coalesce(&delivery, &message) {
             let Some(permit) = self.acquire_permit(&message, stop).await else {

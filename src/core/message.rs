@@ -221,6 +221,15 @@ impl Message {
         matches!(self.action, Action::Edit { .. })
     }
 
+    /// The message that a stored message edits; `None` where it is no edit.
+    #[must_use]
+    pub fn edited_by(payload: &[u8]) -> Option<RemoteId> {
+        match Self::from_bytes(payload).ok()?.action {
+            Action::Edit { target, .. } => Some(target),
+            _ => None,
+        }
+    }
+
     /// The earlier message that this one is about: what is edited, deleted, replied to, reacted to or threaded under.
     #[must_use]
     pub fn target(&self) -> Option<&RemoteId> {

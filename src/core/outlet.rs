@@ -229,6 +229,15 @@ pub enum TextBeforeEdit {
     Unreadable,
 }
 
+/// Messages that look exactly like a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SimilarMessages {
+    /// The messages, oldest first.
+    pub copies: Vec<Copy>,
+    /// Whether so many messages followed that the outlet did not read all of them.
+    pub is_cut_off: bool,
+}
+
 /// A file that a step sends, fetched from the side where it was sent.
 #[derive(Debug)]
 pub struct FetchedFile {
@@ -356,15 +365,14 @@ pub trait Outlet: Send + Sync {
         Err(no_files_error())
     }
 
-    /// Messages of the bridge's own account in `to`, created at or after `since`, that look exactly like this step; oldest first.
-    /// Called only for steps of [`Idempotency::ByContent`](crate::capabilities::Idempotency::ByContent).
+    /// Messages of the bridge's own account in `to`, created at or after `since`, that look exactly like this step. Called only for steps of [`Idempotency::ByContent`](crate::capabilities::Idempotency::ByContent).
     async fn find_similar(
         &self,
         _to: &Place,
         _step: &Step,
         _since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
+    ) -> Result<SimilarMessages, SendError> {
+        Ok(SimilarMessages::default())
     }
 
     /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that fails while the side

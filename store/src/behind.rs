@@ -12,7 +12,8 @@ use crate::{
 
 impl Store {
     /// A message that is still pending was redacted by its author or a moderator: neither it nor the redaction is sent, and both
-    /// end by this rule. Returns whether that happened. If the message may have been sent already, its redaction waits behind it.
+    /// end by this rule. Returns whether that happened. If the message may have been sent already, its redaction waits behind it;
+    /// if it may have been sent in a bundle before it was retried, only the message ends, and its redaction looks for the bundle.
     pub async fn cancel_pending(
         &self,
         target: DeliveryId,
@@ -34,7 +35,8 @@ impl Store {
             } else if let Some(bundle_leader) = bundle_leader {
                 bundles::split_bundle(tx, bundle_leader)?;
             }
-            for id in [target, deletion] {
+            let deletion = bundles::failed_bundle(tx, target)?.is_none().then_some(deletion);
+            for id in [Some(target), deletion].into_iter().flatten() {
                 if let Some(pending) = counters::pending(tx.sql, id)? {
                     reactions::forget_unshown(tx, pending.entry, &pending.to)?;
                     counters::settle(tx, &pending, DeliveryEnd::Skipped(rule))?;
@@ -66,27 +68,29 @@ impl Store {
         to: &Place,
         created: &Copy,
     ) -> Result<(), Error> {
-        self.link_late_part(entry, to, created, None).await
+        self.link_late_part(entry, to, created, None)
+            .await
+            .map(drop)
     }
 
-    /// The same for a message that is this part of a bundle, if it is one.
+    /// The same for a message that is this part of a bundle, if it is one. Returns whether the message is a copy of the entry now;
+    /// it is not if it is known as another message.
     pub async fn link_late_part(
         &self,
         entry: EntryId,
         to: &Place,
         created: &Copy,
         slot: Option<u32>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (to, created) = (to.clone(), created.clone());
         self.transaction("link a late copy", move |tx| {
             if let Some(slot) = slot {
-                return bundles::link_late_part(tx.sql, entry, &to, &created, slot);
-            }
-            if links::entry_of(tx.sql, &to, &created.remote)?.is_none() {
+                bundles::link_late_part(tx.sql, entry, &to, &created, slot)?;
+            } else {
                 let text_of = rewritten::text_of(tx, entry, &to)?;
                 links::link_created(tx.sql, entry, text_of, &to, &created, None)?;
             }
-            Ok(())
+            links::is_copy_of(tx.sql, entry, &to, &created.remote)
         })
         .await
     }

@@ -3,7 +3,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, EntryId, Error, MessageRef, Place, RemoteId, Store, counters,
+    Copy, Delivery, DeliveryId, EntryId, Error, MessageRef, Place, RemoteId, Store,
+    counters::{self, PendingDelivery},
     database::{Tx, TxError},
     delivered_texts, links, outbox, redacted_edits, rewritten,
 };
@@ -37,29 +38,42 @@ impl Store {
         let (from, target, to) = (delivery.from.clone(), target.clone(), delivery.to.clone());
         let (delivery, edit) = (delivery.id, delivery.entry);
         self.transaction("settle a step", move |tx| {
-            let home = links::entry_of(tx.sql, &from, &target)?.unwrap_or(edit);
             let original = MessageRef {
                 place: &from,
                 id: &target,
             };
-            let text_of = text_brought_by(tx, original, home, &to, edit)?;
-            match &result {
-                EditResult::Created(copy) => {
-                    links::link_created(tx.sql, home, text_of, &to, copy, None)?;
-                }
-                EditResult::Replaced { target, by } => {
-                    links::link_created(tx.sql, home, text_of, &to, by, Some(target))?;
-                }
-                EditResult::Changed(target) => {
-                    links::set_text_of(tx.sql, home, &to, target, text_of)?;
-                }
-            }
+            link_result(tx, original, &to, edit, &result)?;
             let Some(pending) = counters::pending(tx.sql, delivery)? else {
                 outbox::log_if_settled(0, delivery);
                 return Ok(false);
             };
             outbox::advance_plan(tx, &pending, last)?;
             Ok(true)
+        })
+        .await
+    }
+
+    /// A step of the edit `edit` of a message turned out to have happened although its delivery had failed: what it created is
+    /// linked to that message. Returns whether it is; it is not if it is known as another message.
+    pub async fn link_late_edit(
+        &self,
+        message: MessageRef<'_>,
+        to: &Place,
+        edit: EntryId,
+        result: EditResult,
+    ) -> Result<bool, Error> {
+        let (from, target, to) = (message.place.clone(), message.id.clone(), to.clone());
+        self.transaction("link a late edit", move |tx| {
+            let original = MessageRef {
+                place: &from,
+                id: &target,
+            };
+            let home = link_result(tx, original, &to, edit, &result)?;
+            let remote = match &result {
+                EditResult::Created(copy) | EditResult::Replaced { by: copy, .. } => &copy.remote,
+                EditResult::Changed(remote) => remote,
+            };
+            links::is_copy_of(tx.sql, home, &to, remote)
         })
         .await
     }
@@ -129,6 +143,30 @@ impl Store {
         })
         .await
     }
+}
+
+/// Links what a step of the entry `edit` did to its message. Returns the entry of the message.
+fn link_result(
+    tx: &Tx<'_>,
+    original: MessageRef<'_>,
+    to: &Place,
+    edit: EntryId,
+    result: &EditResult,
+) -> Result<EntryId, TxError> {
+    let home = links::entry_of(tx.sql, original.place, original.id)?.unwrap_or(edit);
+    let text_of = text_brought_by(tx, original, home, to, edit)?;
+    match result {
+        EditResult::Created(copy) => {
+            links::link_created(tx.sql, home, text_of, to, copy, None)?;
+        }
+        EditResult::Replaced { target, by } => {
+            links::link_created(tx.sql, home, text_of, to, by, Some(target))?;
+        }
+        EditResult::Changed(target) => {
+            links::set_text_of(tx.sql, home, to, target, text_of)?;
+        }
+    }
+    Ok(home)
 }
 
 /// The edit whose text the entry `edit` of this message brings to a place: the edit itself or, if it is a redaction, the edit that
@@ -246,17 +284,23 @@ fn upsert_latest(
         .query_row(params![message.place, message.id, to, edit], |row| row.get(0))?)
 }
 
-/// The message that an entry edits, or whose edit it redacts.
-pub(crate) fn edited_message(tx: &Tx<'_>, entry: EntryId) -> Result<Option<RemoteId>, TxError> {
+/// The message that a pending delivery edits, or whose edit it redacts. `edited` returns the message that a payload edits.
+pub(crate) fn edited_message(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    edited: fn(&[u8]) -> Option<RemoteId>,
+) -> Result<Option<RemoteId>, TxError> {
+    let payload = rewritten::payload(tx, pending.entry, &pending.to)?;
+    if let Some(target) = payload.as_deref().and_then(edited) {
+        return Ok(Some(target));
+    }
     let target = tx
         .sql
         .prepare_cached(
-            "SELECT coalesce(
-                 (SELECT target FROM edit_event WHERE place = j.place AND event_id = j.event_id),
-                 (SELECT target FROM edit_event WHERE place = j.place AND event_id = j.target))
-             FROM journal j WHERE j.id = ?1",
+            "SELECT r.target FROM journal j JOIN edit_event r ON r.place = j.place AND r.event_id = j.target
+             WHERE j.id = ?1",
         )?
-        .query_row([entry], |row| row.get(0))
+        .query_row([pending.entry], |row| row.get(0))
         .optional()?;
     Ok(target.flatten())
 }

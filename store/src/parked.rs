@@ -177,12 +177,13 @@ impl Store {
     }
 
     /// Ends as failed all deliveries of a closed lane that are pending since `before` or longer. Deliveries whose outcome is
-    /// unknown, or that wait for a room key, stay. Returns how many ended.
+    /// unknown, or that wait for a room key, stay. `edited` returns the message that a payload edits. Returns how many ended.
     pub async fn park_overdue(
         &self,
         lane: LaneId,
         before: Millis,
         reason: &str,
+        edited: fn(&[u8]) -> Option<RemoteId>,
         now: Millis,
     ) -> Result<usize, Error> {
         let reason = reason.to_owned();
@@ -207,7 +208,7 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             for pending in &deliveries {
                 // Where that message is deleted, its edits are not retried.
-                let about = edits::edited_message(tx, pending.entry)?;
+                let about = edits::edited_message(tx, pending, edited)?;
                 let failure = FailureReason {
                     kind: "closed",
                     reason: &reason,
@@ -299,8 +300,8 @@ fn upsert(
                  'failed', ?6, ?6, ?7, ?8
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
-                 transaction_key = excluded.transaction_key, bundle_key = excluded.bundle_key,
-                 bundle_slot = excluded.bundle_slot,
+                 transaction_key = excluded.transaction_key, bundle_key = coalesce(excluded.bundle_key, bundle_key),
+                 bundle_slot = coalesce(excluded.bundle_slot, bundle_slot), -- It may be there after the retry, too.
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
                  error_kind = excluded.error_kind, outcome_unknown = excluded.outcome_unknown,
                  reason = excluded.reason, state = 'failed', retryable = excluded.retryable,

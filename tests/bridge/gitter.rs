@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 use footbridge_core::{
     clock::Clock,
     message::{Action, Style},
-    outlet::SendError,
+    outlet::{Content, SendError, SimilarMessages, Step},
     secret::Secret,
     text::Body,
 };
@@ -17,7 +17,7 @@ use footbridge_simulators::{
     channel::SimulatedChannel,
     gitter::{Fault, GitterChannel, Options, RoomOptions, channel::POST},
 };
-use footbridge_store::RemoteId;
+use footbridge_store::{Millis, Place, RemoteId};
 
 use crate::silo_contract::{Network, TestBridge, post, text, through};
 
@@ -441,6 +441,42 @@ async fn a_silent_ban_is_noticed() {
         matches!(refused, Err(SendError::Refused { reason }) if reason.contains("silently drops"))
     );
     assert_eq!(bridge.silo.feed(), FeedState::Down);
+}
+
+#[tokio::test]
+async fn d04_a_message_that_is_looked_for_among_too_many_is_not_taken_for_missing() {
+    let fixture = Fixture::realtime().await;
+    let silo = fixture.silo();
+    let place = Place::new("gitter", &fixture.room.id);
+    let sent = |text: &str| Step::Post {
+        content: Content {
+            text: text.to_owned(),
+            html: None,
+            style: Style::Text,
+            author: None,
+            mentions: Vec::new(),
+        },
+        thread: None,
+        reply_to: None,
+    };
+    let sought = sent("sought");
+    let since = Millis(fixture.sim.now_ms());
+    let say = |count: usize| {
+        for _ in 0..count {
+            fixture.sim.say(&fixture.room.id, &fixture.bob.id, "other");
+        }
+    };
+    // The most that a search reads are 20 pages of 100 messages.
+    say(1_000);
+    let found = silo.find_similar(&place, &sought, since).await.unwrap();
+    assert_eq!(found, SimilarMessages::default());
+    fixture.sim.say(&fixture.room.id, &fixture.bot.id, "sought");
+    let found = silo.find_similar(&place, &sought, since).await.unwrap();
+    assert_eq!((found.copies.len(), found.is_cut_off), (1, false));
+    say(2_000);
+    let missing = sent("never sent");
+    let found = silo.find_similar(&place, &missing, since).await.unwrap();
+    assert_eq!((found.copies.len(), found.is_cut_off), (0, true));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A lane over a real store and an outlet that the test scripts: order, retries, refusals, unknown outcomes. How lanes
 //! behave while the account is rate-limited is in `together.rs`.
 
+mod failed_sends;
 mod jumps;
 mod loops;
 mod passing;
@@ -32,8 +33,8 @@ use footbridge_core::{
     lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{
-        Content, Done, FetchedFile, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step,
-        TextBeforeEdit,
+        Content, Done, FetchedFile, Outcome, Outgoing, Outlet, Part, Plan, SendError,
+        SimilarMessages, Step, TextBeforeEdit,
     },
     render::Html,
     spool::{Spool, Spooled},
@@ -77,7 +78,9 @@ pub struct FakeOutlet {
     /// Whether the side answers anything except steps.
     pub answers: AtomicBool,
     script: Mutex<VecDeque<Next>>,
-    /// The errors of the next calls of `find_similar`.
+    /// Whether more messages followed each one than a look-up reads.
+    pub is_busy: AtomicBool,
+    /// The errors of the next look-ups.
     pub blind: Mutex<VecDeque<SendError>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
     pub keys: Mutex<Vec<String>>,
@@ -106,6 +109,7 @@ impl FakeOutlet {
             always: Mutex::default(),
             answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
+            is_busy: AtomicBool::new(false),
             blind: Mutex::default(),
             posts: Mutex::default(),
             keys: Mutex::default(),
@@ -553,26 +557,31 @@ impl Outlet for FakeOutlet {
         _to: &Place,
         step: &Step,
         _since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
+    ) -> Result<SimilarMessages, SendError> {
         if let Some(error) = self.blind.lock().unwrap().pop_front() {
             return Err(error);
         }
         let Step::Post { content, .. } = step else {
-            return Ok(Vec::new());
+            return Ok(SimilarMessages::default());
         };
-        Ok(self
-            .posts
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|(_, text)| *text == content.text)
-            .map(|(remote, _)| Copy {
-                remote: remote.clone(),
-                thread: None,
-                sent_at: Millis(1),
-                file: None,
-            })
-            .collect())
+        if self.is_busy.load(Ordering::Relaxed) {
+            return Ok(SimilarMessages {
+                copies: Vec::new(),
+                is_cut_off: true,
+            });
+        }
+        let posts = self.posts.lock().unwrap();
+        let similar = posts.iter().filter(|(_, text)| *text == content.text);
+        let copies = similar.map(|(remote, _)| Copy {
+            remote: remote.clone(),
+            thread: None,
+            sent_at: Millis(1),
+            file: None,
+        });
+        Ok(SimilarMessages {
+            copies: copies.collect(),
+            is_cut_off: false,
+        })
     }
 
     async fn find_by_key_always(
@@ -582,6 +591,9 @@ impl Outlet for FakeOutlet {
         _step: &Step,
         _since: Millis,
     ) -> Result<Option<Done>, SendError> {
+        if let Some(error) = self.blind.lock().unwrap().pop_front() {
+            return Err(error);
+        }
         Ok(self.made.lock().unwrap().get(key).cloned())
     }
 }
@@ -651,14 +663,35 @@ impl Bench {
             .await;
     }
 
+    /// The same in the channel.
+    pub async fn hear_in_channel(&self, event_id: &str, action: Action) {
+        let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(event_id));
+        let (channel, payload) = (
+            &self.portal.channel,
+            ArrivalContent::from(message_of(action)),
+        );
+        self.accept(channel, event_id, message, payload).await;
+    }
+
     pub async fn hear_payload(
         &self,
         event_id: &str,
         message: Option<RemoteId>,
         payload: ArrivalContent,
     ) {
+        self.accept(&self.portal.room, event_id, message, payload)
+            .await;
+    }
+
+    async fn accept(
+        &self,
+        place: &Place,
+        event_id: &str,
+        message: Option<RemoteId>,
+        payload: ArrivalContent,
+    ) {
         let arrival = Arrival {
-            place: self.portal.room.clone(),
+            place: place.clone(),
             event_id: event_id.into(),
             message,
             thread: None,
@@ -942,6 +975,21 @@ async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["x"]);
     assert!(began.elapsed() >= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d04_a_message_that_is_looked_for_among_too_many_is_not_sent_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    outlet.is_busy.store(true, Ordering::Relaxed);
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["x"]);
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.pending), (1, 0));
+    assert_eq!(tally.last_failure.as_deref(), Some("unknown"));
+    bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]

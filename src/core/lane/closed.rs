@@ -7,7 +7,7 @@ use footbridge_store::{Delivery, Error, Millis, RetryDecision, Side};
 use tracing::{debug, error, warn};
 
 use super::Lane;
-use crate::backoff;
+use crate::{backoff, message::Message};
 
 /// A lane whose place is closed retries at least this often.
 const CLOSED_POLL: Duration = Duration::from_mins(1);
@@ -51,7 +51,7 @@ impl Lane {
             let before = Millis(now.0.saturating_sub(give_up));
             let ended = self
                 .store
-                .park_overdue(self.id, before, reason, now)
+                .park_overdue(self.id, before, reason, Message::edited_by, now)
                 .await?;
             if ended > 0 {
                 warn!(

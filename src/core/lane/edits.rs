@@ -4,14 +4,14 @@
 use std::{collections::HashSet, time::Duration};
 
 use footbridge_store::{
-    Cancelled, Copies, Copy, Delivery, Error, ParkedDelivery, ParkedState, RemoteId, SkipRule,
+    Cancelled, Copies, Copy, Delivery, Error, ParkedDelivery, RemoteId, SkipRule,
 };
 
-use super::{Lane, coalesce::rewrite, reconcile::bundle_key, redacted_edits::is_restoration};
+use super::{Lane, coalesce::rewrite, redacted_edits::is_restoration};
 use crate::{
     file::File,
-    message::{Action, Message, Style},
-    outlet::{Content, Done, Outcome, Plan, SendError, Step},
+    message::{Action, Message},
+    outlet::{Outcome, Plan, SendError, Step},
 };
 
 /// Why the parked delivery of a message that its author deleted is no longer kept.
@@ -135,21 +135,6 @@ pub(super) fn with_leftovers(plan: Plan, leftovers: &[RemoteId]) -> Plan {
         by_edit: false,
     });
     Plan::Steps(steps.into_iter().chain(leftovers).collect())
-}
-
-/// A step by which a new message is looked for.
-fn a_post() -> Step {
-    Step::Post {
-        content: Content {
-            text: String::new(),
-            html: None,
-            style: Style::Text,
-            author: None,
-            mentions: Vec::new(),
-        },
-        thread: None,
-        reply_to: None,
-    }
 }
 
 impl Lane {
@@ -292,50 +277,6 @@ impl Lane {
         Ok(Ok(None))
     }
 
-    /// A message is deleted whose delivery failed and may have arrived, or that of an edit: what did arrive is linked, so that it is
-    /// deleted, too.
-    /// Returns whether there was any, or the error for which that cannot be told now.
-    pub(super) async fn link_failed(
-        &self,
-        delivery: &Delivery,
-        target: &RemoteId,
-        known: &Copies,
-    ) -> Result<Result<bool, SendError>, Error> {
-        let failed = self
-            .store
-            .parked_deliveries_of(&delivery.from, target)
-            .await?;
-        let mut found = false;
-        let Some(entry) = known.entry.filter(|_| self.is_idempotent()) else {
-            return Ok(Ok(false));
-        };
-        for failed in failed {
-            let is_own = failed.entry == entry || failed.is_edit;
-            // Also of one that is too old to be retried.
-            let is_over = failed.state == ParkedState::Failed && failed.to == delivery.to;
-            if !is_own || !is_over || !failed.outcome_unknown {
-                continue;
-            }
-            let (to, since) = (&failed.to, failed.accepted_at);
-            let slot = failed.bundle.as_ref().map(|bundle| bundle.slot);
-            let key = match &failed.bundle {
-                Some(bundle) => bundle_key(&bundle.key),
-                None => format!("{}.{}", failed.key, failed.steps_done),
-            };
-            let step = a_post();
-            match self.outlet.find_by_key_always(to, &key, &step, since).await {
-                Ok(Some(Done::Created(copy) | Done::EditedBy { by: copy, .. })) => {
-                    self.store.link_late_part(entry, to, &copy, slot).await?;
-                    found = true;
-                }
-                // Refused: nobody can tell any more.
-                Ok(_) | Err(SendError::Refused { .. }) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(found))
-    }
-
     /// A step of this delivery is done. If it is an edit, a parked delivery of its message, failed after some steps, or of an
     /// older edit, must not follow. The redaction of an edit brings no new text: a newer edit that failed stays parked.
     pub(super) async fn cancel_overtaken(
@@ -383,7 +324,7 @@ mod tests {
     use footbridge_store::Millis;
 
     use super::*;
-    use crate::text::Body;
+    use crate::{message::Style, outlet::Content, text::Body};
 
     fn remove(id: &str) -> Step {
         Step::Delete {
@@ -509,8 +450,12 @@ mod tests {
             target: RemoteId::from("$1"),
         });
         assert_eq!(copies_to_edit(&delete, &known).len(), 1);
-        let Step::Post { content, .. } = a_post() else {
-            panic!("a post");
+        let content = Content {
+            text: String::new(),
+            html: None,
+            style: Style::Text,
+            author: None,
+            mentions: Vec::new(),
         };
         let said = |text: &str| Step::Post {
             content: Content {

@@ -16,6 +16,10 @@ use crate::{
 /// Why a delivery fails whose step the other side answered with the id of another message.
 pub(super) const WRONG_ID: &str = "the other side answered with the id of another message, so nobody knows whether this one arrived";
 
+/// Why a delivery fails that was looked for among more messages than the outlet reads.
+const TOO_MANY_MESSAGES: &str =
+    "so many messages followed it that nobody can tell whether it arrived";
+
 /// The present step of a delivery: the first that is not done.
 #[derive(Clone, Copy)]
 pub(super) struct PresentStep<'a> {
@@ -78,6 +82,7 @@ impl Lane {
             (Idempotency::ByContent { settle }, Some(repeated)) => (settle, repeated),
             _ => return Ok(Reconciled::NotHappened),
         };
+        let mut is_cut_off = false;
         // The lane looks at once, then at a tenth, a third and the whole of the settle time from now.
         for share in [0.0, 0.1, 0.23, 0.67] {
             tokio::select! {
@@ -92,7 +97,8 @@ impl Lane {
                 Ok(found) => found,
                 Err(error) => return Ok(Reconciled::CannotTellYet(error)),
             };
-            for copy in found {
+            is_cut_off = found.is_cut_off;
+            for copy in found.copies {
                 if !self.store.is_linked(&delivery.to, &copy.remote).await? {
                     info!(
                         delivery.id = delivery.id.0,
@@ -103,6 +109,9 @@ impl Lane {
                     return Ok(Reconciled::Happened);
                 }
             }
+        }
+        if is_cut_off {
+            return Ok(Reconciled::Unknowable(TOO_MANY_MESSAGES));
         }
         info!(
             delivery.id = delivery.id.0,
@@ -174,6 +183,11 @@ pub(super) fn is_unknown(error: &SendError) -> bool {
             ..
         }
     )
+}
+
+/// Whether the present step of the delivery may have happened.
+pub(super) fn may_have_begun(delivery: &Delivery) -> bool {
+    delivery.outcome_unknown_since.is_some() || delivery.unanswered_since.is_some()
 }
 
 /// The transaction key of one step of a delivery: the same at every attempt. A bundle never has the key of a message that was

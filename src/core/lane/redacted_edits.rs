@@ -5,7 +5,7 @@ use footbridge_store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, Lane, RelayFilter, fallback::read_error};
+use super::{Attempt, Lane, RelayFilter, fallback::read_error, reconcile::may_have_begun};
 use crate::{
     message::{Action, Message, Sender, Style},
     outlet::{Outlet, SendError, TextBeforeEdit},
@@ -57,9 +57,12 @@ impl Lane {
             Action::Delete { target } => {
                 let (from, to) = (&delivery.from, &delivery.to);
                 let found = self.store.redacted_edit(from, target, to, delivery.entry);
-                match found.await? {
-                    Some(found) => self.restore_text(delivery, &message, found, stop).await?,
-                    None => CurrentText::Says(message),
+                let Some(found) = found.await? else {
+                    return Ok(CurrentText::Says(message));
+                };
+                match self.with_failed_linked(delivery, target, found).await? {
+                    Ok(found) => self.restore_text(delivery, &message, found, stop).await?,
+                    Err(error) => return Ok(CurrentText::Unknown(error)),
                 }
             }
             _ => CurrentText::Says(message),
@@ -277,7 +280,7 @@ impl Lane {
     }
 
     /// Ends a delivery with the steps that are done: the redaction deletes what they created.
-    async fn end_delivery(&self, delivery: &Delivery) -> Result<Attempt, Error> {
+    pub(super) async fn end_delivery(&self, delivery: &Delivery) -> Result<Attempt, Error> {
         let now = self.clock.now();
         let ended = self.store.complete_step(delivery.id, None, None, true, now);
         ended.await?;
@@ -297,11 +300,6 @@ impl Lane {
 /// Whether the delivery, or a part of it, was delivered or may have been.
 fn may_be_there(delivery: &Delivery) -> bool {
     delivery.steps_done > 0 || may_have_begun(delivery)
-}
-
-/// Whether the present step of the delivery may have happened.
-fn may_have_begun(delivery: &Delivery) -> bool {
-    delivery.outcome_unknown_since.is_some() || delivery.unanswered_since.is_some()
 }
 
 /// Whether a delivery that changes a text is the redaction of an edit.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use footbridge_core::{
     message::Style,
-    outlet::{Content, Done, Step},
+    outlet::{Content, Done, SimilarMessages, Step},
 };
 use footbridge_store::{Copy, Millis, RemoteId};
 
@@ -142,7 +142,7 @@ pub async fn find_similar(
     room: &str,
     text: &str,
     since: Millis,
-) -> Result<Vec<Copy>, RequestError> {
+) -> Result<SimilarMessages, RequestError> {
     let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
     let since = Millis(client.server_time(since).0.saturating_sub(skew));
     // Ids are made a little after the time of the message, but by other clocks.
@@ -151,6 +151,7 @@ pub async fn find_similar(
         ..Range::default()
     };
     let mut matching: Vec<ChatMessage> = Vec::new();
+    let mut is_cut_off = true;
     for _ in 0..MAX_PAGES {
         let page = client.messages(Priority::Send, room, &range).await?;
         let newest = page.messages.iter().map(ChatMessage::sent_at).max();
@@ -169,18 +170,20 @@ pub async fn find_similar(
             message.is_from(me) && message.raw() == text && message.sent_at() >= since
         }));
         if !page.full {
+            is_cut_off = false;
             break;
         }
     }
     matching.sort_by(|a, b| (a.sent_at(), &a.id).cmp(&(b.sent_at(), &b.id)));
     matching.dedup_by(|a, b| a.id == b.id);
-    Ok(matching
-        .into_iter()
-        .map(|message| Copy {
-            remote: message.remote(),
-            sent_at: message.sent_at(),
-            thread: message.parent_id.map(RemoteId),
-            file: None,
-        })
-        .collect())
+    let copies = matching.into_iter().map(|message| Copy {
+        remote: message.remote(),
+        sent_at: message.sent_at(),
+        thread: message.parent_id.map(RemoteId),
+        file: None,
+    });
+    Ok(SimilarMessages {
+        copies: copies.collect(),
+        is_cut_off,
+    })
 }

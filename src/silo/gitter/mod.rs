@@ -40,12 +40,12 @@ use footbridge_core::{
     inbox::Inbox,
     media_fetcher::MediaFetcher,
     message::Sender,
-    outlet::{Done, Outlet, SendError, Step},
+    outlet::{Done, Outlet, SendError, SimilarMessages, Step},
     peer_bridges::BridgeMarker,
     room_profile::{ProfileField, RoomProfile},
     spool::Spool,
 };
-use footbridge_store::{Copy, Millis, Place, RemoteId};
+use footbridge_store::{Millis, Place, RemoteId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -238,21 +238,21 @@ impl Outlet for Gitter {
         to: &Place,
         step: &Step,
         since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
+    ) -> Result<SimilarMessages, SendError> {
         let Some(text) = delivery::sent_text(step) else {
-            return Ok(Vec::new());
+            return Ok(SimilarMessages::default());
         };
         self.account.usable()?;
         let me = self.me().await?;
         // Before the search: a message that appears later is the first attempt, published after the wait.
         self.echoes.note_search(to.address(), text);
-        let copies = delivery::find_similar(&self.client, me, to.address(), text, since).await;
-        let copies = self.account.noted(copies)?;
+        let found = delivery::find_similar(&self.client, me, to.address(), text, since).await;
+        let found = self.account.noted(found)?;
         // They are the bridge's whether adopted or not: nobody else writes this text at this time.
-        for copy in &copies {
+        for copy in &found.copies {
             self.echoes.made(copy.remote.as_str());
         }
-        Ok(copies)
+        Ok(found)
     }
 }
 

@@ -642,7 +642,9 @@ async fn what_failed_without_an_answer_may_be_there() {
     include_edits_behind(&fixture, &fixture.a, &["first"]).await;
     let head = fixture.ready(lane).await;
     fixture.store.mark_unanswered(head.id, NOW).await.unwrap();
-    let overdue = fixture.store.park_overdue(lane, NOW, "it is closed", NOW);
+    let overdue = fixture
+        .store
+        .park_overdue(lane, NOW, "it is closed", |_| None, NOW);
     assert_eq!(overdue.await.unwrap(), 1);
     change(&fixture, "$r1", "$e1").await;
     assert_eq!(kept(&fixture).await, None);

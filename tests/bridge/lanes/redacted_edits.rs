@@ -9,7 +9,7 @@ use std::{
 use footbridge_core::{
     file::File,
     inbox::{Arrival, ArrivalContent, Batch},
-    message::{Action, Style},
+    message::{Action, Message, Style},
     outlet::{Outcome, SendError},
     text::Body,
 };
@@ -800,7 +800,9 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
     bench.run(&outlet, Duration::from_millis(50)).await;
     // The place has been closed for long, and the delivery is given up.
     let now = bench.clock.now();
-    let given_up = bench.store.park_overdue(lane, now, "closed", now);
+    let given_up = bench
+        .store
+        .park_overdue(lane, now, "closed", Message::edited_by, now);
     assert_eq!(given_up.await.unwrap(), 1);
     bench.hear("$e2", edit("$m", "three")).await;
     bench.run(&outlet, LONG).await;

@@ -1,0 +1,389 @@
+//! Failed deliveries that may have arrived: what is redacted or retried later is looked for first, and nothing of it stays or is
+//! doubled.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use footbridge_core::{message::Message, outlet::SendError};
+use footbridge_store::{
+    DeliveryId, FailureNotice, QueueHead, RemoteId, Side, SkipRule, Undelivered,
+};
+
+use super::{
+    Bench, FakeOutlet, LONG, Next, edit, post,
+    redacted_edits::{NOTHING_BEFORE, edited, redact},
+    redacted_texts::{lost, too_late},
+    unsent::delete,
+};
+
+/// The message reached the channel, its answer was lost, and the delivery ended because the channel was closed for long.
+async fn closed_after_it_arrived(bench: &Bench, outlet: &Arc<FakeOutlet>) {
+    outlet.script().push_back(Next::WorkThenFail(lost()));
+    bench.hear("$m", post("first")).await;
+    bench.run(outlet, Duration::from_millis(50)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let now = bench.clock.now();
+    let parked = bench
+        .store
+        .park_overdue(lane, now, "closed", Message::edited_by, now);
+    assert_eq!(parked.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_a_failed_message_that_may_have_arrived_follows_it_at_a_retry() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    closed_after_it_arrived(&bench, &outlet).await;
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.parked), (2, 2));
+    let target = RemoteId::from("$m");
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &target);
+    let parked: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
+    bench.store.retry_parked(&parked).await.unwrap();
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["second"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 2);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_that_may_have_arrived_is_looked_for_when_it_is_deleted() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    closed_after_it_arrived(&bench, &outlet).await;
+    assert_eq!(outlet.readable(), ["first"]);
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    assert_eq!(bench.tally(Side::Silo).await.parked, 0);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_looked_for_before_it_is_given_up() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(home.path()).await;
+    bench.limits.give_up = Duration::ZERO;
+    let outlet = FakeOutlet::new(true, vec![Next::WorkThenFail(lost())]);
+    bench.hear("$m", post("first")).await;
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed), (1, 0));
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
+
+/// The channel is closed to the bridge for long: what is pending ends as failed.
+async fn closed_for_long(bench: &Bench, outlet: &Arc<FakeOutlet>) {
+    closed_toward(Side::Silo, bench, outlet).await;
+}
+
+/// The same for either end.
+async fn closed_toward(toward: Side, bench: &Bench, outlet: &Arc<FakeOutlet>) {
+    let lane = bench.lane(toward, outlet.clone()).id;
+    let now = bench.clock.now();
+    let parked = bench
+        .store
+        .park_overdue(lane, now, "closed", Message::edited_by, now);
+    assert_eq!(parked.await.unwrap(), 1);
+    outlet.script().clear();
+}
+
+/// The failed deliveries of a message of the room, and of its edits.
+async fn failed(bench: &Bench, event: &str) -> Vec<DeliveryId> {
+    let (room, event) = (&bench.portal.room, RemoteId::from(event));
+    let failed = bench.store.parked_deliveries_of(room, &event);
+    failed.await.unwrap().iter().map(|one| one.id).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_an_edit_is_not_posted_after_the_deletion_of_its_message() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(false, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    let closed = SendError::Closed {
+        reason: "banned".into(),
+    };
+    outlet.script().extend([Next::Work, Next::Fail(closed)]);
+    bench.hear("$e1", edit("$m", "one|two")).await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    closed_for_long(&bench, &outlet).await;
+    let parked = failed(&bench, "$m").await;
+    assert_eq!(parked.len(), 1, "the message stands for its edit");
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(bench.tally(Side::Silo).await.parked, 0);
+    bench.store.retry_parked(&parked).await.unwrap();
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_is_retried_behind_a_deletion_posts_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(false, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    let refused = SendError::Refused {
+        reason: "no".into(),
+    };
+    outlet.script().extend([Next::Work, Next::Fail(refused)]);
+    bench.hear("$e1", edit("$m", "one|two")).await;
+    bench.run(&outlet, LONG).await;
+    let parked = failed(&bench, "$m").await;
+    // The retry is enqueued while the deletion is.
+    bench.hear("$gone", delete("$m")).await;
+    bench.store.retry_parked(&parked).await.unwrap();
+    let channel = &bench.portal.channel;
+    let first = RemoteId::from("wall-0");
+    let mark = bench.store.mark_copy_deleted(channel, &first);
+    mark.await.unwrap();
+    bench.run(&outlet, LONG).await;
+    assert!(!outlet.said().contains(&"two".to_owned()));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_may_have_arrived_is_looked_for_when_its_message_is_deleted() {
+    for is_event in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let bench = Bench::open(home.path()).await;
+        let outlet = FakeOutlet::new(true, Vec::new());
+        outlet.events.store(is_event, Ordering::Relaxed);
+        edited(&bench, &outlet, &[]).await;
+        // Where an edit is no event, the silo allows it no longer: it is a message of its own.
+        let arrived = Next::WorkThenFail(lost());
+        let script = [too_late(), arrived].into_iter();
+        outlet.script().extend(script.skip(usize::from(is_event)));
+        bench.hear("$e1", edit("$m", "second")).await;
+        bench.run(&outlet, Duration::from_millis(50)).await;
+        closed_for_long(&bench, &outlet).await;
+        assert!(outlet.readable().contains(&"second".to_owned()));
+        bench.hear("$gone", delete("$m")).await;
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.readable(), Vec::<String>::new(), "{is_event}");
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_may_have_arrived_is_looked_for_when_it_can_no_longer_be_retried() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    closed_after_it_arrived(&bench, &outlet).await;
+    let later = bench.clock.now().plus(Duration::from_hours(31 * 24));
+    bench.store.expire_parked(later).await.unwrap();
+    assert_eq!(bench.tally(Side::Silo).await.parked, 0);
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
+
+/// Two messages that go together after a rate limit; the delivery of both ended without an answer to this attempt.
+async fn bundle_without_an_answer(
+    home: &std::path::Path,
+    attempt: Next,
+) -> (Bench, Arc<FakeOutlet>) {
+    let bench = Bench::open(home).await;
+    let limited = SendError::RateLimited {
+        after: Some(Duration::from_secs(5)),
+    };
+    let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Fail(limited), attempt]);
+    for (event, text) in [("$0", "zero"), ("$1", "one"), ("$2", "two")] {
+        bench.hear(event, post(text)).await;
+    }
+    bench.run(&outlet, Duration::from_millis(5_100)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let now = bench.clock.now().plus(Duration::from_hours(1));
+    let head = bench.store.queue_head(lane, now).await.unwrap();
+    let QueueHead::Ready(bundle) = head else {
+        panic!("the bundle is due");
+    };
+    let unknown = Undelivered::Failed {
+        kind: "unknown",
+        reason: "nobody knows".to_owned(),
+        about: None,
+        notice: FailureNotice::ToSender,
+    };
+    let ended = bench.store.end_undelivered(bundle.id, unknown, now);
+    ended.await.unwrap();
+    outlet.script().clear();
+    (bench, outlet)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_bundle_that_may_have_arrived_is_looked_for_when_it_is_deleted() {
+    let home = tempfile::tempdir().unwrap();
+    let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
+    assert_eq!(outlet.readable(), ["zero", "one + two"]);
+    bench.hear("$gone", delete("$2")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "one + "]);
+    bench.hear("$gone too", delete("$1")).await;
+    bench.run(&outlet, LONG).await;
+    assert!(!outlet.readable().concat().contains("one"));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_had_arrived_in_a_bundle_is_not_doubled_by_a_retry() {
+    for arrived in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let attempt = match arrived {
+            true => Next::WorkThenFail(lost()),
+            false => Next::Fail(lost()),
+        };
+        let (bench, outlet) = bundle_without_an_answer(home.path(), attempt).await;
+        for event in ["$1", "$2"] {
+            let parked = failed(&bench, event).await;
+            bench.store.retry_parked(&parked).await.unwrap();
+        }
+        bench.run(&outlet, LONG).await;
+        let (shown, left) = match arrived {
+            true => (&["zero", "one + two"][..], "one + "),
+            false => (&["zero", "one", "two"][..], "one"),
+        };
+        assert_eq!(outlet.readable(), shown);
+        assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
+        bench.hear("$gone", delete("$2")).await;
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.readable(), ["zero", left]);
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_that_could_not_be_looked_for_is_looked_for_again_after_a_retry_that_was_refused()
+{
+    let home = tempfile::tempdir().unwrap();
+    let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
+    let no = || SendError::Refused {
+        reason: "no".into(),
+    };
+    let parked = failed(&bench, "$2").await;
+    bench.store.retry_parked(&parked).await.unwrap();
+    outlet.blind.lock().unwrap().push_back(no());
+    outlet.script().push_back(Next::Fail(no()));
+    bench.run(&outlet, LONG).await;
+    assert_eq!(failed(&bench, "$2").await.len(), 1);
+    bench.hear("$gone", delete("$2")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "one + "]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_is_looked_for_when_a_message_is_deleted_that_is_being_retried() {
+    let home = tempfile::tempdir().unwrap();
+    let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
+    let (portal, now) = (bench.portal.id, bench.clock.now());
+    let parked = failed(&bench, "$2").await;
+    bench.store.retry_parked(&parked).await.unwrap();
+    let (lane, parked) = (bench.lane(Side::Silo, outlet.clone()).id, parked[0]);
+    bench.hear("$gone", delete("$2")).await;
+    let all = bench.store.lookahead(lane, parked, 9, now).await.unwrap();
+    let deletion = all.iter().find(|one| one.id != parked).unwrap().id;
+    let rule = SkipRule::DeletedBeforeDelivery;
+    let ended = bench.store.cancel_pending(parked, deletion, rule);
+    assert!(ended.await.unwrap(), "{portal}");
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "one + "]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_from_the_channel_that_may_have_arrived_is_looked_for_when_its_message_is_deleted()
+{
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    outlet.events.store(true, Ordering::Relaxed);
+    bench.hear_in_channel("m", post("first")).await;
+    bench.run_toward(Side::Matrix, &outlet, LONG).await;
+    outlet.script().push_back(Next::WorkThenFail(lost()));
+    bench.hear_in_channel("e", edit("m", "second")).await;
+    let short = Duration::from_millis(50);
+    bench.run_toward(Side::Matrix, &outlet, short).await;
+    closed_toward(Side::Matrix, &bench, &outlet).await;
+    assert_eq!(outlet.readable(), ["first", "second"]);
+    bench.hear_in_channel("gone", delete("m")).await;
+    bench.run_toward(Side::Matrix, &outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_may_have_arrived_is_looked_for_when_it_is_redacted() {
+    for is_event in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let bench = Bench::open(home.path()).await;
+        let outlet = FakeOutlet::new(true, Vec::new());
+        outlet.events.store(is_event, Ordering::Relaxed);
+        edited(&bench, &outlet, &[]).await;
+        let arrived = Next::WorkThenFail(lost());
+        let script = [too_late(), arrived].into_iter();
+        outlet.script().extend(script.skip(usize::from(is_event)));
+        bench.hear("$e1", edit("$m", "second")).await;
+        bench.run(&outlet, Duration::from_millis(50)).await;
+        closed_for_long(&bench, &outlet).await;
+        assert_eq!(outlet.readable(), ["first", "second"]);
+        redact(&bench, &outlet, "$e1").await;
+        bench.run(&outlet, LONG).await;
+        assert!(!outlet.readable().contains(&"second".to_owned()));
+        assert_eq!(outlet.readable()[0], "first");
+        bench.hear("$gone", delete("$m")).await;
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.readable(), Vec::<String>::new(), "{is_event}");
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_took_in_an_edit_and_may_have_arrived_is_looked_for_when_that_is_redacted() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let script = vec![Next::Work, Next::WorkThenFail(lost())];
+    let outlet = FakeOutlet::new(true, script);
+    outlet.reads("$m", Some("a secret"));
+    // The head at the start of a lane may have been under way.
+    bench.hear("$0", post("zero")).await;
+    bench.hear("$m", post("a secret")).await;
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    closed_for_long(&bench, &outlet).await;
+    assert_eq!(outlet.readable(), ["zero", "second"]);
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", NOTHING_BEFORE]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_shows_another_message_leaves_the_outcome_unknown() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(home.path()).await;
+    bench.limits.give_up = Duration::ZERO;
+    let outlet = FakeOutlet::new(true, vec![Next::Work, Next::ClaimThenLose("wall-0")]);
+    for (event, text) in [("$1", "one"), ("$2", "two")] {
+        bench.hear(event, post(text)).await;
+    }
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed, tally.pending), (1, 1, 0));
+    assert_eq!(tally.last_failure.as_deref(), Some("unknown"));
+    bench.balance().await;
+}
