@@ -60,8 +60,15 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
     ours || (*metadata.level() <= Level::INFO && !requests)
 }
 
-/// Drops warnings of foreign crates about something that is expected.
+/// Drops log events of the SDK about something that is expected.
 struct NoiseFilter;
+
+/// A target and a text that only expected events contain. After a kill the homeserver sends the last messages of an Olm session
+/// again, and their message keys are used up. And at the end of the process the SDK's background tasks lose their databases.
+const EXPECTED: &[(&str, &str)] = &[
+    ("matrix_sdk_crypto", "MissingMessageKey("),
+    ("matrix_sdk::encryption", "OperationAborted"),
+];
 
 impl<S> Filter<S> for NoiseFilter {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
@@ -69,22 +76,27 @@ impl<S> Filter<S> for NoiseFilter {
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        if !event.metadata().target().starts_with("matrix_sdk_crypto") {
-            return true;
-        }
-        let mut repeated = RepeatedOlmMessage(false);
-        event.record(&mut repeated);
-        !repeated.0
+        let target = event.metadata().target();
+        let mut expected = EXPECTED.iter();
+        !expected.any(|(prefix, text)| {
+            let mut search = FieldSearch { text, found: false };
+            if target.starts_with(prefix) {
+                event.record(&mut search);
+            }
+            search.found
+        })
     }
 }
 
-/// Whether a log event is about a message of an Olm session that was decrypted before. After a kill the homeserver
-/// sends the last of these messages again, and their message keys are used up.
-struct RepeatedOlmMessage(bool);
+/// Whether a field of a log event contains a text.
+struct FieldSearch {
+    text: &'static str,
+    found: bool,
+}
 
-impl Visit for RepeatedOlmMessage {
+impl Visit for FieldSearch {
     fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
-        self.0 |= format!("{value:?}").contains("MissingMessageKey(");
+        self.found |= format!("{value:?}").contains(self.text);
     }
 }
 
@@ -202,6 +214,16 @@ mod tests {
             tracing::warn!(target: "matrix_sdk_crypto::olm::account", ?error, "canary");
             let errors = [("session", "InvalidMAC")];
             tracing::warn!(target: "matrix_sdk_crypto::olm::account", ?errors, "another");
+        });
+        assert!(!log.contains("canary") && log.contains("another"), "{log}");
+    }
+
+    #[test]
+    fn an_aborted_task_of_the_sdk_is_not_logged() {
+        let log = written("", || {
+            let error = "SqliteFailure(Error { code: OperationAborted, extended_code: 4 }, None)";
+            tracing::error!(target: "matrix_sdk::encryption", "canary {error}");
+            tracing::error!(target: "matrix_sdk::encryption", "another");
         });
         assert!(!log.contains("canary") && log.contains("another"), "{log}");
     }
