@@ -232,7 +232,7 @@ impl Lane {
         let is_edit = matches!(message.action, Action::Edit { .. });
         let current_text = self.current_text(&delivery, message.clone(), stop);
         let (message, restored) = match current_text.await? {
-            CurrentText::Says(message) => (message, None),
+            CurrentText::Text(message) => (message, None),
             CurrentText::Restores(message, carriers) => (message, Some(carriers)),
             CurrentText::Removes(message, carriers) => {
                 let steps = removals(&carriers);
@@ -372,18 +372,15 @@ impl Lane {
         let plan = self
             .plan_with_media_links(delivery, &known, outgoing)
             .await?;
-        let plan = plan.map(|plan| without_removed(plan, message, &known));
-        let plan = plan.map(|plan| with_removals(plan, carriers, &known.copies, message));
-        let plan = plan.map(|plan| with_edit_removals(plan, message, &known));
-        match (plan, &message.action) {
-            (Ok(plan), Action::Delete { .. }) => {
-                let plan = with_leftovers(plan, &known.leftovers);
-                self.with_summary_removal(delivery, &known, plan)
-                    .await
-                    .map(Ok)
-            }
-            (plan, _) => Ok(plan),
+        let plan = without_removed(plan, message, &known);
+        let plan = with_removals(plan, carriers, &known.copies, message);
+        let plan = with_edit_removals(plan, message, &known);
+        if !matches!(message.action, Action::Delete { .. }) {
+            return Ok(Ok(plan));
         }
+        let plan = with_leftovers(plan, &known.leftovers);
+        let plan = self.with_summary_removal(delivery, &known, plan);
+        plan.await.map(Ok)
     }
 
     /// The stored copies of the message that this one is about.

@@ -222,7 +222,7 @@ pub enum Done {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextBeforeEdit {
     /// This text, as an edit of the message, and the id of the edit that has it, unless it is the original's own text.
-    Says(Box<Message>, Option<RemoteId>),
+    Text(Box<Message>, Option<RemoteId>),
     /// The message was redacted itself.
     Redacted,
     /// The bridge cannot decrypt it.
@@ -270,9 +270,9 @@ pub trait Outlet: Send + Sync {
     }
 
     /// The plan for a delivery. Pure: no requests. Called once per delivery; the lane saves the result.
-    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
+    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Plan {
         let now = self.local_time(now);
-        Ok(plan::plan(&self.capabilities(), outgoing, now))
+        plan::plan(&self.capabilities(), outgoing, now)
     }
 
     /// The id by which peer bridges know a channel of this side, and the bridge's account in it.

@@ -4,6 +4,7 @@
 mod capabilities;
 pub mod caption;
 pub mod files;
+mod json;
 mod profile;
 mod read;
 mod command_request;

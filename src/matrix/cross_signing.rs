@@ -15,7 +15,7 @@ use matrix_sdk::{
 };
 use tracing::info;
 
-use super::{MatrixError, account::Login, client, request_error::RequestError};
+use super::{MatrixError, client, password_login::Login, request_error::RequestError};
 
 /// Signs this device with the account's cross-signing identity, and creates the identity if there is none. Returns the
 /// recovery key if this call created one. Can be called again after any interruption.

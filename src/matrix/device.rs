@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Approved, Boxed, MatrixConfig, MatrixError, MemberRights, SYNC_CURSOR, Successor, account,
+    Approved, Boxed, MatrixConfig, MatrixError, MemberRights, SYNC_CURSOR, Successor,
     account_client::AccountClient,
     client::{self, ClientOptions},
     cross_signing,
@@ -40,7 +40,7 @@ use super::{
     network::MatrixNetwork,
     room_profile::RoomProfiles,
     room_state::RoomState,
-    rooms,
+    rooms, saved_account,
     send::MatrixOutlet,
     session::SessionKeeper,
     sync_loop,
@@ -158,26 +158,26 @@ impl Device {
     ) -> Result<Self, MatrixError> {
         let (store, clock) = (&network.store, network.clock);
         let saved = store.account().await?.ok_or(MatrixError::NoAccount)?;
-        account::check_user(&saved.info, config)?;
+        saved_account::check_user(&saved.info, config)?;
         let interrupted = saved.info.ed25519.is_none() && store.former_device().await?.is_some();
         if interrupted {
             return Err(MatrixError::Identity(
                 "a reset of the device was interrupted; `footbridge login` finishes it".into(),
             ));
         }
-        let directory = account::directory(store);
+        let directory = saved_account::directory(store);
         databases::require_databases(&directory)?;
         let (client, keys) = client::build_with_keys(ClientOptions {
-            homeserver: &account::homeserver(&saved.info, config)?,
+            homeserver: &saved_account::homeserver(&saved.info, config)?,
             directory: &directory,
-            key: &key.derive(account::KEY_PURPOSE),
+            key: &key.derive(saved_account::KEY_PURPOSE),
             trust: network.policy.trust,
             http: network.http.clone(),
             pins: network.pins.clone(),
         })
         .await?;
         put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
-        account::restore(&client, &saved.session).await?;
+        saved_account::restore(&client, &saved.session).await?;
         identities::recheck(&keys).await?;
         let session = SessionKeeper::of(&client, store, &saved.session, clock)?;
         cross_signing::require_signed_device(&client).await?;

@@ -8,10 +8,9 @@
 use std::time::Duration;
 
 use footbridge_core::crash_points;
-use footbridge_store::{Account, FormerSend, Millis, Place, RemoteId, Store};
+use footbridge_store::{Account, FormerSend, Millis, Place, RemoteId};
 use matrix_sdk::{
     Client, SqliteCryptoStore,
-    authentication::matrix::MatrixSession,
     ruma::{
         OwnedDeviceId, OwnedUserId, RoomId,
         api::{Direction, client::message::get_message_events},
@@ -21,17 +20,17 @@ use matrix_sdk::{
 };
 use matrix_sdk_base::crypto::{DecryptionSettings, TrustRequirement};
 use matrix_sdk_crypto::OlmMachine;
-use tracing::{info, warn};
-use url::Url;
+use tracing::info;
 
 use super::{
     Boxed, MatrixError,
     account::{self, LoggedIn, Login},
-    client,
+    client, delivery_mark,
     event_fields::EventFields,
+    password_login::log_in_with_password,
     request_error::RequestError,
-    session::{self, SessionState},
-    unanswered_sends,
+    saved_account,
+    session::{self, SessionState, sealed},
 };
 
 /// How much the homeserver's clock may differ from the local one.
@@ -44,11 +43,11 @@ const MAX_PAGES: usize = 40;
 pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
         let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-        account::check_user(&account.info, &with.config)?;
+        saved_account::check_user(&account.info, &with.config)?;
         (with.progress)("Logging in on a new device");
-        let homeserver = account::homeserver(&account.info, &with.config)?;
+        let homeserver = saved_account::homeserver(&account.info, &with.config)?;
         let fresh = client::build_without_stores(&homeserver, with.http.clone()).await?;
-        let (session, life) = account::log_in_with_password(&fresh, &with, None).await?;
+        let (session, life) = log_in_with_password(&fresh, &with, None).await?;
         (with.progress)("Looking up what the old device has sent");
         let sends = match former_sends(&fresh, &account, &with).await {
             Ok(sends) => sends,
@@ -60,7 +59,7 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         };
         let mut info = account.info.clone();
         info.device_id = session.meta.device_id.to_string();
-        let sealed = account::sealed(&session, life)?;
+        let sealed = sealed(&session, life)?;
         with.store
             .replace_device(&info, &sealed, &sends, with.clock.now())
             .await?;
@@ -79,9 +78,9 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
         let mut sends = Vec::new();
         match state {
             SessionState::Accepted => {
-                let homeserver = account::homeserver(&account.info, &with.config)?;
+                let homeserver = saved_account::homeserver(&account.info, &with.config)?;
                 let client = client::build_without_stores(&homeserver, with.http.clone()).await?;
-                account::restore(&client, &account.session).await?;
+                saved_account::restore(&client, &account.session).await?;
                 (with.progress)("Looking up what the device has sent");
                 sends = former_sends(&client, &account, &with).await?;
                 (with.progress)("Logging out");
@@ -106,47 +105,8 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
             }
         }
         with.store.forget_account(&sends).await?;
-        account::remove_keys(&with.store)
+        saved_account::remove_keys(&with.store)
     })
-}
-
-/// Finishes what a reset began: removes the old keys. Called before anything is stored in their place.
-pub(super) async fn discard_old_keys(store: &Store) -> Result<(), MatrixError> {
-    if let Some(former) = store.former_device().await?
-        && former.store_in_place
-    {
-        account::remove_keys(store)?;
-        store.mark_former_store_moved().await?;
-    }
-    Ok(())
-}
-
-/// Finishes what a reset began: logs the old device out.
-pub(super) async fn log_out_old_device(
-    store: &Store,
-    http: &reqwest::Client,
-) -> Result<(), MatrixError> {
-    let Some(former) = store.former_device().await? else {
-        return Ok(());
-    };
-    let session: Option<MatrixSession> = serde_json::from_slice(&former.session.0).ok();
-    let server = Url::parse(&former.homeserver).ok();
-    if let (Some(session), Some(server)) = (session, server) {
-        match session::log_out(&server, session, http).await {
-            SessionState::Unknown => {
-                warn!(
-                    "The old device could not be logged out: the homeserver does not answer. `footbridge login` tries again"
-                );
-                return Ok(());
-            }
-            SessionState::Expired => warn!(
-                matrix.device = former.device_id,
-                "The old device's session has expired, so it cannot log itself out: remove it with another client"
-            ),
-            SessionState::Accepted | SessionState::Gone => info!("The old device is logged out"),
-        }
-    }
-    Ok(store.forget_former_device().await?)
 }
 
 /// The events of this account in rooms with pending deliveries, as far as the old device's keys can decrypt them.
@@ -191,8 +151,8 @@ async fn former_sends(
 
 /// The old device's keys, for reading. Without them, encrypted events stay undecrypted.
 async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
-    let directory = account::directory(&with.store);
-    let key = with.key.derive(account::KEY_PURPOSE);
+    let directory = saved_account::directory(&with.store);
+    let key = with.key.derive(saved_account::KEY_PURPOSE);
     if !directory.exists() {
         return None;
     }
@@ -263,11 +223,11 @@ impl Reader<'_> {
         let (remote, sent_at) = (envelope.event_id.clone(), envelope.origin_server_ts);
         let key = if envelope.event_type == "m.room.encrypted" {
             match self.open(room, raw).await {
-                Some(opened) => unanswered_sends::marked(&opened)?.to_owned(),
+                Some(opened) => delivery_mark::of(&opened)?.to_owned(),
                 None => String::new(),
             }
         } else {
-            unanswered_sends::marked(envelope)?.to_owned()
+            delivery_mark::of(envelope)?.to_owned()
         };
         Some(FormerSend {
             place: self.place.clone(),

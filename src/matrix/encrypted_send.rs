@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use super::{
     crypto_store::{self, BufferedCryptoStore},
-    event_sender::put,
     key_claims::KeyClaims,
+    room_requests::put,
 };
 
 /// An event that was sent.

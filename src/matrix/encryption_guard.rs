@@ -12,7 +12,6 @@ use tracing::error;
 
 use super::{
     encryption_states::{EncryptionDecision, EncryptionState},
-    event_sender::not_sent,
     request_error::{RequestError, retry},
     room_flags::RoomFlags,
     security_metrics::{SecurityClass, SecurityMetrics},
@@ -54,7 +53,7 @@ impl EncryptionGuard {
         let state = room
             .latest_encryption_state()
             .await
-            .map_err(|error| not_sent(&RequestError::from(&error)))?;
+            .map_err(|error| RequestError::from(&error).into_unsent_error())?;
         let will_encrypt = state.is_encrypted();
         let known = EncryptionState {
             ever,
@@ -106,7 +105,7 @@ async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
         Ok(_) => Ok(true),
         Err(error) => match RequestError::from(&error) {
             RequestError::NotFound(_) => Ok(false),
-            error => Err(not_sent(&error)),
+            error => Err(error.into_unsent_error()),
         },
     }
 }

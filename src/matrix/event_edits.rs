@@ -17,8 +17,9 @@ use super::{
         caption, event_content,
     },
     encryption_guard::EncryptionGuard,
-    event_sender::{EventSender, redact},
+    event_sender::EventSender,
     own_events::{OwnEvents, ReadBack},
+    room_requests::redact,
 };
 
 /// Edits the account's own events.

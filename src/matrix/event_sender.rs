@@ -14,21 +14,20 @@ use footbridge_core::{
 use footbridge_store::{Copy, Place, RemoteId};
 use matrix_sdk::{
     Room,
-    room::futures::SendMessageLikeEventResult,
-    ruma::{EventId, OwnedTransactionId, TransactionId, api::error::ErrorKind},
+    ruma::{OwnedTransactionId, api::error::ErrorKind},
 };
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 use tracing::error;
 
 use super::{
-    crypto_store,
+    delivery_mark,
     encrypted_send::{EncryptedSender, SentEvent},
     encryption_guard::EncryptionGuard,
     key_rotation::KeyRotation,
     request_error::{RequestError, retry},
+    room_requests::put,
     security_metrics::{SecurityClass, SecurityMetrics},
-    unanswered_sends,
 };
 
 /// One event at a time into each room. Two lanes at once could both find the room key usable for one more message; the
@@ -103,7 +102,7 @@ impl EventSender {
         key: OwnedTransactionId,
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
-        unanswered_sends::mark(&mut content, key.as_str());
+        delivery_mark::set(&mut content, key.as_str());
         self.peer_bridges.mark(to, &mut content);
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard.check(room, to).await?;
@@ -149,7 +148,7 @@ impl EventSender {
         let mut content = json!({ "m.relates_to": {
             "rel_type": "m.annotation", "event_id": target.as_str(), "key": reaction.key,
         }});
-        unanswered_sends::mark(&mut content, key.as_str());
+        delivery_mark::set(&mut content, key.as_str());
         if !reaction.own {
             self.peer_bridges.mark(to, &mut content);
         }
@@ -171,55 +170,9 @@ impl EventSender {
             && let Err(error) = room.discard_room_key().await
         {
             self.rotation.end(to);
-            return Err(not_sent(&RequestError::from(&error)));
+            return Err(RequestError::from(&error).into_unsent_error());
         }
         Ok(())
-    }
-}
-
-/// Every unencrypted event and every event that the SDK encrypts is sent here; the caller has called
-/// `EncryptionGuard::check`.
-pub(super) async fn put(
-    room: &Room,
-    key: &TransactionId,
-    event_type: &str,
-    content: Value,
-) -> matrix_sdk::Result<SendMessageLikeEventResult> {
-    let sending = room.send_raw(event_type, content);
-    crypto_store::sharing(sending.with_transaction_id(key).into_future()).await
-}
-
-/// Redacts an event. One that does not exist, or exists no longer, counts as redacted.
-pub(super) async fn redact(
-    room: &Room,
-    target: &RemoteId,
-    key: OwnedTransactionId,
-) -> Result<Done, SendError> {
-    let Ok(event) = <&EventId>::try_from(target.as_str()) else {
-        return Err(SendError::Refused {
-            reason: "the message to delete has no valid event id".into(),
-        });
-    };
-    match room.redact(event, None, Some(key)).await {
-        Ok(_) => Ok(Done::Deleted(target.clone())),
-        Err(error) => match RequestError::from(&error) {
-            RequestError::NotFound(_) => Ok(Done::Deleted(target.clone())),
-            // The room is not closed to the bridge; only this event, of another user, cannot be redacted.
-            RequestError::Forbidden(_) => Err(SendError::Refused {
-                reason:
-                    "the bridge has no permission to delete other people's messages in the room"
-                        .into(),
-            }),
-            error => Err(error.into_send_error()),
-        },
-    }
-}
-
-/// A request before the event was sent failed: whatever became of that request, the step was not done.
-pub(super) fn not_sent(error: &RequestError) -> SendError {
-    match error.clone() {
-        RequestError::Unknown(why) => RequestError::NotSent(why).into_send_error(),
-        error => error.into_send_error(),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     account_client::AccountClient,
     encryption_boundary::EncryptionBoundary,
     event_fields::DisplayNames,
-    history_pages::{GapBounds, GapPages, History},
+    history_pages::{GapBounds, GapPages, History, id_of},
     journal_writer::JournalWriter,
     request_error::RequestError,
     room_cursor_name,
@@ -209,10 +209,6 @@ fn late(mut overlap: Vec<TimelineEvent>, known: &HashSet<RemoteId>) -> Vec<Timel
     overlap.truncate(linked);
     overlap.retain(|event| !is_known(event));
     overlap
-}
-
-pub(super) fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
-    Some(RemoteId(event.event_id()?.to_string()))
 }
 
 #[cfg(test)]

@@ -25,7 +25,6 @@ use super::{
     account_client::AccountClient,
     encryption_boundary::begins_encryption,
     event_fields::{DisplayNames, EventFields},
-    gaps::id_of,
     request_error::RequestError,
 };
 
@@ -438,6 +437,11 @@ fn add_omitted(
     let added = page.len() - before;
     page.reverse();
     added
+}
+
+/// The id of an event, if it has one.
+pub(super) fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
+    Some(RemoteId(event.event_id()?.to_string()))
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ mod identity_pins;
 mod identities;
 mod trust_policy;
 mod decrypt;
+mod saved_account;
+mod password_login;
+mod old_device;
+mod delivery_mark;
 mod key_rotation;
 mod refusals;
 mod sync_coverage;
@@ -74,6 +78,7 @@ mod previous_text;
 pub mod convert;
 mod error;
 mod request_error;
+mod room_requests;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 

@@ -21,7 +21,6 @@ use tracing::error;
 use super::{
     account_client::AccountClient,
     convert::bundles::{self, LatestContent},
-    event_sender::not_sent,
     request_error::{RequestError, retry},
     room_flags::RoomFlags,
     security_metrics::{SecurityClass, SecurityMetrics},
@@ -185,7 +184,7 @@ impl OwnEvents {
             Ok(event) => Ok(Some(event)),
             Err(error) => match RequestError::from(&error) {
                 RequestError::NotFound(_) => Ok(None),
-                error => Err(not_sent(&error)),
+                error => Err(error.into_unsent_error()),
             },
         }
     }

@@ -21,7 +21,6 @@ use super::{
     account_client::AccountClient,
     event_fields::{DisplayNames, EventFields},
     event_reader::{Classification, EventReader},
-    event_sender::not_sent,
     request_error::{RequestError, retry},
     room_flags::RoomFlags,
     undecryptable::has_opted_out,
@@ -78,7 +77,7 @@ impl PreviousTexts {
         for edit in edits.iter().take(MAX_EDITS) {
             match self.reread_event(&room, from, edit).await? {
                 RereadEvent::Text(text) if text.target() == Some(message) => {
-                    return Ok(TextBeforeEdit::Says(text, Some(edit.clone())));
+                    return Ok(TextBeforeEdit::Text(text, Some(edit.clone())));
                 }
                 RereadEvent::Redacted => {}
                 RereadEvent::Text(_) | RereadEvent::Unreadable => {
@@ -91,7 +90,7 @@ impl PreviousTexts {
         }
         Ok(match self.reread_event(&room, from, message).await? {
             RereadEvent::Text(text) => match as_edit(*text, message) {
-                Some(edit) => TextBeforeEdit::Says(Box::new(edit), None),
+                Some(edit) => TextBeforeEdit::Text(Box::new(edit), None),
                 None => TextBeforeEdit::Unreadable,
             },
             RereadEvent::Redacted => TextBeforeEdit::Redacted,
@@ -183,7 +182,7 @@ async fn fetch(room: &Room, event: &RemoteId) -> Result<Option<TimelineEvent>, S
         ))),
         Err(error) => match RequestError::from(&error) {
             RequestError::NotFound(_) | RequestError::Forbidden(_) => Ok(None),
-            error => Err(not_sent(&error)),
+            error => Err(error.into_unsent_error()),
         },
     }
 }

@@ -152,6 +152,15 @@ impl RequestError {
         }
     }
 
+    /// The error of a request before the event was sent, as the result of a step: whatever became of the request, the step was not
+    /// done.
+    pub(super) fn into_unsent_error(self) -> SendError {
+        match self {
+            Self::Unknown(why) => Self::NotSent(why).into_send_error(),
+            error => error.into_send_error(),
+        }
+    }
+
     /// The error as the result of a step.
     pub(super) fn into_send_error(self) -> SendError {
         match self {

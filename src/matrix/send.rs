@@ -22,11 +22,12 @@ use super::{
     convert::{self, bundles},
     device::DeviceParts,
     event_edits::{EventEdits, PartEdit, edit_copy, replaced},
-    event_sender::{EventSender, Reaction, redact},
+    event_sender::{EventSender, Reaction},
     file_sender::FileSender,
     own_events::OwnEvents,
     previous_text::PreviousTexts,
     room_access::RoomAccess,
+    room_requests::redact,
     sync_state::SyncState,
     unanswered_sends::UnansweredSends,
 };

@@ -27,10 +27,11 @@ use url::Url;
 
 use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError,
-    account::{self, Login},
+    password_login::{Login, log_in_with_password},
+    saved_account,
 };
 
-pub(super) use tokens::{SessionKeeper, TokenLifetime};
+pub(super) use tokens::{SessionKeeper, TokenLifetime, sealed};
 
 /// How long the homeserver may take to refresh a session, and how often the request is repeated at once: all of it
 /// within the seconds in which homeservers accept a used refresh token.
@@ -82,7 +83,7 @@ pub fn ask<'a>(
 ) -> Boxed<'a, Result<SessionState, MatrixError>> {
     Box::pin(async move {
         let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
-        let Homeserver::Url(server) = account::homeserver(&account.info, config)? else {
+        let Homeserver::Url(server) = saved_account::homeserver(&account.info, config)? else {
             return Ok(SessionState::Unknown);
         };
         let session = read(&account)?;
@@ -232,9 +233,7 @@ async fn renew(
         session.tokens.refresh_token = renewed.refresh_token;
     }
     let life = TokenLifetime::of(lasts, Clock::start().now());
-    store
-        .save_session(&account::sealed(&session, life)?)
-        .await?;
+    store.save_session(&sealed(&session, life)?).await?;
     info!("The session was renewed");
     Ok(SessionState::Accepted)
 }
@@ -246,16 +245,13 @@ pub(super) async fn log_in_again(
     account: &Account,
 ) -> Result<(), MatrixError> {
     (with.progress)("The session has expired: logging in again, on the same device");
-    let (session, life) =
-        account::log_in_with_password(client, with, Some(&account.info.device_id)).await?;
+    let (session, life) = log_in_with_password(client, with, Some(&account.info.device_id)).await?;
     if session.meta.device_id.as_str() != account.info.device_id {
         return Err(MatrixError::CryptoStore(
             "the homeserver created another device than the requested one".into(),
         ));
     }
-    with.store
-        .save_session(&account::sealed(&session, life)?)
-        .await?;
+    with.store.save_session(&sealed(&session, life)?).await?;
     info!("Logged in again");
     Ok(())
 }

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::{
     account_client::AccountClient,
+    delivery_mark,
     event_fields::{DisplayNames, EventFields},
     event_reader::{Classification, EventReader, WaitReason},
     identities::Identities,
@@ -26,7 +27,6 @@ use super::{
     refusals::Refusals,
     relation::Relation,
     trust_policy::TrustHold,
-    unanswered_sends,
     unsigned_devices::UnsignedNotices,
     unverified_sessions::UnverifiedSessions,
     wait_timer::WaitTimer,
@@ -102,7 +102,7 @@ impl Timeline {
         };
         let is_own = self.account.is_own(&envelope.sender);
         let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
-        if is_own && unanswered_sends::marked(&envelope).is_some() {
+        if is_own && delivery_mark::of(&envelope).is_some() {
             if is_open || !encrypted {
                 self.authors.remember(place, &envelope);
             }

@@ -21,34 +21,18 @@ use tracing::info;
 use super::{
     account_client::AccountClient,
     convert::bundles,
+    delivery_mark,
     event_edits::rewritten,
     event_fields::EventFields,
-    event_sender::not_sent,
     own_events::OwnEvents,
     request_error::{RequestError, retry},
     unjoined_rooms::UnjoinedRooms,
 };
 
-/// The content key under which each event of the bridge holds its transaction id. In encrypted rooms it is encrypted
-/// with the rest; the homeserver knows the id anyway.
-const DELIVERY_KEY: &str = "org.footbridge.delivery";
 /// How much the homeserver's clock may differ from the local one.
 const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// The most pages of history that are read.
 const MAX_PAGES: usize = 40;
-
-/// Marks a content with this transaction id.
-pub(super) fn mark(content: &mut Value, key: &str) {
-    if let Some(content) = content.as_object_mut() {
-        content.insert(DELIVERY_KEY.to_owned(), key.into());
-    }
-}
-
-/// The transaction id of an event of the bridge, as far as the event contains it.
-pub(super) fn marked(envelope: &EventFields) -> Option<&str> {
-    let marked = || envelope.content.get(DELIVERY_KEY).and_then(Value::as_str);
-    envelope.unsigned.transaction_id.as_deref().or_else(marked)
-}
 
 /// An event that was sent for a step.
 struct SentEvent {
@@ -211,7 +195,7 @@ impl UnansweredSends {
             let page = room
                 .messages(options)
                 .await
-                .map_err(|error| not_sent(&RequestError::from(&error)))?;
+                .map_err(|error| RequestError::from(&error).into_unsent_error())?;
             for event in &page.chunk {
                 match self.look_at(event, key, since, may_be_clear) {
                     EventMatch::Found(sent) => return Ok(Some(sent)),
@@ -251,7 +235,7 @@ impl UnansweredSends {
         if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
             return EventMatch::Another;
         }
-        match marked(&envelope) {
+        match delivery_mark::of(&envelope) {
             Some(marked) if marked == key => EventMatch::Found(SentEvent {
                 kind: SentKind::of(&envelope.content),
                 remote: RemoteId(envelope.event_id),

@@ -35,22 +35,43 @@ pub async fn passes(id: &str) {
     is_good((row.run)(&context().await).await.unwrap());
 }
 
-/// The quicker rows among those that every silo has.
-async fn passes_on(silo: &str) {
-    for id in ["F01", "F03", "F04", "F12", "F34"] {
-        let kind = silos::kind(silo).unwrap();
-        is_good(silos::run(&context().await, id, kind).await.unwrap());
-    }
+/// The quicker rows among those that every silo has, one test for each.
+macro_rules! rows_of {
+    ($($silo:ident)*) => {$(
+        mod $silo {
+            #[tokio::test]
+            async fn f01_kills_at_any_moment() {
+                super::passes_on(stringify!($silo), "F01").await;
+            }
+
+            #[tokio::test]
+            async fn f03_lost_answers() {
+                super::passes_on(stringify!($silo), "F03").await;
+            }
+
+            #[tokio::test]
+            async fn f04_lost_requests() {
+                super::passes_on(stringify!($silo), "F04").await;
+            }
+
+            #[tokio::test]
+            async fn f12_resets_of_the_feed() {
+                super::passes_on(stringify!($silo), "F12").await;
+            }
+
+            #[tokio::test]
+            async fn f34_garbage_from_the_silo() {
+                super::passes_on(stringify!($silo), "F34").await;
+            }
+        }
+    )*};
 }
 
-#[tokio::test]
-async fn matterbridge_loses_only_what_its_api_loses() {
-    passes_on("matterbridge").await;
-}
+rows_of! { matterbridge mattermost }
 
-#[tokio::test]
-async fn mattermost_loses_nothing() {
-    passes_on("mattermost").await;
+async fn passes_on(silo: &str, id: &str) {
+    let kind = silos::kind(silo).unwrap();
+    is_good(silos::run(&context().await, id, kind).await.unwrap());
 }
 
 #[tokio::test]

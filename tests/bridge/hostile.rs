@@ -168,7 +168,7 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
     let [only] = &ways_out[..] else {
         panic!("{ways_out:?}")
     };
-    assert!(only.ends_with("matrix/event_sender.rs"), "{only}");
+    assert!(only.ends_with("matrix/room_requests.rs"), "{only}");
 }
 
 /// The encryption check precedes every send of a message or a reaction.

@@ -1,5 +1,5 @@
 //! A lane over a real store and an outlet that the test scripts: order, retries, refusals, unknown outcomes. How lanes
-//! behave while the account is rate-limited is in `together.rs`.
+//! behave while the account is rate-limited is in `bundling.rs`.
 
 mod failed_sends;
 mod jumps;
@@ -72,7 +72,7 @@ pub struct FakeOutlet {
     /// Whether an edit is an event of its own, beside the text that it replaces.
     pub events: AtomicBool,
     /// Every text that was sent, in order.
-    said: Mutex<Vec<String>>,
+    sent: Mutex<Vec<String>>,
     /// The error of every step after the end of the script.
     pub always: Mutex<Option<fn() -> SendError>>,
     /// Whether the side answers anything except steps.
@@ -105,7 +105,7 @@ impl FakeOutlet {
             is_idempotent,
             removes: AtomicBool::new(true),
             events: AtomicBool::new(false),
-            said: Mutex::default(),
+            sent: Mutex::default(),
             always: Mutex::default(),
             answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
@@ -150,8 +150,8 @@ impl FakeOutlet {
     }
 
     /// Every text that was sent, in order.
-    pub fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap().clone()
+    pub fn sent(&self) -> Vec<String> {
+        self.sent.lock().unwrap().clone()
     }
 
     /// The texts of all messages and edits that were not deleted.
@@ -176,7 +176,7 @@ impl FakeOutlet {
         | Step::SendFile { content, .. }
         | Step::Edit { content, .. } = step
         {
-            self.said.lock().unwrap().push(content.text.clone());
+            self.sent.lock().unwrap().push(content.text.clone());
         }
         match step {
             Step::Edit {
@@ -320,7 +320,7 @@ impl Outlet for FakeOutlet {
         }
     }
 
-    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
+    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Plan {
         let content = |body: &Body| Content {
             mentions: Vec::new(),
             author: None,
@@ -329,9 +329,9 @@ impl Outlet for FakeOutlet {
             style: Style::Text,
         };
         let first = outgoing.copies.first().map(|copy| copy.remote.clone());
-        Ok(match (&outgoing.message.action, first) {
+        match (&outgoing.message.action, first) {
             (Action::Post { body, .. }, _) if !outgoing.message.files.is_empty() => {
-                let said = |text: String| Step::Post {
+                let line = |text: String| Step::Post {
                     content: content(&Body::plain(&text)),
                     thread: None,
                     reply_to: None,
@@ -342,7 +342,7 @@ impl Outlet for FakeOutlet {
                     content: content(&Body::plain(&format!("{text} with a file"))),
                     thread: None,
                     reply_to: None,
-                    fallback: Some(Box::new(said(format!("{text} without its file")))),
+                    fallback: Some(Box::new(line(format!("{text} without its file")))),
                 });
                 Plan::Steps(files.collect())
             }
@@ -366,7 +366,7 @@ impl Outlet for FakeOutlet {
                 let mut copies = outgoing.copies.iter();
                 let text = plain(body);
                 let steps = text.split('|').map(|part| {
-                    let said = Step::Post {
+                    let post = Step::Post {
                         content: content(&Body::plain(part)),
                         thread: None,
                         reply_to: None,
@@ -376,9 +376,9 @@ impl Outlet for FakeOutlet {
                             target: copy.remote.clone(),
                             content: content(&Body::plain(part)),
                             is_caption: false,
-                            fallback: Some(Box::new(said)),
+                            fallback: Some(Box::new(post)),
                         },
-                        None => said,
+                        None => post,
                     }
                 });
                 let known: Vec<_> = outgoing
@@ -417,7 +417,7 @@ impl Outlet for FakeOutlet {
                 reply_to: about.as_ref().map(|about| about.message.clone()),
             }]),
             _ => Plan::Skip(SkipRule::UnknownTarget),
-        })
+        }
     }
 
     fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
@@ -540,10 +540,10 @@ impl Outlet for FakeOutlet {
                 Some(None) => continue,
                 None => return Ok(TextBeforeEdit::Unreadable),
             };
-            let mut said = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
-            said.files = self.files.lock().unwrap().clone();
+            let mut text = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
+            text.files = self.files.lock().unwrap().clone();
             let by = (event != message).then(|| event.clone());
-            return Ok(TextBeforeEdit::Says(Box::new(said), by));
+            return Ok(TextBeforeEdit::Text(Box::new(text), by));
         }
         Ok(TextBeforeEdit::Unreadable)
     }
@@ -657,14 +657,14 @@ impl Bench {
         }
     }
 
-    pub async fn hear(&self, event_id: &str, action: Action) {
+    pub async fn arrive(&self, event_id: &str, action: Action) {
         let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(event_id));
-        self.hear_payload(event_id, message, ArrivalContent::from(message_of(action)))
+        self.arrive_payload(event_id, message, ArrivalContent::from(message_of(action)))
             .await;
     }
 
     /// The same in the channel.
-    pub async fn hear_in_channel(&self, event_id: &str, action: Action) {
+    pub async fn arrive_in_channel(&self, event_id: &str, action: Action) {
         let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(event_id));
         let (channel, payload) = (
             &self.portal.channel,
@@ -673,7 +673,7 @@ impl Bench {
         self.accept(channel, event_id, message, payload).await;
     }
 
-    pub async fn hear_payload(
+    pub async fn arrive_payload(
         &self,
         event_id: &str,
         message: Option<RemoteId>,
@@ -768,12 +768,16 @@ impl Bench {
         tokio::pin!(lane);
         let watch = async {
             let end = tokio::time::Instant::now() + at_most;
+            let mut wait = Duration::from_millis(100);
             while tokio::time::Instant::now() < end {
                 let owed = self.tally(toward).await;
                 if owed.pending == owed.waiting {
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                let next = tokio::time::Instant::now() + wait;
+                tokio::time::sleep_until(next.min(end)).await;
+                // An hour of the paused clock would take 36,000 reads otherwise.
+                wait = (wait * 2).min(Duration::from_secs(10));
             }
             stop.cancel();
         };
@@ -867,7 +871,7 @@ async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
     let bench = Bench::open(directory.path()).await;
     for number in 0..10 {
         bench
-            .hear(&format!("$e{number}"), post(&format!("m{number}")))
+            .arrive(&format!("$e{number}"), post(&format!("m{number}")))
             .await;
     }
     let outlet = FakeOutlet::new(
@@ -903,7 +907,7 @@ async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
     );
     {
         let bench = Bench::open(directory.path()).await;
-        bench.hear("$e", post("once")).await;
+        bench.arrive("$e", post("once")).await;
         bench.run(&outlet, Duration::from_millis(50)).await;
     }
     let bench = Bench::open(directory.path()).await;
@@ -918,8 +922,8 @@ async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
 async fn a_refused_message_does_not_block_the_next_and_gives_a_notice() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$bad", post("bad")).await;
-    bench.hear("$good", post("good")).await;
+    bench.arrive("$bad", post("bad")).await;
+    bench.arrive("$good", post("good")).await;
     let outlet = FakeOutlet::new(
         true,
         vec![Next::Fail(SendError::Refused {
@@ -942,8 +946,8 @@ async fn a_refused_message_does_not_block_the_next_and_gives_a_notice() {
 async fn a_send_whose_answer_was_lost_is_adopted_and_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("same")).await;
-    bench.hear("$b", post("same")).await;
+    bench.arrive("$a", post("same")).await;
+    bench.arrive("$b", post("same")).await;
     let outlet = FakeOutlet::new(
         false,
         vec![Next::Work, Next::WorkThenFail(not_now(Outcome::Unknown))],
@@ -969,7 +973,7 @@ async fn a_send_whose_answer_was_lost_is_adopted_and_not_repeated() {
 async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     let outlet = FakeOutlet::new(false, vec![Next::Fail(not_now(Outcome::Unknown))]);
     let began = tokio::time::Instant::now();
     bench.run(&outlet, LONG).await;
@@ -981,7 +985,7 @@ async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
 async fn d04_a_message_that_is_looked_for_among_too_many_is_not_sent_again() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
     outlet.is_busy.store(true, Ordering::Relaxed);
     bench.run(&outlet, LONG).await;
@@ -996,7 +1000,7 @@ async fn d04_a_message_that_is_looked_for_among_too_many_is_not_sent_again() {
 async fn d04_a_look_that_fails_leaves_the_doubt() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
     // The silo is unavailable at first; then the channel is closed for a while, and then the silo refuses the lookup.
     let (closed, refused) = ("closed".to_owned(), "refused".to_owned());
@@ -1017,7 +1021,7 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
 async fn d04_a_reconcile_while_signed_out_leaves_the_outcome_unknown_until_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     let outlet = FakeOutlet::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
     let reason = "signed out".to_owned();
     *outlet.blind.lock().unwrap() = [SendError::SignedOut { reason }].into();
@@ -1033,7 +1037,7 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
     let outlet = FakeOutlet::new(false, vec![]);
     {
         let bench = Bench::open(directory.path()).await;
-        bench.hear("$a", post("x|y")).await;
+        bench.arrive("$a", post("x|y")).await;
         // What the lane does, up to the moment of the kill.
         let lane = LaneId {
             portal: bench.portal.id,
@@ -1083,10 +1087,10 @@ async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
         false,
         vec![Next::Work, Next::Work, Next::Fail(SendError::TooLate)],
     );
-    bench.hear("$a", post("old")).await;
+    bench.arrive("$a", post("old")).await;
     bench.run(&outlet, LONG).await;
-    bench.hear("$a1", edit("$a", "newer")).await;
-    bench.hear("$a2", edit("$a", "newest")).await;
+    bench.arrive("$a1", edit("$a", "newer")).await;
+    bench.arrive("$a2", edit("$a", "newest")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["newer", "newest"]);
     bench.balance().await;
@@ -1096,7 +1100,7 @@ async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
 async fn c20_a_copy_cannot_change_the_original() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("said in the room")).await;
+    bench.arrive("$a", post("said in the room")).await;
     let outlet = FakeOutlet::new(false, Vec::new());
     bench.run(&outlet, LONG).await;
     let copy = outlet.posts.lock().unwrap()[0].0.clone();
@@ -1130,7 +1134,9 @@ async fn c20_a_copy_cannot_change_the_original() {
     let skipped = bench.tally(Side::Matrix).await.skipped;
     assert_eq!(skipped, [(SkipRule::WrittenElsewhere, 2)]);
     // The deleted copy stays deleted.
-    bench.hear("$a2", edit("$a", "changed by its author")).await;
+    bench
+        .arrive("$a2", edit("$a", "changed by its author"))
+        .await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["said in the room"]);
     let skipped = bench.tally(Side::Silo).await.skipped;
@@ -1176,9 +1182,9 @@ async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
 async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     bench
-        .hear(
+        .arrive(
             "$d",
             Action::Delete {
                 target: "$a".into(),
@@ -1186,7 +1192,7 @@ async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
         )
         .await;
     bench
-        .hear(
+        .arrive(
             "$d2",
             Action::Delete {
                 target: "$a".into(),
@@ -1209,9 +1215,9 @@ async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
     let bench = Bench::open(directory.path()).await;
     let key_wait_until = bench.clock.now().plus(Duration::from_secs(5));
     bench
-        .hear_payload("$w", Some("$w".into()), undecryptable(key_wait_until))
+        .arrive_payload("$w", Some("$w".into()), undecryptable(key_wait_until))
         .await;
-    bench.hear("$b", post("after")).await;
+    bench.arrive("$b", post("after")).await;
     let outlet = FakeOutlet::new(true, vec![]);
     bench.run(&outlet, Duration::from_secs(3)).await;
     assert!(outlet.texts().is_empty(), "held");
@@ -1228,11 +1234,11 @@ async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
 async fn d20_an_edit_whose_key_comes_late_does_not_overwrite_a_later_one() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$m", post("first")).await;
+    bench.arrive("$m", post("first")).await;
     bench
-        .hear_payload("$e1", None, undecryptable(Millis(0)))
+        .arrive_payload("$e1", None, undecryptable(Millis(0)))
         .await;
-    bench.hear("$e2", edit("$m", "third")).await;
+    bench.arrive("$e2", edit("$m", "third")).await;
     let outlet = FakeOutlet::new(true, vec![]);
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["third"]);
@@ -1244,7 +1250,7 @@ async fn d20_an_edit_whose_key_comes_late_does_not_overwrite_a_later_one() {
         [(SkipRule::Superseded, 1)]
     );
     // An edit that is really later is still sent.
-    bench.hear("$e3", edit("$m", "fourth")).await;
+    bench.arrive("$e3", edit("$m", "fourth")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["fourth"]);
     bench.balance().await;
@@ -1255,10 +1261,10 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     bench
-        .hear_payload("$w", Some("$w".into()), undecryptable(Millis(0)))
+        .arrive_payload("$w", Some("$w".into()), undecryptable(Millis(0)))
         .await;
     bench
-        .hear(
+        .arrive(
             "$d",
             Action::Delete {
                 target: "$w".into(),
@@ -1286,7 +1292,7 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
 async fn a_signed_out_side_keeps_its_pending_deliveries() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     let outlet = FakeOutlet::new(
         true,
         vec![Next::Fail(SendError::SignedOut {
@@ -1306,7 +1312,7 @@ async fn a_signed_out_side_keeps_its_pending_deliveries() {
 async fn an_echo_is_held_until_the_send_is_settled() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("x")).await;
+    bench.arrive("$a", post("x")).await;
     let lane = LaneId {
         portal: bench.portal.id,
         toward: Side::Silo,
@@ -1408,7 +1414,7 @@ async fn c21_a_message_that_is_deleted_before_it_arrives_is_never_relayed() {
         target: target.into(),
     };
     // The message is unknown when it is redacted, and arrives afterwards.
-    bench.hear("$r1", gone("$late")).await;
+    bench.arrive("$r1", gone("$late")).await;
     bench.run(&outlet, LONG).await;
     let late = Arrival {
         place: bench.portal.room.clone(),
@@ -1425,10 +1431,10 @@ async fn c21_a_message_that_is_deleted_before_it_arrives_is_never_relayed() {
     let accepted = bench.inbox.accept(batch).await.unwrap();
     assert_eq!(accepted, [Accepted::Duplicate]);
     // The message is still in the queue when it is redacted: it is not sent, and an edit does not bring it back.
-    bench.hear("$e1", post("one")).await;
-    bench.hear("$r2", gone("$e1")).await;
-    bench.hear("$x1", edit("$e1", "one again")).await;
-    bench.hear("$e2", post("two")).await;
+    bench.arrive("$e1", post("one")).await;
+    bench.arrive("$r2", gone("$e1")).await;
+    bench.arrive("$x1", edit("$e1", "one again")).await;
+    bench.arrive("$e2", post("two")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts().last().map(String::as_str), Some("two"));
     assert!(!outlet.texts().iter().any(|text| text.contains("again")));
@@ -1465,7 +1471,7 @@ async fn c23_clocks_decide_nothing() {
         };
         bench.inbox.accept(batch).await.unwrap();
     }
-    bench.hear("$x", edit("$e1", "m1 edited")).await;
+    bench.arrive("$x", edit("$e1", "m1 edited")).await;
     let outlet = FakeOutlet::new(true, vec![]);
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["m0", "m1 edited", "m2", "m3", "m4", "m5"]);
@@ -1485,7 +1491,7 @@ async fn b14_two_hundred_answers_keep_no_message_back() {
         said.await.unwrap();
     }
     for text in ["one", "two", "three"] {
-        bench.hear(text, post(text)).await;
+        bench.arrive(text, post(text)).await;
     }
     let outlet = FakeOutlet::new(false, Vec::new());
     bench.run(&outlet, LONG).await;

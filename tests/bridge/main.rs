@@ -8,11 +8,11 @@ mod ci;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
-mod failing;
+mod lane_failures;
 #[cfg(test)]
-mod steering;
+mod failure_notices;
 #[cfg(test)]
-mod together;
+mod bundling;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
@@ -56,17 +56,17 @@ mod fan_out;
 #[cfg(test)]
 mod faulty_server;
 #[cfg(test)]
-mod rivals;
+mod two_bridges;
 #[cfg(test)]
-mod table;
+mod message_kinds;
 #[cfg(test)]
-mod facts;
+mod room_profiles;
 #[cfg(test)]
 mod silos;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
-mod walk;
+mod whole_bridge;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod lifetime;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
-mod hindrances;
+mod environment_faults;
 #[cfg(test)]
 mod at_rest;
 #[cfg(test)]

@@ -64,7 +64,7 @@ async fn death(scene: &Scenario, point: &str) {
 async fn a_kill_at_any_commit_boundary_changes_only_the_delay() {
     let (synapse, scene) = scene().await;
     for point in crash_points::POINTS {
-        // Those of failures and commands are in `steering` and in `control`.
+        // Those of failures and commands are in `failure_notices` and in `control`.
         let elsewhere = [
             "delivery.",
             "command.",

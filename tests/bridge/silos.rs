@@ -68,11 +68,11 @@ impl Outlet for Rooms {
         }
     }
 
-    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
+    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Plan {
         let Action::Post { body, .. } = &outgoing.message.action else {
-            return Ok(Plan::Skip(SkipRule::Empty));
+            return Plan::Skip(SkipRule::Empty);
         };
-        Ok(Plan::Steps(vec![Step::Post {
+        Plan::Steps(vec![Step::Post {
             content: Content {
                 mentions: Vec::new(),
                 author: None,
@@ -82,7 +82,7 @@ impl Outlet for Rooms {
             },
             thread: None,
             reply_to: None,
-        }]))
+        }])
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::{PoisonError, atomic::Ordering},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,14 +13,9 @@ use footbridge_store::{LaneCounters, Millis, Portal, PortalId, Side};
 use super::{
     App,
     lanes::MATRIX,
-    readiness::{self, ReadinessInputs},
+    readiness::{self, ReadinessInputs, is_closed},
 };
 use crate::admin::{self, Backlog, HealthReport, HealthSource, Limited};
-
-/// A sync older than this means that the homeserver does not answer.
-pub(super) const SYNC_STALE: Duration = Duration::from_secs(90);
-/// A pending message older than this means that something is wrong.
-pub(super) const DELIVERY_STALE: Duration = Duration::from_mins(10);
 
 #[async_trait]
 impl HealthSource for App {
@@ -161,14 +155,6 @@ impl App {
     }
 }
 
-/// Whether a lane's place is closed to the bridge and somebody should know: messages wait for it, or it is a room that
-/// the account is not in, so that the bridge receives nothing from it either.
-pub(super) fn is_closed(counters: &LaneCounters, unjoined: &HashSet<PortalId>) -> bool {
-    let is_unjoined =
-        counters.lane.toward == Side::Matrix && unjoined.contains(&counters.lane.portal);
-    counters.closed_since.is_some() && (counters.pending > 0 || is_unjoined)
-}
-
 /// The addresses of a silo's channels that are closed to what waits for them.
 fn unwritable(silo: &str, all_counters: &[LaneCounters], portals: &[Portal]) -> BTreeSet<String> {
     let closed = all_counters.iter().filter(|counters| {
@@ -225,17 +211,11 @@ fn backlogs(
 
 #[cfg(test)]
 mod tests {
-    use footbridge_matrix::MAX_SYNC;
+    use std::time::Duration;
+
     use footbridge_store::{LaneId, Place, PortalSpec};
 
     use super::*;
-
-    /// Palpo answers a long poll 2 s late, Tuwunel a first sync after 5 s: other homeservers take longer under load.
-    #[test]
-    fn a_sync_that_is_answered_late_is_no_outage() {
-        assert!(SYNC_STALE > MAX_SYNC + Duration::from_secs(15));
-        assert!(MAX_SYNC > Duration::from_secs(30 + 2));
-    }
 
     fn counters(portal: i64, toward: Side, pending: u64) -> LaneCounters {
         LaneCounters {

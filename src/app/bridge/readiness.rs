@@ -11,12 +11,13 @@ use footbridge_store::{LaneCounters, Millis, Portal, PortalId, PortalSource, Sid
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{
-    App,
-    health::{DELIVERY_STALE, SYNC_STALE, is_closed},
-};
+use super::App;
 use crate::admin::HealthReport;
 
+/// A sync older than this means that the homeserver does not answer.
+const SYNC_STALE: Duration = Duration::from_secs(90);
+/// A pending message older than this means that something is wrong.
+const DELIVERY_STALE: Duration = Duration::from_mins(10);
 /// How often the reasons are checked. A reason counts when two checks in a row find it: a connection that reconnects is
 /// not worth a warning.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -202,11 +203,27 @@ impl App {
     }
 }
 
+/// Whether a lane's place is closed to the bridge and somebody should know: messages wait for it, or it is a room that
+/// the account is not in, so that the bridge receives nothing from it either.
+pub(super) fn is_closed(counters: &LaneCounters, unjoined: &HashSet<PortalId>) -> bool {
+    let is_unjoined =
+        counters.lane.toward == Side::Matrix && unjoined.contains(&counters.lane.portal);
+    counters.closed_since.is_some() && (counters.pending > 0 || is_unjoined)
+}
+
 #[cfg(test)]
 mod tests {
+    use footbridge_matrix::MAX_SYNC;
     use footbridge_store::{LaneId, Place, PortalId, PortalSource, PortalSpec};
 
     use super::*;
+
+    /// Palpo answers a long poll 2 s late, Tuwunel a first sync after 5 s: other homeservers take longer under load.
+    #[test]
+    fn a_sync_that_is_answered_late_is_no_outage() {
+        assert!(SYNC_STALE > MAX_SYNC + Duration::from_secs(15));
+        assert!(MAX_SYNC > Duration::from_secs(30 + 2));
+    }
 
     fn well() -> HealthReport {
         HealthReport {

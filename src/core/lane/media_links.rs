@@ -5,7 +5,7 @@ use footbridge_store::{Copies, Delivery, EntryId, Error};
 use super::{Lane, removals::as_new};
 use crate::{
     message::{Action, Message},
-    outlet::{Outgoing, Plan, SendError, Step},
+    outlet::{Outgoing, Plan, Step},
 };
 
 impl Lane {
@@ -15,7 +15,7 @@ impl Lane {
         delivery: &Delivery,
         known: &Copies,
         mut outgoing: Outgoing,
-    ) -> Result<Result<Plan, SendError>, Error> {
+    ) -> Result<Plan, Error> {
         // All copies of a message that is known are left out (see `leave_out`).
         let is_anew = outgoing.copies.is_empty() && !known.copies.is_empty();
         let plan_of = |outgoing: &Outgoing| {
@@ -28,15 +28,14 @@ impl Lane {
             }
         };
         let plan = plan_of(&outgoing);
-        if let Ok(named) = &plan
-            && let Some(linked) = self
-                .with_media_links(delivery, &outgoing.message, known, named)
-                .await?
-        {
-            outgoing.message = linked;
-            return Ok(plan_of(&outgoing));
-        }
-        Ok(plan)
+        let linked = self.with_media_links(delivery, &outgoing.message, known, &plan);
+        Ok(match linked.await? {
+            Some(linked) => {
+                outgoing.message = linked;
+                plan_of(&outgoing)
+            }
+            None => plan,
+        })
     }
 
     /// The message with links to its files, where this plan only names them; `None` where no link is needed or allowed.

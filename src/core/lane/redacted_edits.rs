@@ -22,7 +22,7 @@ const A_NOTICE: &str = "its author changed it to a notice, which this portal doe
 /// The current text of a delivery.
 pub(super) enum CurrentText {
     /// This text.
-    Says(Message),
+    Text(Message),
     /// The text from before an edit that was redacted. What contains the edit's text is changed or deleted.
     Restores(Message, Vec<TextCarrier>),
     /// No new text: a later edit stands. What contains the text of the redacted edit is deleted.
@@ -58,16 +58,16 @@ impl Lane {
                 let (from, to) = (&delivery.from, &delivery.to);
                 let found = self.store.redacted_edit(from, target, to, delivery.entry);
                 let Some(found) = found.await? else {
-                    return Ok(CurrentText::Says(message));
+                    return Ok(CurrentText::Text(message));
                 };
                 match self.with_failed_linked(delivery, target, found).await? {
                     Ok(found) => self.restore_text(delivery, &message, found, stop).await?,
                     Err(error) => return Ok(CurrentText::Unknown(error)),
                 }
             }
-            _ => CurrentText::Says(message),
+            _ => CurrentText::Text(message),
         };
-        let (CurrentText::Says(message) | CurrentText::Restores(message, _)) = &current_text else {
+        let (CurrentText::Text(message) | CurrentText::Restores(message, _)) = &current_text else {
             return Ok(current_text);
         };
         if delivery.plan.is_some() {
@@ -108,7 +108,7 @@ impl Lane {
                 return Ok(CurrentText::PlansAgain);
             }
             // The plan contains what is restored.
-            return Ok(CurrentText::Says(without_text(&message)));
+            return Ok(CurrentText::Text(without_text(&message)));
         }
         let rule = match found.shown {
             ShownText::Redacted => None,
@@ -151,8 +151,8 @@ impl Lane {
         };
         let (text, by) = match text {
             // A text that was not delivered there before is not delivered by a redaction.
-            Ok(TextBeforeEdit::Says(text, by)) if by.is_some() || found.own => (text, by),
-            Ok(TextBeforeEdit::Says(..) | TextBeforeEdit::Unreadable) => {
+            Ok(TextBeforeEdit::Text(text, by)) if by.is_some() || found.own => (text, by),
+            Ok(TextBeforeEdit::Text(..) | TextBeforeEdit::Unreadable) => {
                 // The redacted text must not stay either.
                 (Box::new(placeholder_edit(redaction, &message)), None)
             }
@@ -215,7 +215,7 @@ impl Lane {
         let action = Action::Delete {
             target: target.clone(),
         };
-        Ok(Some(CurrentText::Says(Message {
+        Ok(Some(CurrentText::Text(Message {
             action,
             files: Vec::new(),
             ..message.clone()

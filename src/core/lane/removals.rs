@@ -75,8 +75,8 @@ impl Lane {
             Vec::new()
         } else {
             match outlet.plan(outgoing, self.clock.now()) {
-                Ok(Plan::Steps(steps)) => steps.iter().filter_map(changed).cloned().collect(),
-                _ => return,
+                Plan::Steps(steps) => steps.iter().filter_map(changed).cloned().collect(),
+                Plan::Skip(_) => return,
             }
         };
         let files = digests(&outgoing.message);

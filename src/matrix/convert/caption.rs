@@ -5,10 +5,7 @@ use footbridge_core::outlet::Content;
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::{
-    bundles::canonical_json,
-    write::{event_content, insert},
-};
+use super::{bundles::canonical_json, json::insert, write::event_content};
 
 /// The fields of a content that describe its file.
 const FILE_KEYS: [&str; 6] = [

@@ -5,7 +5,8 @@ use footbridge_store::RemoteId;
 
 use super::{
     Incoming,
-    read::{id_at, text_at, without_quote},
+    json::{id_at, text_at},
+    read::without_quote,
 };
 
 /// The reaction that retries a failed message; some clients add a variation selector.

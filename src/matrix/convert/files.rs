@@ -10,7 +10,7 @@ use footbridge_core::{
 use ruma::{MxcUri, events::room::EncryptedFile};
 use serde_json::{Value, json};
 
-use super::{read::text_at, write::insert};
+use super::json::{insert, text_at};
 
 /// The source of a file on a homeserver.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use footbridge_core::{
 };
 use serde_json::{Value, json};
 
-use super::write::insert;
+use super::json::insert;
 
 /// The field of a content that holds its author.
 pub(super) const PROFILE: &str = "com.beeper.per_message_profile";

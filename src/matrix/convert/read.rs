@@ -12,7 +12,11 @@ use footbridge_core::{
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::{Converted, Incoming, files, summary};
+use super::{
+    Converted, Incoming, files,
+    json::{id_at, text_at},
+    summary,
+};
 
 /// Converts an event. The caller checks whether an edit or a redaction comes from the author, and whether the sender's
 /// device is trusted.
@@ -307,13 +311,4 @@ pub(super) fn without_quote(body: &str) -> &str {
     }
     let rest = rest.trim_start_matches('\n');
     if rest.is_empty() { body } else { rest }
-}
-
-pub(super) fn text_at<'a>(content: &'a Value, pointer: &str) -> Option<&'a str> {
-    content.pointer(pointer)?.as_str()
-}
-
-pub(super) fn id_at(content: &Value, pointer: &str) -> Option<RemoteId> {
-    let id = text_at(content, pointer)?;
-    (id.starts_with('$') && id.len() <= 255).then(|| RemoteId::from(id))
 }

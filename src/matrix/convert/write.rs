@@ -4,7 +4,10 @@ use footbridge_core::{message::Style, outlet::Content};
 use footbridge_store::RemoteId;
 use serde_json::{Value, json};
 
-use super::profile::{PROFILE, profile};
+use super::{
+    json::insert,
+    profile::{PROFILE, profile},
+};
 
 /// The content of an `m.room.message` event.
 #[must_use]
@@ -74,10 +77,4 @@ fn text_content(content: &Content, mark: &str) -> Value {
         insert(&mut event, PROFILE, profile(author, content));
     }
     event
-}
-
-pub(super) fn insert(object: &mut Value, key: &str, value: Value) {
-    if let Some(map) = object.as_object_mut() {
-        map.insert(key.to_owned(), value);
-    }
 }

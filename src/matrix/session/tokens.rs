@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use footbridge_core::{clock::Clock, crash_points};
-use footbridge_store::{Millis, Store};
-use matrix_sdk::{Client, SessionChange};
+use footbridge_store::{Millis, SecretBytes, Store};
+use matrix_sdk::{Client, SessionChange, authentication::matrix::MatrixSession};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -19,7 +20,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    super::{MatrixError, account, request_error::RequestError},
+    super::{MatrixError, request_error::RequestError},
     REFRESH_ATTEMPTS, REFRESH_PAUSE, REFRESH_TIMEOUT,
 };
 
@@ -199,10 +200,25 @@ impl SessionKeeper {
     }
 }
 
-fn present(
-    client: &Client,
-    life: TokenLifetime,
-) -> Result<footbridge_store::SecretBytes, MatrixError> {
+fn present(client: &Client, life: TokenLifetime) -> Result<SecretBytes, MatrixError> {
     let session = client.matrix_auth().session();
-    account::sealed(&session.ok_or(MatrixError::NoAccount)?, life)
+    sealed(&session.ok_or(MatrixError::NoAccount)?, life)
+}
+
+/// A session as the store keeps it, with its token lifetime.
+pub(in super::super) fn sealed(
+    session: &MatrixSession,
+    life: TokenLifetime,
+) -> Result<SecretBytes, MatrixError> {
+    #[derive(Serialize)]
+    struct Kept<'a> {
+        #[serde(flatten)]
+        session: &'a MatrixSession,
+        #[serde(flatten)]
+        life: TokenLifetime,
+    }
+    let session = serde_json::to_vec(&Kept { session, life })
+        .context("the session could not be serialized")
+        .map_err(MatrixError::Unavailable)?;
+    Ok(SecretBytes(session))
 }

@@ -21,7 +21,7 @@ use super::{
 /// The message reached the channel, its answer was lost, and the delivery ended because the channel was closed for long.
 async fn closed_after_it_arrived(bench: &Bench, outlet: &Arc<FakeOutlet>) {
     outlet.script().push_back(Next::WorkThenFail(lost()));
-    bench.hear("$m", post("first")).await;
+    bench.arrive("$m", post("first")).await;
     bench.run(outlet, Duration::from_millis(50)).await;
     let lane = bench.lane(Side::Silo, outlet.clone()).id;
     let now = bench.clock.now();
@@ -37,7 +37,7 @@ async fn an_edit_of_a_failed_message_that_may_have_arrived_follows_it_at_a_retry
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
     closed_after_it_arrived(&bench, &outlet).await;
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked), (2, 2));
@@ -60,7 +60,7 @@ async fn a_failed_message_that_may_have_arrived_is_looked_for_when_it_is_deleted
     let outlet = FakeOutlet::new(true, Vec::new());
     closed_after_it_arrived(&bench, &outlet).await;
     assert_eq!(outlet.readable(), ["first"]);
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), Vec::<String>::new());
     assert_eq!(bench.tally(Side::Silo).await.parked, 0);
@@ -73,11 +73,11 @@ async fn a_message_is_looked_for_before_it_is_given_up() {
     let mut bench = Bench::open(home.path()).await;
     bench.limits.give_up = Duration::ZERO;
     let outlet = FakeOutlet::new(true, vec![Next::WorkThenFail(lost())]);
-    bench.hear("$m", post("first")).await;
+    bench.arrive("$m", post("first")).await;
     bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed), (1, 0));
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), Vec::<String>::new());
     bench.balance().await;
@@ -116,12 +116,12 @@ async fn the_rest_of_an_edit_is_not_posted_after_the_deletion_of_its_message() {
         reason: "banned".into(),
     };
     outlet.script().extend([Next::Work, Next::Fail(closed)]);
-    bench.hear("$e1", edit("$m", "one|two")).await;
+    bench.arrive("$e1", edit("$m", "one|two")).await;
     bench.run(&outlet, Duration::from_millis(50)).await;
     closed_for_long(&bench, &outlet).await;
     let parked = failed(&bench, "$m").await;
     assert_eq!(parked.len(), 1, "the message stands for its edit");
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(bench.tally(Side::Silo).await.parked, 0);
     bench.store.retry_parked(&parked).await.unwrap();
@@ -140,18 +140,18 @@ async fn an_edit_that_is_retried_behind_a_deletion_posts_nothing() {
         reason: "no".into(),
     };
     outlet.script().extend([Next::Work, Next::Fail(refused)]);
-    bench.hear("$e1", edit("$m", "one|two")).await;
+    bench.arrive("$e1", edit("$m", "one|two")).await;
     bench.run(&outlet, LONG).await;
     let parked = failed(&bench, "$m").await;
     // The retry is enqueued while the deletion is.
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.store.retry_parked(&parked).await.unwrap();
     let channel = &bench.portal.channel;
     let first = RemoteId::from("wall-0");
     let mark = bench.store.mark_copy_deleted(channel, &first);
     mark.await.unwrap();
     bench.run(&outlet, LONG).await;
-    assert!(!outlet.said().contains(&"two".to_owned()));
+    assert!(!outlet.sent().contains(&"two".to_owned()));
     bench.balance().await;
 }
 
@@ -167,11 +167,11 @@ async fn an_edit_that_may_have_arrived_is_looked_for_when_its_message_is_deleted
         let arrived = Next::WorkThenFail(lost());
         let script = [too_late(), arrived].into_iter();
         outlet.script().extend(script.skip(usize::from(is_event)));
-        bench.hear("$e1", edit("$m", "second")).await;
+        bench.arrive("$e1", edit("$m", "second")).await;
         bench.run(&outlet, Duration::from_millis(50)).await;
         closed_for_long(&bench, &outlet).await;
         assert!(outlet.readable().contains(&"second".to_owned()));
-        bench.hear("$gone", delete("$m")).await;
+        bench.arrive("$gone", delete("$m")).await;
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), Vec::<String>::new(), "{is_event}");
         bench.balance().await;
@@ -187,7 +187,7 @@ async fn a_message_that_may_have_arrived_is_looked_for_when_it_can_no_longer_be_
     let later = bench.clock.now().plus(Duration::from_hours(31 * 24));
     bench.store.expire_parked(later).await.unwrap();
     assert_eq!(bench.tally(Side::Silo).await.parked, 0);
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), Vec::<String>::new());
     bench.balance().await;
@@ -204,7 +204,7 @@ async fn bundle_without_an_answer(
     };
     let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Fail(limited), attempt]);
     for (event, text) in [("$0", "zero"), ("$1", "one"), ("$2", "two")] {
-        bench.hear(event, post(text)).await;
+        bench.arrive(event, post(text)).await;
     }
     bench.run(&outlet, Duration::from_millis(5_100)).await;
     let lane = bench.lane(Side::Silo, outlet.clone()).id;
@@ -230,10 +230,10 @@ async fn a_part_of_a_bundle_that_may_have_arrived_is_looked_for_when_it_is_delet
     let home = tempfile::tempdir().unwrap();
     let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
     assert_eq!(outlet.readable(), ["zero", "one + two"]);
-    bench.hear("$gone", delete("$2")).await;
+    bench.arrive("$gone", delete("$2")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), ["zero", "one + "]);
-    bench.hear("$gone too", delete("$1")).await;
+    bench.arrive("$gone too", delete("$1")).await;
     bench.run(&outlet, LONG).await;
     assert!(!outlet.readable().concat().contains("one"));
     bench.balance().await;
@@ -259,7 +259,7 @@ async fn a_message_that_had_arrived_in_a_bundle_is_not_doubled_by_a_retry() {
         };
         assert_eq!(outlet.readable(), shown);
         assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
-        bench.hear("$gone", delete("$2")).await;
+        bench.arrive("$gone", delete("$2")).await;
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), ["zero", left]);
         bench.balance().await;
@@ -280,7 +280,7 @@ async fn a_bundle_that_could_not_be_looked_for_is_looked_for_again_after_a_retry
     outlet.script().push_back(Next::Fail(no()));
     bench.run(&outlet, LONG).await;
     assert_eq!(failed(&bench, "$2").await.len(), 1);
-    bench.hear("$gone", delete("$2")).await;
+    bench.arrive("$gone", delete("$2")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), ["zero", "one + "]);
     bench.balance().await;
@@ -294,7 +294,7 @@ async fn a_bundle_is_looked_for_when_a_message_is_deleted_that_is_being_retried(
     let parked = failed(&bench, "$2").await;
     bench.store.retry_parked(&parked).await.unwrap();
     let (lane, parked) = (bench.lane(Side::Silo, outlet.clone()).id, parked[0]);
-    bench.hear("$gone", delete("$2")).await;
+    bench.arrive("$gone", delete("$2")).await;
     let all = bench.store.lookahead(lane, parked, 9, now).await.unwrap();
     let deletion = all.iter().find(|one| one.id != parked).unwrap().id;
     let rule = SkipRule::DeletedBeforeDelivery;
@@ -312,15 +312,15 @@ async fn an_edit_from_the_channel_that_may_have_arrived_is_looked_for_when_its_m
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
     outlet.events.store(true, Ordering::Relaxed);
-    bench.hear_in_channel("m", post("first")).await;
+    bench.arrive_in_channel("m", post("first")).await;
     bench.run_toward(Side::Matrix, &outlet, LONG).await;
     outlet.script().push_back(Next::WorkThenFail(lost()));
-    bench.hear_in_channel("e", edit("m", "second")).await;
+    bench.arrive_in_channel("e", edit("m", "second")).await;
     let short = Duration::from_millis(50);
     bench.run_toward(Side::Matrix, &outlet, short).await;
     closed_toward(Side::Matrix, &bench, &outlet).await;
     assert_eq!(outlet.readable(), ["first", "second"]);
-    bench.hear_in_channel("gone", delete("m")).await;
+    bench.arrive_in_channel("gone", delete("m")).await;
     bench.run_toward(Side::Matrix, &outlet, LONG).await;
     assert_eq!(outlet.readable(), Vec::<String>::new());
     bench.balance().await;
@@ -337,7 +337,7 @@ async fn an_edit_that_may_have_arrived_is_looked_for_when_it_is_redacted() {
         let arrived = Next::WorkThenFail(lost());
         let script = [too_late(), arrived].into_iter();
         outlet.script().extend(script.skip(usize::from(is_event)));
-        bench.hear("$e1", edit("$m", "second")).await;
+        bench.arrive("$e1", edit("$m", "second")).await;
         bench.run(&outlet, Duration::from_millis(50)).await;
         closed_for_long(&bench, &outlet).await;
         assert_eq!(outlet.readable(), ["first", "second"]);
@@ -345,7 +345,7 @@ async fn an_edit_that_may_have_arrived_is_looked_for_when_it_is_redacted() {
         bench.run(&outlet, LONG).await;
         assert!(!outlet.readable().contains(&"second".to_owned()));
         assert_eq!(outlet.readable()[0], "first");
-        bench.hear("$gone", delete("$m")).await;
+        bench.arrive("$gone", delete("$m")).await;
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), Vec::<String>::new(), "{is_event}");
         bench.balance().await;
@@ -360,9 +360,9 @@ async fn a_message_that_took_in_an_edit_and_may_have_arrived_is_looked_for_when_
     let outlet = FakeOutlet::new(true, script);
     outlet.reads("$m", Some("a secret"));
     // The head at the start of a lane may have been under way.
-    bench.hear("$0", post("zero")).await;
-    bench.hear("$m", post("a secret")).await;
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$0", post("zero")).await;
+    bench.arrive("$m", post("a secret")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(&outlet, Duration::from_millis(50)).await;
     closed_for_long(&bench, &outlet).await;
     assert_eq!(outlet.readable(), ["zero", "second"]);
@@ -379,7 +379,7 @@ async fn a_look_up_that_shows_another_message_leaves_the_outcome_unknown() {
     bench.limits.give_up = Duration::ZERO;
     let outlet = FakeOutlet::new(true, vec![Next::Work, Next::ClaimThenLose("wall-0")]);
     for (event, text) in [("$1", "one"), ("$2", "two")] {
-        bench.hear(event, post(text)).await;
+        bench.arrive(event, post(text)).await;
     }
     bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;

@@ -2,7 +2,7 @@
 //! the later ones.
 
 use footbridge_core::{
-    inbox::{Arrival, ArrivalContent, Batch},
+    inbox::ArrivalContent,
     lane::{EncryptedPolicy, RelayFilter, RelayFilters},
     message::{Action, Message, Sender, Style},
     outlet::SendError,
@@ -11,7 +11,7 @@ use footbridge_core::{
 use footbridge_store::{Flag, LaneId, Millis, Place, PortalSpec, Side, SkipRule};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, FakeOutlet, LONG, Next, message_of, post};
+use super::{Bench, FakeOutlet, LONG, Next, post};
 
 /// A second room on the channel of the bench; its lane.
 async fn second(bench: &Bench) -> LaneId {
@@ -67,23 +67,6 @@ fn react() -> Action {
     }
 }
 
-/// A message in the channel of the bench.
-async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
-    let arrival = Arrival {
-        place: bench.portal.channel.clone(),
-        event_id: event_id.into(),
-        message: matches!(action, Action::Post { .. }).then(|| event_id.into()),
-        thread: None,
-        sent_at: Millis(1),
-        payload: ArrivalContent::from(message_of(action)),
-    };
-    let batch = Batch {
-        arrivals: vec![arrival],
-        ..Batch::default()
-    };
-    bench.inbox.accept(batch).await.unwrap();
-}
-
 fn notice() -> ArrivalContent {
     let mut message = Message::notice("", Millis(1));
     message.sender = Sender {
@@ -111,8 +94,8 @@ async fn c22_a_reaction_of_an_encrypted_room_reaches_no_unencrypted_one_through_
     };
     bench.store.accept(batch, Millis(1)).await.unwrap();
     let outlet = FakeOutlet::new(true, Vec::new());
-    bench.hear("$1", post("one")).await;
-    bench.hear("$2", react()).await;
+    bench.arrive("$1", post("one")).await;
+    bench.arrive("$2", react()).await;
     send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
     assert_eq!(outlet.texts(), ["one"]);
     let skipped = [(SkipRule::ReactionInEncryptedRoom, 1)];
@@ -125,9 +108,11 @@ async fn what_one_portal_does_not_want_reaches_nothing_behind_it() {
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
     let outlet = FakeOutlet::new(true, Vec::new());
-    bench.hear("$1", post("one")).await;
-    bench.hear("$2", react()).await;
-    bench.hear_payload("$3", Some("$3".into()), notice()).await;
+    bench.arrive("$1", post("one")).await;
+    bench.arrive("$2", react()).await;
+    bench
+        .arrive_payload("$3", Some("$3".into()), notice())
+        .await;
     let wanted = RelayFilter {
         reactions: EncryptedPolicy::Always,
         notices: true,
@@ -154,7 +139,7 @@ async fn a_pause_that_begins_between_two_steps_stops_the_second() {
         true,
         vec![Next::WorkThenPause(bench.store.clone(), bench.portal.id)],
     );
-    bench.hear("$1", post("one|two")).await;
+    bench.arrive("$1", post("one|two")).await;
     send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
     assert_eq!(outlet.texts(), ["one"]);
     assert_eq!(tally(&bench, lane).await.on_hold, 1);
@@ -169,7 +154,7 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
     let outlet = FakeOutlet::new(false, Vec::new());
-    bench.hear("$1", post("one")).await;
+    bench.arrive("$1", post("one")).await;
     let footbridge_store::QueueHead::Ready(head) =
         bench.store.queue_head(lane, Millis(1)).await.unwrap()
     else {
@@ -212,11 +197,11 @@ async fn a_bundle_whose_response_was_lost_is_reconciled_when_part_of_it_is_on_ho
         // The head at the start of a lane is sent alone. Then the account is rate-limited, and messages are bundled.
         let script = vec![Next::Work, Next::Work, Next::Fail(limited), lost];
         let outlet = FakeOutlet::new(true, script);
-        hear_in_channel(&bench, "x0", post("x0")).await;
-        bench.hear("$0", post("r0")).await;
-        hear_in_channel(&bench, "x1", post("x1")).await;
-        bench.hear("$1", post("r1")).await;
-        hear_in_channel(&bench, "x2", post("x2")).await;
+        bench.arrive_in_channel("x0", post("x0")).await;
+        bench.arrive("$0", post("r0")).await;
+        bench.arrive_in_channel("x1", post("x1")).await;
+        bench.arrive("$1", post("r1")).await;
+        bench.arrive_in_channel("x2", post("x2")).await;
         send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
         // The hold of the room's message does not block the channel's, and nothing is sent twice.
         let tally = tally(&bench, lane).await;
@@ -235,7 +220,7 @@ async fn a_reaction_to_a_waiting_message_waits_with_it() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let lane = second(&bench).await;
-    bench.hear("$1", post("one")).await;
+    bench.arrive("$1", post("one")).await;
     bench.run(&FakeOutlet::new(true, Vec::new()), LONG).await;
     bench
         .store
@@ -246,7 +231,7 @@ async fn a_reaction_to_a_waiting_message_waits_with_it() {
         target: "wall-0".into(),
         key: "👍".to_owned(),
     };
-    hear_in_channel(&bench, "x1", react).await;
+    bench.arrive_in_channel("x1", react).await;
     let outlet = FakeOutlet::new(true, Vec::new());
     send_pending(&bench, lane, &outlet, RelayFilters::default()).await;
     assert_eq!(tally(&bench, lane).await.on_hold, 2);

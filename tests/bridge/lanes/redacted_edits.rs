@@ -19,12 +19,12 @@ use super::{Bench, FakeOutlet, LONG, edit, post, undecryptable, unsent::delete};
 
 /// A message, "first", and edits of it with these texts; all of them were delivered.
 pub async fn edited(bench: &Bench, outlet: &Arc<FakeOutlet>, edits: &[&str]) {
-    bench.hear("$m", post("first")).await;
+    bench.arrive("$m", post("first")).await;
     outlet.reads("$m", Some("first"));
     bench.run(outlet, LONG).await;
     for (number, text) in edits.iter().enumerate() {
         let event = format!("$e{}", number + 1);
-        bench.hear(&event, edit("$m", text)).await;
+        bench.arrive(&event, edit("$m", text)).await;
         outlet.reads(&event, Some(text));
         bench.run(outlet, LONG).await;
     }
@@ -33,7 +33,7 @@ pub async fn edited(bench: &Bench, outlet: &Arc<FakeOutlet>, edits: &[&str]) {
 /// Redacts this edit.
 pub async fn redact(bench: &Bench, outlet: &FakeOutlet, edit: &str) {
     outlet.reads(edit, None);
-    bench.hear(&format!("$redacts{edit}"), delete(edit)).await;
+    bench.arrive(&format!("$redacts{edit}"), delete(edit)).await;
 }
 
 pub async fn skipped(bench: &Bench) -> Vec<(SkipRule, u64)> {
@@ -58,10 +58,10 @@ async fn an_edit_that_is_redacted_gives_way_to_the_text_before_it() {
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["first"]);
     // The message can be edited and deleted as before.
-    bench.hear("$e3", edit("$m", "fourth")).await;
+    bench.arrive("$e3", edit("$m", "fourth")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["fourth"]);
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed().len(), 1);
     assert_eq!(skipped(&bench).await, []);
@@ -94,7 +94,7 @@ async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(false, Vec::new());
     edited(&bench, &outlet, &[]).await;
-    bench.hear("$e1", edit("$m", "a secret")).await;
+    bench.arrive("$e1", edit("$m", "a secret")).await;
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(
@@ -104,7 +104,7 @@ async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
     assert_eq!(skipped(&bench).await, [(SkipRule::EditRedacted, 2)]);
     // The same where the room key of the edit arrives after the redaction.
     bench
-        .hear_payload("$e2", None, undecryptable(Millis(0)))
+        .arrive_payload("$e2", None, undecryptable(Millis(0)))
         .await;
     redact(&bench, &outlet, "$e2").await;
     bench.run(&outlet, LONG).await;
@@ -144,7 +144,7 @@ async fn a_homeserver_that_shows_nothing_now_closes_no_channel_and_keeps_no_lane
 async fn redacted_after(bench: &Bench, outlet: &Arc<FakeOutlet>, tries: Vec<super::Next>) {
     edited(bench, outlet, &[]).await;
     outlet.script().extend(tries);
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(outlet, Duration::from_millis(50)).await;
     redact(bench, outlet, "$e1").await;
     bench.run(outlet, LONG).await;
@@ -210,8 +210,8 @@ async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(false, Vec::new());
     outlet.reads("$m", Some("a secret"));
-    bench.hear("$m", post("a secret")).await;
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$m", post("a secret")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     outlet.reads("$e1", Some("second"));
     bench.run(&outlet, LONG).await;
     assert_eq!(
@@ -219,7 +219,7 @@ async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_
         (vec!["second".into()], 1)
     );
     // The edit that was included in the message was delivered.
-    bench.hear("$e2", edit("$m", "third")).await;
+    bench.arrive("$e2", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     redact(&bench, &outlet, "$e2").await;
     bench.run(&outlet, LONG).await;
@@ -229,10 +229,10 @@ async fn a_text_that_was_edited_before_it_was_sent_is_not_sent_by_the_redaction_
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
     assert_eq!(skipped(&bench).await, [once(SkipRule::EditIncluded)]);
-    bench.hear("$e3", edit("$m", "fourth")).await;
+    bench.arrive("$e3", edit("$m", "fourth")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["fourth"]);
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed().len(), 1);
     bench.balance().await;
@@ -245,9 +245,9 @@ async fn a_text_that_a_later_one_had_taken_the_place_of_is_not_sent_by_its_redac
     let outlet = FakeOutlet::new(true, Vec::new());
     edited(&bench, &outlet, &[]).await;
     bench
-        .hear_payload("$old", None, undecryptable(Millis(0)))
+        .arrive_payload("$old", None, undecryptable(Millis(0)))
         .await;
-    bench.hear("$new", edit("$m", "third")).await;
+    bench.arrive("$new", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     bench.decrypt(edit("$m", "a secret")).await;
     outlet.reads("$old", Some("a secret"));
@@ -289,7 +289,7 @@ async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(false, vec![super::Next::Work, refused()]);
-    bench.hear("$m", post("one|two")).await;
+    bench.arrive("$m", post("one|two")).await;
     bench.run(&outlet, LONG).await;
     // The channel is unreachable; the edit fails, and is redacted.
     *outlet.always.lock().unwrap() = Some(|| SendError::Retry {
@@ -297,7 +297,7 @@ async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("away"),
     });
-    bench.hear("$e1", edit("$m", "three|four")).await;
+    bench.arrive("$e1", edit("$m", "three|four")).await;
     bench.run(&outlet, LONG).await;
     redact(&bench, &outlet, "$e1").await;
     *outlet.always.lock().unwrap() = None;
@@ -325,7 +325,7 @@ async fn nothing_more_is_sent_of_an_edit_that_is_redacted_in_the_middle() {
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("away"),
     });
-    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    bench.arrive("$e1", edit("$m", "two|a secret")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["two"]);
     redact(&bench, &outlet, "$e1").await;
@@ -346,8 +346,8 @@ async fn nothing_more_is_sent_of_a_message_whose_text_is_redacted_in_the_middle(
         source: anyhow::anyhow!("away"),
     });
     outlet.reads("$m", Some("first"));
-    bench.hear("$m", post("first")).await;
-    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    bench.arrive("$m", post("first")).await;
+    bench.arrive("$e1", edit("$m", "two|a secret")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["two"]);
     redact(&bench, &outlet, "$e1").await;
@@ -373,8 +373,8 @@ async fn a_file_that_was_refused_may_not_be_there_whatever_is_put_on_hold_then()
         ..File::default()
     };
     let files = std::slice::from_ref(&file);
-    hear_with(&bench, "$m", post("first"), files).await;
-    hear_with(&bench, "$e1", edit("$m", "second"), files).await;
+    arrive_with(&bench, "$m", post("first"), files).await;
+    arrive_with(&bench, "$e1", edit("$m", "second"), files).await;
     bench.run(&outlet, LONG).await;
     assert_eq!((outlet.texts().len(), outlet.keys().len()), (0, 1));
     bench.store.resume(bench.portal.id).await.unwrap();
@@ -433,11 +433,11 @@ async fn where_the_text_before_cannot_be_read_a_redacted_edit_does_not_stay_eith
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), [NOTHING_BEFORE]);
     // The message itself was redacted, and its deletion is next in the queue.
-    bench.hear("$e2", edit("$m", "third")).await;
+    bench.arrive("$e2", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     outlet.reads("$m", None);
     redact(&bench, &outlet, "$e2").await;
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed().len(), 1);
     assert_eq!(skipped(&bench).await, [once(SkipRule::MessageRedacted)]);
@@ -454,7 +454,7 @@ async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted(
     outlet
         .script()
         .push_back(super::Next::Fail(SendError::Refused { reason }));
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(&outlet, LONG).await;
     let target = RemoteId::from("$m");
     let kept = async || {
@@ -482,7 +482,7 @@ async fn the_redaction_of_an_edit_is_relayed_also_where_a_newer_one_failed() {
     let outlet = FakeOutlet::new(true, Vec::new());
     edited(&bench, &outlet, &["second"]).await;
     outlet.script().push_back(refused());
-    bench.hear("$e2", edit("$m", "third")).await;
+    bench.arrive("$e2", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
@@ -525,7 +525,9 @@ async fn an_edit_of_an_undelivered_message_changes_no_failed_reply_in_its_thread
     let outlet = FakeOutlet::new(true, vec![refused()]);
     let root = RemoteId::from("$m");
     let payload = ArrivalContent::Skipped(SkipRule::Notice);
-    bench.hear_payload("$m", Some(root.clone()), payload).await;
+    bench
+        .arrive_payload("$m", Some(root.clone()), payload)
+        .await;
     let answer = Arrival {
         place: bench.portal.room.clone(),
         event_id: "$a".into(),
@@ -540,7 +542,9 @@ async fn an_edit_of_an_undelivered_message_changes_no_failed_reply_in_its_thread
     };
     bench.inbox.accept(batch).await.unwrap();
     bench.run(&outlet, LONG).await;
-    bench.hear("$e", edit("$m", "somebody else's words")).await;
+    bench
+        .arrive("$e", edit("$m", "somebody else's words"))
+        .await;
     bench.run(&outlet, LONG).await;
     let failed = bench.store.parked_deliveries_of(&bench.portal.room, &root);
     let failed: Vec<_> = failed.await.unwrap().iter().map(|one| one.id).collect();
@@ -557,9 +561,9 @@ async fn an_older_edit_whose_key_comes_after_a_newer_one_was_redacted_is_shown()
     let outlet = FakeOutlet::new(true, Vec::new());
     edited(&bench, &outlet, &[]).await;
     bench
-        .hear_payload("$old", None, undecryptable(Millis(0)))
+        .arrive_payload("$old", None, undecryptable(Millis(0)))
         .await;
-    bench.hear("$new", edit("$m", "third")).await;
+    bench.arrive("$new", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     redact(&bench, &outlet, "$new").await;
     bench.run(&outlet, LONG).await;
@@ -580,9 +584,11 @@ async fn what_was_not_to_leave_its_room_does_not_by_the_redaction_of_an_edit() {
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
     edited(&bench, &outlet, &[]).await;
-    bench.hear("$kept", edit("$m", "!nobridge a secret")).await;
+    bench
+        .arrive("$kept", edit("$m", "!nobridge a secret"))
+        .await;
     outlet.reads("$kept", Some("!nobridge a secret"));
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["second"]);
     redact(&bench, &outlet, "$e1").await;
@@ -602,7 +608,7 @@ async fn what_a_redacted_edit_has_posted_is_removed() {
     outlet
         .script()
         .push_back(super::Next::Fail(SendError::TooLate));
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["first", "second"]);
     redact(&bench, &outlet, "$e1").await;
@@ -622,7 +628,7 @@ async fn where_a_late_edit_cannot_be_deleted_the_earlier_text_is_posted() {
     outlet
         .script()
         .push_back(super::Next::Fail(SendError::TooLate));
-    bench.hear("$e1", edit("$m", "second")).await;
+    bench.arrive("$e1", edit("$m", "second")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["first", "second"]);
     redact(&bench, &outlet, "$e1").await;
@@ -652,39 +658,39 @@ async fn an_edit_to_a_notice_deletes_the_message_where_notices_are_not_relayed()
     bench.notices = false;
     let outlet = FakeOutlet::new(true, Vec::new());
     edited(&bench, &outlet, &["second"]).await;
-    bench.hear("$n", notice("$m", "beep")).await;
+    bench.arrive("$n", notice("$m", "beep")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed(), [RemoteId::from("wall-0")]);
     // The same for a message that was delivered just before.
-    bench.hear("$m2", post("words")).await;
-    bench.hear("$n2", notice("$m2", "beep")).await;
+    bench.arrive("$m2", post("words")).await;
+    bench.arrive("$n2", notice("$m2", "beep")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed().len(), 2);
     // An edit deletes no replies of others.
     assert!(outlet.along.lock().unwrap().is_empty());
     // A message that was never delivered is not deleted.
-    bench.hear("$n3", notice("$unknown", "beep")).await;
+    bench.arrive("$n3", notice("$unknown", "beep")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!((outlet.removed().len(), outlet.keys().len()), (2, 5));
     bench.balance().await;
     // Where notices are relayed, it is an ordinary edit.
     bench.notices = true;
-    bench.hear("$m4", post("words")).await;
+    bench.arrive("$m4", post("words")).await;
     bench.run(&outlet, LONG).await;
-    bench.hear("$n4", notice("$m4", "beep")).await;
+    bench.arrive("$n4", notice("$m4", "beep")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["second", "words", "beep"]);
     bench.balance().await;
 }
 
 /// A message in the room, with these files.
-pub async fn hear_with(bench: &Bench, event_id: &str, said: Action, files: &[File]) {
-    let is_new = matches!(said, Action::Post { .. });
-    let mut message = super::message_of(said);
+pub async fn arrive_with(bench: &Bench, event_id: &str, action: Action, files: &[File]) {
+    let is_new = matches!(action, Action::Post { .. });
+    let mut message = super::message_of(action);
     message.files = files.to_vec();
     let payload = ArrivalContent::from(message);
     let message = is_new.then(|| RemoteId::from(event_id));
-    bench.hear_payload(event_id, message, payload).await;
+    bench.arrive_payload(event_id, message, payload).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -694,14 +700,14 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     let outlet = FakeOutlet::new(true, Vec::new());
     edited(&bench, &outlet, &[]).await;
     bench
-        .hear_payload("$old", None, undecryptable(Millis(0)))
+        .arrive_payload("$old", None, undecryptable(Millis(0)))
         .await;
     let file = File {
         name: "cat.png".to_owned(),
         source: "mxc://x/cat".to_owned(),
         ..File::default()
     };
-    hear_with(
+    arrive_with(
         &bench,
         "$new",
         edit("$m", "with a cat"),
@@ -727,7 +733,7 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
             .is_some()
     );
     // The latest edit, without a file, does.
-    bench.hear("$last", edit("$m", "without one")).await;
+    bench.arrive("$last", edit("$m", "without one")).await;
     bench.run(&outlet, LONG).await;
     assert!(
         store
@@ -759,19 +765,19 @@ async fn what_failed_in_the_middle_does_not_follow_a_later_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![super::Next::Work, refused()]);
-    bench.hear("$m", post("one|a secret")).await;
+    bench.arrive("$m", post("one|a secret")).await;
     bench.run(&outlet, LONG).await;
     assert!(is_kept(&bench, "$m").await);
-    bench.hear("$e1", edit("$m", "two")).await;
+    bench.arrive("$e1", edit("$m", "two")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["two"]);
     assert!(!is_kept(&bench, "$m").await);
     // The same for an edit.
     outlet.script().extend([super::Next::Work, refused()]);
-    bench.hear("$e2", edit("$m", "three|a secret")).await;
+    bench.arrive("$e2", edit("$m", "three|a secret")).await;
     bench.run(&outlet, LONG).await;
     assert!(is_kept(&bench, "$m").await);
-    bench.hear("$e3", edit("$m", "four")).await;
+    bench.arrive("$e3", edit("$m", "four")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["four"]);
     assert!(!is_kept(&bench, "$m").await);
@@ -785,7 +791,7 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
     let outlet = FakeOutlet::new(true, Vec::new());
     let lane = bench.lane(Side::Silo, outlet.clone()).id;
     edited(&bench, &outlet, &[]).await;
-    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    bench.arrive("$e1", edit("$m", "two|a secret")).await;
     let head = bench
         .store
         .queue_head(lane, bench.clock.now())
@@ -804,7 +810,7 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
         .store
         .park_overdue(lane, now, "closed", Message::edited_by, now);
     assert_eq!(given_up.await.unwrap(), 1);
-    bench.hear("$e2", edit("$m", "three")).await;
+    bench.arrive("$e2", edit("$m", "three")).await;
     bench.run(&outlet, LONG).await;
     let again = bench.store.retry_parked(&[first.id]).await.unwrap();
     assert_eq!(again, [], "the later edit cancelled it");
@@ -821,7 +827,7 @@ async fn a_failed_message_that_an_edit_makes_a_notice_of_is_not_tried_again() {
     let outlet = FakeOutlet::new(true, vec![refused()]);
     edited(&bench, &outlet, &[]).await;
     assert!(is_kept(&bench, "$m").await);
-    bench.hear("$n", notice("$m", "beep")).await;
+    bench.arrive("$n", notice("$m", "beep")).await;
     bench.run(&outlet, LONG).await;
     assert!(!is_kept(&bench, "$m").await);
     assert_eq!(skipped(&bench).await, [once(SkipRule::Notice)]);

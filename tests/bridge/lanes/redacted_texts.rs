@@ -14,7 +14,7 @@ use footbridge_store::{LaneId, RemoteId, Side, SkipRule};
 
 use super::{
     Bench, FakeOutlet, LONG, Next, edit, not_now, post,
-    redacted_edits::{NOTHING_BEFORE, edited, hear_with, once, redact, refused, skipped},
+    redacted_edits::{NOTHING_BEFORE, arrive_with, edited, once, redact, refused, skipped},
     unsent::delete,
 };
 
@@ -25,7 +25,7 @@ pub fn too_late() -> Next {
 /// Edits the message after the time in which the silo allows it.
 async fn edited_late(bench: &Bench, outlet: &Arc<FakeOutlet>, event: &str, text: &str) {
     outlet.script().push_back(too_late());
-    bench.hear(event, edit("$m", text)).await;
+    bench.arrive(event, edit("$m", text)).await;
     outlet.reads(event, Some(text));
     bench.run(outlet, LONG).await;
 }
@@ -48,14 +48,14 @@ async fn what_an_older_edit_posted_is_deleted_with_it_while_a_newer_one_stands()
         edited_late(&bench, &outlet, "$e1", "second").await;
         edited_late(&bench, &outlet, "$e2", "third").await;
         assert_eq!(outlet.readable(), ["first", "second", "third"]);
-        let said = outlet.said().len();
+        let said = outlet.sent().len();
         redact(&bench, &outlet, "$e1").await;
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), ["first", "third"]);
-        assert_eq!(outlet.said().len(), said, "nothing is posted twice");
+        assert_eq!(outlet.sent().len(), said, "nothing is posted twice");
         redacted_late(&bench, &outlet, "$e2").await;
         assert_eq!(outlet.readable(), ["first", "first"]);
-        bench.hear("$gone", delete("$m")).await;
+        bench.arrive("$gone", delete("$m")).await;
         bench.run(&outlet, LONG).await;
         assert_eq!(skipped(&bench).await, []);
         bench.balance().await;
@@ -98,16 +98,16 @@ async fn a_message_that_can_no_longer_be_changed_is_deleted_with_the_redacted_te
         (vec!["first".into()], 0)
     );
     assert_eq!(outlet.keys().len(), 3);
-    bench.hear("$e2", edit("$m", "third")).await;
+    bench.arrive("$e2", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     redacted_late(&bench, &outlet, "$e2").await;
     assert_eq!(outlet.readable(), ["first"]);
     assert_eq!(outlet.removed(), [RemoteId::from("wall-0")]);
     // The message can be edited and deleted as before.
-    bench.hear("$e3", edit("$m", "fourth")).await;
+    bench.arrive("$e3", edit("$m", "fourth")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), ["fourth"]);
-    bench.hear("$gone", delete("$m")).await;
+    bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), Vec::<String>::new());
     bench.balance().await;
@@ -141,14 +141,14 @@ async fn an_event_that_was_sent_with_the_text_of_an_edit_goes_with_that_edit() {
         outlet.events.store(true, Ordering::Relaxed);
         let (message, first, second) = ("$m", "$e1", "$e2");
         outlet.reads(message, Some("a secret"));
-        bench.hear(message, post("a secret")).await;
-        bench.hear(first, edit(message, "second")).await;
+        bench.arrive(message, post("a secret")).await;
+        bench.arrive(first, edit(message, "second")).await;
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), ["second"]);
         let mut left = NOTHING_BEFORE;
         if newer {
             left = "third";
-            bench.hear(second, edit(message, "third")).await;
+            bench.arrive(second, edit(message, "third")).await;
             outlet.reads(second, Some("third"));
             bench.run(&outlet, LONG).await;
         }
@@ -156,7 +156,7 @@ async fn an_event_that_was_sent_with_the_text_of_an_edit_goes_with_that_edit() {
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), [left]);
         bench
-            .hear(&format!("{message} is gone"), delete(message))
+            .arrive(&format!("{message} is gone"), delete(message))
             .await;
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.readable(), Vec::<String>::new());
@@ -177,7 +177,7 @@ async fn a_file_that_a_redacted_edit_added_stays_while_a_newer_edit_has_it() {
     };
     *outlet.files.lock().unwrap() = vec![file.clone()];
     for (event, text) in [("$e1", "second"), ("$e2", "third")] {
-        hear_with(&bench, event, edit("$m", text), std::slice::from_ref(&file)).await;
+        arrive_with(&bench, event, edit("$m", text), std::slice::from_ref(&file)).await;
         outlet.reads(event, Some(text));
         bench.run(&outlet, LONG).await;
     }
@@ -200,7 +200,7 @@ async fn of_a_copy_that_a_moderator_deleted_no_event_keeps_a_redacted_text() {
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.removed(), [RemoteId::from("wall-1")]);
-    assert_eq!(outlet.said(), ["first", "second"]);
+    assert_eq!(outlet.sent(), ["first", "second"]);
     bench.balance().await;
 }
 
@@ -223,11 +223,11 @@ async fn a_saved_plan_does_not_restore_a_text_that_was_redacted_since() {
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.texts(), ["first"]);
         let seconds = outlet
-            .said()
+            .sent()
             .iter()
             .filter(|text| *text == "second")
             .count();
-        assert_eq!(seconds, 1, "{:?}", outlet.said());
+        assert_eq!(seconds, 1, "{:?}", outlet.sent());
         bench.balance().await;
     }
 }
@@ -243,7 +243,7 @@ async fn a_restoration_that_failed_in_the_middle_leaves_no_redacted_text_beside_
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), ["first", "second"]);
-    bench.hear("$e2", edit("$m", "third")).await;
+    bench.arrive("$e2", edit("$m", "third")).await;
     bench.run(&outlet, LONG).await;
     let target = RemoteId::from("$m");
     let parked = bench
@@ -269,7 +269,7 @@ async fn a_second_step_without_an_answer_is_looked_for_when_its_edit_is_redacted
     outlet
         .script()
         .extend([Next::Work, Next::WorkThenFail(lost())]);
-    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    bench.arrive("$e1", edit("$m", "two|a secret")).await;
     bench.run(&outlet, Duration::from_millis(50)).await;
     assert_eq!(outlet.readable(), ["two", "a secret"]);
     redact(&bench, &outlet, "$e1").await;
@@ -279,8 +279,10 @@ async fn a_second_step_without_an_answer_is_looked_for_when_its_edit_is_redacted
     outlet
         .script()
         .extend([Next::Work, Next::WorkThenFail(lost())]);
-    bench.hear("$n", post("before")).await;
-    bench.hear("$f1", edit("$n", "three|another secret")).await;
+    bench.arrive("$n", post("before")).await;
+    bench
+        .arrive("$f1", edit("$n", "three|another secret"))
+        .await;
     bench.run(&outlet, Duration::from_millis(50)).await;
     redact(&bench, &outlet, "$f1").await;
     bench.run(&outlet, LONG).await;
@@ -300,14 +302,14 @@ async fn an_edit_that_is_redacted_while_it_waits_for_its_permit_is_not_sent() {
     };
     let permit = bench.budget.acquire(lane, Priority::Text).await;
     permit.record_rate_limit(Some(Duration::from_secs(5)));
-    bench.hear("$e1", edit("$m", "a secret")).await;
+    bench.arrive("$e1", edit("$m", "a secret")).await;
     let redacts = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         redact(&bench, &outlet, "$e1").await;
     };
     tokio::join!(bench.run(&outlet, LONG), redacts);
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.said(), ["first"]);
+    assert_eq!(outlet.sent(), ["first"]);
     assert_eq!(skipped(&bench).await, [(SkipRule::EditRedacted, 2)]);
     bench.balance().await;
 }
@@ -317,7 +319,7 @@ async fn a_part_that_a_moderator_deleted_is_not_posted_again_by_an_edit() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, Vec::new());
-    bench.hear("$m", post("one|two|three")).await;
+    bench.arrive("$m", post("one|two|three")).await;
     bench.run(&outlet, LONG).await;
     let channel = &bench.portal.channel;
     for wall in ["wall-0", "wall-2"] {
@@ -327,18 +329,18 @@ async fn a_part_that_a_moderator_deleted_is_not_posted_again_by_an_edit() {
             .await
             .unwrap();
     }
-    bench.hear("$e1", edit("$m", "four|five|six")).await;
+    bench.arrive("$e1", edit("$m", "four|five|six")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.said(), ["one", "two", "three", "five"]);
+    assert_eq!(outlet.sent(), ["one", "two", "three", "five"]);
     // Nothing is left to be changed.
     bench
         .store
         .mark_copy_deleted(channel, &"wall-1".into())
         .await
         .unwrap();
-    bench.hear("$e2", edit("$m", "seven|eight|nine")).await;
+    bench.arrive("$e2", edit("$m", "seven|eight|nine")).await;
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.said().len(), 4);
+    assert_eq!(outlet.sent().len(), 4);
     assert_eq!(skipped(&bench).await, [once(SkipRule::UnknownTarget)]);
     bench.balance().await;
 }
@@ -349,10 +351,10 @@ async fn an_answer_with_the_id_of_another_message_ends_that_delivery_and_no_lane
     let bench = Bench::open(home.path()).await;
     let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Claim("wall-0")]);
     for (event, text) in [("$1", "one"), ("$2", "two"), ("$3", "three")] {
-        bench.hear(event, post(text)).await;
+        bench.arrive(event, post(text)).await;
     }
     bench.run(&outlet, LONG).await;
-    assert_eq!(outlet.said(), ["one", "two", "three"]);
+    assert_eq!(outlet.sent(), ["one", "two", "three"]);
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.delivered, tally.failed, tally.pending), (2, 1, 0));
     assert_eq!(tally.last_failure.as_deref(), Some("unknown"));

@@ -58,11 +58,11 @@ async fn c21_a_message_that_is_deleted_while_a_portal_is_on_hold_is_never_sent()
     let bench = Bench::open(home.path()).await;
     let (id, now) = (bench.portal.id, bench.clock.now());
     bench.store.pause(id, "@a:x", now).await.unwrap();
-    bench.hear("$1", post("a secret")).await;
-    bench.hear("$2", post("another secret")).await;
-    bench.hear("$3", post("plain")).await;
-    bench.hear("$4", delete("$1")).await;
-    bench.hear("$5", edit("$2", "[removed]")).await;
+    bench.arrive("$1", post("a secret")).await;
+    bench.arrive("$2", post("another secret")).await;
+    bench.arrive("$3", post("plain")).await;
+    bench.arrive("$4", delete("$1")).await;
+    bench.arrive("$5", edit("$2", "[removed]")).await;
     bench.store.resume(id).await.unwrap();
     // Where the outlet is not idempotent, the head at the start of a lane was not under way.
     let outlet = FakeOutlet::new(false, Vec::new());
@@ -83,16 +83,16 @@ async fn p15_messages_that_are_deleted_or_edited_in_the_delay_of_a_consent_are_n
     let bench = Bench::open(home.path()).await;
     // Where the outlet is not idempotent, the head at the start of a lane was not under way.
     let outlet = FakeOutlet::new(false, Vec::new());
-    bench.hear("$0", post("crossed before")).await;
+    bench.arrive("$0", post("crossed before")).await;
     bench.run(&outlet, LONG).await;
     encrypt(&bench).await;
-    bench.hear("$1", post("a secret")).await;
-    bench.hear("$2", post("another secret")).await;
-    bench.hear("$3", post("waits")).await;
+    bench.arrive("$1", post("a secret")).await;
+    bench.arrive("$2", post("another secret")).await;
+    bench.arrive("$3", post("waits")).await;
     agree(&bench).await;
-    bench.hear("$4", delete("$1")).await;
-    bench.hear("$5", edit("$2", "[removed]")).await;
-    bench.hear("$6", delete("$0")).await;
+    bench.arrive("$4", delete("$1")).await;
+    bench.arrive("$5", edit("$2", "[removed]")).await;
+    bench.arrive("$6", delete("$0")).await;
     begin(&bench).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["crossed before", "waits"]);

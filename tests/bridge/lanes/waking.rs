@@ -16,7 +16,7 @@ async fn a_lane_resumes_at_once_when_its_side_answers_again_unless_it_was_asked_
     for (setback, is_woken) in setbacks.into_iter().zip([true, false]) {
         let directory = tempfile::tempdir().unwrap();
         let bench = Bench::open(directory.path()).await;
-        bench.hear("$e", post("hello")).await;
+        bench.arrive("$e", post("hello")).await;
         let outlet = FakeOutlet::new(true, vec![Next::Fail(setback)]);
         let soon = Duration::from_secs(5);
         bench.run(&outlet, soon).await;

@@ -262,7 +262,7 @@ async fn before(bridge: &TestBridge, room: &str, message: &str, edits: &[&str]) 
         .text_before_edit(&place, &message, &edits)
         .await;
     match found.unwrap() {
-        TextBeforeEdit::Says(said, _) => {
+        TextBeforeEdit::Text(said, _) => {
             assert!(matches!(&said.action, Action::Edit { target, .. } if *target == message));
             Some(text_of(&said))
         }

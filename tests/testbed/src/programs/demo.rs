@@ -112,7 +112,7 @@ async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
             scene.toward_room().lost.len(),
         );
         console.line(&format!(
-            "  Killed process {pid}, with {here} messages pending toward the channel and {there} toward the room"
+            "  Killed process {pid}; pending messages: {here} toward the channel, {there} toward the room"
         ));
         anyhow::Ok(())
     };

@@ -69,7 +69,7 @@ fn hurried() -> SendError {
 async fn bench(directory: &Path, messages: &[&str]) -> Bench {
     let bench = Bench::open(directory).await;
     for text in messages {
-        bench.hear(&format!("${text}"), post(text)).await;
+        bench.arrive(&format!("${text}"), post(text)).await;
     }
     bench
 }
@@ -139,7 +139,7 @@ impl Bench {
             encrypted: false,
         };
         let payload = ArrivalContent::from(command);
-        self.hear_payload(event_id, None, payload).await;
+        self.arrive_payload(event_id, None, payload).await;
     }
 
     /// Lets the bridge reply to the pending commands.
@@ -230,7 +230,7 @@ async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
     );
     // The other lane works again: now the message is to blame.
     *there.always.lock().unwrap() = None;
-    bench.hear("$two", post("two")).await;
+    bench.arrive("$two", post("two")).await;
     tokio::join!(
         bench.run(&here, LONG),
         bench.run_toward(Side::Matrix, &there, LONG)
@@ -404,7 +404,7 @@ async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text()
     let bench = bench(home.path(), &["too long"]).await;
     let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
     bench.run(&outlet, LONG).await;
-    bench.hear("$e", edit("$too long", "shorter")).await;
+    bench.arrive("$e", edit("$too long", "shorter")).await;
     bench.run(&outlet, LONG).await;
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked), (1, 1));
@@ -441,7 +441,7 @@ async fn failed_messages_of_a_user_who_opted_out_cannot_be_retried() {
         encrypted: false,
     };
     let payload = ArrivalContent::from(moderator);
-    bench.hear_payload("$q", None, payload).await;
+    bench.arrive_payload("$q", None, payload).await;
     bench.answer().await;
     let told = bench.notices_in(&FakeOutlet::new(true, vec![])).await;
     let answer = "Its author has opted out (`!bridge optout`).";
@@ -596,7 +596,7 @@ async fn a_failed_message_that_its_author_deletes_is_not_kept() {
     let outlet = FakeOutlet::new(true, vec![Next::Fail(refused())]);
     bench.run(&outlet, LONG).await;
     bench
-        .hear(
+        .arrive(
             "$d",
             Action::Delete {
                 target: "$a".into(),
@@ -620,10 +620,10 @@ async fn why_shows_each_state() {
     let room = FakeOutlet::new(true, vec![]);
     let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Fail(refused())]);
     bench.run(&outlet, LONG).await;
-    bench.hear("$pending1", post("p")).await;
-    bench.hear("$pending2", post("p")).await;
+    bench.arrive("$pending1", post("p")).await;
+    bench.arrive("$pending2", post("p")).await;
     bench
-        .hear_payload(
+        .arrive_payload(
             "$skipped",
             None,
             ArrivalContent::Skipped(SkipRule::Undecryptable),

@@ -30,10 +30,10 @@ async fn opened() -> (tempfile::TempDir, Bench) {
     (directory, bench)
 }
 
-async fn hear_many(bench: &Bench, numbers: std::ops::Range<u32>) {
+async fn arrive_many(bench: &Bench, numbers: std::ops::Range<u32>) {
     for number in numbers {
         bench
-            .hear(&format!("$e{number}"), post(&format!("m{number}")))
+            .arrive(&format!("$e{number}"), post(&format!("m{number}")))
             .await;
     }
 }
@@ -52,7 +52,7 @@ async fn skipped(bench: &Bench, rule: &str) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn d11_waiting_messages_are_bundled_in_order_and_each_is_delivered() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..9).await;
+    arrive_many(&bench, 0..9).await;
     let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
     bench.run(&outlet, LONG).await;
     // The lane sent the first before the limit was known; afterwards it bundles four at a time.
@@ -96,7 +96,7 @@ async fn nothing_is_bundled_where_the_operator_disables_it_or_the_side_cannot() 
     for (coalesce, is_idempotent) in [(false, true), (true, false)] {
         let (_directory, mut bench) = opened().await;
         bench.coalesce = coalesce;
-        hear_many(&bench, 0..4).await;
+        arrive_many(&bench, 0..4).await;
         let outlet = FakeOutlet::new(is_idempotent, vec![limited()]);
         bench.run(&outlet, LONG).await;
         assert_eq!(outlet.texts(), ["m0", "m1", "m2", "m3"]);
@@ -107,7 +107,7 @@ async fn nothing_is_bundled_where_the_operator_disables_it_or_the_side_cannot() 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_for_speed_is_no_attempt_and_leaves_no_doubt() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..1).await;
+    arrive_many(&bench, 0..1).await;
     let outlet = FakeOutlet::new(false, vec![limited(), limited(), limited()]);
     bench.run(&outlet, Duration::from_secs(12)).await;
     let lane = bench.lane(Side::Silo, outlet.clone()).id;
@@ -127,7 +127,7 @@ async fn a_refusal_for_speed_is_no_attempt_and_leaves_no_doubt() {
 #[tokio::test(start_paused = true)]
 async fn what_was_bound_stays_so_whatever_comes_and_however_often_the_process_ends() {
     let (directory, bench) = opened().await;
-    hear_many(&bench, 0..3).await;
+    arrive_many(&bench, 0..3).await;
     // The response to the bundle is lost, and then every step fails for a while.
     let unknown = || not_now(Outcome::Unknown);
     let outlet = FakeOutlet::new(
@@ -143,7 +143,7 @@ async fn what_was_bound_stays_so_whatever_comes_and_however_often_the_process_en
     assert_eq!(bench.tally(Side::Silo).await.pending, 2);
     drop(bench);
     let bench = Bench::open(directory.path()).await;
-    hear_many(&bench, 3..6).await;
+    arrive_many(&bench, 3..6).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["m0", "m1 + m2", "m3", "m4", "m5"]);
     assert_eq!(delivered(&bench).await, 6);
@@ -159,7 +159,7 @@ async fn what_was_bound_stays_so_whatever_comes_and_however_often_the_process_en
 #[tokio::test(start_paused = true)]
 async fn what_an_ended_process_may_have_been_sending_is_sent_alone() {
     let (directory, bench) = opened().await;
-    hear_many(&bench, 0..4).await;
+    arrive_many(&bench, 0..4).await;
     drop(bench);
     let bench = Bench::open(directory.path()).await;
     let outlet = FakeOutlet::new(true, vec![limited()]);
@@ -171,7 +171,7 @@ async fn what_an_ended_process_may_have_been_sending_is_sent_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_attempted_is_sent_alone_afterwards() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..5).await;
+    arrive_many(&bench, 0..5).await;
     let failed = Next::Fail(not_now(Outcome::Unknown));
     let outlet = FakeOutlet::new(true, vec![Next::Work, failed, limited()]);
     bench.run(&outlet, LONG).await;
@@ -181,7 +181,7 @@ async fn a_message_that_was_attempted_is_sent_alone_afterwards() {
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_together_is_tried_one_by_one() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..4).await;
+    arrive_many(&bench, 0..4).await;
     let refused = || {
         Next::Fail(SendError::Refused {
             reason: "told to".into(),
@@ -201,7 +201,7 @@ async fn what_is_refused_together_is_tried_one_by_one() {
 #[tokio::test(start_paused = true)]
 async fn what_may_have_arrived_together_is_not_taken_apart_by_a_rejection() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..3).await;
+    arrive_many(&bench, 0..3).await;
     let rejected = SendError::Rejected {
         reason: "a proxy said so".into(),
     };
@@ -217,16 +217,16 @@ async fn what_may_have_arrived_together_is_not_taken_apart_by_a_rejection() {
 #[tokio::test(start_paused = true)]
 async fn edits_and_deletions_of_what_waits_are_never_sent_themselves() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..2).await;
+    arrive_many(&bench, 0..2).await;
     let outlet = FakeOutlet::new(true, Vec::new());
     bench.run(&outlet, LONG).await;
-    hear_many(&bench, 2..7).await;
-    bench.hear("$x1", edit("$e4", "new")).await;
-    bench.hear("$x2", edit("$e4", "newer")).await;
-    bench.hear("$x3", delete("$e5")).await;
+    arrive_many(&bench, 2..7).await;
+    bench.arrive("$x1", edit("$e4", "new")).await;
+    bench.arrive("$x2", edit("$e4", "newer")).await;
+    bench.arrive("$x3", delete("$e5")).await;
     // An edit of a delivered message: it waits until the new texts are sent.
-    bench.hear("$x4", edit("$e0", "changed")).await;
-    hear_many(&bench, 7..8).await;
+    bench.arrive("$x4", edit("$e0", "changed")).await;
+    arrive_many(&bench, 7..8).await;
     *outlet.script() = vec![Next::Work, limited()].into();
     bench.run(&outlet, LONG).await;
     assert_eq!(
@@ -242,17 +242,17 @@ async fn edits_and_deletions_of_what_waits_are_never_sent_themselves() {
 async fn the_last_one_in_line_is_sent_as_it_reads_by_then_or_not_at_all() {
     let (_directory, bench) = opened().await;
     let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
-    hear_many(&bench, 0..1).await;
-    bench.hear("$a", post("old")).await;
-    bench.hear("$a1", edit("$a", "new")).await;
+    arrive_many(&bench, 0..1).await;
+    bench.arrive("$a", post("old")).await;
+    bench.arrive("$a1", edit("$a", "new")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["m0", "new"]);
     assert_eq!(skipped(&bench, "edit-included").await, 1);
-    bench.hear("$b", post("regretted")).await;
-    bench.hear("$b1", edit("$b", "still regretted")).await;
-    bench.hear("$b2", delete("$b")).await;
+    bench.arrive("$b", post("regretted")).await;
+    bench.arrive("$b1", edit("$b", "still regretted")).await;
+    bench.arrive("$b2", delete("$b")).await;
     *outlet.script() = vec![limited()].into();
-    bench.hear("$c", post("last")).await;
+    bench.arrive("$c", post("last")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts().last().unwrap(), "last");
     bench.balance().await;
@@ -261,15 +261,15 @@ async fn the_last_one_in_line_is_sent_as_it_reads_by_then_or_not_at_all() {
 #[tokio::test(start_paused = true)]
 async fn a_part_is_edited_and_taken_out_by_itself() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..4).await;
+    arrive_many(&bench, 0..4).await;
     let outlet = FakeOutlet::new(true, vec![Next::Work, limited()]);
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["m0", "m1 + m2 + m3"]);
-    bench.hear("$x1", edit("$e2", "new")).await;
-    bench.hear("$x2", delete("$e1")).await;
+    bench.arrive("$x1", edit("$e2", "new")).await;
+    bench.arrive("$x2", delete("$e1")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.texts(), ["m0", " + new + m3"]);
-    bench.hear("$x3", edit("$e1", "too late")).await;
+    bench.arrive("$x3", edit("$e1", "too late")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(skipped(&bench, "unknown-target").await, 1);
     assert_eq!(outlet.texts(), ["m0", " + new + m3"]);
@@ -284,9 +284,9 @@ async fn an_edit_provides_the_text_of_a_message_whose_key_is_missing() {
         raw: b"{}".to_vec(),
         key_wait_until: Millis(0),
     };
-    bench.hear_payload("$a", Some("$a".into()), waiting).await;
+    bench.arrive_payload("$a", Some("$a".into()), waiting).await;
     bench
-        .hear_payload(
+        .arrive_payload(
             "$a1",
             None,
             ArrivalContent::from(message_of(edit("$a", "as it reads now"))),
@@ -302,7 +302,7 @@ async fn an_edit_provides_the_text_of_a_message_whose_key_is_missing() {
 #[tokio::test(start_paused = true)]
 async fn lanes_of_one_account_share_what_it_may_do() {
     let (_directory, bench) = opened().await;
-    hear_many(&bench, 0..6).await;
+    arrive_many(&bench, 0..6).await;
     let outlet = FakeOutlet::new(false, vec![Next::Work, limited(), Next::Work, limited()]);
     let began = tokio::time::Instant::now();
     bench.run(&Arc::clone(&outlet), LONG).await;
