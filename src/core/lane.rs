@@ -247,7 +247,7 @@ impl Lane {
             }
             CurrentText::Stopped => return Ok(Attempt::Stopped),
         };
-        if let Some(attempt) = self.find_in_bundle(&delivery, &message, stop).await? {
+        if let Some(attempt) = self.find_before_retry(&delivery, &message, stop).await? {
             return Ok(attempt);
         }
         let (mut turn, mut bound) = (None, None);
@@ -364,7 +364,12 @@ impl Lane {
         if let (Some(slot), Action::Edit { .. } | Action::Delete { .. }) =
             (known.slot, &message.action)
         {
-            let plan = self.outlet.plan_part_edit(&outgoing, slot);
+            let mut plan = self.outlet.plan_part_edit(&outgoing, slot);
+            if matches!(message.action, Action::Delete { .. }) && outgoing.copies.len() > 1 {
+                // It was sent again by itself, because nobody could tell whether the bundle had arrived.
+                outgoing.copies.remove(0);
+                plan = plan.and(self.outlet.plan(&outgoing, self.clock.now()));
+            }
             let plan = with_removals(plan, carriers, &known.copies, message);
             return Ok(Ok(with_edit_removals(plan, message, &known)));
         }

@@ -47,6 +47,19 @@ pub enum Plan {
     Skip(SkipRule),
 }
 
+impl Plan {
+    /// The steps of this plan, and behind them those of another.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Steps(steps), Self::Steps(more)) => {
+                Self::Steps(steps.into_iter().chain(more).collect())
+            }
+            (Self::Skip(_), other) => other,
+            (plan, Self::Skip(_)) => plan,
+        }
+    }
+}
+
 /// One request that creates or changes one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {

@@ -73,7 +73,7 @@ enum EventMatch {
     Another,
     /// It is an event of this account that cannot be decrypted: it may be the one.
     Unreadable,
-    /// It and all older events were sent before the step.
+    /// It is the account's own, and was sent before the step: so were all older ones of the account.
     TooOld,
 }
 
@@ -222,12 +222,13 @@ impl UnansweredSends {
         let Some(envelope) = EventFields::open(event) else {
             return EventMatch::Another;
         };
+        // Another user's server chooses the time of that user's events. The search ends at the account's own entry at the latest.
+        if !self.account.is_own(&envelope.sender) {
+            return EventMatch::Another;
+        }
         let sent_at = Millis(envelope.origin_server_ts);
         if sent_at.plus(CLOCK_SKEW) < since {
             return EventMatch::TooOld;
-        }
-        if !self.account.is_own(&envelope.sender) {
-            return EventMatch::Another;
         }
         // Reactions are never encrypted. Any other plaintext event in an encrypted room may be forged by the
         // homeserver.

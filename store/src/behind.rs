@@ -7,13 +7,13 @@ use crate::{
     Copy, DeliveryId, EntryId, Error, Place, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd},
     database::{Tx, TxError},
-    links, reactions, rewritten,
+    failed_sends, links, reactions, rewritten,
 };
 
 impl Store {
     /// A message that is still pending was redacted by its author or a moderator: neither it nor the redaction is sent, and both
     /// end by this rule. Returns whether that happened. If the message may have been sent already, its redaction waits behind it;
-    /// if it may have been sent in a bundle before it was retried, only the message ends, and its redaction looks for the bundle.
+    /// if it may have been sent before it failed and was retried, only the message ends, and its redaction looks for what arrived.
     pub async fn cancel_pending(
         &self,
         target: DeliveryId,
@@ -35,7 +35,7 @@ impl Store {
             } else if let Some(bundle_leader) = bundle_leader {
                 bundles::split_bundle(tx, bundle_leader)?;
             }
-            let deletion = bundles::failed_bundle(tx, target)?.is_none().then_some(deletion);
+            let deletion = failed_sends::of(tx, target)?.is_none().then_some(deletion);
             for id in [Some(target), deletion].into_iter().flatten() {
                 if let Some(pending) = counters::pending(tx.sql, id)? {
                     reactions::forget_unshown(tx, pending.entry, &pending.to)?;

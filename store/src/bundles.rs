@@ -112,27 +112,6 @@ impl Store {
         .await
     }
 
-    /// The bundle with which this delivery may have arrived before it failed and was retried.
-    pub async fn failed_bundle(&self, delivery: DeliveryId) -> Result<Option<BundlePart>, Error> {
-        self.read("read the bundle of a failed delivery", move |tx| {
-            failed_bundle(tx, delivery)
-        })
-        .await
-    }
-
-    /// The bundle of a failed delivery certainly does not exist.
-    pub async fn forget_failed_bundle(&self, delivery: DeliveryId) -> Result<(), Error> {
-        self.transaction("forget the bundle of a failed delivery", move |tx| {
-            tx.sql
-                .prepare_cached(
-                    "UPDATE parked_delivery SET bundle_key = NULL, bundle_slot = NULL WHERE id = ?1",
-                )?
-                .execute([delivery])?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Whether a message in the place of this delivery is known as another message than the one that the delivery would create.
     pub async fn is_copy_of_another(
         &self,
@@ -240,26 +219,6 @@ pub(crate) fn bundle_of(tx: &Tx<'_>, delivery: DeliveryId) -> Result<Option<Bund
             "SELECT l.transaction_key, o.bundle_slot FROM outbox o
              JOIN outbox l ON l.id = coalesce(o.bundle_leader_id, o.id)
              WHERE o.id = ?1 AND o.bundle_slot IS NOT NULL",
-        )?
-        .query_row([delivery], |row| {
-            Ok(BundlePart {
-                key: row.get(0)?,
-                slot: row.get(1)?,
-            })
-        })
-        .optional()?;
-    Ok(part)
-}
-
-/// The bundle with which a failed delivery may have arrived.
-pub(crate) fn failed_bundle(
-    tx: &Tx<'_>,
-    delivery: DeliveryId,
-) -> Result<Option<BundlePart>, TxError> {
-    let part = tx
-        .sql
-        .prepare_cached(
-            "SELECT bundle_key, bundle_slot FROM parked_delivery WHERE id = ?1 AND bundle_key IS NOT NULL",
         )?
         .query_row([delivery], |row| {
             Ok(BundlePart {

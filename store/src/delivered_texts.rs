@@ -128,7 +128,8 @@ fn is_begun(tx: &Tx<'_>, edit: EntryId, to: &Place, unanswered: bool) -> Result<
              WHERE l.steps_done > 0 OR l.outcome_unknown_since IS NOT NULL OR l.unanswered_since IS NOT NULL
              UNION ALL
              SELECT 1 FROM carrier c JOIN parked_delivery p ON p.entry_id = c.entry_id AND p.to_place = ?2
-             WHERE p.state = 'failed' AND (p.steps_done > 0 OR (?3 AND p.outcome_unknown = 1))",
+             WHERE p.state <> 'delivered'
+             AND (p.steps_done > 0 OR (?3 AND (p.outcome_unknown = 1 OR p.bundle_key IS NOT NULL)))",
         )?
         .exists(params![edit, to, unanswered])?)
 }

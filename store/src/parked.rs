@@ -279,7 +279,7 @@ pub(crate) fn record_failure(
     upsert(tx, pending, &failure, false, now)
 }
 
-// Of the kinds of errors these end a delivery without an answer to its last attempt. A row that exists already was retried and failed again: its notice is edited, and no new one is sent.
+// A row that exists already was retried and failed again: its notice is edited, and no new one is sent.
 fn upsert(
     tx: &Tx<'_>,
     pending: &PendingDelivery,
@@ -295,17 +295,18 @@ fn upsert(
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key,
                  iif(?6 AND steps_done > 0, plan, NULL), steps_done, accepted_at, from_place, total_attempts + 1,
                  ?2, ?3, ?4, ?5,
-                 ?3 IN ('unknown', 'unlinked')
-                     OR (?3 = 'closed' AND (outcome_unknown_since IS NOT NULL OR unanswered_since IS NOT NULL)),
+                 ?7 IS NULL AND (?3 IN ('unknown', 'unlinked') OR (?3 = 'closed' AND outcome_unknown_since IS NOT NULL)
+                     -- A lane that starts marks its head, which may not have been attempted.
+                     OR (unanswered_since IS NOT NULL AND (?3 = 'closed' OR total_attempts > 0))),
                  'failed', ?6, ?6, ?7, ?8
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
                  transaction_key = excluded.transaction_key, bundle_key = coalesce(excluded.bundle_key, bundle_key),
-                 bundle_slot = coalesce(excluded.bundle_slot, bundle_slot), -- It may be there after the retry, too.
+                 bundle_slot = coalesce(excluded.bundle_slot, bundle_slot), -- What may be there still may after a retry.
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
-                 error_kind = excluded.error_kind, outcome_unknown = excluded.outcome_unknown,
-                 reason = excluded.reason, state = 'failed', retryable = excluded.retryable,
-                 unreported = iif(parked_delivery.status_notice_id IS NULL, excluded.unreported, 0)",
+                 error_kind = excluded.error_kind, reason = excluded.reason, outcome_unknown = excluded.outcome_unknown
+                     OR (parked_delivery.outcome_unknown AND parked_delivery.steps_done = excluded.steps_done),
+                 state = 'failed', retryable = excluded.retryable, unreported = iif(parked_delivery.status_notice_id IS NULL, excluded.unreported, 0)",
         )?
         .execute(params![
             pending.id,
@@ -353,16 +354,15 @@ fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
     let Some(lane) = lane else {
         return Ok(None);
     };
-    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. What ended because its place
-    // was closed is looked for there first, if its last attempt was not answered. Where nobody can know the outcome, a person has
-    // decided to send it again.
+    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. If an attempt was not
+    // answered, it is looked for first. Where nobody can know the outcome, a person has decided to send it again.
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, late, total_attempts, unanswered_since)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, 1, total_attempts,
-                 iif(error_kind = 'closed' AND outcome_unknown = 1, accepted_at, NULL)
+                 iif(error_kind NOT IN ('unknown', 'unlinked') AND outcome_unknown = 1, accepted_at, NULL)
              FROM parked_delivery WHERE id = ?1",
         )?
         .execute([id])?;

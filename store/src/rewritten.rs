@@ -8,7 +8,7 @@ use crate::{
     DeliveryId, EntryId, Error, Millis, Place, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
-    journal, redacted_edits, retry, routes,
+    failed_sends, journal, redacted_edits, retry, routes,
     seal::Cell,
 };
 
@@ -135,7 +135,8 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(DeliveryId, DeliveryId)>, _>>()?;
     for (id, bundle_leader) in deliveries {
-        if bundles::was_tried(tx, bundle_leader)? {
+        // What may have arrived before it failed is looked for before the retry.
+        if bundles::was_tried(tx, bundle_leader)? || failed_sends::of(tx, id)?.is_some() {
             continue;
         }
         let Some(pending) = counters::pending(tx.sql, id)? else {
@@ -154,7 +155,8 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
         .prepare_cached(
             "SELECT p.entry_id, p.to_place FROM parked_delivery p
              JOIN rewritten r ON r.entry_id = p.entry_id AND r.to_place = p.to_place
-             WHERE r.edit_id = ?1 AND p.retryable = 1 AND p.steps_done = 0 AND p.outcome_unknown = 0",
+             WHERE r.edit_id = ?1 AND p.retryable = 1 AND p.steps_done = 0
+             AND p.outcome_unknown = 0 AND p.bundle_key IS NULL",
         )?
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(EntryId, Place)>, _>>()?;

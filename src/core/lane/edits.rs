@@ -256,7 +256,9 @@ impl Lane {
             .filter(|failed| Some(failed.entry) == known.entry && failed.to == delivery.to)
             .collect();
         // With the same transaction key the other side would take the new text for the old one.
-        let may_be_there = |failed: &ParkedDelivery| failed.retryable && failed.outcome_unknown;
+        let may_be_there = |failed: &ParkedDelivery| {
+            failed.retryable && (failed.outcome_unknown || failed.bundle.is_some())
+        };
         if self.is_idempotent() && own.iter().any(may_be_there) {
             return Ok(Err(SendError::Refused {
                 reason: MAY_HAVE_ARRIVED.to_owned(),

@@ -1,8 +1,8 @@
-//! Failed deliveries without an answer to their last attempt: what they created is looked for before their message, or an edit of
-//! it, is redacted, and before a message that was bundled with others is retried.
+//! Failed deliveries of which an attempt was not answered: what they created is looked for before their message, or an edit of it,
+//! is redacted, and before the message is retried.
 
 use footbridge_store::{
-    Copies, Delivery, EditResult, Error, MessageRef, ParkedDelivery, ParkedState, RedactedEdit,
+    Copies, Delivery, EditResult, Error, FailedSend, MessageRef, ParkedState, RedactedEdit,
     RemoteId,
 };
 use tokio_util::sync::CancellationToken;
@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::{Attempt, Lane, reconcile::bundle_key};
 use crate::{
-    message::{Message, Style},
+    message::{Action, Message, Style},
     outlet::{Content, Done, SendError, Step},
 };
 
@@ -44,18 +44,6 @@ fn no_content() -> Content {
 }
 
 impl Lane {
-    /// A message is deleted whose delivery failed and may have arrived, or that of an edit: what did arrive is linked, so that it
-    /// is deleted, too. Returns whether there was any, or the error for which that cannot be told now.
-    pub(super) async fn link_failed(
-        &self,
-        delivery: &Delivery,
-        target: &RemoteId,
-        known: &Copies,
-    ) -> Result<Result<bool, SendError>, Error> {
-        self.link_failed_where(delivery, target, known, |failed| failed.is_edit)
-            .await
-    }
-
     /// An edit of this message is redacted: what may have arrived with its text is linked, so that the redaction deletes it.
     pub(super) async fn with_failed_linked(
         &self,
@@ -68,11 +56,7 @@ impl Lane {
         };
         let (from, to) = (&delivery.from, &delivery.to);
         let known = self.store.copies(from, message, to).await?;
-        let linked = self
-            .link_failed_where(delivery, message, &known, |failed| {
-                failed.entry == found.edit
-            })
-            .await?;
+        let linked = self.link_failed(delivery, message, &known).await?;
         match linked {
             Ok(false) => Ok(Ok(found)),
             Ok(true) => {
@@ -83,13 +67,13 @@ impl Lane {
         }
     }
 
-    /// The same for the message itself, and for those of its edits of which `is_wanted` says so.
-    async fn link_failed_where(
+    /// A message, or an edit of it, is redacted. What arrived of it, of its edits and of restored texts, although the delivery
+    /// failed, is linked, so that it is deleted, too. Returns whether there was any, or the error for which that cannot be told now.
+    pub(super) async fn link_failed(
         &self,
         delivery: &Delivery,
         target: &RemoteId,
         known: &Copies,
-        is_wanted: impl Fn(&ParkedDelivery) -> bool + Send,
     ) -> Result<Result<bool, SendError>, Error> {
         let Some(entry) = known.entry.filter(|_| self.is_idempotent()) else {
             return Ok(Ok(false));
@@ -101,103 +85,131 @@ impl Lane {
         let mut found = false;
         for failed in failed {
             let is_own = failed.entry == entry;
-            if failed.to != delivery.to || !(is_own || is_wanted(&failed)) || !may_be_there(&failed)
-            {
+            let is_over = matches!(failed.state, ParkedState::Failed | ParkedState::Skipped);
+            if failed.to != delivery.to || !is_over || !(is_own || failed.is_edit) {
                 continue;
             }
             let step = match known.copies.first().filter(|_| !is_own) {
                 Some(copy) => an_edit(&copy.remote),
                 None => a_post(),
             };
-            let done = match self.find_failed(&failed, &step).await {
-                Ok(done) => done,
-                // Nobody can tell any more.
-                Err(SendError::Refused { .. }) => continue,
-                Err(error) => return Ok(Err(error)),
+            let unknown = FailedSend {
+                outcome_unknown: failed.outcome_unknown,
+                bundle: failed.bundle,
             };
-            found |= match (edit_result(done), is_own) {
-                (None, _) => false,
-                (Some(EditResult::Created(copy)), true) => {
-                    let slot = failed.bundle.as_ref().map(|bundle| bundle.slot);
-                    let linked = self.store.link_late_part(entry, &failed.to, &copy, slot);
-                    linked.await?
-                }
-                (Some(result), _) => {
-                    let message = MessageRef {
-                        place: &delivery.from,
-                        id: target,
-                    };
-                    let linked =
-                        self.store
-                            .link_late_edit(message, &failed.to, failed.entry, result);
-                    linked.await?
-                }
-            };
+            for sought in sends(&failed.key, failed.steps_done, unknown) {
+                let done = self.outlet.find_by_key_always(
+                    &failed.to,
+                    &sought.key,
+                    &step,
+                    failed.accepted_at,
+                );
+                let done = match done.await {
+                    Ok(done) => done,
+                    // Nobody can tell any more.
+                    Err(SendError::Refused { .. }) => continue,
+                    Err(error) => return Ok(Err(error)),
+                };
+                found |= match (edit_result(done), is_own) {
+                    (None, _) => false,
+                    (Some(EditResult::Created(copy)), true) => {
+                        let linked =
+                            self.store
+                                .link_late_part(entry, &failed.to, &copy, sought.slot);
+                        linked.await?
+                    }
+                    (Some(result), _) => {
+                        let message = MessageRef {
+                            place: &delivery.from,
+                            id: target,
+                        };
+                        let linked =
+                            self.store
+                                .link_late_edit(message, &failed.to, failed.entry, result);
+                        linked.await?
+                    }
+                };
+            }
         }
         Ok(Ok(found))
     }
 
-    /// What the present step of a failed delivery did; `None` if it certainly did not happen.
-    async fn find_failed(
-        &self,
-        failed: &ParkedDelivery,
-        step: &Step,
-    ) -> Result<Option<Done>, SendError> {
-        let key = match &failed.bundle {
-            Some(bundle) => bundle_key(&bundle.key),
-            None => format!("{}.{}", failed.key, failed.steps_done),
-        };
-        self.outlet
-            .find_by_key_always(&failed.to, &key, step, failed.accepted_at)
-            .await
-    }
-
-    /// A message is retried that may have arrived in a bundle. If it did, it is not sent again. `None`: it is sent.
-    pub(super) async fn find_in_bundle(
+    /// A message is retried that may have arrived before, by itself or in a bundle. If it did, it is not sent again. `None`: it is
+    /// sent.
+    pub(super) async fn find_before_retry(
         &self,
         delivery: &Delivery,
         message: &Message,
         stop: &CancellationToken,
     ) -> Result<Option<Attempt>, Error> {
-        if !delivery.is_retry || delivery.steps_done > 0 {
+        let is_new = matches!(message.action, Action::Post { .. });
+        if !delivery.is_retry || !is_new || delivery.steps_done > 0 || !self.is_idempotent() {
             return Ok(None);
         }
-        let Some(bundle) = self.store.failed_bundle(delivery.id).await? else {
+        let Some(failed) = self.store.failed_send(delivery.id).await? else {
             return Ok(None);
         };
-        let (to, key, step) = (&delivery.to, bundle_key(&bundle.key), a_post());
-        let found = self
-            .outlet
-            .find_by_key_always(to, &key, &step, delivery.accepted_at);
-        match found.await {
-            Ok(Some(Done::Created(copy))) => {
-                let linked =
-                    self.store
-                        .link_late_part(delivery.entry, to, &copy, Some(bundle.slot));
-                if linked.await? {
-                    info!(
-                        delivery.id = delivery.id.0,
-                        "A retried message had arrived with others; not sent again"
-                    );
-                    return self.end_delivery(delivery).await.map(Some);
+        let (mut is_certain, step) = (true, a_post());
+        for sought in sends(&delivery.key, 0, failed) {
+            let found = self.outlet.find_by_key_always(
+                &delivery.to,
+                &sought.key,
+                &step,
+                delivery.accepted_at,
+            );
+            match found.await {
+                Ok(Some(Done::Created(copy))) => {
+                    let (entry, to) = (delivery.entry, &delivery.to);
+                    let linked = self.store.link_late_part(entry, to, &copy, sought.slot);
+                    if linked.await? {
+                        info!(
+                            delivery.id = delivery.id.0,
+                            "A retried message had arrived before; not sent again"
+                        );
+                        return self.end_delivery(delivery).await.map(Some);
+                    }
+                }
+                Ok(_) => {}
+                Err(SendError::Refused { .. }) => is_certain = false,
+                Err(error) => {
+                    let postponed = self.handle_plan_error(delivery, error, message, stop);
+                    return postponed.await.map(Some);
                 }
             }
-            Ok(_) => self.store.forget_failed_bundle(delivery.id).await?,
-            // Nobody can tell any more, and a person has decided to send it.
-            Err(SendError::Refused { .. }) => {}
-            Err(error) => {
-                let postponed = self.handle_plan_error(delivery, error, message, stop);
-                return postponed.await.map(Some);
-            }
+        }
+        // Nobody can tell any more, and a person has decided to send it; but not under a key that the other side may know with a
+        // redacted text.
+        let has_redacted_text = self.store.has_redacted_text(delivery.id).await?;
+        if is_certain || has_redacted_text {
+            self.store.forget_failed_send(delivery.id).await?;
+        }
+        if has_redacted_text && !is_certain {
+            self.store.discard_plan(delivery.id).await?;
+            return Ok(Some(Attempt::Settled));
         }
         Ok(None)
     }
 }
 
-/// Whether something that is not linked yet may have arrived of a delivery that failed, also of one that is too old to be retried.
-fn may_be_there(failed: &ParkedDelivery) -> bool {
-    let is_over = matches!(failed.state, ParkedState::Failed | ParkedState::Skipped);
-    is_over && (failed.outcome_unknown || failed.bundle.is_some())
+/// A send to look for.
+struct SoughtSend {
+    /// Its transaction key.
+    key: String,
+    /// The part of the bundle, if it is one.
+    slot: Option<u32>,
+}
+
+/// The sends by which a delivery may have arrived that failed after this many steps.
+fn sends(key: &str, steps_done: u32, failed: FailedSend) -> impl Iterator<Item = SoughtSend> {
+    let bundle = failed.bundle.map(|bundle| SoughtSend {
+        key: bundle_key(&bundle.key),
+        slot: Some(bundle.slot),
+    });
+    let own = failed.outcome_unknown.then(|| SoughtSend {
+        key: format!("{key}.{steps_done}"),
+        slot: None,
+    });
+    bundle.into_iter().chain(own)
 }
 
 /// What a step that was looked for had created.

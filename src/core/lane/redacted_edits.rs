@@ -284,6 +284,9 @@ impl Lane {
         let now = self.clock.now();
         let ended = self.store.complete_step(delivery.id, None, None, true, now);
         ended.await?;
+        if delivery.is_retry {
+            self.refresh_notices().await?;
+        }
         self.signals.notify_step_settled();
         Ok(Attempt::Settled)
     }

@@ -193,9 +193,11 @@ async fn a_message_that_may_have_arrived_is_looked_for_when_it_can_no_longer_be_
     bench.balance().await;
 }
 
-/// Two messages that go together after a rate limit; the delivery of both ended without an answer to this attempt.
+/// Three messages, of which two go together after a rate limit, and edits of these; the delivery of both ended without an answer
+/// to this attempt.
 async fn bundle_without_an_answer(
     home: &std::path::Path,
+    edits: &[(&str, &str, &str)],
     attempt: Next,
 ) -> (Bench, Arc<FakeOutlet>) {
     let bench = Bench::open(home).await;
@@ -205,6 +207,11 @@ async fn bundle_without_an_answer(
     let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Fail(limited), attempt]);
     for (event, text) in [("$0", "zero"), ("$1", "one"), ("$2", "two")] {
         bench.arrive(event, post(text)).await;
+        outlet.reads(event, Some(text));
+    }
+    for (event, target, text) in edits {
+        bench.arrive(event, edit(target, text)).await;
+        outlet.reads(event, Some(text));
     }
     bench.run(&outlet, Duration::from_millis(5_100)).await;
     let lane = bench.lane(Side::Silo, outlet.clone()).id;
@@ -213,22 +220,42 @@ async fn bundle_without_an_answer(
     let QueueHead::Ready(bundle) = head else {
         panic!("the bundle is due");
     };
+    unknown(&bench, bundle.id, None).await;
+    outlet.script().clear();
+    (bench, outlet)
+}
+
+/// Ends a delivery, and nobody knows whether it arrived.
+async fn unknown(bench: &Bench, delivery: DeliveryId, about: Option<&str>) {
     let unknown = Undelivered::Failed {
         kind: "unknown",
         reason: "nobody knows".to_owned(),
-        about: None,
+        about: about.map(RemoteId::from),
         notice: FailureNotice::ToSender,
     };
-    let ended = bench.store.end_undelivered(bundle.id, unknown, now);
+    let now = bench.clock.now();
+    let ended = bench.store.end_undelivered(delivery, unknown, now);
     ended.await.unwrap();
-    outlet.script().clear();
-    (bench, outlet)
+}
+
+/// Somebody retries all failed deliveries of a message.
+async fn retry(bench: &Bench, event: &str) {
+    let parked = failed(bench, event).await;
+    let lanes = bench.store.retry_parked(&parked).await.unwrap();
+    assert_eq!(lanes.len(), parked.len());
+}
+
+fn no() -> SendError {
+    SendError::Refused {
+        reason: "no".into(),
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_part_of_a_bundle_that_may_have_arrived_is_looked_for_when_it_is_deleted() {
     let home = tempfile::tempdir().unwrap();
-    let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
+    let (bench, outlet) =
+        bundle_without_an_answer(home.path(), &[], Next::WorkThenFail(lost())).await;
     assert_eq!(outlet.readable(), ["zero", "one + two"]);
     bench.arrive("$gone", delete("$2")).await;
     bench.run(&outlet, LONG).await;
@@ -247,10 +274,9 @@ async fn a_message_that_had_arrived_in_a_bundle_is_not_doubled_by_a_retry() {
             true => Next::WorkThenFail(lost()),
             false => Next::Fail(lost()),
         };
-        let (bench, outlet) = bundle_without_an_answer(home.path(), attempt).await;
+        let (bench, outlet) = bundle_without_an_answer(home.path(), &[], attempt).await;
         for event in ["$1", "$2"] {
-            let parked = failed(&bench, event).await;
-            bench.store.retry_parked(&parked).await.unwrap();
+            retry(&bench, event).await;
         }
         bench.run(&outlet, LONG).await;
         let (shown, left) = match arrived {
@@ -270,10 +296,8 @@ async fn a_message_that_had_arrived_in_a_bundle_is_not_doubled_by_a_retry() {
 async fn a_bundle_that_could_not_be_looked_for_is_looked_for_again_after_a_retry_that_was_refused()
 {
     let home = tempfile::tempdir().unwrap();
-    let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
-    let no = || SendError::Refused {
-        reason: "no".into(),
-    };
+    let (bench, outlet) =
+        bundle_without_an_answer(home.path(), &[], Next::WorkThenFail(lost())).await;
     let parked = failed(&bench, "$2").await;
     bench.store.retry_parked(&parked).await.unwrap();
     outlet.blind.lock().unwrap().push_back(no());
@@ -289,8 +313,9 @@ async fn a_bundle_that_could_not_be_looked_for_is_looked_for_again_after_a_retry
 #[tokio::test(start_paused = true)]
 async fn a_bundle_is_looked_for_when_a_message_is_deleted_that_is_being_retried() {
     let home = tempfile::tempdir().unwrap();
-    let (bench, outlet) = bundle_without_an_answer(home.path(), Next::WorkThenFail(lost())).await;
-    let (portal, now) = (bench.portal.id, bench.clock.now());
+    let (bench, outlet) =
+        bundle_without_an_answer(home.path(), &[], Next::WorkThenFail(lost())).await;
+    let now = bench.clock.now();
     let parked = failed(&bench, "$2").await;
     bench.store.retry_parked(&parked).await.unwrap();
     let (lane, parked) = (bench.lane(Side::Silo, outlet.clone()).id, parked[0]);
@@ -299,7 +324,7 @@ async fn a_bundle_is_looked_for_when_a_message_is_deleted_that_is_being_retried(
     let deletion = all.iter().find(|one| one.id != parked).unwrap().id;
     let rule = SkipRule::DeletedBeforeDelivery;
     let ended = bench.store.cancel_pending(parked, deletion, rule);
-    assert!(ended.await.unwrap(), "{portal}");
+    assert!(ended.await.unwrap());
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), ["zero", "one + "]);
     bench.balance().await;
@@ -369,6 +394,180 @@ async fn a_message_that_took_in_an_edit_and_may_have_arrived_is_looked_for_when_
     redact(&bench, &outlet, "$e1").await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), ["zero", NOTHING_BEFORE]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_text_of_an_edit_that_is_redacted_during_a_retry_does_not_stay_in_a_bundle() {
+    let home = tempfile::tempdir().unwrap();
+    let arrived = Next::WorkThenFail(lost());
+    let edits = [("$e1", "$2", "a secret")];
+    let (bench, outlet) = bundle_without_an_answer(home.path(), &edits, arrived).await;
+    assert_eq!(outlet.readable(), ["zero", "one + a secret"]);
+    retry(&bench, "$2").await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    let left = outlet.readable();
+    assert_eq!(left, ["zero".to_owned(), format!("one + {NOTHING_BEFORE}")]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redacted_text_is_not_sent_by_a_retry_whether_or_not_its_first_attempt_can_be_looked_for()
+{
+    for can_tell in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let edits = [("$e1", "$2", "a secret")];
+        let lost = Next::Fail(lost());
+        let (bench, outlet) = bundle_without_an_answer(home.path(), &edits, lost).await;
+        retry(&bench, "$2").await;
+        redact(&bench, &outlet, "$e1").await;
+        let blind = (!can_tell).then(no);
+        outlet.blind.lock().unwrap().extend(blind);
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.sent(), ["zero", "two"], "{can_tell}");
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_in_place_that_may_have_arrived_is_taken_back_when_it_is_redacted_during_a_retry() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    edited(&bench, &outlet, &[]).await;
+    outlet.script().push_back(Next::WorkThenFail(lost()));
+    bench.arrive("$e1", edit("$m", "a secret")).await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let now = bench.clock.now().plus(Duration::from_hours(1));
+    let QueueHead::Ready(edit) = bench.store.queue_head(lane, now).await.unwrap() else {
+        panic!("the edit is due");
+    };
+    unknown(&bench, edit.id, Some("$m")).await;
+    assert_eq!(outlet.readable(), ["a secret"]);
+    retry(&bench, "$m").await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["first"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_a_message_that_may_be_in_a_bundle_is_not_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let arrived = Next::WorkThenFail(lost());
+    let (bench, outlet) = bundle_without_an_answer(home.path(), &[], arrived).await;
+    retry(&bench, "$2").await;
+    outlet.blind.lock().unwrap().push_back(no());
+    outlet.script().push_back(Next::Fail(no()));
+    bench.run(&outlet, LONG).await;
+    bench.arrive("$e1", edit("$2", "new")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(failed(&bench, "$2").await.len(), 2);
+    retry(&bench, "$2").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "one + new"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sends_of_a_message_are_looked_for_when_it_is_deleted() {
+    let home = tempfile::tempdir().unwrap();
+    let arrived = Next::WorkThenFail(lost());
+    let (bench, outlet) = bundle_without_an_answer(home.path(), &[], arrived).await;
+    retry(&bench, "$2").await;
+    outlet.blind.lock().unwrap().push_back(no());
+    outlet.script().push_back(Next::WorkThenFail(lost()));
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    closed_for_long(&bench, &outlet).await;
+    assert_eq!(outlet.readable(), ["zero", "one + two", "two"]);
+    bench.arrive("$gone", delete("$2")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "one + "]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_text_that_may_have_arrived_is_looked_for_when_it_is_redacted_too() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    outlet.events.store(true, Ordering::Relaxed);
+    edited(&bench, &outlet, &["second", "third"]).await;
+    outlet.script().push_back(Next::WorkThenFail(lost()));
+    redact(&bench, &outlet, "$e2").await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    closed_for_long(&bench, &outlet).await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    let left = outlet.readable();
+    assert!(!left.contains(&"second".to_owned()), "{left:?}");
+    bench.arrive("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_may_have_arrived_is_looked_for_before_a_retry_and_when_it_is_deleted_then()
+{
+    for is_deleted in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let bench = Bench::open(home.path()).await;
+        let outlet = FakeOutlet::new(true, vec![Next::Work, Next::WorkThenFail(lost())]);
+        // The head at the start of a lane may have been under way.
+        bench.arrive("$0", post("zero")).await;
+        bench.arrive("$m", post("first")).await;
+        bench.run(&outlet, Duration::from_millis(50)).await;
+        let lane = bench.lane(Side::Silo, outlet.clone()).id;
+        let now = bench.clock.now().plus(Duration::from_hours(1));
+        let QueueHead::Ready(message) = bench.store.queue_head(lane, now).await.unwrap() else {
+            panic!("the message is due");
+        };
+        unknown(&bench, message.id, None).await;
+        bench.arrive("$1", post("one")).await;
+        let parked = failed(&bench, "$m").await;
+        retry(&bench, "$m").await;
+        let mut left = vec!["zero", "first", "one"];
+        if is_deleted {
+            bench.arrive("$gone", delete("$m")).await;
+            let now = bench.clock.now();
+            let all = bench
+                .store
+                .lookahead(lane, parked[0], 9, now)
+                .await
+                .unwrap();
+            let deletion = all.last().unwrap().id;
+            let rule = SkipRule::DeletedBeforeDelivery;
+            let ended = bench.store.cancel_pending(parked[0], deletion, rule);
+            assert!(ended.await.unwrap());
+            left.remove(1);
+        }
+        bench.run(&outlet, LONG).await;
+        assert_eq!(outlet.readable(), left);
+        let attempts = outlet.sent().iter().filter(|text| *text == "first").count();
+        assert_eq!(attempts, 1);
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_an_answer_is_looked_for_also_if_a_later_one_was_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let script = vec![Next::WorkThenFail(lost()), Next::Fail(no())];
+    let outlet = FakeOutlet::new(true, script);
+    bench.arrive("$m", post("first")).await;
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!(
+        (tally.failed, tally.last_failure.as_deref()),
+        (1, Some("refused"))
+    );
+    bench.arrive("$gone", delete("$m")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), Vec::<String>::new());
     bench.balance().await;
 }
 
