@@ -38,6 +38,7 @@ use tracing::debug;
 
 use coalesce::Coalesced;
 use edits::{copies_to_edit, with_edit_removals, with_leftovers, without_removed};
+use failed_sends::BeforeRetry;
 pub use failure::RetryLimits;
 pub use outlet_health::OutletHealth;
 use redacted_edits::CurrentText;
@@ -247,9 +248,12 @@ impl Lane {
             }
             CurrentText::Stopped => return Ok(Attempt::Stopped),
         };
-        if let Some(attempt) = self.find_before_retry(&delivery, &message, stop).await? {
-            return Ok(attempt);
-        }
+        let found = self.find_before_retry(&delivery, &message, stop);
+        let may_change = match found.await? {
+            BeforeRetry::NotSent => true,
+            BeforeRetry::MayBeSent => false,
+            BeforeRetry::Ends(attempt) => return Ok(attempt),
+        };
         let (mut turn, mut bound) = (None, None);
         if coalesce::may_coalesce(&delivery, &message) {
             let Some(permit) = self.acquire_permit(&message, stop).await else {
@@ -259,7 +263,7 @@ impl Lane {
         }
         if matches!(message.action, Action::Post { .. }) && coalesce::was_never_tried(&delivery) {
             // If edits or a deletion changed the message, it is read again.
-            if self.was_changed(&delivery, &message).await? {
+            if self.was_changed(&delivery, &message, may_change).await? {
                 return Ok(Attempt::Settled);
             }
         }

@@ -31,6 +31,8 @@ use super::{
 
 /// How much the homeserver's clock may differ from the local one.
 const CLOCK_SKEW: Duration = Duration::from_hours(1);
+/// A page of at least so many events that all claim to be older than the step ends the search.
+const OLD_PAGE: usize = 100;
 /// The most pages of history that are read.
 const MAX_PAGES: usize = 40;
 
@@ -69,8 +71,8 @@ impl SentKind {
 enum EventMatch {
     /// It is the event that was sent.
     Found(SentEvent),
-    /// It is another event.
-    Another,
+    /// It is another event, which by its own claim is older than the step or not.
+    Another { is_old: bool },
     /// It is an event of this account that cannot be decrypted: it may be the one.
     Unreadable,
     /// It is the account's own, and was sent before the step: so were all older ones of the account.
@@ -196,13 +198,17 @@ impl UnansweredSends {
                 .messages(options)
                 .await
                 .map_err(|error| RequestError::from(&error).into_unsent_error())?;
+            let mut old = 0;
             for event in &page.chunk {
                 match self.look_at(event, key, since, may_be_clear) {
                     EventMatch::Found(sent) => return Ok(Some(sent)),
-                    EventMatch::Another => {}
+                    EventMatch::Another { is_old } => old += usize::from(is_old),
                     EventMatch::Unreadable => unreadable = true,
                     EventMatch::TooOld => return not_found(unreadable),
                 }
+            }
+            if old >= OLD_PAGE && old == page.chunk.len() {
+                return not_found(unreadable);
             }
             match page.end {
                 Some(end) if from.as_ref() != Some(&end) => from = Some(end),
@@ -220,21 +226,22 @@ impl UnansweredSends {
         may_be_clear: bool,
     ) -> EventMatch {
         let Some(envelope) = EventFields::open(event) else {
-            return EventMatch::Another;
+            return EventMatch::Another { is_old: false };
         };
-        // Another user's server chooses the time of that user's events. The search ends at the account's own entry at the latest.
-        if !self.account.is_own(&envelope.sender) {
-            return EventMatch::Another;
-        }
         let sent_at = Millis(envelope.origin_server_ts);
-        if sent_at.plus(CLOCK_SKEW) < since {
+        let is_old = sent_at.plus(CLOCK_SKEW) < since;
+        if !self.account.is_own(&envelope.sender) {
+            // Another user's server chooses the time of that user's events.
+            return EventMatch::Another { is_old };
+        }
+        if is_old {
             return EventMatch::TooOld;
         }
         // Reactions are never encrypted. Any other plaintext event in an encrypted room may be forged by the
         // homeserver.
         let is_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
-            return EventMatch::Another;
+            return EventMatch::Another { is_old: false };
         }
         match delivery_mark::of(&envelope) {
             Some(marked) if marked == key => EventMatch::Found(SentEvent {
@@ -249,7 +256,7 @@ impl UnansweredSends {
             {
                 EventMatch::Unreadable
             }
-            _ => EventMatch::Another,
+            _ => EventMatch::Another { is_old: false },
         }
     }
 

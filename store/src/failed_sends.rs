@@ -1,6 +1,6 @@
 //! What a failed delivery may have left in its place: its step may have happened by itself, or in a bundle.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
 use crate::{
     DeliveryId, Error, Store,
@@ -29,16 +29,31 @@ impl Store {
     /// A delivery that failed and is retried certainly did not arrive before.
     pub async fn forget_failed_send(&self, delivery: DeliveryId) -> Result<(), Error> {
         self.transaction("forget a failed send", move |tx| {
-            tx.sql
-                .prepare_cached(
-                    "UPDATE parked_delivery SET outcome_unknown = 0, bundle_key = NULL, bundle_slot = NULL
-                     WHERE id = ?1",
-                )?
-                .execute([delivery])?;
-            Ok(())
+            settle(tx, delivery, false)
         })
         .await
     }
+
+    /// The first step of a delivery that failed and is retried did happen: the retry adopts it, as an attempt without an answer.
+    pub async fn adopt_failed_send(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("adopt a failed send", move |tx| settle(tx, delivery, true))
+            .await
+    }
+}
+
+fn settle(tx: &Tx<'_>, delivery: DeliveryId, happened: bool) -> Result<(), TxError> {
+    tx.sql
+        .prepare_cached(
+            "UPDATE parked_delivery SET outcome_unknown = 0, bundle_key = NULL, bundle_slot = NULL
+             WHERE id = ?1",
+        )?
+        .execute([delivery])?;
+    tx.sql
+        .prepare_cached(
+            "UPDATE outbox SET unanswered_since = iif(?2, accepted_at, NULL) WHERE id = ?1",
+        )?
+        .execute(params![delivery, happened])?;
+    Ok(())
 }
 
 /// How a failed delivery may have arrived; `None` if it certainly did not, or never failed.

@@ -241,6 +241,12 @@ impl Store {
             };
             // Bundled deliveries end together: of one part alone nobody can know that it arrived.
             let bound = counters::members_of(tx.sql, delivery)?;
+            let may_be_there = match &how {
+                Undelivered::Failed { kind, .. } => {
+                    matches!(*kind, "unknown" | "unlinked") || bundles::was_tried(tx, delivery)?
+                }
+                Undelivered::Skipped(_) => false,
+            };
             let mut bundles = Vec::new();
             for (member, _) in &bound {
                 bundles.push(bundles::bundle_of(tx, member.id)?);
@@ -263,7 +269,7 @@ impl Store {
                             kind,
                             reason,
                             about: about.as_ref(),
-                            bundle: bundle.as_ref(),
+                            bundle: bundle.as_ref().filter(|_| may_be_there),
                         };
                         parked::park(tx, &pending, &why, *notice, now)?;
                     }

@@ -354,15 +354,15 @@ fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
     let Some(lane) = lane else {
         return Ok(None);
     };
-    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. If an attempt was not
-    // answered, it is looked for first. Where nobody can know the outcome, a person has decided to send it again.
+    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. What ended because its place
+    // was closed is looked for first. Where nobody can know the outcome, a person has decided to send it again.
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, late, total_attempts, unanswered_since)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, 1, total_attempts,
-                 iif(error_kind NOT IN ('unknown', 'unlinked') AND outcome_unknown = 1, accepted_at, NULL)
+                 iif(error_kind = 'closed' AND outcome_unknown = 1, accepted_at, NULL)
              FROM parked_delivery WHERE id = ?1",
         )?
         .execute([id])?;

@@ -56,7 +56,7 @@ pub(crate) fn forget_redacted(tx: &Tx<'_>, delivery: DeliveryId) -> Result<bool,
         return Ok(false);
     }
     for edit in redacted {
-        forget(tx, edit)?;
+        forget_in(tx, edit, Some(delivery))?;
     }
     Ok(true)
 }
@@ -124,6 +124,11 @@ pub(crate) fn open(tx: &Tx<'_>, message: EntryId, to: &Place) -> Result<Option<V
 /// This edit was redacted. A message that includes it, and was not attempted since, gets its earlier text again; where that
 /// cannot be decrypted, it ends as skipped. One that certainly failed before its first step is retried with the earlier text, too.
 pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
+    forget_in(tx, edit, None)
+}
+
+/// The same; the delivery `looked_for` is about to be attempted, so whatever of it may have arrived was looked for.
+fn forget_in(tx: &Tx<'_>, edit: EntryId, looked_for: Option<DeliveryId>) -> Result<(), TxError> {
     let deliveries = tx
         .sql
         .prepare_cached(
@@ -135,8 +140,8 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(DeliveryId, DeliveryId)>, _>>()?;
     for (id, bundle_leader) in deliveries {
-        // What may have arrived before it failed is looked for before the retry.
-        if bundles::was_tried(tx, bundle_leader)? || failed_sends::of(tx, id)?.is_some() {
+        let may_have_arrived = looked_for != Some(id) && failed_sends::of(tx, id)?.is_some();
+        if may_have_arrived || bundles::was_tried(tx, bundle_leader)? {
             continue;
         }
         let Some(pending) = counters::pending(tx.sql, id)? else {

@@ -2,7 +2,7 @@
 //! is redacted, and before the message is retried.
 
 use footbridge_store::{
-    Copies, Delivery, EditResult, Error, FailedSend, MessageRef, ParkedState, RedactedEdit,
+    Copies, Copy, Delivery, EditResult, Error, FailedSend, MessageRef, ParkedState, RedactedEdit,
     RemoteId,
 };
 use tokio_util::sync::CancellationToken;
@@ -134,61 +134,92 @@ impl Lane {
         Ok(Ok(found))
     }
 
-    /// A message is retried that may have arrived before, by itself or in a bundle. If it did, it is not sent again. `None`: it is
-    /// sent.
+    /// A message is retried that may have arrived before, by itself or in a bundle.
     pub(super) async fn find_before_retry(
         &self,
         delivery: &Delivery,
         message: &Message,
         stop: &CancellationToken,
-    ) -> Result<Option<Attempt>, Error> {
+    ) -> Result<BeforeRetry, Error> {
         let is_new = matches!(message.action, Action::Post { .. });
         if !delivery.is_retry || !is_new || delivery.steps_done > 0 || !self.is_idempotent() {
-            return Ok(None);
+            return Ok(BeforeRetry::NotSent);
         }
         let Some(failed) = self.store.failed_send(delivery.id).await? else {
-            return Ok(None);
+            return Ok(BeforeRetry::NotSent);
         };
         let (mut is_certain, step) = (true, a_post());
         for sought in sends(&delivery.key, 0, failed) {
-            let found = self.outlet.find_by_key_always(
-                &delivery.to,
-                &sought.key,
-                &step,
-                delivery.accepted_at,
-            );
+            let (to, since) = (&delivery.to, delivery.accepted_at);
+            let found = self
+                .outlet
+                .find_by_key_always(to, &sought.key, &step, since);
             match found.await {
                 Ok(Some(Done::Created(copy))) => {
-                    let (entry, to) = (delivery.entry, &delivery.to);
-                    let linked = self.store.link_late_part(entry, to, &copy, sought.slot);
-                    if linked.await? {
-                        info!(
-                            delivery.id = delivery.id.0,
-                            "A retried message had arrived before; not sent again"
-                        );
-                        return self.end_delivery(delivery).await.map(Some);
+                    if self.adopt(delivery, &copy, sought.slot).await? {
+                        return Ok(BeforeRetry::Ends(Attempt::Settled));
                     }
                 }
                 Ok(_) => {}
                 Err(SendError::Refused { .. }) => is_certain = false,
                 Err(error) => {
                     let postponed = self.handle_plan_error(delivery, error, message, stop);
-                    return postponed.await.map(Some);
+                    return postponed.await.map(BeforeRetry::Ends);
                 }
             }
         }
+        if is_certain {
+            self.store.forget_failed_send(delivery.id).await?;
+            return Ok(BeforeRetry::NotSent);
+        }
         // Nobody can tell any more, and a person has decided to send it; but not under a key that the other side may know with a
         // redacted text.
-        let has_redacted_text = self.store.has_redacted_text(delivery.id).await?;
-        if is_certain || has_redacted_text {
+        if self.store.has_redacted_text(delivery.id).await? {
             self.store.forget_failed_send(delivery.id).await?;
-        }
-        if has_redacted_text && !is_certain {
             self.store.discard_plan(delivery.id).await?;
-            return Ok(Some(Attempt::Settled));
+            return Ok(BeforeRetry::Ends(Attempt::Settled));
         }
-        Ok(None)
+        Ok(BeforeRetry::MayBeSent)
     }
+
+    /// A retried message turned out to have arrived as this copy: in a bundle, which is the whole message, or its first step.
+    /// Returns whether that is so; it is not if the copy is known as another message.
+    async fn adopt(
+        &self,
+        delivery: &Delivery,
+        copy: &Copy,
+        slot: Option<u32>,
+    ) -> Result<bool, Error> {
+        let is_another = self.store.is_copy_of_another(delivery.id, &copy.remote);
+        if slot.is_none() && is_another.await? {
+            return Ok(false);
+        }
+        if let Some(slot) = slot {
+            let (entry, to) = (delivery.entry, &delivery.to);
+            let linked = self.store.link_late_part(entry, to, copy, Some(slot));
+            if !linked.await? {
+                return Ok(false);
+            }
+            self.end_delivery(delivery).await?;
+        } else {
+            self.store.adopt_failed_send(delivery.id).await?;
+        }
+        info!(
+            delivery.id = delivery.id.0,
+            "A retried message had arrived before; not sent again"
+        );
+        Ok(true)
+    }
+}
+
+/// What is known before a message is retried.
+pub(super) enum BeforeRetry {
+    /// It certainly was not sent before.
+    NotSent,
+    /// Nobody can tell. It is sent under the same key, so its text must not change.
+    MayBeSent,
+    /// This attempt ends with what was found.
+    Ends(Attempt),
 }
 
 /// A send to look for.

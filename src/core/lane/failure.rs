@@ -292,7 +292,7 @@ impl Lane {
                 Reconciled::Unknowable(reason) => {
                     return self.fail_unknowable(delivery, reason, failed.message).await;
                 }
-                Reconciled::NotHappened => {}
+                Reconciled::NotHappened => self.store.mark_answered(delivery.id).await?,
             }
         }
         let reason = format!(

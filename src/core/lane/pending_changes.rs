@@ -31,12 +31,13 @@ impl Lane {
     }
 
     /// Applies the edits and the deletion that are queued behind a message that was never attempted, whether the message was on
-    /// hold or only waited: the message includes the edits, and is not sent if it was deleted. Returns whether anything changed;
-    /// the message is then read again.
+    /// hold or only waited: the message includes the edits if its text may change, and is not sent if it was deleted. Returns whether
+    /// anything changed; the message is then read again.
     pub(super) async fn was_changed(
         &self,
         head: &Delivery,
         message: &Message,
+        may_change: bool,
     ) -> Result<bool, Error> {
         let (mut now, mut changes) = (message.clone(), Changes::default());
         // One at a time: a member controls how many changes there are, and how long each is.
@@ -57,6 +58,7 @@ impl Lane {
                         return Ok(true);
                     }
                 }
+                Action::Edit { .. } if !may_change => {}
                 Action::Edit { .. } if was_never_tried(&change) && redacted => {
                     changes.redacted.push(id);
                 }

@@ -514,18 +514,9 @@ async fn a_message_that_may_have_arrived_is_looked_for_before_a_retry_and_when_i
 {
     for is_deleted in [true, false] {
         let home = tempfile::tempdir().unwrap();
-        let bench = Bench::open(home.path()).await;
-        let outlet = FakeOutlet::new(true, vec![Next::Work, Next::WorkThenFail(lost())]);
-        // The head at the start of a lane may have been under way.
-        bench.arrive("$0", post("zero")).await;
-        bench.arrive("$m", post("first")).await;
-        bench.run(&outlet, Duration::from_millis(50)).await;
+        let arrived = Next::WorkThenFail(lost());
+        let (bench, outlet) = message_without_an_answer(home.path(), "first", arrived).await;
         let lane = bench.lane(Side::Silo, outlet.clone()).id;
-        let now = bench.clock.now().plus(Duration::from_hours(1));
-        let QueueHead::Ready(message) = bench.store.queue_head(lane, now).await.unwrap() else {
-            panic!("the message is due");
-        };
-        unknown(&bench, message.id, None).await;
         bench.arrive("$1", post("one")).await;
         let parked = failed(&bench, "$m").await;
         retry(&bench, "$m").await;
@@ -568,6 +559,118 @@ async fn an_attempt_without_an_answer_is_looked_for_also_if_a_later_one_was_refu
     bench.arrive("$gone", delete("$m")).await;
     bench.run(&outlet, LONG).await;
     assert_eq!(outlet.readable(), Vec::<String>::new());
+    bench.balance().await;
+}
+
+/// A message behind another one, of which this attempt was not answered, so that nobody knows whether it arrived.
+async fn message_without_an_answer(
+    home: &std::path::Path,
+    text: &str,
+    attempt: Next,
+) -> (Bench, Arc<FakeOutlet>) {
+    let bench = Bench::open(home).await;
+    let outlet = FakeOutlet::new(true, vec![Next::Work, attempt]);
+    // The head at the start of a lane may have been under way.
+    bench.arrive("$0", post("zero")).await;
+    bench.arrive("$m", post(text)).await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let now = bench.clock.now().plus(Duration::from_hours(1));
+    let QueueHead::Ready(message) = bench.store.queue_head(lane, now).await.unwrap() else {
+        panic!("the message is due");
+    };
+    unknown(&bench, message.id, None).await;
+    (bench, outlet)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_where_nobody_can_look_sends_the_text_before_a_redacted_edit() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let outlet = FakeOutlet::new(false, vec![Next::Fail(lost())]);
+    bench.arrive("$m", post("first")).await;
+    bench.arrive("$e1", edit("$m", "a secret")).await;
+    bench.run(&outlet, Duration::from_millis(50)).await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let now = bench.clock.now().plus(Duration::from_hours(1));
+    let QueueHead::Ready(message) = bench.store.queue_head(lane, now).await.unwrap() else {
+        panic!("the message is due");
+    };
+    unknown(&bench, message.id, None).await;
+    retry(&bench, "$m").await;
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.sent(), ["first"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_message_whose_first_part_had_arrived_is_completed() {
+    let home = tempfile::tempdir().unwrap();
+    let arrived = Next::WorkThenFail(lost());
+    let (bench, outlet) = message_without_an_answer(home.path(), "one|two", arrived).await;
+    retry(&bench, "$m").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.sent(), ["zero", "one", "two"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 2);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_a_message_that_certainly_did_not_arrive_is_taken_in_by_its_retry() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let script = vec![Next::Work, Next::Fail(lost()), Next::Fail(no())];
+    let outlet = FakeOutlet::new(true, script);
+    bench.arrive("$0", post("zero")).await;
+    bench.arrive("$m", post("first")).await;
+    bench.run(&outlet, LONG).await;
+    bench.arrive("$e1", edit("$m", "new")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(failed(&bench, "$m").await.len(), 2);
+    // It is refused again, but a look-up has shown that it is not there.
+    outlet.script().push_back(Next::Fail(no()));
+    retry(&bench, "$m").await;
+    bench.run(&outlet, LONG).await;
+    let parked = failed(&bench, "$m").await;
+    bench.store.retry_parked(&parked).await.unwrap();
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "new"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_and_certainly_is_not_there_is_retried_without_a_redacted_text() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(home.path()).await;
+    bench.limits.give_up = Duration::ZERO;
+    let outlet = FakeOutlet::new(true, vec![Next::Work, Next::Fail(lost())]);
+    bench.arrive("$0", post("zero")).await;
+    bench.arrive("$m", post("first")).await;
+    bench.arrive("$e1", edit("$m", "a secret")).await;
+    bench.run(&outlet, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!(tally.last_failure.as_deref(), Some("given-up"));
+    redact(&bench, &outlet, "$e1").await;
+    bench.run(&outlet, LONG).await;
+    retry(&bench, "$m").await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "first"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_follows_a_retried_message_of_which_nobody_can_tell_whether_it_arrived() {
+    let home = tempfile::tempdir().unwrap();
+    let arrived = Next::WorkThenFail(lost());
+    let (bench, outlet) = message_without_an_answer(home.path(), "first", arrived).await;
+    bench.arrive("$e1", edit("$m", "new")).await;
+    bench.run(&outlet, LONG).await;
+    assert_eq!(failed(&bench, "$m").await.len(), 2);
+    retry(&bench, "$m").await;
+    outlet.blind.lock().unwrap().push_back(no());
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["zero", "new"]);
     bench.balance().await;
 }
 
