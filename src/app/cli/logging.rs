@@ -68,6 +68,7 @@ struct NoiseFilter;
 const EXPECTED: &[(&str, &str)] = &[
     ("matrix_sdk_crypto", "MissingMessageKey("),
     ("matrix_sdk::encryption", "OperationAborted"),
+    ("matrix_sdk::client", "requested an abort"),
 ];
 
 impl<S> Filter<S> for NoiseFilter {
