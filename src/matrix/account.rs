@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use footbridge_store::AccountInfo;
+use footbridge_store::{Account, AccountId, AccountInfo, AccountRole, Store};
 use matrix_sdk::Client;
 use tracing::info;
 
@@ -21,81 +21,88 @@ pub use super::password_login::{LoggedIn, Login};
 #[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
-        old_device::discard_keys(&with.store).await?;
-        let client = match with.store.account().await? {
-            Some(account) => {
-                check_user(&account.info, &with.config)?;
-                // After a device reset there are no databases yet that could be missing.
-                if account.info.ed25519.is_some() || with.store.former_device().await?.is_none() {
-                    databases::require_databases(&directory(&with.store))?;
-                }
-                let state = session::ask(&with.store, &with.config, &with.http).await?;
-                let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-                let client = build(&with, &homeserver(&account.info, &with.config)?).await?;
-                if state == SessionState::Expired {
-                    session::log_in_again(&client, &with, &account).await?;
-                } else {
-                    (with.progress)("Using the saved session; no second login");
-                    restore(&client, &account.session).await?;
-                }
-                lease::refuse_old_store(&client, &with.store).await?;
-                client
-            }
+        let client = match with.store.relay_account().await? {
+            Some(account) => continue_login(&with, account).await?,
             None => log_in(&with).await?,
         };
-        let kept = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let account = relay(&with.store).await?;
         let _kept_when_refreshed =
-            session::SessionKeeper::of(&client, &with.store, &kept.session, with.clock)?;
+            session::SessionKeeper::of(&client, &with.store, &account, with.clock)?;
         client
             .encryption()
             .wait_for_e2ee_initialization_tasks()
             .await;
         let recovery_key = cross_signing::set_up_cross_signing(&client, &with).await?;
-        old_device::log_out(&with.store, &with.http).await?;
-        let face = with
-            .store
-            .account()
-            .await?
-            .ok_or(MatrixError::NoAccount)?
-            .info;
+        old_device::log_out(&with.store, account.id, &with.http).await?;
+        let face = relay(&with.store).await?.info;
         Ok(LoggedIn { face, recovery_key })
     })
 }
 
-/// The first login of this store.
+/// The account of the store, with its session.
+async fn relay(store: &Store) -> Result<Account, MatrixError> {
+    let account = store.relay_account().await?;
+    account.ok_or(MatrixError::NoAccount)
+}
+
+/// Continues with an account that is logged in: a login or a reset may have been interrupted, or its session has expired.
+async fn continue_login(with: &Login<'_>, account: Account) -> Result<Client, MatrixError> {
+    check_user(&account.info, &with.config)?;
+    old_device::discard_keys(&with.store, account.id).await?;
+    // Where a login or a reset was interrupted, there may be no databases yet that could be missing.
+    if account.info.ed25519.is_some() {
+        databases::require_databases(&directory(&with.store, account.id))?;
+    }
+    let state = session::ask(&with.store, &with.config, &with.http).await?;
+    let account = relay(&with.store).await?;
+    let homeserver = homeserver(&account.info, &with.config)?;
+    let client = build(with, account.id, &homeserver).await?;
+    if state == SessionState::Expired {
+        session::log_in_again(&client, with, &account).await?;
+    } else {
+        (with.progress)("Using the saved session; no second login");
+        restore(&client, &account.session).await?;
+    }
+    lease::refuse_old_store(&client, &with.store).await?;
+    Ok(client)
+}
+
+/// The first login of an account.
 async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
-    // Keys without a session are left over from a login that ended before its session was saved.
-    remove_keys(&with.store)?;
     (with.progress)("Looking for the homeserver");
-    let client = build(with, &with.config.homeserver).await?;
+    let fresh = client::build_without_stores(&with.config.homeserver, with.http.clone()).await?;
     (with.progress)("Logging in");
-    let (session, life) = log_in_with_password(&client, with, None).await?;
+    let (session, life) = log_in_with_password(&fresh, with, None).await?;
     let info = AccountInfo {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),
-        homeserver: client.homeserver().to_string(),
+        homeserver: fresh.homeserver().to_string(),
         ed25519: None,
         master_key: None,
     };
     let sealed = sealed(&session, life)?;
-    if !with
+    let id = with
         .store
-        .save_account(&info, &sealed, with.clock.now())
+        .save_account(AccountRole::Relay, &info, &sealed, with.clock.now())
         .await?
-    {
-        return Err(MatrixError::Refused(
-            "an account is logged in already".into(),
-        ));
-    }
+        .ok_or_else(|| MatrixError::Refused("an account is logged in already".into()))?;
     info!("Logged in");
     check_user(&info, &with.config)?;
+    // Those of a device that was logged out.
+    remove_keys(&with.store, id)?;
+    let client = build(with, id, &homeserver(&info, &with.config)?).await?;
+    restore(&client, &sealed).await?;
     Ok(client)
 }
 
-async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, MatrixError> {
+async fn build(
+    with: &Login<'_>,
+    account: AccountId,
+    homeserver: &Homeserver,
+) -> Result<Client, MatrixError> {
     client::build(client::ClientOptions {
         homeserver,
-        directory: &directory(&with.store),
+        directory: &directory(&with.store, account),
         key: &with.key.derive(KEY_PURPOSE),
         // A login sends no message and relays none.
         trust: Trust::CrossSigned,

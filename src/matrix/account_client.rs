@@ -2,7 +2,7 @@
 //! already knows. No request is made here.
 
 use footbridge_core::names;
-use footbridge_store::Place;
+use footbridge_store::{AccountId, Place};
 use matrix_sdk::{
     Client, Room,
     ruma::{OwnedUserId, RoomId, UserId},
@@ -13,6 +13,7 @@ use super::{MatrixError, event_fields::DisplayNames};
 /// A client that is logged in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct AccountClient {
+    id: AccountId,
     client: Client,
     user: OwnedUserId,
 }
@@ -22,14 +23,19 @@ impl AccountClient {
     ///
     /// # Errors
     /// [`MatrixError::NoAccount`] where it has no session.
-    pub(super) fn of(client: Client) -> Result<Self, MatrixError> {
+    pub(super) fn of(id: AccountId, client: Client) -> Result<Self, MatrixError> {
         let user = client.user_id().ok_or(MatrixError::NoAccount)?.to_owned();
-        Ok(Self { client, user })
+        Ok(Self { id, client, user })
     }
 
     /// The SDK's client.
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The name of the cursor that says how far the account has synced.
+    pub(super) fn sync_cursor(&self) -> String {
+        sync_cursor_name(self.id)
     }
 
     /// The account's user id.
@@ -56,4 +62,9 @@ impl AccountClient {
         };
         names::display_name(&name, user)
     }
+}
+
+/// The name of the cursor that says how far an account has synced.
+pub(super) fn sync_cursor_name(account: AccountId) -> String {
+    format!("sync/{account}")
 }

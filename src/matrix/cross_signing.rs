@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use footbridge_core::secret::Secret;
-use footbridge_store::SecretBytes as Sealed;
+use footbridge_store::{Account, SecretBytes as Sealed};
 use matrix_sdk::{
     Client,
     encryption::{
@@ -183,12 +183,14 @@ fn recovery_error(error: &RecoveryError) -> MatrixError {
     }
 }
 
+async fn relay(with: &Login<'_>) -> Result<Account, MatrixError> {
+    let account = with.store.relay_account().await?;
+    account.ok_or(MatrixError::NoAccount)
+}
+
 async fn load_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixError> {
-    let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-    let key = match account.recovery_key {
-        Some(key) => Some(key),
-        None => with.store.previous_recovery_key().await?,
-    };
+    let account = relay(with).await?;
+    let key = account.recovery_key;
     key.map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
         .transpose()
         .map_err(|_| MatrixError::Unavailable(anyhow!("the saved recovery key could not be read")))
@@ -196,7 +198,8 @@ async fn load_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixErr
 
 async fn store_recovery_key(with: &Login<'_>, key: &Secret) -> Result<(), MatrixError> {
     let sealed = Sealed(key.expose().trim().as_bytes().to_vec());
-    Ok(with.store.save_recovery_key(&sealed).await?)
+    let account = relay(with).await?.id;
+    Ok(with.store.save_recovery_key(account, &sealed).await?)
 }
 
 async fn save_fingerprints(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
@@ -214,8 +217,9 @@ async fn save_fingerprints(client: &Client, with: &Login<'_>) -> Result<(), Matr
         })?
         .and_then(|identity| identity.master_key().get_first_key())
         .map(|key| key.to_base64());
+    let account = relay(with).await?.id;
     Ok(with
         .store
-        .save_fingerprints(&ed25519, master_key.as_deref())
+        .save_fingerprints(account, &ed25519, master_key.as_deref())
         .await?)
 }

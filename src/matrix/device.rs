@@ -19,8 +19,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Approved, Boxed, MatrixConfig, MatrixError, MemberRights, SYNC_CURSOR, Successor,
-    account_client::AccountClient,
+    Approved, Boxed, MatrixConfig, MatrixError, MemberRights, Successor,
+    account_client::{AccountClient, sync_cursor_name},
     client::{self, ClientOptions},
     cross_signing,
     crypto_store::BufferedCryptoStore,
@@ -157,15 +157,18 @@ impl Device {
         config: &MatrixConfig,
     ) -> Result<Self, MatrixError> {
         let (store, clock) = (&network.store, network.clock);
-        let saved = store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let saved = store.relay_account().await?.ok_or(MatrixError::NoAccount)?;
         saved_account::check_user(&saved.info, config)?;
-        let interrupted = saved.info.ed25519.is_none() && store.former_device().await?.is_some();
-        if interrupted {
-            return Err(MatrixError::Identity(
-                "a reset of the device was interrupted; `footbridge login` finishes it".into(),
-            ));
+        if saved.info.ed25519.is_none() {
+            let what = match store.former_device(saved.id).await? {
+                Some(_) => "a reset of the device",
+                None => "the login",
+            };
+            return Err(MatrixError::Identity(format!(
+                "{what} was interrupted; `footbridge login` finishes it"
+            )));
         }
-        let directory = saved_account::directory(store);
+        let directory = saved_account::directory(store, saved.id);
         databases::require_databases(&directory)?;
         let (client, keys) = client::build_with_keys(ClientOptions {
             homeserver: &saved_account::homeserver(&saved.info, config)?,
@@ -176,13 +179,13 @@ impl Device {
             pins: network.pins.clone(),
         })
         .await?;
-        put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
+        put_cursor(&client, store.cursor(&sync_cursor_name(saved.id)).await?).await?;
         saved_account::restore(&client, &saved.session).await?;
         identities::recheck(&keys).await?;
-        let session = SessionKeeper::of(&client, store, &saved.session, clock)?;
+        let session = SessionKeeper::of(&client, store, &saved, clock)?;
         cross_signing::require_signed_device(&client).await?;
         let claims = KeyClaims::of(&client, &keys);
-        let account = AccountClient::of(client.clone())?;
+        let account = AccountClient::of(saved.id, client.clone())?;
         let parts = DeviceParts::of(network, &account, &keys, &claims, key, saved.since);
         let room_state = Arc::new(RoomState::of(client, store.clone(), network.flags.clone()));
         let verifier = Verifier {

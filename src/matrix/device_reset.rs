@@ -42,7 +42,8 @@ const MAX_PAGES: usize = 40;
 #[must_use]
 pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
-        let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let account = with.store.relay_account().await?;
+        let account = account.ok_or(MatrixError::NoAccount)?;
         saved_account::check_user(&account.info, &with.config)?;
         (with.progress)("Logging in on a new device");
         let homeserver = saved_account::homeserver(&account.info, &with.config)?;
@@ -61,7 +62,7 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         info.device_id = session.meta.device_id.to_string();
         let sealed = sealed(&session, life)?;
         with.store
-            .replace_device(&info, &sealed, &sends, with.clock.now())
+            .replace_device(account.id, &info, &sealed, &sends, with.clock.now())
             .await?;
         info!("A new device has replaced the old one");
         crash_points::point("device.replaced");
@@ -74,7 +75,8 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
 pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
     Box::pin(async move {
         let state = session::ask(&with.store, &with.config, &with.http).await?;
-        let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let account = with.store.relay_account().await?;
+        let account = account.ok_or(MatrixError::NoAccount)?;
         let mut sends = Vec::new();
         match state {
             SessionState::Accepted => {
@@ -104,8 +106,8 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
                 )));
             }
         }
-        with.store.forget_account(&sends).await?;
-        saved_account::remove_keys(&with.store)
+        with.store.sign_out_account(account.id, &sends).await?;
+        saved_account::remove_keys(&with.store, account.id)
     })
 }
 
@@ -151,7 +153,7 @@ async fn former_sends(
 
 /// The old device's keys, for reading. Without them, encrypted events stay undecrypted.
 async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
-    let directory = saved_account::directory(&with.store);
+    let directory = saved_account::directory(&with.store, account.id);
     let key = with.key.derive(saved_account::KEY_PURPOSE);
     if !directory.exists() {
         return None;

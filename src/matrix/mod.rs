@@ -101,9 +101,6 @@ pub const MAX_SYNC: Duration = sync_loop::MAX_SYNC;
 /// A boxed future: the type of every future that this package returns.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The name of the sync cursor. Each room has a cursor of its own, with the newest event that was processed.
-const SYNC_CURSOR: &str = "matrix";
-
 /// The Matrix side of a bridge: what all devices share, and its one device.
 #[derive(Debug)]
 pub struct Matrix {
@@ -147,7 +144,7 @@ impl Matrix {
     }
 }
 
-/// The name of a room's cursor.
+/// The name of a room's cursor, with the newest event that was processed.
 fn room_cursor_name(place: &Place) -> String {
     place.as_str().to_owned()
 }

@@ -1,6 +1,6 @@
 //! What is left to do after a device reset: the old device's keys are removed, and it is logged out.
 
-use footbridge_store::Store;
+use footbridge_store::{AccountId, Store};
 use matrix_sdk::authentication::matrix::MatrixSession;
 use tracing::{info, warn};
 use url::Url;
@@ -11,19 +11,23 @@ use super::{
 };
 
 /// Finishes what a reset began: removes the old keys. Called before anything is stored in their place.
-pub(super) async fn discard_keys(store: &Store) -> Result<(), MatrixError> {
-    if let Some(former) = store.former_device().await?
+pub(super) async fn discard_keys(store: &Store, account: AccountId) -> Result<(), MatrixError> {
+    if let Some(former) = store.former_device(account).await?
         && former.store_in_place
     {
-        saved_account::remove_keys(store)?;
-        store.mark_former_store_moved().await?;
+        saved_account::remove_keys(store, account)?;
+        store.mark_former_store_moved(account).await?;
     }
     Ok(())
 }
 
 /// Finishes what a reset began: logs the old device out.
-pub(super) async fn log_out(store: &Store, http: &reqwest::Client) -> Result<(), MatrixError> {
-    let Some(former) = store.former_device().await? else {
+pub(super) async fn log_out(
+    store: &Store,
+    account: AccountId,
+    http: &reqwest::Client,
+) -> Result<(), MatrixError> {
+    let Some(former) = store.former_device(account).await? else {
         return Ok(());
     };
     let session: Option<MatrixSession> = serde_json::from_slice(&former.session.0).ok();
@@ -43,5 +47,5 @@ pub(super) async fn log_out(store: &Store, http: &reqwest::Client) -> Result<(),
             SessionState::Accepted | SessionState::Gone => info!("The old device is logged out"),
         }
     }
-    Ok(store.forget_former_device().await?)
+    Ok(store.forget_former_device(account).await?)
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    MatrixError, SYNC_CURSOR,
+    MatrixError,
     account_client::AccountClient,
     decrypt::Decryptor,
     event_fields::DisplayNames,
@@ -151,7 +151,13 @@ impl PortalRooms {
         stop: &CancellationToken,
     ) -> Result<(), MatrixError> {
         let unmarked = rooms.values().any(|followed| followed.mark.is_none());
-        if !unmarked || self.store.cursor(SYNC_CURSOR).await?.is_none() {
+        if !unmarked
+            || self
+                .store
+                .cursor(&self.account.sync_cursor())
+                .await?
+                .is_none()
+        {
             return Ok(());
         }
         let mut backoff = Backoff::default();

@@ -1,8 +1,8 @@
 //! The account that the store has: its homeserver, its session, and where the SDK's databases are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use footbridge_store::{AccountInfo, SecretBytes, Store};
+use footbridge_store::{AccountId, AccountInfo, SecretBytes, Store};
 use matrix_sdk::{Client, authentication::matrix::MatrixSession, store::RoomLoadSettings};
 use url::Url;
 
@@ -11,14 +11,15 @@ use super::{Homeserver, MatrixConfig, MatrixError};
 /// The purpose for which the key of the SDK's databases is derived.
 pub(super) const KEY_PURPOSE: &str = "matrix-sdk";
 
-/// The directory of the SDK's databases.
-pub(super) fn directory(store: &Store) -> PathBuf {
-    store.directory().join(Path::new("matrix"))
+/// The directory of the SDK's databases of an account.
+pub(super) fn directory(store: &Store, account: AccountId) -> PathBuf {
+    let name = account.to_string();
+    store.directory().join("devices").join(name)
 }
 
 /// Removes the encryption keys of a device that this store no longer uses.
-pub(super) fn remove_keys(store: &Store) -> Result<(), MatrixError> {
-    let directory = directory(store);
+pub(super) fn remove_keys(store: &Store, account: AccountId) -> Result<(), MatrixError> {
+    let directory = directory(store, account);
     match std::fs::remove_dir_all(&directory) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(footbridge_store::Error::Io {

@@ -82,13 +82,13 @@ pub fn ask<'a>(
     http: &'a reqwest::Client,
 ) -> Boxed<'a, Result<SessionState, MatrixError>> {
     Box::pin(async move {
-        let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let account = store.relay_account().await?.ok_or(MatrixError::NoAccount)?;
         let Homeserver::Url(server) = saved_account::homeserver(&account.info, config)? else {
             return Ok(SessionState::Unknown);
         };
         let session = read(&account)?;
         match whoami(&server, &session.tokens.access_token, http).await {
-            SessionState::Expired => renew(store, &server, session, http).await,
+            SessionState::Expired => renew(store, &account, &server, http).await,
             state => Ok(state),
         }
     })
@@ -207,10 +207,11 @@ async fn request_refresh(
 /// No other process uses the session meanwhile: the caller holds the store's lock.
 async fn renew(
     store: &Store,
+    account: &Account,
     server: &Url,
-    mut session: MatrixSession,
     http: &reqwest::Client,
 ) -> Result<SessionState, MatrixError> {
+    let mut session = read(account)?;
     let Some(token) = &session.tokens.refresh_token else {
         return Ok(SessionState::Expired);
     };
@@ -233,7 +234,9 @@ async fn renew(
         session.tokens.refresh_token = renewed.refresh_token;
     }
     let life = TokenLifetime::of(lasts, Clock::start().now());
-    store.save_session(&sealed(&session, life)?).await?;
+    store
+        .save_session(account.id, &sealed(&session, life)?)
+        .await?;
     info!("The session was renewed");
     Ok(SessionState::Accepted)
 }
@@ -251,7 +254,9 @@ pub(super) async fn log_in_again(
             "the homeserver created another device than the requested one".into(),
         ));
     }
-    with.store.save_session(&sealed(&session, life)?).await?;
+    with.store
+        .save_session(account.id, &sealed(&session, life)?)
+        .await?;
     info!("Logged in again");
     Ok(())
 }

@@ -21,8 +21,8 @@ use matrix_sdk::{
 };
 
 use super::{
-    Boxed, MatrixError, SYNC_CURSOR, account_client::AccountClient, client,
-    crypto_store::BufferedCryptoStore, room_cursor_name, rooms::PortalRoom, sync_state::SyncState,
+    Boxed, MatrixError, account_client::AccountClient, client, crypto_store::BufferedCryptoStore,
+    room_cursor_name, rooms::PortalRoom, sync_state::SyncState,
 };
 
 /// A sync in flight. It must never be dropped while the client lives on: the SDK moves its cursor before the response
@@ -190,7 +190,7 @@ impl SyncCoverage {
         };
         let is_followed = self.store.cursor(&room_cursor_name(place)).await?.is_some();
         // Read before the gaps: a gap that is recorded with a later cursor is seen then.
-        let Some(since) = self.store.cursor(SYNC_CURSOR).await? else {
+        let Some(since) = self.store.cursor(&self.account.sync_cursor()).await? else {
             return Ok(false);
         };
         let gaps = self.store.gaps(Place::MATRIX).await?;

@@ -17,7 +17,7 @@ use matrix_sdk::{
 use tracing::{debug, warn};
 
 use super::{
-    MatrixError, SYNC_CURSOR,
+    MatrixError,
     account_client::AccountClient,
     decrypt::Decryptor,
     encryption_boundary::{EncryptionBoundary, begins_encryption},
@@ -64,7 +64,7 @@ impl SyncResponses {
         let mut batch = Batch::default();
         batch
             .cursors
-            .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
+            .push((self.account.sync_cursor(), response.next_batch.clone()));
         let mut shared = Vec::new();
         let (mut left_rooms, mut rejoined) = (Vec::new(), Vec::new());
         for id in response.rooms.joined.keys() {

@@ -9,7 +9,7 @@
 
 -- Store
 
--- One value of the store itself: the key check, the epoch, the recovery key of the previous account (sealed).
+-- One value of the store itself: the key check, the epoch.
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY NOT NULL,
     value BLOB NOT NULL
@@ -537,25 +537,27 @@ CREATE TABLE media_link (
 CREATE INDEX media_link_entry ON media_link (entry_id);
 
 
--- Account and sync
+-- Accounts and sync
 
--- The bridge's Matrix account. At most one row.
+-- One Matrix account on one device. The row stays when the account is logged out: its sync continues after the next login.
 CREATE TABLE account (
-    id           INTEGER PRIMARY KEY CHECK (id = 1),
-    user_id      TEXT    NOT NULL,
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    role         TEXT    NOT NULL -- 'relay': it speaks for everyone; 'personal': a person's own, which speaks as that person
+        CHECK (role IN ('relay', 'personal')),
+    state        TEXT    NOT NULL CHECK (state IN ('active', 'signed-out')),
+    user_id      TEXT    NOT NULL UNIQUE,
     device_id    TEXT    NOT NULL,
     homeserver   TEXT    NOT NULL, -- base URL
     ed25519      TEXT,             -- public fingerprint key of the device
     master_key   TEXT,             -- public cross-signing master key
-    session      BLOB    NOT NULL, -- sealed
-    recovery_key BLOB,             -- sealed
+    session      BLOB,             -- sealed; null: signed out
+    recovery_key BLOB,             -- sealed; the next login needs it, too
     logged_in_at INTEGER NOT NULL
 ) STRICT;
 
--- The previous device, until it is logged out. At most one row: its crypto store must be moved before another device can be
--- replaced.
+-- An account's previous device, until it is logged out. Its crypto store must be moved before another device can be replaced.
 CREATE TABLE former_device (
-    id             INTEGER PRIMARY KEY CHECK (id = 1),
+    account_id     INTEGER PRIMARY KEY REFERENCES account (id),
     device_id      TEXT    NOT NULL,
     homeserver     TEXT    NOT NULL,
     session        BLOB    NOT NULL, -- sealed
@@ -572,7 +574,7 @@ CREATE TABLE former_send (
     PRIMARY KEY (place, transaction_key)
 ) STRICT, WITHOUT ROWID;
 
--- Position of one listener in its stream.
+-- Position of one listener in its stream. That of a room is the newest event that any account has read there.
 CREATE TABLE cursor (
     name  TEXT PRIMARY KEY NOT NULL,
     value TEXT NOT NULL

@@ -1,10 +1,10 @@
-//! Our Matrix account: one user on one device, with its sealed session.
+//! The Matrix accounts: each one user on one device, with its sealed session.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zeroize::Zeroize;
 
 use crate::{
-    Error, Millis, Store,
+    AccountId, Error, Millis, Store,
     database::{Tx, TxError},
     seal::Cell,
 };
@@ -25,7 +25,25 @@ impl Drop for SecretBytes {
     }
 }
 
-/// The public part of our account.
+/// Whom an account speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountRole {
+    /// Everyone.
+    Relay,
+    /// The person whose account it is.
+    Personal,
+}
+
+impl AccountRole {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Personal => "personal",
+        }
+    }
+}
+
+/// The public part of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountInfo {
     /// `@bridge:example.org`
@@ -40,9 +58,11 @@ pub struct AccountInfo {
     pub master_key: Option<String>,
 }
 
-/// The account with its secrets decrypted.
+/// An account with its secrets decrypted.
 #[derive(Clone, Debug)]
 pub struct Account {
+    /// Its id.
+    pub id: AccountId,
     /// Who it is.
     pub info: AccountInfo,
     /// The session as the Matrix side wrote it.
@@ -54,70 +74,85 @@ pub struct Account {
 }
 
 impl Store {
-    /// The account, if one is logged in.
-    pub async fn account(&self) -> Result<Option<Account>, Error> {
-        self.read("read the account", open_account).await
+    /// The relay account, if one is logged in.
+    pub async fn relay_account(&self) -> Result<Option<Account>, Error> {
+        self.read("read the relay account", |tx| match relay_id(tx.sql)? {
+            Some(id) => open_account(tx, id),
+            None => Ok(None),
+        })
+        .await
     }
 
-    /// Saves a new login. The store holds one account: where there is one already, nothing is replaced and the answer is `false`.
+    /// An account, if it is logged in.
+    pub async fn account(&self, id: AccountId) -> Result<Option<Account>, Error> {
+        self.read("read an account", move |tx| open_account(tx, id))
+            .await
+    }
+
+    /// Saves a new login. `None` where the user is logged in already, or for a relay where there is one: nothing is replaced then.
+    /// A user that was logged out keeps the id and the recovery key.
     pub async fn save_account(
         &self,
+        role: AccountRole,
         info: &AccountInfo,
         session: &SecretBytes,
         now: Millis,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<AccountId>, Error> {
         let (info, session) = (info.clone(), session.clone());
-        self.transaction("save the account", move |tx| {
-            let rows = tx.sql.execute(
-                "INSERT INTO account (id, user_id, device_id, homeserver, ed25519, master_key, session, logged_in_at)
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
-                params![
-                    info.user_id,
-                    info.device_id,
-                    info.homeserver,
-                    info.ed25519,
-                    info.master_key,
-                    tx.seal.seal(cell("session"), &session.0)?,
-                    now.0,
-                ],
-            )?;
-            Ok(rows == 1)
+        self.transaction("save an account", move |tx| {
+            if role == AccountRole::Relay && relay_id(tx.sql)?.is_some() {
+                return Ok(None);
+            }
+            let id: Option<AccountId> = tx
+                .sql
+                .query_row(
+                    "INSERT INTO account (role, state, user_id, device_id, homeserver, ed25519, master_key, logged_in_at)
+                     VALUES (?1, 'active', ?2, ?3, ?4, ?5, ?6, ?7)
+                     ON CONFLICT (user_id) DO UPDATE SET role = excluded.role, state = 'active',
+                         device_id = excluded.device_id, homeserver = excluded.homeserver, ed25519 = excluded.ed25519,
+                         master_key = excluded.master_key, logged_in_at = excluded.logged_in_at
+                     WHERE account.state = 'signed-out' RETURNING id",
+                    params![
+                        role.as_str(),
+                        info.user_id,
+                        info.device_id,
+                        info.homeserver,
+                        info.ed25519,
+                        info.master_key,
+                        now,
+                    ],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if let Some(id) = id {
+                write_session(tx, id, &session)?;
+            }
+            Ok(id)
         })
         .await
     }
 
     /// Saves a refreshed session.
-    pub async fn save_session(&self, session: &SecretBytes) -> Result<(), Error> {
+    pub async fn save_session(&self, id: AccountId, session: &SecretBytes) -> Result<(), Error> {
         let session = session.clone();
-        self.transaction("save the session", move |tx| {
-            let sealed = tx.seal.seal(cell("session"), &session.0)?;
-            tx.sql
-                .execute("UPDATE account SET session = ?1 WHERE id = 1", [sealed])?;
-            tx.mark_erased();
-            Ok(())
-        })
-        .await
+        self.transaction("save a session", move |tx| write_session(tx, id, &session))
+            .await
     }
 
     /// Saves a refreshed session on the caller's thread before it returns: for callers that cannot await.
-    pub fn save_session_now(&self, session: &SecretBytes) -> Result<(), Error> {
-        self.database.transaction("save the session", |tx| {
-            let sealed = tx.seal.seal(cell("session"), &session.0)?;
-            tx.sql
-                .execute("UPDATE account SET session = ?1 WHERE id = 1", [sealed])?;
-            tx.mark_erased();
-            Ok(())
-        })
+    pub fn save_session_now(&self, id: AccountId, session: &SecretBytes) -> Result<(), Error> {
+        self.database
+            .transaction("save a session", |tx| write_session(tx, id, session))
     }
 
     /// Saves the recovery key.
-    pub async fn save_recovery_key(&self, key: &SecretBytes) -> Result<(), Error> {
+    pub async fn save_recovery_key(&self, id: AccountId, key: &SecretBytes) -> Result<(), Error> {
         let key = key.clone();
-        self.transaction("save the recovery key", move |tx| {
-            let sealed = tx.seal.seal(cell("recovery_key"), &key.0)?;
+        self.transaction("save a recovery key", move |tx| {
+            let sealed = tx.seal.seal(cell("recovery_key", id), &key.0)?;
             tx.sql.execute(
-                "UPDATE account SET recovery_key = ?1 WHERE id = 1",
-                [sealed],
+                "UPDATE account SET recovery_key = ?2 WHERE id = ?1",
+                params![id, sealed],
             )?;
             tx.mark_erased();
             Ok(())
@@ -128,14 +163,15 @@ impl Store {
     /// Saves what `device show` prints.
     pub async fn save_fingerprints(
         &self,
+        id: AccountId,
         ed25519: &str,
         master_key: Option<&str>,
     ) -> Result<(), Error> {
         let (ed25519, master_key) = (ed25519.to_owned(), master_key.map(str::to_owned));
         self.transaction("save the fingerprints", move |tx| {
             tx.sql.execute(
-                "UPDATE account SET ed25519 = ?1, master_key = ?2 WHERE id = 1",
-                params![ed25519, master_key],
+                "UPDATE account SET ed25519 = ?2, master_key = ?3 WHERE id = ?1",
+                params![id, ed25519, master_key],
             )?;
             Ok(())
         })
@@ -143,22 +179,55 @@ impl Store {
     }
 }
 
-pub(crate) fn cell(column: &'static str) -> Cell {
+pub(crate) fn cell(column: &'static str, id: AccountId) -> Cell {
     Cell {
         table: "account",
         column,
-        row: 1,
+        row: id.0,
     }
 }
 
-const SELECT_INFO: &str = "SELECT user_id, device_id, homeserver, ed25519, master_key FROM account";
-
-/// The public part, for which no key is needed.
-pub(crate) fn info(sql: &Connection) -> Result<Option<AccountInfo>, TxError> {
-    Ok(sql.query_row(SELECT_INFO, [], face_from_row).optional()?)
+/// Overwrites the session of an account.
+pub(crate) fn write_session(
+    tx: &Tx<'_>,
+    id: AccountId,
+    session: &SecretBytes,
+) -> Result<(), TxError> {
+    let sealed = tx.seal.seal(cell("session", id), &session.0)?;
+    tx.sql.execute(
+        "UPDATE account SET session = ?2 WHERE id = ?1",
+        params![id, sealed],
+    )?;
+    tx.mark_erased();
+    Ok(())
 }
 
-fn face_from_row(row: &Row<'_>) -> rusqlite::Result<AccountInfo> {
+fn relay_id(sql: &Connection) -> Result<Option<AccountId>, TxError> {
+    const RELAY: &str =
+        "SELECT id FROM account WHERE role = 'relay' AND state = 'active' ORDER BY id LIMIT 1";
+    Ok(sql.query_row(RELAY, [], |row| row.get(0)).optional()?)
+}
+
+/// The public part of the relay account, for which no key is needed.
+pub(crate) fn relay_info(sql: &Connection) -> Result<Option<AccountInfo>, TxError> {
+    match relay_id(sql)? {
+        Some(id) => info(sql, id),
+        None => Ok(None),
+    }
+}
+
+fn info(sql: &Connection, id: AccountId) -> Result<Option<AccountInfo>, TxError> {
+    Ok(sql
+        .query_row(
+            "SELECT user_id, device_id, homeserver, ed25519, master_key FROM account
+             WHERE id = ?1 AND state = 'active'",
+            [id],
+            info_from_row,
+        )
+        .optional()?)
+}
+
+fn info_from_row(row: &Row<'_>) -> rusqlite::Result<AccountInfo> {
     Ok(AccountInfo {
         user_id: row.get(0)?,
         device_id: row.get(1)?,
@@ -168,17 +237,18 @@ fn face_from_row(row: &Row<'_>) -> rusqlite::Result<AccountInfo> {
     })
 }
 
-fn open_account(tx: &Tx<'_>) -> Result<Option<Account>, TxError> {
-    let Some(info) = info(tx.sql)? else {
+fn open_account(tx: &Tx<'_>, id: AccountId) -> Result<Option<Account>, TxError> {
+    let Some(info) = info(tx.sql, id)? else {
         return Ok(None);
     };
     let (session, recovery_key, since): (Vec<u8>, Option<Vec<u8>>, Millis) = tx.sql.query_row(
-        "SELECT session, recovery_key, logged_in_at FROM account",
-        [],
+        "SELECT session, recovery_key, logged_in_at FROM account WHERE id = ?1",
+        [id],
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
-    let open = |column, sealed: &[u8]| tx.seal.open(cell(column), sealed).map(SecretBytes);
+    let open = |column, sealed: &[u8]| tx.seal.open(cell(column, id), sealed).map(SecretBytes);
     Ok(Some(Account {
+        id,
         info,
         session: open("session", &session)?,
         recovery_key: recovery_key

@@ -9,7 +9,7 @@ use rusqlite::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
+use crate::{AccountId, DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
 
 macro_rules! integer_column {
     ($($name:ident),+) => {$(
@@ -27,7 +27,7 @@ macro_rules! integer_column {
     )+};
 }
 
-integer_column!(PortalId, EntryId, DeliveryId, Millis);
+integer_column!(AccountId, PortalId, EntryId, DeliveryId, Millis);
 
 impl ToSql for Place {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

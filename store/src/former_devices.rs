@@ -1,9 +1,9 @@
-//! Former devices: the one that must still be logged out, and the messages of former devices that were found in rooms.
+//! Former devices: those that must still be logged out, and the messages of former devices that were found in rooms.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    AccountInfo, Error, Millis, Place, RemoteId, SecretBytes, Store,
+    AccountId, AccountInfo, Error, Millis, Place, RemoteId, SecretBytes, Store, accounts,
     database::{Tx, TxError},
     seal::Cell,
 };
@@ -34,57 +34,62 @@ pub struct FormerSend {
     pub sent_at: Millis,
 }
 
-const SESSION: Cell = Cell {
-    table: "former_device",
-    column: "session",
-    row: 1,
-};
-const RECOVERY_KEY: Cell = Cell {
-    table: "meta",
-    column: "recovery_key",
-    row: 1,
-};
-const KEPT_KEY: &str = "recovery_key";
+fn session_cell(account: AccountId) -> Cell {
+    Cell {
+        table: "former_device",
+        column: "session",
+        row: account.0,
+    }
+}
 
 impl Store {
-    /// Replaces the present device, which becomes the former one, and saves the messages that were found of it: all or nothing.
-    /// The recovery key, the queue, the links and the cursors stay.
+    /// Replaces the present device of an account, which becomes the former one, and saves the messages that were found of it: all
+    /// or nothing. The recovery key, the queue, the links and the cursors stay.
     pub async fn replace_device(
         &self,
+        account: AccountId,
         info: &AccountInfo,
         session: &SecretBytes,
         found: &[FormerSend],
         now: Millis,
     ) -> Result<(), Error> {
         let (info, session, found) = (info.clone(), session.clone(), found.to_vec());
-        self.transaction("replace the device", move |tx| {
-            let old: Option<(String, String, Vec<u8>)> = tx
-                .sql
-                .query_row(
-                    "SELECT device_id, homeserver, session FROM account",
-                    [],
-                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                )
-                .optional()?;
-            if let Some((device, homeserver, sealed)) = old {
-                let opened = tx.seal.open(crate::accounts::cell("session"), &sealed)?;
-                tx.sql.execute(
-                    "INSERT OR REPLACE INTO former_device (id, device_id, homeserver, session, store_in_place)
-                     VALUES (1, ?1, ?2, ?3, 1)",
-                    params![device, homeserver, tx.seal.seal(SESSION, &opened)?],
-                )?;
-            }
+        self.transaction("replace a device", move |tx| {
+            let (device, homeserver, sealed): (String, String, Vec<u8>) = tx.sql.query_row(
+                "SELECT device_id, homeserver, session FROM account WHERE id = ?1",
+                [account],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )?;
+            let opened = tx.seal.open(accounts::cell("session", account), &sealed)?;
+            let sealed = tx.seal.seal(session_cell(account), &opened)?;
             tx.sql.execute(
-                "UPDATE account SET user_id = ?1, device_id = ?2, homeserver = ?3, ed25519 = NULL,
-                        master_key = NULL, session = ?4, logged_in_at = ?5 WHERE id = 1",
-                params![
-                    info.user_id,
-                    info.device_id,
-                    info.homeserver,
-                    tx.seal
-                        .seal(crate::accounts::cell("session"), &session.0)?,
-                    now.0,
-                ],
+                "INSERT OR REPLACE INTO former_device (account_id, device_id, homeserver, session, store_in_place)
+                 VALUES (?1, ?2, ?3, ?4, 1)",
+                params![account, device, homeserver, sealed],
+            )?;
+            tx.sql.execute(
+                "UPDATE account SET user_id = ?2, device_id = ?3, homeserver = ?4, ed25519 = NULL,
+                        master_key = NULL, logged_in_at = ?5 WHERE id = ?1",
+                params![account, info.user_id, info.device_id, info.homeserver, now],
+            )?;
+            accounts::write_session(tx, account, &session)?;
+            remember(tx, &found)
+        })
+        .await
+    }
+
+    /// Signs an account out after its device was logged out, and saves the messages that were found of it. The recovery key, the
+    /// queue, the links and the cursors stay.
+    pub async fn sign_out_account(
+        &self,
+        account: AccountId,
+        found: &[FormerSend],
+    ) -> Result<(), Error> {
+        let found = found.to_vec();
+        self.transaction("sign out", move |tx| {
+            tx.sql.execute(
+                "UPDATE account SET state = 'signed-out', session = NULL WHERE id = ?1",
+                [account],
             )?;
             remember(tx, &found)?;
             tx.mark_erased();
@@ -93,67 +98,23 @@ impl Store {
         .await
     }
 
-    /// Deletes the account after its device was logged out, and saves the messages that were found of it, and the recovery key
-    /// for the next login. Queue, links and cursors stay.
-    pub async fn forget_account(&self, found: &[FormerSend]) -> Result<(), Error> {
-        let found = found.to_vec();
-        self.transaction("sign out", move |tx| {
-            let key: Option<Vec<u8>> = tx
-                .sql
-                .query_row("SELECT recovery_key FROM account", [], |row| row.get(0))
-                .optional()?
-                .flatten();
-            if let Some(sealed) = key {
-                let key = tx
-                    .seal
-                    .open(crate::accounts::cell("recovery_key"), &sealed)?;
-                tx.sql.execute(
-                    "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)",
-                    params![KEPT_KEY, tx.seal.seal(RECOVERY_KEY, &key)?],
-                )?;
-            }
-            tx.sql.execute("DELETE FROM account", [])?;
-            remember(tx, &found)?;
-            tx.mark_erased();
-            Ok(())
-        })
-        .await
-    }
-
-    /// The recovery key of the previous account.
-    pub async fn previous_recovery_key(&self) -> Result<Option<SecretBytes>, Error> {
-        self.read("read the recovery key", |tx| {
-            let sealed: Option<Vec<u8>> = tx
-                .sql
-                .query_row(
-                    "SELECT value FROM meta WHERE name = ?1",
-                    [KEPT_KEY],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            sealed
-                .map(|sealed| tx.seal.open(RECOVERY_KEY, &sealed).map(SecretBytes))
-                .transpose()
-        })
-        .await
-    }
-
-    /// The device that must still be logged out, if there is one.
-    pub async fn former_device(&self) -> Result<Option<FormerDevice>, Error> {
-        self.read("read the former device", |tx| {
+    /// The device of an account that must still be logged out, if there is one.
+    pub async fn former_device(&self, account: AccountId) -> Result<Option<FormerDevice>, Error> {
+        self.read("read the former device", move |tx| {
             let row: Option<(String, String, Vec<u8>, bool)> = tx
                 .sql
                 .query_row(
-                    "SELECT device_id, homeserver, session, store_in_place FROM former_device",
-                    [],
+                    "SELECT device_id, homeserver, session, store_in_place FROM former_device WHERE account_id = ?1",
+                    [account],
                     |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
                 )
                 .optional()?;
             row.map(|(device_id, homeserver, sealed, store_in_place)| {
+                let session = tx.seal.open(session_cell(account), &sealed)?;
                 Ok(FormerDevice {
                     device_id,
                     homeserver,
-                    session: SecretBytes(tx.seal.open(SESSION, &sealed)?),
+                    session: SecretBytes(session),
                     store_in_place,
                 })
             })
@@ -162,20 +123,23 @@ impl Store {
         .await
     }
 
-    /// The former device's crypto store was moved away.
-    pub async fn mark_former_store_moved(&self) -> Result<(), Error> {
-        self.transaction("note that the former store was moved", |tx| {
-            tx.sql
-                .execute("UPDATE former_device SET store_in_place = 0", [])?;
+    /// The crypto store of an account's former device was moved away.
+    pub async fn mark_former_store_moved(&self, account: AccountId) -> Result<(), Error> {
+        self.transaction("note that a former store was moved", move |tx| {
+            tx.sql.execute(
+                "UPDATE former_device SET store_in_place = 0 WHERE account_id = ?1",
+                [account],
+            )?;
             Ok(())
         })
         .await
     }
 
-    /// The former device was logged out.
-    pub async fn forget_former_device(&self) -> Result<(), Error> {
-        self.transaction("forget the former device", |tx| {
-            tx.sql.execute("DELETE FROM former_device", [])?;
+    /// The former device of an account was logged out.
+    pub async fn forget_former_device(&self, account: AccountId) -> Result<(), Error> {
+        self.transaction("forget a former device", move |tx| {
+            tx.sql
+                .execute("DELETE FROM former_device WHERE account_id = ?1", [account])?;
             tx.mark_erased();
             Ok(())
         })

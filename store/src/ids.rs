@@ -31,6 +31,11 @@ row_id!(
     DeliveryId
 );
 
+row_id!(
+    /// One Matrix account of the bridge or of a person.
+    AccountId
+);
+
 /// A point in time, in milliseconds since the Unix epoch. The store never reads a clock; the caller gives the time.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,

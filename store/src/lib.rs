@@ -75,7 +75,7 @@ use std::{path::Path, sync::Arc};
 
 use database::{Database, Tx, TxError, run_blocking};
 
-pub use accounts::{Account, AccountInfo, SecretBytes};
+pub use accounts::{Account, AccountInfo, AccountRole, SecretBytes};
 pub use batch::{Arrival, Batch};
 pub use before_link::SeenEvent;
 pub use bundles::{Bundle, BundlePart, MergedMessage};
@@ -91,7 +91,9 @@ pub use error::Error;
 pub use failed_sends::FailedSend;
 pub use former_devices::{FormerDevice, FormerSend};
 pub use holds::PortalHold;
-pub use ids::{DeliveryId, EntryId, LaneId, MessageRef, Millis, Place, PortalId, RemoteId, Side};
+pub use ids::{
+    AccountId, DeliveryId, EntryId, LaneId, MessageRef, Millis, Place, PortalId, RemoteId, Side,
+};
 pub use journal::{Accepted, UndecryptableEvent};
 pub use link_barriers::LinkBarrier;
 pub use linked::LinkedMessage;

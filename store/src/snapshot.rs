@@ -98,7 +98,7 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, Error> {
             operator_portals: portal_requests::operator_portals(&state)?,
             senders_without_keys: senders_without_keys::senders_without_keys(&state)?,
             refused: refused_invites::refused(&state)?,
-            account: accounts::info(&state)?,
+            account: accounts::relay_info(&state)?,
         })
     };
     read(&mut connection).map_err(|error| into_store_error(path, "look at the state", error))

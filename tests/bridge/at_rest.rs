@@ -44,7 +44,7 @@ async fn secrets(scene: &Scenario) -> Vec<String> {
     let store = Store::open(&scene.bridge.data_directory(), &key)
         .await
         .unwrap();
-    let account = store.account().await.unwrap().unwrap();
+    let account = store.relay_account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     let token = session["access_token"].as_str().unwrap().to_owned();
     let recovery = String::from_utf8(account.recovery_key.unwrap().0.clone()).unwrap();

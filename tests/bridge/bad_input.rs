@@ -17,7 +17,7 @@ use footbridge::config::{
     keys::{TABLES, Table},
 };
 use footbridge_silo::{KINDS, capabilities::SiloKind};
-use footbridge_store::{AccountInfo, Millis, SecretBytes, Store, StoreKey};
+use footbridge_store::{AccountInfo, AccountRole, Millis, SecretBytes, Store, StoreKey};
 use proptest::prelude::*;
 
 /// The value of every secret in these tests; no output may contain it.
@@ -710,8 +710,9 @@ fn with_account(config: &str, user: &str) -> WorkDir {
         let key = StoreKey::read_or_create(&key_file).unwrap();
         let store = Store::open(&data, &key).await.unwrap();
         let session = SecretBytes(session.into_bytes());
-        let kept = store.save_account(&face, &session, Millis(1)).await;
-        assert!(kept.unwrap());
+        let role = AccountRole::Relay;
+        let kept = store.save_account(role, &face, &session, Millis(1)).await;
+        assert!(kept.unwrap().is_some());
         store.checkpoint().await.unwrap();
     });
     work_dir
@@ -760,8 +761,8 @@ fn b21_an_unsigned_device_does_not_bridge() {
     // Two databases without any content.
     let make = "import sqlite3, sys\nfor name in sys.argv[1:]:\n    sql = sqlite3.connect(name)\n    \
                 sql.execute('CREATE TABLE t (x)')\n    sql.execute('DROP TABLE t')\n    sql.commit()";
-    let keys = work_dir.path("data/matrix");
-    fs::create_dir(&keys).unwrap();
+    let keys = work_dir.path("data/devices/1");
+    fs::create_dir_all(&keys).unwrap();
     let names = ["matrix-sdk-crypto.sqlite3", "matrix-sdk-state.sqlite3"];
     let made = Command::new("python3")
         .args(["-c", make])

@@ -184,7 +184,7 @@ async fn logout_lists_what_is_kept_and_a_login_continues() {
     assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
     assert!(said.contains("(1 messages are pending)"), "{said}");
     assert!(devices(synapse, &scene).await.is_empty());
-    assert!(!scene.bridge.data_directory().join("matrix").exists());
+    assert!(!scene.bridge.data_directory().join("devices/1").exists());
     let refused = scene.bridge.attempt("run", PATIENCE).await.unwrap();
     assert_eq!(refused, Some(77));
     scene.say_in_channel();

@@ -462,7 +462,7 @@ async fn login_makes_a_signed_device_and_is_never_repeated() {
         matches!(refused, Err(MatrixError::Refused(_))),
         "{refused:?}"
     );
-    assert!(wrong.store.account().await.unwrap().is_none());
+    assert!(wrong.store.relay_account().await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -482,7 +482,7 @@ async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
     );
     let device = bridge
         .store
-        .account()
+        .relay_account()
         .await
         .unwrap()
         .unwrap()
@@ -813,7 +813,7 @@ async fn messages_of_a_person_who_shares_the_account_are_relayed() {
     } = Scene::new(synapse, true).await;
     let key = bridge
         .store
-        .account()
+        .relay_account()
         .await
         .unwrap()
         .unwrap()
@@ -888,7 +888,7 @@ async fn a_revoked_session_is_reported_as_signed_out() {
         room,
         ..
     } = Scene::new(synapse, false).await;
-    let account = bridge.store.account().await.unwrap().unwrap();
+    let account = bridge.store.relay_account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     let us = Registered {
         user_id: account.info.user_id.clone(),
@@ -909,7 +909,7 @@ async fn a_store_that_lost_its_keys_is_refused() {
     let synapse = Synapse::shared().await.unwrap();
     let mut bridge = TestBridge::ready(synapse).await;
     bridge.matrix = None;
-    let keys: PathBuf = bridge.directory.path().join("data").join("matrix");
+    let keys: PathBuf = bridge.directory.path().join("data/devices/1");
     std::fs::remove_dir_all(&keys).unwrap();
     let opened = Matrix::open(
         bridge.store.clone(),

@@ -16,7 +16,7 @@ pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Accou
     preflight::before_opening(config)?;
     let key = StoreKey::read(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
-    let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
+    let account = store.relay_account().await?.ok_or(MatrixError::NoAccount)?;
     same_user(&account.info, config)?;
     Ok((key, store, account))
 }
@@ -34,7 +34,7 @@ pub async fn with_password(
     preflight::before_opening(config)?;
     let key = StoreKey::read_or_create(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
-    if let Some(account) = store.account().await? {
+    if let Some(account) = store.relay_account().await? {
         let info = &account.info;
         same_user(info, config)?;
         let http = http_client::client()
@@ -50,7 +50,7 @@ pub async fn with_password(
             ));
         } else if info.master_key.is_some()
             && info.ed25519.is_some()
-            && store.former_device().await?.is_none()
+            && store.former_device(account.id).await?.is_none()
         {
             console::say(&format!(
                 "Already logged in as {} on device {}.",

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use footbridge_core::{clock::Clock, crash_points};
-use footbridge_store::{Millis, SecretBytes, Store};
+use footbridge_store::{Account, AccountId, Millis, SecretBytes, Store};
 use matrix_sdk::{Client, SessionChange, authentication::matrix::MatrixSession};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -66,6 +66,7 @@ impl TokenLifetime {
 pub(crate) struct SessionKeeper {
     client: Client,
     store: Store,
+    account: AccountId,
     clock: Clock,
     life: Arc<Mutex<TokenLifetime>>,
     /// Whether the newest pair could not be saved.
@@ -77,11 +78,12 @@ impl SessionKeeper {
     pub(crate) fn of(
         client: &Client,
         store: &Store,
-        session: &footbridge_store::SecretBytes,
+        account: &Account,
         clock: Clock,
     ) -> Result<Self, MatrixError> {
         let unsaved = Arc::new(AtomicBool::new(false));
-        let life = Arc::new(Mutex::new(TokenLifetime::read(session)));
+        let life = Arc::new(Mutex::new(TokenLifetime::read(&account.session)));
+        let account = account.id;
         let (writer, failed, lives) = (store.clone(), unsaved.clone(), life.clone());
         let kept = client.set_session_callbacks(
             Box::new(|client| {
@@ -98,7 +100,7 @@ impl SessionKeeper {
                     life.since = clock.now();
                     *life
                 };
-                writer.save_session_now(&present(&client, life)?)?;
+                writer.save_session_now(account, &present(&client, life)?)?;
                 failed.store(false, Ordering::SeqCst);
                 info!("The session was renewed");
                 crash_points::point("session.saved");
@@ -111,6 +113,7 @@ impl SessionKeeper {
         Ok(Self {
             client: client.clone(),
             store: store.clone(),
+            account,
             clock,
             life,
             unsaved,
@@ -193,7 +196,7 @@ impl SessionKeeper {
         error!("A renewed session could not be saved; trying again");
         let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
         self.store
-            .save_session(&present(&self.client, life)?)
+            .save_session(self.account, &present(&self.client, life)?)
             .await?;
         self.unsaved.store(false, Ordering::SeqCst);
         Ok(())

@@ -159,7 +159,7 @@ async fn f09_a_truncated_empty_or_missing_database_is_refused_and_not_changed() 
     let Fixture { home, store, .. } = fixture;
     drop(store);
     // The directory that the SDK makes.
-    fs::create_dir(data(home.path()).join("matrix")).unwrap();
+    fs::create_dir(data(home.path()).join("devices")).unwrap();
     let path = data(home.path()).join("footbridge.db");
     let whole = fs::read(&path).unwrap();
     let half = whole.len() / 2;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use footbridge_store::{
-    Accepted, AccountInfo, Arrival, Batch, Error, FailureNotice, Millis, Payload, PeerClaim,
+    Accepted, AccountInfo, AccountRole, Arrival, Batch, Error, FailureNotice, Payload, PeerClaim,
     ReactionChange, RemoteId, ScreenResult, SecretBytes, Undelivered,
 };
 
@@ -168,37 +168,33 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
         ed25519: None,
         master_key: None,
     };
-    assert!(fixture.store.account().await.unwrap().is_none());
-    let session = SecretBytes(CANARY.to_vec());
-    assert!(
-        fixture
-            .store
-            .save_account(&face, &session, NOW)
-            .await
-            .unwrap()
-    );
-    let other = SecretBytes(b"other".to_vec());
-    assert!(
-        !fixture
-            .store
-            .save_account(&face, &other, Millis(9))
-            .await
-            .unwrap()
-    );
+    assert!(fixture.store.relay_account().await.unwrap().is_none());
+    let save = |face: &AccountInfo, session: &'static [u8]| {
+        let (face, store) = (face.clone(), fixture.store.clone());
+        let session = SecretBytes(session.to_vec());
+        async move {
+            let saved = store.save_account(AccountRole::Relay, &face, &session, NOW);
+            saved.await.unwrap()
+        }
+    };
+    let id = save(&face, CANARY).await.unwrap();
+    assert_eq!(save(&face, b"other").await, None);
+    let another = AccountInfo {
+        user_id: "@other:example.org".to_owned(),
+        ..face.clone()
+    };
+    assert_eq!(save(&another, b"other").await, None, "one relay");
+    let key = SecretBytes(CANARY.to_vec());
+    fixture.store.save_recovery_key(id, &key).await.unwrap();
     fixture
         .store
-        .save_recovery_key(&SecretBytes(CANARY.to_vec()))
-        .await
-        .unwrap();
-    fixture
-        .store
-        .save_fingerprints("ed", Some("master"))
+        .save_fingerprints(id, "ed", Some("master"))
         .await
         .unwrap();
     assert!(!contains(&fixture.data(), CANARY));
 
     let fixture = fixture.restart().await;
-    let account = fixture.store.account().await.unwrap().unwrap();
+    let account = fixture.store.relay_account().await.unwrap().unwrap();
     assert_eq!(account.session.0, CANARY);
     assert_eq!(account.recovery_key.as_ref().unwrap().0, CANARY);
     let face = AccountInfo {
@@ -210,19 +206,41 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
     let snapshot = footbridge_store::Store::snapshot(&fixture.data())
         .await
         .unwrap();
-    assert_eq!(snapshot.account, Some(face));
+    assert_eq!(snapshot.account, Some(face.clone()));
 
     fixture
         .store
-        .save_session(&SecretBytes(b"refreshed".to_vec()))
+        .save_session(id, &SecretBytes(b"refreshed".to_vec()))
         .await
         .unwrap();
     assert_eq!(
-        fixture.store.account().await.unwrap().unwrap().session.0,
+        fixture
+            .store
+            .relay_account()
+            .await
+            .unwrap()
+            .unwrap()
+            .session
+            .0,
         b"refreshed"
     );
-    fixture.store.forget_account(&[]).await.unwrap();
-    assert!(fixture.store.account().await.unwrap().is_none());
+    // What is logged out has no session; the next login of the user continues with the same account.
+    fixture.store.sign_out_account(id, &[]).await.unwrap();
+    assert!(fixture.store.relay_account().await.unwrap().is_none());
+    assert!(fixture.store.account(id).await.unwrap().is_none());
+    let session = SecretBytes(b"new".to_vec());
+    let again = AccountInfo {
+        device_id: "ANOTHER".to_owned(),
+        ed25519: None,
+        ..face
+    };
+    let role = AccountRole::Relay;
+    let saved = fixture.store.save_account(role, &again, &session, NOW);
+    assert_eq!(saved.await.unwrap(), Some(id));
+    let account = fixture.store.account(id).await.unwrap().unwrap();
+    assert_eq!(account.session.0, b"new");
+    assert_eq!(account.info, again);
+    assert_eq!(account.recovery_key.unwrap().0, CANARY);
     assert_eq!(fixture.store.portals().await.unwrap().len(), 2);
 }
 
@@ -239,12 +257,12 @@ async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
     let session = SecretBytes(CANARY.to_vec());
     fixture
         .store
-        .save_account(&face, &session, NOW)
+        .save_account(AccountRole::Relay, &face, &session, NOW)
         .await
         .unwrap();
     let moved = "UPDATE account SET recovery_key = session";
     fixture.sql().execute(moved, []).unwrap();
-    let refused = fixture.store.account().await;
+    let refused = fixture.store.relay_account().await;
     assert!(
         matches!(
             refused,

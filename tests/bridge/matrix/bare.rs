@@ -113,7 +113,7 @@ pub async fn say(synapse: &Synapse, user: &Registered, room: &str, text: &str) -
 
 /// The session of the bridge's own account, for requests by hand.
 pub async fn own(bridge: &TestBridge) -> Registered {
-    let account = bridge.store.account().await.unwrap().unwrap();
+    let account = bridge.store.relay_account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     Registered {
         user_id: account.info.user_id.clone(),

@@ -9,7 +9,7 @@ use super::{
 use crate::faulty_server::{ConnectionBehavior, FaultyServer, GOOD_LINK};
 
 async fn token(bridge: &TestBridge) -> String {
-    let account = bridge.store.account().await.unwrap().unwrap();
+    let account = bridge.store.relay_account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     session["access_token"].as_str().unwrap().to_owned()
 }
@@ -27,7 +27,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
     } = scene;
     person.say(&room, "before").await.unwrap();
     assert_eq!(text_of(&bridge.next(lane).await), "before");
-    let before = bridge.store.account().await.unwrap().unwrap();
+    let before = bridge.store.relay_account().await.unwrap().unwrap();
     proxy.rules.unrenewable.store(true, Ordering::SeqCst);
     for round in 0..2 {
         let old = token(&bridge).await;
@@ -74,7 +74,7 @@ async fn d21_f29_a_session_that_can_be_renewed_continues_by_itself() {
         lane,
         ..
     } = scene;
-    let before = bridge.store.account().await.unwrap().unwrap();
+    let before = bridge.store.relay_account().await.unwrap().unwrap();
     for round in 0..3 {
         let old = token(&bridge).await;
         *proxy.rules.expired.lock().unwrap() = Some(old.clone());
@@ -85,7 +85,7 @@ async fn d21_f29_a_session_that_can_be_renewed_continues_by_itself() {
         assert_eq!(text_of(&bridge.next(lane).await), text);
         // The store has the new token already, and the device is the same.
         assert_ne!(token(&bridge).await, old);
-        let now = bridge.store.account().await.unwrap().unwrap();
+        let now = bridge.store.relay_account().await.unwrap().unwrap();
         assert_eq!(now.info, before.info);
         // The new token works for another run of the bridge.
         if round == 1 {
@@ -194,7 +194,7 @@ async fn c21_a_device_that_was_lost_by_a_used_refresh_token_is_reported_and_the_
     timeout(Duration::from_mins(1), owed).await.unwrap();
     // A process has used the refresh token and died before it had the response; the next process comes too late.
     *proxy.rules.grace.lock().unwrap() = Some(Duration::ZERO);
-    let account = bridge.store.account().await.unwrap().unwrap();
+    let account = bridge.store.relay_account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     let body = json!({"refresh_token": session["refresh_token"]});
     let url = format!("{}/_matrix/client/v3/refresh", proxy.url);

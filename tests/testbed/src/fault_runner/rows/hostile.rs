@@ -737,7 +737,7 @@ impl<'a> HostileScenario<'a> {
     async fn forgotten_encryption(&self) -> anyhow::Result<AttackResult> {
         let bridge = &self.rig.scene.bridge;
         bridge.terminate().await?;
-        let state = bridge.data_directory().join("matrix");
+        let state = bridge.data_directory().join("devices/1");
         let aside = self.files.path().join("aside");
         std::fs::create_dir_all(&aside)?;
         let of_state = |from: &std::path::Path| -> anyhow::Result<Vec<std::path::PathBuf>> {

@@ -102,7 +102,10 @@ async fn device_of(rig: &FaultScenario) -> anyhow::Result<String> {
     let bridge = &rig.scene.bridge;
     let key = StoreKey::read(&bridge.directory().join("footbridge.key"))?;
     let store = Store::open(&bridge.data_directory(), &key).await?;
-    let account = store.account().await?.context("nobody is logged in")?;
+    let account = store
+        .relay_account()
+        .await?
+        .context("nobody is logged in")?;
     Ok(account.info.device_id)
 }
 
