@@ -14,8 +14,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Accepted, DecryptedWith, EntryId, Error, LaneId, Place, ScreenResult, SkipRule, Store,
-    UnknownOutcome,
+    Accepted, DecryptedWith, EntryId, Error, LaneId, Place, RemoteId, ScreenResult, SkipRule,
+    Store, UnknownOutcome,
 };
 use tokio::sync::Notify;
 
@@ -76,6 +76,8 @@ impl Inbox {
     /// arrival, in order.
     pub async fn accept(&self, mut batch: Batch) -> Result<Vec<Accepted>, Error> {
         crash_points::point("accept.before");
+        // Before the cursor moves: a process that ends in between reads these events again.
+        self.fill_waiting(&batch).await?;
         let is_command = |arrival: &Arrival| matches!(arrival.payload, ArrivalContent::Command(_));
         let has_command = batch.arrivals.iter().any(is_command);
         // What the control task must react to.
@@ -233,6 +235,36 @@ impl Inbox {
             self.signals.commands.notify_one();
         }
         Ok(result.replayed)
+    }
+
+    /// An account brings an event readable for whose room key the entry of another account waits: the entry is filled.
+    async fn fill_waiting(&self, batch: &Batch) -> Result<(), Error> {
+        let readable = batch.arrivals.iter().filter(|arrival| {
+            arrival.place.network() == Place::MATRIX
+                && matches!(
+                    arrival.payload,
+                    ArrivalContent::Message(_) | ArrivalContent::Command(_)
+                )
+        });
+        let ids: Vec<(Place, RemoteId)> = readable
+            .map(|arrival| (arrival.place.clone(), arrival.event_id.clone()))
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for (place, event_id, entry) in self.store.waiting_entries(ids).await? {
+            let is_it = |at: &Place, id: &RemoteId| *at == place && *id == event_id;
+            let mut arrivals = batch.arrivals.iter();
+            let Some(arrival) = arrivals.find(|one| is_it(&one.place, &one.event_id)) else {
+                continue;
+            };
+            let mut used = batch.decrypted_with.iter();
+            let decrypted_with = used.find(|(at, id, _)| is_it(at, id));
+            let decrypted_with = decrypted_with.map(|(_, _, with)| with.clone());
+            self.fill(entry, arrival.payload.clone(), decrypted_with)
+                .await?;
+        }
+        Ok(())
     }
 
     fn wake(&self, lanes: Vec<LaneId>) {

@@ -131,6 +131,27 @@ impl Store {
         .await
     }
 
+    /// Those of these events whose entries wait for a room key, with the entries.
+    pub async fn waiting_entries(
+        &self,
+        events: Vec<(Place, RemoteId)>,
+    ) -> Result<Vec<(Place, RemoteId, EntryId)>, Error> {
+        self.read("look for entries that wait for a room key", move |tx| {
+            let mut query = tx.sql.prepare_cached(
+                "SELECT id FROM journal WHERE place = ?1 AND event_id = ?2 AND missing_session IS NOT NULL",
+            )?;
+            let mut waiting = Vec::new();
+            for (place, event_id) in &events {
+                let entry = query
+                    .query_row(params![place, event_id], |row| row.get(0))
+                    .optional()?;
+                waiting.extend(entry.map(|entry| (place.clone(), event_id.clone(), entry)));
+            }
+            Ok(waiting)
+        })
+        .await
+    }
+
     /// The room key arrived: the entry gets its payload (or, with [`Payload::Skipped`], ends). If others have passed it, its
     /// deliveries are marked as late. Returns the lanes to wake; none if the entry does not wait.
     pub async fn fill(

@@ -970,6 +970,40 @@ async fn a_send_whose_answer_was_lost_is_adopted_and_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_another_account_brings_readable_fills_the_entry_that_waits_for_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let far = bench.clock.now().plus(Duration::from_hours(24));
+    bench
+        .arrive_payload("$a", Some("$a".into()), undecryptable(far))
+        .await;
+    bench.arrive("$b", post("behind")).await;
+    let outlet = FakeOutlet::new(true, Vec::new());
+    bench.run(&outlet, Duration::from_secs(60)).await;
+    assert!(outlet.texts().is_empty(), "the lane waits for the key");
+    let readable = |text: &str| Arrival {
+        place: bench.portal.room.clone(),
+        event_id: "$a".into(),
+        message: Some("$a".into()),
+        thread: None,
+        sent_at: Millis(1),
+        payload: ArrivalContent::from(message_of(post(text))),
+    };
+    for text in ["first", "not again"] {
+        let batch = Batch {
+            arrivals: vec![readable(text)],
+            ..Batch::default()
+        };
+        let accepted = bench.inbox.accept(batch).await.unwrap();
+        assert_eq!(accepted, [Accepted::Duplicate]);
+    }
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.texts(), ["first", "behind"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 2);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
