@@ -79,7 +79,8 @@ impl Store {
                     .prepare_cached(
                         "SELECT 1 WHERE EXISTS (SELECT 1 FROM status_notice WHERE stale = 1)
                          OR EXISTS (SELECT 1 FROM parked_delivery WHERE unreported = 1)
-                         OR EXISTS (SELECT 1 FROM closed_lane WHERE status_notice_id IS NULL)",
+                         OR EXISTS (SELECT 1 FROM closed_lane c JOIN portal p ON p.id = c.portal_id
+                             WHERE c.status_notice_id IS NULL AND c.opened_at IS NULL AND p.source <> 'management')",
                     )?
                     .exists([])?)
             })
@@ -179,12 +180,14 @@ fn recent(tx: &Tx<'_>, lane: LaneId, failed_at: Millis) -> Result<Option<RemoteI
         .optional()?)
 }
 
-/// Assigns a status notice to every unreported closed lane, at the portal's other end.
+/// Assigns a status notice to every unreported closed lane, at the portal's other end. A management room has none, and a lane that
+/// opened before anybody was notified needs no notice.
 fn assign_closed_lanes(tx: &Tx<'_>) -> Result<(), TxError> {
     let untold: Vec<(LaneId, Millis)> = tx
         .sql
         .prepare_cached(
-            "SELECT portal_id, toward, since FROM closed_lane WHERE status_notice_id IS NULL",
+            "SELECT c.portal_id, c.toward, c.since FROM closed_lane c JOIN portal p ON p.id = c.portal_id
+             WHERE c.status_notice_id IS NULL AND c.opened_at IS NULL AND p.source <> 'management'",
         )?
         .query_map([], |row| Ok((columns::lane(row)?, row.get("since")?)))?
         .collect::<Result<_, _>>()?;

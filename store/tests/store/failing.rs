@@ -1,8 +1,8 @@
 //! Failed deliveries: parked, reported, retried.
 
 use footbridge_store::{
-    Cancelled, DeliveryId, DeliveryStatus, FailureNotice, ParkedState, RemoteId, SkipRule,
-    StatusNotice, StatusTopic, Undelivered,
+    Cancelled, DeliveryId, DeliveryStatus, FailureNotice, LaneId, Millis, ParkedState, Place,
+    RemoteId, Side, SkipRule, StatusNotice, StatusTopic, Undelivered,
 };
 
 use crate::support::{Fixture, NOW, balances, payload, to_matrix, to_silo};
@@ -281,4 +281,35 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
         fixture.store.retry_parked(&kept[2..]).await.unwrap(),
         [lane]
     );
+}
+
+#[tokio::test]
+async fn a_closed_lane_gives_no_notice_in_a_management_room_nor_once_it_is_open() {
+    let fixture = Fixture::with_one_portal().await;
+    let store = &fixture.store;
+    let pending = || async {
+        let all = store.lane_counters().await.unwrap();
+        all.iter().map(|counters| counters.pending).sum::<u64>()
+    };
+    let lane = to_silo(&fixture.a);
+    store.close_lane(lane, "it is closed", NOW).await.unwrap();
+    store.open_lane(lane, Millis(NOW.0 + 1)).await.unwrap();
+    assert_eq!(store.refresh_notices(compose, NOW).await.unwrap(), []);
+    assert_eq!(pending().await, 0);
+    // It closes again.
+    store.close_lane(lane, "it is closed", NOW).await.unwrap();
+    assert_eq!(store.refresh_notices(compose, NOW).await.unwrap().len(), 1);
+    assert_eq!(pending().await, 1);
+    // A room without a portal, in which the bridge only answers.
+    let room = Place::room("!management");
+    store.open_management_room(&room, None, NOW).await.unwrap();
+    let portals = store.portals().await.unwrap();
+    let portal = portals.iter().find(|portal| portal.room == room).unwrap();
+    let lane = LaneId {
+        portal: portal.id,
+        toward: Side::Matrix,
+    };
+    store.close_lane(lane, "it is closed", NOW).await.unwrap();
+    assert_eq!(store.refresh_notices(compose, NOW).await.unwrap(), []);
+    assert_eq!(pending().await, 1);
 }
