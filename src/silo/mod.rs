@@ -89,8 +89,14 @@ pub trait Silo: Outlet {
     /// The account's name in the silo; proves that the token works.
     async fn whoami(&self) -> Result<String, SiloError>;
 
-    /// Finds a channel by the name in the configuration and checks that the account may read and write there.
+    /// Finds a channel by the name in the configuration and checks that the account may read and write there. The account joins it
+    /// where that is needed and nobody has to allow it.
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError>;
+
+    /// The same, but changes nothing: the account need not be a member where it could join.
+    async fn look_up(&self, channel: &str) -> Result<Channel, SiloError> {
+        self.resolve(channel).await
+    }
 
     /// Whether a channel that [`Silo::resolve`] returns is known to exist. Where the silo cannot tell, `resolve`
     /// accepts every name.

@@ -221,6 +221,16 @@ impl From<RequestError> for SendError {
     }
 }
 
+/// The error of a look-up: what the silo refuses is no channel of this account.
+pub fn no_channel(error: RequestError) -> SiloError {
+    match error {
+        RequestError::Refused(reason) | RequestError::Rejected(reason) => {
+            SiloError::NoChannel(reason)
+        }
+        other => other.into(),
+    }
+}
+
 impl From<RequestError> for SiloError {
     fn from(error: RequestError) -> Self {
         match error {

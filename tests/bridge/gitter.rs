@@ -444,6 +444,23 @@ async fn a_silent_ban_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_look_up_enters_no_channel() {
+    let fixture = Fixture::realtime().await;
+    fixture.sim.add_room("org/other", RoomOptions::default());
+    let silo = fixture.silo();
+    assert_eq!(silo.look_up("org/other").await.unwrap().name, "org/other");
+    let changes = || {
+        let calls = fixture.sim.calls();
+        // That one only finds a room by its URI.
+        let is_change = |route: &&String| !route.starts_with("GET") && *route != "POST /rooms";
+        calls.keys().filter(is_change).count()
+    };
+    assert_eq!(changes(), 0);
+    silo.resolve("org/other").await.unwrap();
+    assert_eq!(changes(), 1);
+}
+
+#[tokio::test]
 async fn d04_a_message_that_is_looked_for_among_too_many_is_not_taken_for_missing() {
     let fixture = Fixture::realtime().await;
     let silo = fixture.silo();

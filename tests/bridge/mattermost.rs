@@ -96,6 +96,24 @@ fn tomorrow() -> i64 {
 }
 
 #[tokio::test]
+async fn a_look_up_enters_no_channel() {
+    let fixture = Fixture::new().await;
+    fixture.sim.add_channel(&fixture.team, "other", "O", &[]);
+    let silo = fixture.silo();
+    assert_eq!(silo.look_up("team/other").await.unwrap().name, "team/other");
+    let changes = || {
+        let calls = fixture.sim.calls();
+        calls
+            .keys()
+            .filter(|route| !route.starts_with("GET"))
+            .count()
+    };
+    assert_eq!(changes(), 0);
+    silo.resolve("team/other").await.unwrap();
+    assert_eq!(changes(), 1);
+}
+
+#[tokio::test]
 async fn b13_a_post_from_the_future_hides_no_gap() {
     let fixture = Fixture::new().await;
     let mut bridge = TestBridge::start(&fixture).await;

@@ -288,7 +288,7 @@ async fn check_silo(ends: &[PortalEnds], silo: &dyn SiloConfig, findings: &mut C
 }
 
 async fn resolve(silo: &dyn Silo, channel: &str) -> Result<CheckResult, SiloError> {
-    let name = silo.resolve(channel).await?.name;
+    let name = silo.look_up(channel).await?.name;
     Ok(if silo.knows_channels() {
         CheckResult::Good(format!("channel {name} can be read and written"))
     } else {

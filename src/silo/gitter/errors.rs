@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::request_error::Service;
-pub use crate::request_error::{RepeatSafety, RequestError, Subject};
+pub use crate::request_error::{RepeatSafety, RequestError, Subject, no_channel};
 
 /// Gitter. With 401 it also destroys all tokens of an account, so that no request is retried with the same token.
 pub static SERVICE: Service = Service {

@@ -54,7 +54,7 @@ use self::{
     api::Room,
     client::Client,
     dispatcher::{Dispatcher, ListenerContext},
-    errors::{RequestError, SERVICE},
+    errors::{RequestError, SERVICE, no_channel},
     feed::FeedEndpoint,
     rate_limiter::RateLimiter,
 };
@@ -151,13 +151,14 @@ impl Gitter {
             .cloned())
     }
 
-    async fn find(&self, channel: &str) -> Result<Channel, RequestError> {
+    /// The channel with this URI or id; the account joins it, if `join`.
+    async fn find(&self, channel: &str, join: bool) -> Result<Channel, RequestError> {
         let me = self.me().await?;
         let room = match self.own_room(channel).await? {
             Some(room) => room,
             None => self.client.find_room(channel).await?,
         };
-        if room.member != Some(true) {
+        if join && room.member != Some(true) {
             // Reading works without joining, but mentions and the account's own removal are not reported.
             self.client.join(me, &room.id).await?;
         }
@@ -264,13 +265,13 @@ impl Silo for Gitter {
     }
 
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
-        let found = self.account.noted(self.find(channel).await);
-        found.map_err(|error| match error {
-            RequestError::Refused(reason) | RequestError::Rejected(reason) => {
-                SiloError::NoChannel(reason)
-            }
-            other => other.into(),
-        })
+        let found = self.account.noted(self.find(channel, true).await);
+        found.map_err(no_channel)
+    }
+
+    async fn look_up(&self, channel: &str) -> Result<Channel, SiloError> {
+        let found = self.account.noted(self.find(channel, false).await);
+        found.map_err(no_channel)
     }
 
     fn account(&self) -> &Account {

@@ -8,8 +8,8 @@ use super::{Mattermost, errors::RequestError};
 use crate::Channel;
 
 impl Mattermost {
-    /// The channel `team/channel`; the account joins it if it is open.
-    pub(super) async fn find(&self, name: &str) -> Result<Channel, RequestError> {
+    /// The channel `team/channel`; the account joins it if it is open, and if `join`.
+    pub(super) async fn find(&self, name: &str, join: bool) -> Result<Channel, RequestError> {
         let Some((team, channel)) = name.split_once('/') else {
             return Err(RequestError::Refused(
                 "Write a channel of Mattermost as team/channel, as in its address".to_owned(),
@@ -21,7 +21,11 @@ impl Mattermost {
         let is_open = found.kind == "O";
         match self.client.member(&found.id, &me.id).await {
             Ok(_) => {}
-            Err(RequestError::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
+            Err(RequestError::Closed(_)) if is_open => {
+                if join {
+                    self.client.join(&found.id, &me.id).await?;
+                }
+            }
             Err(error) => return Err(error),
         }
         let name = format!("{team}/{channel}");

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use footbridge_core::outlet::Outcome;
 
 use crate::request_error::Service;
-pub use crate::request_error::{RepeatSafety, RequestError, Subject};
+pub use crate::request_error::{RepeatSafety, RequestError, Subject, no_channel};
 
 /// Mattermost.
 pub static SERVICE: Service = Service {

@@ -57,7 +57,7 @@ use self::{
     api::User,
     client::Client,
     connection::FeedEndpoint,
-    errors::{RequestError, SERVICE},
+    errors::{RequestError, SERVICE, no_channel},
     listener::{Listener, ListenerContext},
 };
 use crate::{
@@ -206,13 +206,13 @@ impl Silo for Mattermost {
     }
 
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
-        let found = self.account.noted(self.find(channel).await);
-        found.map_err(|error| match error {
-            RequestError::Refused(reason) | RequestError::Rejected(reason) => {
-                SiloError::NoChannel(reason)
-            }
-            other => other.into(),
-        })
+        let found = self.account.noted(self.find(channel, true).await);
+        found.map_err(no_channel)
+    }
+
+    async fn look_up(&self, channel: &str) -> Result<Channel, SiloError> {
+        let found = self.account.noted(self.find(channel, false).await);
+        found.map_err(no_channel)
     }
 
     fn account(&self) -> &Account {
@@ -245,7 +245,7 @@ impl Silo for Mattermost {
     }
 
     async fn audience(&self, channel: &str) -> Audience {
-        let found = self.find(channel).await.ok();
+        let found = self.find(channel, false).await.ok();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let public =
             found.and_then(|found| known.get(found.place.address()).map(|(_, open)| *open));
