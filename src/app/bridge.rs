@@ -40,7 +40,7 @@ use footbridge_core::{
 };
 use footbridge_matrix::{Boxed, Matrix, Trust};
 use footbridge_silo::{Channel, Silo};
-use footbridge_store::{Place, Portal, Store, StoreKey};
+use footbridge_store::{Place, Portal, PortalSource, Store, StoreKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -289,16 +289,14 @@ impl App {
                 .set_awaited_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
             self.start_lanes(tasks, &mut lanes, &portals);
             self.wait_for_space(tasks).await?;
-            self.portals_running.store(named.len(), Ordering::Relaxed);
-            let all = named.len() + missing.len();
+            let is_portal = |portal: &&Portal| portal.source != PortalSource::Management;
+            let running = portals.iter().filter(is_portal).count();
+            self.portals_running.store(running, Ordering::Relaxed);
+            let all = running + missing.len();
             self.portals_named.store(all, Ordering::Relaxed);
             let generation = stop.child_token();
             let mut listeners = self.start_listeners(&portals, &generation);
-            info!(
-                portals = portals.len(),
-                missing = missing.len(),
-                "Listening"
-            );
+            info!(portals = running, missing = missing.len(), "Listening");
             let found = self
                 .wait(tasks, &mut listeners, &mut missing, &mut backoff)
                 .await;

@@ -316,6 +316,12 @@ impl Invites {
             Err(error @ RequestError::SignedOut(_)) => {
                 Err(error.into_matrix_error("answer an invite"))
             }
+            Err(RequestError::Forbidden(_)) => {
+                if self.reported.insert(room.to_owned()) {
+                    warn!(matrix.room = %room, "The bridge's account may not enter a room; invite it there");
+                }
+                Ok(())
+            }
             Err(error) => {
                 if self.reported.insert(room.to_owned()) {
                     let error = format!("{:#}", error.into_matrix_error("join or leave the room"));

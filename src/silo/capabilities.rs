@@ -245,13 +245,13 @@ impl SiloKind {
         self.capabilities.iter().find(|row| row.what == what)
     }
 
-    /// What is not relayed as the same thing, in two lines.
+    /// What is not relayed as the same thing, in two lines. Profiles are left out: the portal's options decide about them.
     #[must_use]
     pub fn limits(&self) -> String {
         let line = |to: &str, crossing: fn(&Capability) -> Support| {
             let named = |is_so: fn(&Support) -> bool| {
                 let rows = self.capabilities.iter();
-                let rows = rows.filter(|row| is_so(&crossing(row)));
+                let rows = rows.filter(|row| row.what != Feature::Profile && is_so(&crossing(row)));
                 let names: Vec<String> = rows.map(|row| row.what.title().to_lowercase()).collect();
                 if names.is_empty() {
                     "nothing".to_owned()
@@ -261,7 +261,7 @@ impl SiloKind {
             };
             let fallback = named(|crossing| matches!(crossing, Support::Fallback(_)));
             let not = named(|crossing| matches!(crossing, Support::No(_)));
-            format!("To the {to}, as text only: {fallback}; not relayed: {not}.")
+            format!("To the {to}, in another form: {fallback}; not relayed: {not}.")
         };
         let there = line("channel", |row| row.to_channel);
         format!("{there}\n{}", line("room", |row| row.to_room))
@@ -385,8 +385,8 @@ mod tests {
         };
         assert_eq!(
             kind.limits(),
-            "To the channel, as text only: edits, files; not relayed: nothing.\n\
-             To the room, as text only: nothing; not relayed: edits."
+            "To the channel, in another form: edits, files; not relayed: nothing.\n\
+             To the room, in another form: nothing; not relayed: edits."
         );
     }
 

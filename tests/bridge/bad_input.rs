@@ -1001,14 +1001,16 @@ fn init_writes_nothing_invalid_and_reports_all_errors_at_once() {
     let work_dir = WorkDir::new();
     let mattermost =
         "--silo-kind mattermost --silo-token-file gitter.token --silo-api https://chat.example.org";
+    work_dir.put("password.txt", CANARY, 0o600);
+    let with_password = "--channel a/b --password-file password.txt";
     for (options, told) in [
-        (format!("{mattermost}/api/v4 --channel a/b"), "api/v4"),
+        (format!("{mattermost}/api/v4 {with_password}"), "api/v4"),
         (
             format!("{mattermost} --channel a/b --password-file absent.txt"),
             "absent.txt, named by `--password-file`, does not exist",
         ),
         (
-            format!("{mattermost} --channel a/b --recovery-key-file absent.txt"),
+            format!("{mattermost} {with_password} --recovery-key-file absent.txt"),
             "absent.txt, named by `--recovery-key-file`, does not exist",
         ),
     ] {

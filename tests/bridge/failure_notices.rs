@@ -213,7 +213,7 @@ async fn commands_are_answered_where_they_were_given_and_only_encrypted_ones_cou
     scene.ann.say(room, "!bridge status").await.unwrap();
     let status = hear(&scene, "To gitter ").await;
     assert!(status.text.contains("To here: "), "{}", status.text);
-    let limits = "To the channel, as text only: author,";
+    let limits = "To the channel, in another form: author,";
     assert!(status.text.contains(limits), "{}", status.text);
     scene.ann.say(room, "!bridge rerty").await.unwrap();
     hear(&scene, "Did you mean `!bridge retry`?").await;

@@ -120,7 +120,9 @@ pub(super) fn reasons(health: &HealthReport, known: &ReadinessInputs<'_>) -> Vec
         }
         if is_closed(counters, &known.unjoined_portals) {
             let what = match counters.lane.toward {
-                Side::Matrix if known.unjoined_portals.contains(&portal) => "is not in its room",
+                Side::Matrix if known.unjoined_portals.contains(&portal) => {
+                    "is not in its room: invite the bridge's account there"
+                }
                 Side::Matrix => "cannot write into its room",
                 Side::Silo => "cannot write into its channel",
             };
@@ -322,7 +324,7 @@ mod tests {
         };
         assert_eq!(
             reasons(&well(), &known),
-            ["portal 2 (org/b) is not in its room"]
+            ["portal 2 (org/b) is not in its room: invite the bridge's account there"]
         );
         // Whoever made a portal in chat cannot make the bridge unready.
         let mut portals = portals.clone();

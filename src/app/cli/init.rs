@@ -102,6 +102,9 @@ fn gather(path: &Path, options: &args::Init) -> Result<InitAnswers, Report> {
         silent: options.yes || !console::is_interactive(),
         diagnostics: Vec::new(),
     };
+    if prompter.silent && options.password_file.is_none() {
+        prompter.missing("password-file");
+    }
     prompter.secret("--password-file", options.password_file.as_deref());
     prompter.secret("--recovery-key-file", options.recovery_key_file.as_deref());
     let user = prompter.answer(

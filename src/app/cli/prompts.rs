@@ -43,13 +43,7 @@ impl Prompter {
         let text = match given.or(default.filter(|_| self.silent)) {
             Some(text) => text.to_owned(),
             None if self.silent => {
-                self.diagnostics.push(
-                    Diagnostic::new("B26", format!("--{option} is missing"))
-                        .exit(Exit::Usage)
-                        .help(format!(
-                            "add --{option}, or run it on a terminal to be asked"
-                        )),
-                );
+                self.missing(option);
                 return None;
             }
             None => self.ask(question, default, &read)?,
@@ -114,6 +108,14 @@ impl Prompter {
                     .map(Some)
             }
         }
+    }
+
+    /// An option is missing, and nobody can be asked.
+    pub fn missing(&mut self, option: &str) {
+        let diagnostic = Diagnostic::new("B26", format!("--{option} is missing"));
+        let help = format!("add --{option}, or run it on a terminal to be asked");
+        self.diagnostics
+            .push(diagnostic.exit(Exit::Usage).help(help));
     }
 
     /// Checks whether a secret that is needed later can be read.
