@@ -979,7 +979,7 @@ async fn an_event_that_another_account_brings_readable_fills_the_entry_that_wait
         .await;
     bench.arrive("$b", post("behind")).await;
     let outlet = FakeOutlet::new(true, Vec::new());
-    bench.run(&outlet, Duration::from_secs(60)).await;
+    bench.run(&outlet, Duration::from_mins(1)).await;
     assert!(outlet.texts().is_empty(), "the lane waits for the key");
     let readable = |text: &str| Arrival {
         place: bench.portal.room.clone(),

@@ -270,18 +270,20 @@ async fn a_part_of_a_bundle_that_may_have_arrived_is_looked_for_when_it_is_delet
 async fn a_message_that_had_arrived_in_a_bundle_is_not_doubled_by_a_retry() {
     for arrived in [true, false] {
         let home = tempfile::tempdir().unwrap();
-        let attempt = match arrived {
-            true => Next::WorkThenFail(lost()),
-            false => Next::Fail(lost()),
+        let attempt = if arrived {
+            Next::WorkThenFail(lost())
+        } else {
+            Next::Fail(lost())
         };
         let (bench, outlet) = bundle_without_an_answer(home.path(), &[], attempt).await;
         for event in ["$1", "$2"] {
             retry(&bench, event).await;
         }
         bench.run(&outlet, LONG).await;
-        let (shown, left) = match arrived {
-            true => (&["zero", "one + two"][..], "one + "),
-            false => (&["zero", "one", "two"][..], "one"),
+        let (shown, left) = if arrived {
+            (&["zero", "one + two"][..], "one + ")
+        } else {
+            (&["zero", "one", "two"][..], "one")
         };
         assert_eq!(outlet.readable(), shown);
         assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
