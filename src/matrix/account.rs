@@ -90,6 +90,7 @@ async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     check_user(&info, &with.config)?;
     // Those of a device that was logged out.
     remove_keys(&with.store, id)?;
+    with.store.mark_former_store_moved(id).await?;
     let client = build(with, id, &homeserver(&info, &with.config)?).await?;
     restore(&client, &sealed).await?;
     Ok(client)

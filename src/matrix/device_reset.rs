@@ -77,14 +77,15 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
         let state = session::ask(&with.store, &with.config, &with.http).await?;
         let account = with.store.relay_account().await?;
         let account = account.ok_or(MatrixError::NoAccount)?;
-        let mut sends = Vec::new();
         match state {
             SessionState::Accepted => {
                 let homeserver = saved_account::homeserver(&account.info, &with.config)?;
                 let client = client::build_without_stores(&homeserver, with.http.clone()).await?;
                 saved_account::restore(&client, &account.session).await?;
                 (with.progress)("Looking up what the device has sent");
-                sends = former_sends(&client, &account, &with).await?;
+                let sends = former_sends(&client, &account, &with).await?;
+                // Before the request: after it nobody could look them up again.
+                with.store.save_former_sends(&sends).await?;
                 (with.progress)("Logging out");
                 client
                     .matrix_auth()
@@ -106,8 +107,9 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
                 )));
             }
         }
-        with.store.sign_out_account(account.id, &sends).await?;
-        saved_account::remove_keys(&with.store, account.id)
+        // Keys that are left without a session would be opened by the next login.
+        saved_account::remove_keys(&with.store, account.id)?;
+        Ok(with.store.sign_out_account(account.id).await?)
     })
 }
 

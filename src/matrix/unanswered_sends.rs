@@ -208,7 +208,8 @@ impl UnansweredSends {
                 }
             }
             if old >= OLD_PAGE && old == page.chunk.len() {
-                return not_found(unreadable);
+                // Most likely it was not sent; but others have chosen these times.
+                return not_found(true);
             }
             match page.end {
                 Some(end) if from.as_ref() != Some(&end) => from = Some(end),

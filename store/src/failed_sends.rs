@@ -41,6 +41,16 @@ impl Store {
     }
 }
 
+/// Nobody can tell whether a failed delivery arrived, and it is sent with another text: under another transaction key.
+pub(crate) fn change_key(tx: &Tx<'_>, delivery: DeliveryId) -> Result<(), TxError> {
+    tx.sql
+        .prepare_cached(
+            "UPDATE outbox SET transaction_key = transaction_key || '.again' WHERE id = ?1",
+        )?
+        .execute([delivery])?;
+    settle(tx, delivery, false)
+}
+
 fn settle(tx: &Tx<'_>, delivery: DeliveryId, happened: bool) -> Result<(), TxError> {
     tx.sql
         .prepare_cached(

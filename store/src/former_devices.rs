@@ -78,20 +78,20 @@ impl Store {
         .await
     }
 
-    /// Signs an account out after its device was logged out, and saves the messages that were found of it. The recovery key, the
-    /// queue, the links and the cursors stay.
-    pub async fn sign_out_account(
-        &self,
-        account: AccountId,
-        found: &[FormerSend],
-    ) -> Result<(), Error> {
+    /// Saves the messages that were found of a device that is about to be logged out.
+    pub async fn save_former_sends(&self, found: &[FormerSend]) -> Result<(), Error> {
         let found = found.to_vec();
+        self.transaction("save former sends", move |tx| remember(tx, &found))
+            .await
+    }
+
+    /// Signs an account out after its device was logged out. The recovery key, the queue, the links and the cursors stay.
+    pub async fn sign_out_account(&self, account: AccountId) -> Result<(), Error> {
         self.transaction("sign out", move |tx| {
             tx.sql.execute(
                 "UPDATE account SET state = 'signed-out', session = NULL WHERE id = ?1",
                 [account],
             )?;
-            remember(tx, &found)?;
             tx.mark_erased();
             Ok(())
         })

@@ -354,15 +354,15 @@ fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
     let Some(lane) = lane else {
         return Ok(None);
     };
-    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id. What ended because its place
-    // was closed is looked for first. Where nobody can know the outcome, a person has decided to send it again.
+    // Later deliveries have passed it, so it is late, and it is the first now. A later step, an edit, and what ended in a closed
+    // place are looked for first. Where nobody can know the outcome, a person has decided to send it again.
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, late, total_attempts, unanswered_since)
-             SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, 1, total_attempts,
-                 iif(error_kind = 'closed' AND outcome_unknown = 1, accepted_at, NULL)
+             SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done, accepted_at, from_place, 1,
+                 total_attempts, iif(outcome_unknown = 1 AND (error_kind = 'closed' OR (error_kind NOT IN ('unknown', 'unlinked')
+                     AND (steps_done > 0 OR target IS NOT NULL))), accepted_at, NULL)
              FROM parked_delivery WHERE id = ?1",
         )?
         .execute([id])?;

@@ -140,9 +140,12 @@ fn forget_in(tx: &Tx<'_>, edit: EntryId, looked_for: Option<DeliveryId>) -> Resu
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(DeliveryId, DeliveryId)>, _>>()?;
     for (id, bundle_leader) in deliveries {
-        let may_have_arrived = looked_for != Some(id) && failed_sends::of(tx, id)?.is_some();
-        if may_have_arrived || bundles::was_tried(tx, bundle_leader)? {
+        let may_have_arrived = failed_sends::of(tx, id)?.is_some();
+        if (may_have_arrived && looked_for != Some(id)) || bundles::was_tried(tx, bundle_leader)? {
             continue;
+        }
+        if may_have_arrived {
+            failed_sends::change_key(tx, id)?;
         }
         let Some(pending) = counters::pending(tx.sql, id)? else {
             continue;

@@ -225,7 +225,7 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
         b"refreshed"
     );
     // What is logged out has no session; the next login of the user continues with the same account.
-    fixture.store.sign_out_account(id, &[]).await.unwrap();
+    fixture.store.sign_out_account(id).await.unwrap();
     assert!(fixture.store.relay_account().await.unwrap().is_none());
     assert!(fixture.store.account(id).await.unwrap().is_none());
     let session = SecretBytes(b"new".to_vec());

@@ -619,6 +619,31 @@ async fn a_retried_message_whose_first_part_had_arrived_is_completed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_later_part_without_an_answer_is_looked_for_when_it_is_retried() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let script = vec![Next::Work, Next::WorkThenFail(lost()), Next::Fail(no())];
+    let outlet = FakeOutlet::new(true, script);
+    bench.arrive("$m", post("one|two")).await;
+    bench.run(&outlet, LONG).await;
+    retry(&bench, "$m").await;
+    let lane = bench.lane(Side::Silo, outlet.clone()).id;
+    let QueueHead::Ready(part) = bench
+        .store
+        .queue_head(lane, bench.clock.now())
+        .await
+        .unwrap()
+    else {
+        panic!("the part is due");
+    };
+    assert_eq!(part.steps_done, 1);
+    assert!(part.unanswered_since.is_some());
+    bench.run(&outlet, LONG).await;
+    assert_eq!(outlet.readable(), ["one", "two"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edit_of_a_message_that_certainly_did_not_arrive_is_taken_in_by_its_retry() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
