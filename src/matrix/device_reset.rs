@@ -203,12 +203,14 @@ impl Reader<'_> {
                 let Ok(envelope) = serde_json::from_str::<EventFields>(raw) else {
                     continue;
                 };
+                // Another user's server chooses the time of that user's events.
+                if envelope.sender != self.own {
+                    continue;
+                }
                 if Millis(envelope.origin_server_ts).plus(CLOCK_SKEW) < self.since {
                     return Ok(());
                 }
-                if envelope.sender == self.own {
-                    sends.extend(self.look_at(room, raw, &envelope).await);
-                }
+                sends.extend(self.look_at(room, raw, &envelope).await);
             }
             match page.end {
                 Some(end) if from.as_ref() != Some(&end) => from = Some(end),

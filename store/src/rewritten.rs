@@ -127,7 +127,8 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
     forget_in(tx, edit, None)
 }
 
-/// The same; the delivery `looked_for` is about to be attempted, so whatever of it may have arrived was looked for.
+/// The same; the delivery `looked_for` is about to be attempted. If nobody could tell whether it had arrived before, it gets
+/// another transaction key.
 fn forget_in(tx: &Tx<'_>, edit: EntryId, looked_for: Option<DeliveryId>) -> Result<(), TxError> {
     let deliveries = tx
         .sql

@@ -145,9 +145,11 @@ impl Lane {
         if !delivery.is_retry || !is_new || delivery.steps_done > 0 || !self.is_idempotent() {
             return Ok(BeforeRetry::NotSent);
         }
-        let Some(failed) = self.store.failed_send(delivery.id).await? else {
+        let Some(mut failed) = self.store.failed_send(delivery.id).await? else {
             return Ok(BeforeRetry::NotSent);
         };
+        // The retry itself may have been attempted since.
+        failed.outcome_unknown |= delivery.unanswered_since.is_some();
         let (mut is_certain, step) = (true, a_post());
         for sought in sends(&delivery.key, 0, failed) {
             let (to, since) = (&delivery.to, delivery.accepted_at);
