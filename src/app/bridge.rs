@@ -1,6 +1,6 @@
 //! Wiring: opens the store, builds both sides, starts every task and ends with all of them. Every task starts here:
 //!
-//! - one sync of the Matrix account and one listener per silo (restarted when a portal is added),
+//! - one sync of the Matrix account, one of each person's account, and one listener per silo (restarted when a portal is added),
 //! - two lanes per portal,
 //! - the answers to chat commands,
 //! - names, topics and avatars of rooms and channels, where a portal syncs them,
@@ -14,6 +14,7 @@ mod control_backend;
 mod readiness;
 mod active_portals;
 mod account_recovery;
+mod accounts;
 mod disk_space;
 mod disk_full_mode;
 mod tasks;
@@ -45,6 +46,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use accounts::Accounts;
 use lanes::Budgets;
 use tasks::{Tasks, start, task_result};
 
@@ -117,6 +119,9 @@ struct App {
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
     budgets: Budgets,
+    /// The key of the store, and of the SDK's stores.
+    key: Arc<StoreKey>,
+    accounts: Accounts,
     filters: RelayFilters,
     /// Where files are kept while they are transferred.
     spool: Spool,
@@ -165,9 +170,15 @@ impl App {
             .map(|name| (name.to_owned(), OutletHealth::default()))
             .collect();
         let budgets = Budgets::of(silos.keys());
+        let accounts = Accounts::of(silos.keys());
         let signals = Signals::default();
         let inbox = Inbox::new(store.clone(), signals.clone(), clock);
         let inbox = inbox.with_peer_bridges(matrix.network().peer_bridges().clone());
+        let proving = config
+            .silos
+            .iter()
+            .filter(|silo| silo.kind().proves_authors);
+        let inbox = inbox.with_proving_silos(proving.map(|silo| silo.name().to_owned()).collect());
         let shutdown = Shutdown::default();
         let spool = Spool::new(config.store.path.clone(), config.media.max_file);
         let portals_running = AtomicUsize::new(0);
@@ -182,6 +193,8 @@ impl App {
                 matrix,
                 silos,
                 budgets,
+                key: Arc::new(key),
+                accounts,
                 filters: RelayFilters::default(),
                 spool,
                 shutdown,
@@ -216,6 +229,8 @@ impl App {
         }
         let (app, stop) = (self.clone(), self.shutdown.soft.clone());
         start(&mut tasks, "waking", app.wake_lanes(stop));
+        let (app, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "accounts", app.run_accounts(stop));
         let signals = self.shutdown.clone();
         start(
             &mut tasks,
@@ -284,6 +299,11 @@ impl App {
                 .deactivate_unlisted_portals(&listed, self.clock.now())
                 .await?;
             let portals = self.active_portals(&named).await?;
+            let rooms = portals
+                .iter()
+                .filter(|portal| portal.source != PortalSource::Management);
+            self.accounts
+                .set_rooms(rooms.map(|portal| portal.room.clone()).collect());
             self.matrix
                 .network()
                 .set_awaited_rooms(missing.iter().map(|portal| portal.room.clone()).collect());

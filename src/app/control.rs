@@ -13,6 +13,7 @@ mod notices;
 pub(crate) mod parse;
 mod backend;
 mod user_choices;
+mod persons;
 mod portals;
 mod housekeeping;
 mod room_upgrades;
@@ -68,6 +69,8 @@ pub struct ControlConfig {
     pub disclose_joins: bool,
     /// What a silo does not relay as what it is, in words, by the name of the silo.
     pub limits: HashMap<String, String>,
+    /// By the name of the silo, whether it proves which account has written a message.
+    pub proving_silos: HashMap<String, bool>,
 }
 
 /// The reply to a command.
@@ -226,6 +229,13 @@ impl Control {
             ParsedCommand::Trust(user, key) => {
                 return self.trust(question, command, user, key.as_deref()).await;
             }
+            ParsedCommand::SiloLogin(silo) => {
+                return self.silo_login(question, command, silo, now).await;
+            }
+            ParsedCommand::SiloLogout(silo) => {
+                return self.silo_logout(question, command, silo).await;
+            }
+            ParsedCommand::Devices => return self.devices(question, command).await,
             ParsedCommand::OptOut(reach) => {
                 return self.opt_out(question, command, *reach, now).await;
             }

@@ -150,6 +150,8 @@ pub enum Attribution {
     Override,
     /// In the text, and outside of it for the clients that show it there.
     Both,
+    /// Nowhere: the account that posts is the author's own.
+    OwnAccount,
 }
 
 /// How a reply shows what it answers.

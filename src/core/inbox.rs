@@ -29,10 +29,12 @@ pub use undecryptable::UndecryptableTexts;
 use crate::{
     clock::Clock,
     crash_points,
-    message::{Action, Message},
+    message::{Action, Message, Sender},
     peer_bridges::PeerBridges,
 };
 
+/// With this begins each code by which people prove that an account on a silo is theirs.
+pub const PERSON_CODE: &str = "footbridge-me-";
 /// The warning in a room where another bridge serves the same channel.
 const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message would \
      appear twice. I do not relay the copies that it sends; please remove one of the two bridges from the room.";
@@ -48,6 +50,8 @@ pub struct Inbox {
     clock: Clock,
     flood: FloodGuard,
     peer_bridges: PeerBridges,
+    /// The silos whose authors are the accounts that have written.
+    proving_silos: Arc<HashSet<String>>,
     limiter: NoticeLimiter,
 }
 
@@ -61,6 +65,7 @@ impl Inbox {
             clock,
             flood: FloodGuard::default(),
             peer_bridges: PeerBridges::default(),
+            proving_silos: Arc::default(),
             limiter: NoticeLimiter::default(),
         }
     }
@@ -69,6 +74,13 @@ impl Inbox {
     #[must_use]
     pub fn with_peer_bridges(mut self, peer_bridges: PeerBridges) -> Self {
         self.peer_bridges = peer_bridges;
+        self
+    }
+
+    /// The same inbox, for which these silos prove who has written a message: who posts a code there has that account.
+    #[must_use]
+    pub fn with_proving_silos(mut self, silos: HashSet<String>) -> Self {
+        self.proving_silos = Arc::new(silos);
         self
     }
 
@@ -84,6 +96,7 @@ impl Inbox {
         let has_news =
             !(batch.flags.is_empty() && batch.tombstones.is_empty() && batch.joined.is_empty());
         self.screen(&mut batch).await?;
+        let has_proof = self.take_proofs(&mut batch).await?;
         let warnings = warnings(&batch);
         let batch = batch.map(ArrivalContent::into_payload);
         let accepted = self.store.accept(batch, self.clock.now()).await?;
@@ -95,7 +108,7 @@ impl Inbox {
                 }
             }
         }
-        if has_command || has_news {
+        if has_command || has_news || has_proof {
             self.signals.commands.notify_one();
         }
         for (place, rule, text) in warnings {
@@ -176,6 +189,29 @@ impl Inbox {
             }
         }
         Ok(())
+    }
+
+    /// Takes the codes out of a batch by which people prove that an account on a silo is theirs. Returns whether there was one.
+    async fn take_proofs(&self, batch: &mut Batch) -> Result<bool, Error> {
+        let mut found = false;
+        for arrival in &mut batch.arrivals {
+            if !self.proving_silos.contains(arrival.place.network()) {
+                continue;
+            }
+            let Some((code, sender)) = arrival.payload.human_message().and_then(posted_code) else {
+                continue;
+            };
+            let (silo, now) = (arrival.place.network(), self.clock.now());
+            let proved = self
+                .store
+                .prove_person(silo, &sender.id, &sender.name, &code, now);
+            if proved.await? {
+                arrival.payload = ArrivalContent::Skipped(SkipRule::Command);
+                self.signals.notify_accounts_changed();
+                found = true;
+            }
+        }
+        Ok(found)
     }
 
     /// Whether another bridge wrote this for somebody in a room that both bridges link to the channel (C18).
@@ -313,6 +349,17 @@ impl Inbox {
     }
 }
 
+/// The code that a message consists of, and its author.
+fn posted_code(message: &Message) -> Option<(String, &Sender)> {
+    let Action::Post { body, .. } = &message.action else {
+        return None;
+    };
+    let text = body.to_plain();
+    let code = text.trim();
+    let is_code = code.starts_with(PERSON_CODE) && !message.sender.id.is_empty();
+    is_code.then(|| (code.to_owned(), &message.sender))
+}
+
 /// The warnings that a batch causes: the place, the rule and the text.
 fn warnings(batch: &Batch) -> BTreeSet<(Place, SkipRule, &'static str)> {
     let arrivals = batch.arrivals.iter();
@@ -339,6 +386,7 @@ pub struct Signals {
     settled: Arc<Notify>,
     commands: Arc<Notify>,
     portals: Arc<Notify>,
+    accounts: Arc<Notify>,
 }
 
 impl Signals {
@@ -374,6 +422,17 @@ impl Signals {
     #[must_use]
     pub fn portals(&self) -> Arc<Notify> {
         self.portals.clone()
+    }
+
+    /// Sent when an account has logged in or out while the bridge runs, or a person has linked or unlinked an account on a silo.
+    pub fn notify_accounts_changed(&self) {
+        self.accounts.notify_one();
+    }
+
+    /// The signal of [`Signals::notify_accounts_changed`].
+    #[must_use]
+    pub fn accounts(&self) -> Arc<Notify> {
+        self.accounts.clone()
     }
 
     fn settled_signal(&self) -> Arc<Notify> {

@@ -17,9 +17,11 @@ mod outlet_health;
 mod images;
 mod reactions;
 mod execute;
+mod step_attempt;
 mod fallback;
 mod redacted_edits;
 mod removals;
+mod sender;
 mod settle;
 
 use std::{
@@ -43,7 +45,8 @@ pub use failure::RetryLimits;
 pub use outlet_health::OutletHealth;
 use redacted_edits::CurrentText;
 pub use relay_filter::EncryptedPolicy;
-use removals::{removals, with_removals};
+use removals::{edited_anew, removals, with_removals};
+pub use sender::LaneSender;
 
 use crate::{
     backoff,
@@ -68,6 +71,8 @@ pub struct Lane {
     pub id: LaneId,
     /// The outlet to which it delivers.
     pub outlet: Arc<dyn Outlet>,
+    /// Which accounts may send beside the one of the outlet.
+    pub sender: LaneSender,
     /// The outlet of the source side: the lane fetches files from there.
     pub source: Arc<dyn Outlet>,
     /// Where files are spooled between download and upload.
@@ -198,7 +203,7 @@ impl Lane {
                     } else {
                         QueueOrder::UrgentFirst
                     };
-                    match self.deliver(*delivery, &stop).await? {
+                    match self.deliver_by_sender(*delivery, &stop).await? {
                         Attempt::Settled => continue,
                         Attempt::SignedOut => return Ok(LaneEnd::SignedOut),
                         Attempt::Stopped => return Ok(LaneEnd::Stopped),
@@ -362,6 +367,12 @@ impl Lane {
             copies: copies_to_edit(message, &known),
             late: delivery.late,
         };
+        if matches!(message.action, Action::Edit { .. })
+            && self.has_absent_owner(&delivery.to, &known).await?
+        {
+            let anew = edited_anew(outgoing, known.copies.first());
+            return Ok(Ok(self.outlet.plan(&anew, self.clock.now())));
+        }
         let carriers = restored
             .filter(|_| self.outlet.capabilities().can_delete())
             .unwrap_or_default();

@@ -6,7 +6,7 @@ pub mod plan_table;
 mod send_error;
 
 use async_trait::async_trait;
-use footbridge_store::{Cascade, Copy, Millis, Place, RemoteId, SkipRule};
+use footbridge_store::{AccountId, Cascade, Copy, Millis, Place, RemoteId, SkipRule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -404,6 +404,22 @@ pub trait Outlet: Send + Sync {
     ) -> Result<Option<Done>, SendError> {
         let _ = (to, key, step, since);
         Ok(None)
+    }
+
+    /// The same for a step that an account may have performed which cannot be asked itself any more: the outlet looks for it in the
+    /// place. `None`: it certainly did not happen.
+    async fn find_sent_by(
+        &self,
+        _account: AccountId,
+        _to: &Place,
+        _key: &str,
+        _step: &Step,
+        _since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        Err(SendError::Refused {
+            reason: "the account that was to send it is gone, and nobody can tell whether it did"
+                .to_owned(),
+        })
     }
 
     /// The same, called before the content of the step is sent with other keys: the outlet looks for the step in any case.

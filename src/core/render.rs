@@ -57,11 +57,21 @@ impl<'a> Speech<'a> {
         Speech { kind, body, ..self }
     }
 
-    /// The sender, unless the bridge speaks.
+    /// The sender who is to be named: unless the bridge speaks, or the account that posts is the sender's own.
     #[must_use]
     pub fn author(&self) -> Option<&'a Sender> {
-        let is_named = self.kind != SpeechKind::Notice && !self.sender.is_bridge();
+        let is_named = self.is_by_person() && self.attribution != Attribution::OwnAccount;
         is_named.then_some(self.sender)
+    }
+
+    /// Whether a person speaks through an account of their own.
+    #[must_use]
+    pub fn is_by_own_account(&self) -> bool {
+        self.is_by_person() && self.attribution == Attribution::OwnAccount
+    }
+
+    fn is_by_person(&self) -> bool {
+        self.kind != SpeechKind::Notice && !self.sender.is_bridge()
     }
 
     /// What stands before a text that later messages may have overtaken. A notice is never marked.

@@ -39,6 +39,15 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     })
 }
 
+/// The device of a personal account is gone: its keys and its session are removed.
+///
+/// # Errors
+/// [`MatrixError::Store`] where that cannot be written.
+pub async fn forget_person(store: &Store, account: AccountId) -> Result<(), MatrixError> {
+    remove_keys(store, account)?;
+    Ok(store.sign_out_account(account).await?)
+}
+
 /// The account of the store, with its session.
 async fn relay(store: &Store) -> Result<Account, MatrixError> {
     let account = store.relay_account().await?;

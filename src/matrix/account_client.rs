@@ -28,6 +28,11 @@ impl AccountClient {
         Ok(Self { id, client, user })
     }
 
+    /// The account.
+    pub(super) fn id(&self) -> AccountId {
+        self.id
+    }
+
     /// The SDK's client.
     pub(super) fn client(&self) -> &Client {
         &self.client

@@ -12,7 +12,7 @@ use matrix_sdk::{
     cross_process_lock::CrossProcessLockConfig,
     encryption::{BackupDownloadStrategy, EncryptionSettings},
     ruma::{
-        OwnedUserId,
+        OwnedRoomId, OwnedUserId,
         api::client::{
             filter::{FilterDefinition, LazyLoadOptions},
             sync::sync_events::v3::Filter,
@@ -173,6 +173,47 @@ pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Resu
     let settings = SyncSettings::new()
         .filter(Filter::FilterDefinition(filter()))
         .timeout(timeout)
+        .set_presence(PresenceState::Offline);
+    crypto_store::within_sync(client.sync_once(settings)).await
+}
+
+/// What a sync of a device brings that reads no messages.
+pub(super) struct StateSync {
+    /// The rooms whose members and settings it follows.
+    pub rooms: Vec<OwnedRoomId>,
+    /// Whether to bring the whole state, and not only what has changed.
+    pub whole: bool,
+    /// How long the homeserver may hold it open.
+    pub timeout: Duration,
+}
+
+/// One long poll that brings no messages: what the device needs to encrypt in these rooms, and what is sent to the device itself.
+///
+/// # Errors
+/// Those of `Client::sync_once`.
+pub(super) async fn sync_state(
+    client: &Client,
+    wanted: StateSync,
+) -> matrix_sdk::Result<SyncResponse> {
+    let mut filter = filter();
+    filter.account_data.not_types = Vec::new();
+    filter.account_data.types = Some(Vec::new());
+    filter.room.rooms = Some(wanted.rooms);
+    filter.room.timeline.types = Some(
+        [
+            "m.room.encryption",
+            "m.room.history_visibility",
+            "m.room.member",
+            "m.room.power_levels",
+            "m.room.tombstone",
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec(),
+    );
+    let settings = SyncSettings::new()
+        .filter(Filter::FilterDefinition(filter))
+        .full_state(wanted.whole)
+        .timeout(wanted.timeout)
         .set_presence(PresenceState::Offline);
     crypto_store::within_sync(client.sync_once(settings)).await
 }

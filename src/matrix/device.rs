@@ -86,7 +86,7 @@ pub(super) struct DeviceParts {
 }
 
 impl DeviceParts {
-    fn of(
+    pub(super) fn of(
         network: &Arc<MatrixNetwork>,
         account: &AccountClient,
         keys: &Arc<BufferedCryptoStore>,
@@ -118,12 +118,12 @@ impl DeviceParts {
             sync: Arc::new(SyncState::of(clock)),
             unjoined_rooms: Arc::new(UnjoinedRooms::of(account.clone(), store.clone(), clock)),
             reader: Arc::new(EventReader::of(
-                network.policy.trust,
                 store.clone(),
                 decryptor.clone(),
                 identities.clone(),
                 authors.clone(),
-                network.peer_bridges.clone(),
+                network,
+                account.clone(),
             )),
             media: Arc::new(Media::of(client.clone(), network.http.clone())),
             events: Arc::new(EventSender::of(
@@ -363,6 +363,16 @@ impl Device {
         user: &'a str,
     ) -> Boxed<'a, Result<MemberRights, MatrixError>> {
         Box::pin(self.room_state.member_rights(room, user))
+    }
+
+    /// Whether nobody but the account and this user is in a room, or invited.
+    #[must_use]
+    pub fn is_private_with<'a>(
+        &'a self,
+        room: &'a Place,
+        user: &'a str,
+    ) -> Boxed<'a, Result<bool, MatrixError>> {
+        Box::pin(self.room_state.is_private_with(room, user))
     }
 
     /// Joins the room that replaces another one, and returns its properties.

@@ -20,6 +20,7 @@ use serde_json::Value;
 use tracing::{debug, error, warn};
 
 use super::{
+    account_client::AccountClient,
     commands,
     config::Trust,
     convert::{self, Converted, Incoming},
@@ -27,6 +28,8 @@ use super::{
     event_fields::{DisplayNames, EventFields},
     identities::Identities,
     message_authors::{AuthorCheck, MessageAuthors},
+    network::MatrixNetwork,
+    own_accounts::OwnAccounts,
     trust_policy::{PinStatus, Provenance, TrustDecision, TrustHold, decide},
 };
 
@@ -69,25 +72,29 @@ pub(super) struct EventReader {
     authors: Arc<MessageAuthors>,
     /// Which channels the rooms are linked to.
     peer_bridges: PeerBridges,
+    own_accounts: Arc<OwnAccounts>,
+    account: AccountClient,
 }
 
 impl EventReader {
-    /// `trust` says whose messages are relayed.
+    /// For one account of the network.
     pub(super) fn of(
-        trust: Trust,
         store: Store,
         decryptor: Arc<Decryptor>,
         identities: Arc<Identities>,
         authors: Arc<MessageAuthors>,
-        peer_bridges: PeerBridges,
+        network: &MatrixNetwork,
+        account: AccountClient,
     ) -> Self {
         Self {
-            trust,
+            trust: network.policy.trust,
             store,
             decryptor,
             identities,
             authors,
-            peer_bridges,
+            peer_bridges: network.peer_bridges.clone(),
+            own_accounts: network.own_accounts.clone(),
+            account,
         }
     }
 
@@ -110,6 +117,14 @@ impl EventReader {
         names: &mut DisplayNames,
         encrypted: bool,
     ) -> Classification {
+        let place = Place::room(room.room_id().as_str());
+        if self
+            .own_accounts
+            .have_sent(&self.account, &place, envelope, unsealed.event.as_ref())
+            .await
+        {
+            return Classification::Nothing;
+        }
         let classification = self
             .catch_panic(room, unsealed, envelope, names, encrypted)
             .await;

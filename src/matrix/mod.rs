@@ -1,4 +1,4 @@
-//! The Matrix side: one ordinary Matrix account on one device. The only package that awaits the SDK's futures; every
+//! The Matrix side: ordinary Matrix accounts, each on one device. The only package that awaits the SDK's futures; every
 //! future it returns is boxed, so that other crates do not compile the SDK's futures again.
 
 pub mod account;
@@ -66,6 +66,8 @@ mod send;
 mod event_sender;
 mod encrypted_send;
 mod own_events;
+mod own_accounts;
+mod personal_device;
 mod event_edits;
 mod file_sender;
 mod encryption_states;
@@ -91,6 +93,7 @@ pub use self::{
     error::MatrixError,
     identities::Approved,
     network::MatrixNetwork,
+    personal_device::PersonalDevice,
     power_levels::MemberRights,
     room_state::Successor,
 };
@@ -101,7 +104,7 @@ pub const MAX_SYNC: Duration = sync_loop::MAX_SYNC;
 /// A boxed future: the type of every future that this package returns.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The Matrix side of a bridge: what all devices share, and its one device.
+/// The Matrix side of a bridge: what all devices share, and the device of the relay account.
 #[derive(Debug)]
 pub struct Matrix {
     network: Arc<MatrixNetwork>,
@@ -134,6 +137,12 @@ impl Matrix {
     /// What all devices share.
     #[must_use]
     pub fn network(&self) -> &MatrixNetwork {
+        &self.network
+    }
+
+    /// The same, for devices of further accounts.
+    #[must_use]
+    pub fn shared_network(&self) -> &Arc<MatrixNetwork> {
         &self.network
     }
 

@@ -9,7 +9,8 @@ use ruma::OwnedUserId;
 
 use super::{
     MatrixConfig, MatrixError, Timeouts, Trust, identity_pins::IdentityPins,
-    invite_policy::InvitePolicy, room_flags::RoomFlags, security_metrics::SecurityMetrics,
+    invite_policy::InvitePolicy, own_accounts::OwnAccounts, room_flags::RoomFlags,
+    security_metrics::SecurityMetrics,
 };
 
 /// What the operator decides, for every device.
@@ -36,6 +37,7 @@ pub struct MatrixNetwork {
     pub(super) invites: Arc<InvitePolicy>,
     pub(super) peer_bridges: PeerBridges,
     pub(super) security: Arc<SecurityMetrics>,
+    pub(super) own_accounts: Arc<OwnAccounts>,
 }
 
 impl MatrixNetwork {
@@ -67,6 +69,7 @@ impl MatrixNetwork {
             )),
             peer_bridges: PeerBridges::default(),
             security: Arc::default(),
+            own_accounts: Arc::new(OwnAccounts::load(store.clone()).await?),
             store,
             clock,
             http,
@@ -83,6 +86,14 @@ impl MatrixNetwork {
     #[must_use]
     pub fn security_counts(&self) -> BTreeMap<String, u64> {
         self.security.counts()
+    }
+
+    /// An account has logged in or out.
+    ///
+    /// # Errors
+    /// [`MatrixError::Store`] where the store cannot be read.
+    pub async fn reload_accounts(&self) -> Result<(), MatrixError> {
+        Ok(self.own_accounts.reload().await?)
     }
 
     /// Sets the rooms, by id or alias, of portals that are not resolved yet: an invite to one of them waits until its

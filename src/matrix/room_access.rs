@@ -4,15 +4,20 @@ use std::sync::Arc;
 
 use footbridge_core::outlet::{Outcome, SendError};
 use footbridge_store::Place;
-use matrix_sdk::Room;
+use matrix_sdk::{Room, RoomState};
 
-use super::{MatrixError, lease::Lease, request_error::retry, unjoined_rooms::UnjoinedRooms};
+use super::{
+    MatrixError, account_client::AccountClient, lease::Lease, request_error::retry,
+    unjoined_rooms::UnjoinedRooms,
+};
 
 /// Opens the rooms of one account for sends.
 #[derive(Debug)]
 pub(super) struct RoomAccess {
     unjoined_rooms: Arc<UnjoinedRooms>,
     lease: Arc<Lease>,
+    /// The account of a person, which the bridge takes into no room.
+    person: Option<AccountClient>,
 }
 
 impl RoomAccess {
@@ -20,6 +25,15 @@ impl RoomAccess {
         Self {
             unjoined_rooms,
             lease,
+            person: None,
+        }
+    }
+
+    /// The same for the account of a person.
+    pub(super) fn of_person(self, account: AccountClient) -> Self {
+        Self {
+            person: Some(account),
+            ..self
         }
     }
 
@@ -29,7 +43,16 @@ impl RoomAccess {
     /// [`SendError::Closed`] where the account is not in the room. Nothing is sent before it is certain that this store
     /// is the newest of its device.
     pub(super) async fn open(&self, to: &Place) -> Result<Room, SendError> {
-        let room = self.unjoined_rooms.joined_room(to).await?;
+        let room = match &self.person {
+            None => self.unjoined_rooms.joined_room(to).await?,
+            Some(account) => {
+                let room = account.room(to);
+                let joined = room.filter(|room| room.state() == RoomState::Joined);
+                joined.ok_or_else(|| SendError::Closed {
+                    reason: "the person's account is not in the room".to_owned(),
+                })?
+            }
+        };
         self.lease.hold().await.map_err(|error| match error {
             MatrixError::SignedOut(reason) => SendError::SignedOut { reason },
             error => retry(None, Outcome::NotDone, &format!("{error:#}")),

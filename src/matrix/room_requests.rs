@@ -5,11 +5,21 @@ use footbridge_store::RemoteId;
 use matrix_sdk::{
     Room,
     room::futures::SendMessageLikeEventResult,
-    ruma::{EventId, OwnedTransactionId, TransactionId},
+    ruma::{
+        EventId, OwnedTransactionId, TransactionId,
+        api::{
+            Metadata, OutgoingRequest, auth_scheme::AuthScheme, client::redact::redact_event,
+            error::IntoHttpError, path_builder::PathBuilder,
+        },
+        exports::{
+            bytes::BufMut,
+            http::{self, Method},
+        },
+    },
 };
 use serde_json::Value;
 
-use super::{crypto_store, request_error::RequestError};
+use super::{crypto_store, delivery_mark, request_error::RequestError};
 
 /// Every unencrypted event and every event that the SDK encrypts is sent here; the caller has called
 /// `EncryptionGuard::check`.
@@ -23,6 +33,42 @@ pub(super) async fn put(
     crypto_store::sharing(sending.with_transaction_id(key).into_future()).await
 }
 
+/// A redaction with its transaction id in the content, by which it is recognised (see `delivery_mark`): the specification allows
+/// further fields there, and ruma's request has none.
+#[derive(Clone, Debug)]
+struct MarkedRedaction(redact_event::v3::Request);
+
+impl Metadata for MarkedRedaction {
+    const METHOD: Method = redact_event::v3::Request::METHOD;
+    const RATE_LIMITED: bool = redact_event::v3::Request::RATE_LIMITED;
+    type Authentication = <redact_event::v3::Request as Metadata>::Authentication;
+    type PathBuilder = <redact_event::v3::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = redact_event::v3::Request::PATH_BUILDER;
+}
+
+impl OutgoingRequest for MarkedRedaction {
+    type EndpointError = <redact_event::v3::Request as OutgoingRequest>::EndpointError;
+    type IncomingResponse = redact_event::v3::Response;
+
+    fn try_into_http_request<T: Default + BufMut + AsRef<[u8]>>(
+        self,
+        base_url: &str,
+        token: <Self::Authentication as AuthScheme>::Input<'_>,
+        versions: <Self::PathBuilder as PathBuilder>::Input<'_>,
+    ) -> Result<http::Request<T>, IntoHttpError> {
+        let key = self.0.txn_id.to_string();
+        let request = self
+            .0
+            .try_into_http_request::<Vec<u8>>(base_url, token, versions)?;
+        let (parts, body) = request.into_parts();
+        let mut content = serde_json::from_slice(&body)?;
+        delivery_mark::set(&mut content, &key);
+        let mut marked = T::default();
+        marked.put_slice(&serde_json::to_vec(&content)?);
+        Ok(http::Request::from_parts(parts, marked))
+    }
+}
+
 /// Redacts an event. One that does not exist, or exists no longer, counts as redacted.
 pub(super) async fn redact(
     room: &Room,
@@ -34,7 +80,9 @@ pub(super) async fn redact(
             reason: "the message to delete has no valid event id".into(),
         });
     };
-    match room.redact(event, None, Some(key)).await {
+    let room_id = room.room_id().to_owned();
+    let request = redact_event::v3::Request::new(room_id, event.to_owned(), key);
+    match room.client().send(MarkedRedaction(request)).await {
         Ok(_) => Ok(Done::Deleted(target.clone())),
         Err(error) => match RequestError::from(&error) {
             RequestError::NotFound(_) => Ok(Done::Deleted(target.clone())),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use footbridge_store::{Place, Store, Tombstone};
 use matrix_sdk::{
-    Client,
+    Client, RoomMemberships,
+    room::RoomMember,
     ruma::{
         OwnedRoomId, RoomId, RoomOrAliasId, UserId,
         api::client::{
@@ -67,6 +68,25 @@ impl RoomState {
             encrypted: rights.encrypted || ever,
             ..rights
         })
+    }
+
+    /// Whether nobody but the account and this user is in a room, or invited.
+    pub(super) async fn is_private_with(
+        &self,
+        room: &Place,
+        user: &str,
+    ) -> Result<bool, MatrixError> {
+        let id =
+            room_id(room).map_err(|error| error.into_matrix_error("read the room's members"))?;
+        let (Some(room), Some(own)) = (self.client.get_room(&id), self.client.user_id()) else {
+            return Ok(false);
+        };
+        let members = room.members(RoomMemberships::ACTIVE).await;
+        let members = members.map_err(|error| {
+            RequestError::from(&error).into_matrix_error("read the room's members")
+        })?;
+        let is_either = |member: &RoomMember| member.user_id() == own || member.user_id() == user;
+        Ok(members.len() == 2 && members.iter().all(is_either))
     }
 
     async fn fetch_member_rights(

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use footbridge_store::{AccountId, AccountInfo, SecretBytes, Store};
-use matrix_sdk::{Client, authentication::matrix::MatrixSession, store::RoomLoadSettings};
+use matrix_sdk::{
+    Client, authentication::matrix::MatrixSession, ruma::UserId, store::RoomLoadSettings,
+};
 use url::Url;
 
 use super::{Homeserver, MatrixConfig, MatrixError};
@@ -45,6 +47,22 @@ pub(super) fn homeserver(
                 MatrixError::CryptoStore("the saved account has no valid homeserver URL".into())
             }),
     }
+}
+
+/// The homeserver of a person's account: the configured one where the person is on it, or the one that was found at the login.
+pub(super) fn homeserver_of_person(
+    face: &AccountInfo,
+    config: &MatrixConfig,
+) -> Result<Homeserver, MatrixError> {
+    let user = <&UserId>::try_from(face.user_id.as_str());
+    if user.is_ok_and(|user| user.server_name() == config.user.server_name()) {
+        return homeserver(face, config);
+    }
+    Url::parse(&face.homeserver)
+        .map(Homeserver::Url)
+        .map_err(|_| {
+            MatrixError::CryptoStore("the saved account has no valid homeserver URL".into())
+        })
 }
 
 /// Refuses a configuration that names another account than the saved one.

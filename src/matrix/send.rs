@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use footbridge_core::{
-    capabilities::Capabilities,
+    capabilities::{Attribution, Capabilities},
     clock::Clock,
     file::File,
     image::Image,
@@ -13,7 +13,7 @@ use footbridge_core::{
     outlet::{self, Done, FetchedFile, Outlet, SendError, Step, TextBeforeEdit},
     spool::{Spool, Spooled},
 };
-use footbridge_store::{Copy, Millis, Place, RemoteId};
+use footbridge_store::{AccountId, Copy, Millis, Place, RemoteId};
 use matrix_sdk::ruma::OwnedTransactionId;
 
 use super::{
@@ -35,6 +35,7 @@ use super::{
 /// Sends steps from one account.
 #[derive(Debug)]
 pub(super) struct MatrixOutlet {
+    capabilities: Capabilities,
     clock: Clock,
     sync: Arc<SyncState>,
     access: RoomAccess,
@@ -68,6 +69,7 @@ impl MatrixOutlet {
             parts.media.clone(),
         ));
         Self {
+            capabilities: convert::CAPABILITIES,
             clock,
             sync: parts.sync.clone(),
             access: RoomAccess::of(parts.unjoined_rooms.clone(), parts.lease.clone()),
@@ -94,6 +96,7 @@ impl MatrixOutlet {
                 clock,
                 unjoined_rooms: parts.unjoined_rooms.clone(),
                 own_events: own_events.clone(),
+                own_accounts: network.own_accounts.clone(),
                 device_since: parts.since,
                 unknown_after: network.policy.timeouts.unknown_after,
             },
@@ -108,12 +111,26 @@ impl MatrixOutlet {
             own_events,
         }
     }
+
+    /// The way out of a person's account, which speaks for that person alone.
+    pub(super) fn of_person(parts: &DeviceParts) -> Self {
+        let outlet = Self::of(parts);
+        Self {
+            capabilities: Capabilities {
+                attribution: Attribution::OwnAccount,
+                bundles: false,
+                ..convert::CAPABILITIES
+            },
+            access: outlet.access.of_person(parts.account.clone()),
+            ..outlet
+        }
+    }
 }
 
 #[async_trait]
 impl Outlet for MatrixOutlet {
     fn capabilities(&self) -> Capabilities {
-        convert::CAPABILITIES
+        self.capabilities
     }
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
@@ -250,6 +267,19 @@ impl Outlet for MatrixOutlet {
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
         self.unanswered_sends.find(to, key, step, since).await
+    }
+
+    async fn find_sent_by(
+        &self,
+        account: AccountId,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        self.unanswered_sends
+            .find_sent_by(account, to, key, step, since)
+            .await
     }
 
     async fn find_by_key_always(

@@ -8,12 +8,12 @@ use footbridge_core::{
     clock::Clock,
     outlet::{Done, Outcome, SendError, Step},
 };
-use footbridge_store::{Copy, Flag, Millis, Place, RemoteId, Store};
+use footbridge_store::{AccountId, Copy, Flag, Millis, OwnAccount, Place, RemoteId, Store};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
     room::MessagesOptions,
-    ruma::uint,
+    ruma::{DeviceId, UserId, uint},
 };
 use serde_json::Value;
 use tracing::info;
@@ -24,6 +24,7 @@ use super::{
     delivery_mark,
     event_edits::rewritten,
     event_fields::EventFields,
+    own_accounts::OwnAccounts,
     own_events::OwnEvents,
     request_error::{RequestError, retry},
     unjoined_rooms::UnjoinedRooms,
@@ -79,6 +80,25 @@ enum EventMatch {
     TooOld,
 }
 
+/// What is looked for: who may have sent it, with which device, and when at the earliest.
+struct SoughtSend<'a> {
+    sender: &'a str,
+    device: Option<&'a str>,
+    /// The transaction id.
+    key: &'a str,
+    since: Millis,
+    /// Earlier events of the sender came from another device.
+    device_since: Millis,
+}
+
+impl SoughtSend<'_> {
+    /// Whether an event of the sender came, by its own claim, from the device.
+    fn may_be_device_of(&self, envelope: &EventFields) -> bool {
+        let device = envelope.content.get("device_id").and_then(Value::as_str);
+        device.is_none() || device == self.device
+    }
+}
+
 /// Looks for sends of this device whose outcome is unknown.
 #[derive(Debug)]
 pub(super) struct UnansweredSends {
@@ -87,6 +107,7 @@ pub(super) struct UnansweredSends {
     pub clock: Clock,
     pub unjoined_rooms: Arc<UnjoinedRooms>,
     pub own_events: Arc<OwnEvents>,
+    pub own_accounts: Arc<OwnAccounts>,
     /// When this device was saved in the store: messages sent before that came from another device.
     pub device_since: Millis,
     /// When a send of unknown outcome is no longer repeated before the bridge has looked for it.
@@ -124,7 +145,15 @@ impl UnansweredSends {
             Some(found)
         } else {
             let room = self.unjoined_rooms.known_room(to).await?;
-            self.search_back(&room, to, key, since).await?
+            let client = self.account.client();
+            let sought = SoughtSend {
+                sender: self.account.user().as_str(),
+                device: client.device_id().map(DeviceId::as_str),
+                key,
+                since,
+                device_since: self.device_since,
+            };
+            self.search_back(&room, to, &sought).await?
         };
         let what = if found.is_some() {
             "it had been sent; adopted"
@@ -142,6 +171,43 @@ impl UnansweredSends {
                 .save_digest(to, &sent.remote, digest_input)
                 .await?;
         }
+        Ok(found.map(|sent| done_by(&sent, step)))
+    }
+
+    /// See `Outlet::find_sent_by`.
+    pub(super) async fn find_sent_by(
+        &self,
+        account: AccountId,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        if matches!(step, Step::Delete { .. } | Step::Unreact { .. }) {
+            return Ok(None);
+        }
+        let other = self.own_accounts.get(account);
+        // What another homeserver has accepted may still be on its way.
+        let is_near = |other: &OwnAccount| {
+            let user = <&UserId>::try_from(other.user_id.as_str());
+            user.is_ok_and(|user| user.server_name() == self.account.user().server_name())
+        };
+        let Some(other) = other.filter(is_near) else {
+            return Err(SendError::Refused {
+                reason:
+                    "the account that was to send it is gone, and nobody can tell whether it did"
+                        .into(),
+            });
+        };
+        let room = self.unjoined_rooms.known_room(to).await?;
+        let sought = SoughtSend {
+            sender: &other.user_id,
+            device: Some(&other.device_id),
+            key,
+            since,
+            device_since: Millis(0),
+        };
+        let found = self.search_back(&room, to, &sought).await?;
         Ok(found.map(|sent| done_by(&sent, step)))
     }
 
@@ -182,13 +248,13 @@ impl UnansweredSends {
         &self,
         room: &Room,
         to: &Place,
-        key: &str,
-        since: Millis,
+        sought: &SoughtSend<'_>,
     ) -> Result<Option<SentEvent>, SendError> {
+        let since = sought.since;
         let mut from = None;
         // This device cannot decrypt what a former device sent; but those events were looked up while the former keys
         // were there.
-        let mut unreadable = since <= self.device_since && self.former(to, "").await?.is_some();
+        let mut unreadable = since <= sought.device_since && self.former(to, "").await?.is_some();
         // An event from before the room was encrypted may be found in plaintext.
         let may_be_clear = self.encrypted_at(to).await?.is_none_or(|at| at >= since);
         for _ in 0..MAX_PAGES {
@@ -200,7 +266,7 @@ impl UnansweredSends {
                 .map_err(|error| RequestError::from(&error).into_unsent_error())?;
             let mut old = 0;
             for event in &page.chunk {
-                match self.look_at(event, key, since, may_be_clear) {
+                match look_at(event, sought, may_be_clear) {
                     EventMatch::Found(sent) => return Ok(Some(sent)),
                     EventMatch::Another { is_old } => old += usize::from(is_old),
                     EventMatch::Unreadable => unreadable = true,
@@ -218,58 +284,41 @@ impl UnansweredSends {
         }
         not_found(true)
     }
+}
 
-    fn look_at(
-        &self,
-        event: &TimelineEvent,
-        key: &str,
-        since: Millis,
-        may_be_clear: bool,
-    ) -> EventMatch {
-        let Some(envelope) = EventFields::open(event) else {
-            return EventMatch::Another { is_old: false };
-        };
-        let sent_at = Millis(envelope.origin_server_ts);
-        let is_old = sent_at.plus(CLOCK_SKEW) < since;
-        if !self.account.is_own(&envelope.sender) {
-            // Another user's server chooses the time of that user's events.
-            return EventMatch::Another { is_old };
-        }
-        if is_old {
-            return EventMatch::TooOld;
-        }
-        // Reactions are never encrypted. Any other plaintext event in an encrypted room may be forged by the
-        // homeserver.
-        let is_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
-        if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
-            return EventMatch::Another { is_old: false };
-        }
-        match delivery_mark::of(&envelope) {
-            Some(marked) if marked == key => EventMatch::Found(SentEvent {
-                kind: SentKind::of(&envelope.content),
-                remote: RemoteId(envelope.event_id),
-                sent_at,
-            }),
-            // Events from before this device were looked up when it replaced the former one.
-            None if event.kind.is_utd()
-                && sent_at >= self.device_since
-                && self.may_be_this_device(&envelope) =>
-            {
-                EventMatch::Unreadable
-            }
-            _ => EventMatch::Another { is_old: false },
-        }
+/// Whether an event was sent for a step.
+fn look_at(event: &TimelineEvent, sought: &SoughtSend<'_>, may_be_clear: bool) -> EventMatch {
+    let Some(envelope) = EventFields::open(event) else {
+        return EventMatch::Another { is_old: false };
+    };
+    let sent_at = Millis(envelope.origin_server_ts);
+    let is_old = sent_at.plus(CLOCK_SKEW) < sought.since;
+    if envelope.sender != sought.sender {
+        // Another user's server chooses the time of that user's events.
+        return EventMatch::Another { is_old };
     }
-
-    /// Whether an event of this account came, by its own claim, from this device.
-    fn may_be_this_device(&self, envelope: &EventFields) -> bool {
-        let device = envelope.content.get("device_id").and_then(Value::as_str);
-        let own = self
-            .account
-            .client()
-            .device_id()
-            .map(matrix_sdk::ruma::DeviceId::as_str);
-        device.is_none() || device == own
+    if is_old {
+        return EventMatch::TooOld;
+    }
+    // Reactions are never encrypted. Any other plaintext event in an encrypted room may be forged by the homeserver.
+    let is_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
+    if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
+        return EventMatch::Another { is_old: false };
+    }
+    match delivery_mark::of(&envelope) {
+        Some(marked) if marked == sought.key => EventMatch::Found(SentEvent {
+            kind: SentKind::of(&envelope.content),
+            remote: RemoteId(envelope.event_id),
+            sent_at,
+        }),
+        // Events from before this device were looked up when it replaced the former one.
+        None if event.kind.is_utd()
+            && sent_at >= sought.device_since
+            && sought.may_be_device_of(&envelope) =>
+        {
+            EventMatch::Unreadable
+        }
+        _ => EventMatch::Another { is_old: false },
     }
 }
 

@@ -25,6 +25,8 @@ pub struct SiloKind {
     pub channel_name: ChannelName,
     /// Whether it requires a token.
     pub needs_token: bool,
+    /// Whether the author of a message is the account that has written it, as the silo has checked.
+    pub proves_authors: bool,
     /// What it can do, before settings of its server are known.
     pub can: &'static Capabilities,
     /// One row for each [`Feature`], in that order.
@@ -361,6 +363,7 @@ mod tests {
             address: None,
             channel: "x",
             needs_token: true,
+            proves_authors: true,
             can: &crate::gitter::CAPABILITIES,
             channel_name: ChannelName::Path,
             keys: &[],

@@ -194,6 +194,7 @@ CREATE TABLE outbox (
     urgent                INTEGER NOT NULL DEFAULT 0 CHECK (urgent IN (0, 1)),   -- a notice that precedes the backlog
     bundle_leader_id      INTEGER,          -- delivery whose message carries this one too; null: itself
     bundle_slot           INTEGER,          -- position in a bundled message; null: not bundled
+    sender_id             INTEGER REFERENCES account (id), -- personal account that attempts the present step; null: the relay
     UNIQUE (entry_id, to_place)
 ) STRICT;
 
@@ -205,6 +206,7 @@ CREATE INDEX outbox_outcome_unknown ON outbox (to_place) WHERE outcome_unknown_s
 CREATE INDEX outbox_bundle_leader ON outbox (bundle_leader_id) WHERE bundle_leader_id IS NOT NULL;
 CREATE INDEX outbox_urgent ON outbox (portal_id, toward, id) WHERE urgent = 1;
 CREATE INDEX outbox_source ON outbox (portal_id, toward, from_place, id);
+CREATE INDEX outbox_sender ON outbox (sender_id) WHERE sender_id IS NOT NULL;
 
 -- One delivery that failed, and its state since. The journal keeps the payload while the row is retryable. The row stays as
 -- long as the links.
@@ -218,6 +220,7 @@ CREATE TABLE parked_delivery (
     transaction_key  TEXT    NOT NULL,
     bundle_key       TEXT,             -- transaction key of the bundle that it was last sent with, perhaps
     bundle_slot      INTEGER,          -- which part of that it was
+    sender_id        INTEGER REFERENCES account (id), -- as in `outbox`
     plan             BLOB,             -- sealed as in `outbox`
     steps_done       INTEGER NOT NULL,
     accepted_at      INTEGER NOT NULL,
@@ -303,6 +306,7 @@ CREATE TABLE link (
     emptied     INTEGER NOT NULL DEFAULT 0 CHECK (emptied IN (0, 1)),   -- deleted by an empty text, because replies refer to it
     leftover    INTEGER NOT NULL DEFAULT 0 CHECK (leftover IN (0, 1)),  -- emptied, but part of the content is still visible,
                                   -- because the network cannot remove it without the replies; deleted with the message
+    owner_id    INTEGER REFERENCES account (id), -- personal account that sent the copy, and alone may edit it; null: the relay
     PRIMARY KEY (place, remote_id, bundle_slot),
     UNIQUE (entry_id, place, part)
 ) STRICT, WITHOUT ROWID;
@@ -347,6 +351,7 @@ CREATE TABLE reaction (
     thread        TEXT,             -- of what shows it
     sent_at       INTEGER,          -- of what shows it
     in_summary    INTEGER NOT NULL DEFAULT 0 CHECK (in_summary IN (0, 1)), -- a summary line shows it
+    owner_id      INTEGER REFERENCES account (id), -- personal account that reacts for this person; null: the relay does
     UNIQUE (target_id, to_place, reactor_hash)
 ) STRICT;
 
@@ -554,6 +559,29 @@ CREATE TABLE account (
     recovery_key BLOB,             -- sealed; the next login needs it, too
     logged_in_at INTEGER NOT NULL
 ) STRICT;
+
+-- One account on a silo that a Matrix user has proved to be theirs: what it writes is sent by the user's personal account.
+CREATE TABLE person (
+    silo      TEXT    NOT NULL, -- name of the silo in the configuration
+    silo_user TEXT    NOT NULL, -- immutable id of the account there
+    silo_name TEXT    NOT NULL, -- its name when it was proved
+    user_id   TEXT    NOT NULL, -- the Matrix user
+    proved_at INTEGER NOT NULL,
+    PRIMARY KEY (silo, silo_user)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX person_user ON person (user_id);
+
+-- One code that a Matrix user must post on a silo to prove that an account there is theirs.
+CREATE TABLE person_code (
+    user_id    TEXT    NOT NULL,
+    silo       TEXT    NOT NULL,
+    code       TEXT    NOT NULL UNIQUE,
+    asked_in   TEXT    NOT NULL, -- place that gets the answer
+    expires_at INTEGER NOT NULL,
+    proved     TEXT,             -- name of the account that posted it; null: none yet
+    PRIMARY KEY (user_id, silo)
+) STRICT, WITHOUT ROWID;
 
 -- An account's previous device, until it is logged out. Its crypto store must be moved before another device can be replaced.
 CREATE TABLE former_device (

@@ -83,6 +83,12 @@ impl Store {
         .await
     }
 
+    /// An account that is logged in.
+    pub async fn account(&self, id: AccountId) -> Result<Option<Account>, Error> {
+        self.read("read an account", move |tx| open_account(tx, id))
+            .await
+    }
+
     /// Saves a new login. `None` where the user is logged in already, or for a relay where there is one: nothing is replaced then.
     /// A user that was logged out keeps the id and the recovery key.
     pub async fn save_account(

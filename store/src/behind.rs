@@ -7,7 +7,7 @@ use crate::{
     Copy, DeliveryId, EntryId, Error, Place, SkipRule, Store, bundles,
     counters::{self, DeliveryEnd},
     database::{Tx, TxError},
-    failed_sends, links, reactions, rewritten,
+    failed_sends, links, reactions, rewritten, senders,
 };
 
 impl Store {
@@ -89,6 +89,7 @@ impl Store {
             } else {
                 let text_of = rewritten::text_of(tx, entry, &to)?;
                 links::link_created(tx.sql, entry, text_of, &to, &created, None)?;
+                senders::set_owner(tx, entry, &to, &created.remote)?;
             }
             links::is_copy_of(tx.sql, entry, &to, &created.remote)
         })

@@ -10,7 +10,7 @@ use crate::{
     SkipRule, Store,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
-    edits, links, outbox, parked, queue, redacted_edits, rewritten,
+    edits, links, outbox, parked, queue, redacted_edits, rewritten, senders,
 };
 
 /// Deliveries that one message will carry.
@@ -390,6 +390,7 @@ fn link_copy(
 ) -> Result<(), TxError> {
     let (entry, to) = (pending.entry, &pending.to);
     links::link_part(tx.sql, entry, to, created, slot)?;
+    senders::set_owner(tx, entry, to, &created.remote)?;
     let text_of = rewritten::text_of(tx, entry, to)?;
     links::set_text_of(tx.sql, entry, to, &created.remote, text_of)
 }

@@ -65,6 +65,20 @@ impl Store {
         .await
     }
 
+    /// Saves a cursor by itself. Those of events move with their batch.
+    pub async fn save_cursor(&self, name: &str, value: &str) -> Result<(), Error> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.transaction("save a cursor", move |tx| {
+            tx.sql.execute(
+                "INSERT INTO cursor (name, value) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [&name, &value],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The open gaps of a network.
     pub async fn gaps(&self, network: &str) -> Result<Vec<Gap>, Error> {
         let network = network.to_owned();

@@ -6,7 +6,7 @@ use crate::{
     Copy, Delivery, DeliveryId, EntryId, Error, MessageRef, Place, RemoteId, Store,
     counters::{self, PendingDelivery},
     database::{Tx, TxError},
-    delivered_texts, links, outbox, redacted_edits, rewritten,
+    delivered_texts, links, outbox, redacted_edits, rewritten, senders,
 };
 
 /// What a step of an edit did.
@@ -158,9 +158,11 @@ fn link_result(
     match result {
         EditResult::Created(copy) => {
             links::link_created(tx.sql, home, text_of, to, copy, None)?;
+            senders::set_owner(tx, edit, to, &copy.remote)?;
         }
         EditResult::Replaced { target, by } => {
             links::link_created(tx.sql, home, text_of, to, by, Some(target))?;
+            senders::set_owner(tx, edit, to, &by.remote)?;
         }
         EditResult::Changed(target) => {
             links::set_text_of(tx.sql, home, to, target, text_of)?;

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, Error, Store,
+    AccountId, DeliveryId, Error, Store,
     bundles::BundlePart,
     database::{Tx, TxError},
 };
@@ -15,6 +15,8 @@ pub struct FailedSend {
     pub outcome_unknown: bool,
     /// The bundle that it may have arrived with.
     pub bundle: Option<BundlePart>,
+    /// The personal account that was to send it; `None`: the relay.
+    pub sender: Option<AccountId>,
 }
 
 impl Store {
@@ -71,7 +73,7 @@ pub(crate) fn of(tx: &Tx<'_>, delivery: DeliveryId) -> Result<Option<FailedSend>
     Ok(tx
         .sql
         .prepare_cached(
-            "SELECT outcome_unknown, bundle_key, bundle_slot FROM parked_delivery
+            "SELECT outcome_unknown, bundle_key, bundle_slot, sender_id FROM parked_delivery
              WHERE id = ?1 AND (outcome_unknown = 1 OR bundle_key IS NOT NULL)",
         )?
         .query_row([delivery], |row| {
@@ -82,6 +84,7 @@ pub(crate) fn of(tx: &Tx<'_>, delivery: DeliveryId) -> Result<Option<FailedSend>
             Ok(FailedSend {
                 outcome_unknown: row.get(0)?,
                 bundle,
+                sender: row.get(3)?,
             })
         })
         .optional()?)

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, SkipRule, Store, bundles,
+    AccountId, Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, SkipRule, Store,
+    bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     links, parked,
@@ -60,6 +61,8 @@ pub struct Delivery {
     pub is_retry: bool,
     /// Whether it precedes the backlog: a notice of the bridge.
     pub urgent: bool,
+    /// The personal account that attempts its present step, once one is to; `None`: the relay account.
+    pub sender: Option<AccountId>,
 }
 
 impl std::fmt::Debug for Delivery {

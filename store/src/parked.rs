@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, FailureNotice, LaneId, MessageRef, Millis, Place, RemoteId, Store,
+    AccountId, DeliveryId, EntryId, Error, FailureNotice, LaneId, MessageRef, Millis, Place,
+    RemoteId, Store,
     bundles::BundlePart,
     columns,
     counters::{self, DeliveryEnd, PendingDelivery},
@@ -44,6 +45,8 @@ pub struct ParkedDelivery {
     pub key: String,
     /// The bundle that it was last sent with, perhaps.
     pub bundle: Option<BundlePart>,
+    /// The personal account that was to send it; `None`: the relay.
+    pub sender: Option<AccountId>,
     /// Steps of its plan that are done.
     pub steps_done: u32,
     /// When it was accepted.
@@ -110,7 +113,7 @@ impl Store {
                 .sql
                 .prepare_cached(
                     "SELECT id, portal_id, toward, to_place, state, retryable, entry_id, outcome_unknown, transaction_key,
-                         bundle_key, bundle_slot, steps_done, accepted_at,
+                         bundle_key, bundle_slot, steps_done, accepted_at, sender_id,
                          target IS ?2 AND entry_id IN (SELECT id FROM journal WHERE place = ?3) AS is_edit
                      FROM parked_delivery
                      WHERE entry_id = ?1 OR status_notice_id = ?4 OR target = ?2
@@ -243,6 +246,7 @@ fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<ParkedDelivery> {
             (Some(key), Some(slot)) => Some(BundlePart { key, slot }),
             _ => None,
         },
+        sender: row.get("sender_id")?,
         steps_done: row.get("steps_done")?,
         accepted_at: row.get("accepted_at")?,
         payload: None,
@@ -291,16 +295,16 @@ fn upsert(
         .prepare_cached(
             "INSERT INTO parked_delivery (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
                  accepted_at, from_place, total_attempts, failed_at, error_kind, reason, target,
-                 outcome_unknown, state, retryable, unreported, bundle_key, bundle_slot)
+                 outcome_unknown, state, retryable, unreported, bundle_key, bundle_slot, sender_id)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key,
                  iif(?6 AND steps_done > 0, plan, NULL), steps_done, accepted_at, from_place, total_attempts + 1,
                  ?2, ?3, ?4, ?5,
                  ?7 IS NULL AND (?3 IN ('unknown', 'unlinked') OR (?3 = 'closed' AND outcome_unknown_since IS NOT NULL)
                      -- A lane that starts marks its head, which may not have been attempted.
                      OR (unanswered_since IS NOT NULL AND (?3 = 'closed' OR total_attempts > 0))),
-                 'failed', ?6, ?6, ?7, ?8
+                 'failed', ?6, ?6, ?7, ?8, sender_id
              FROM outbox WHERE id = ?1
-             ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
+             ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan, sender_id = excluded.sender_id,
                  transaction_key = excluded.transaction_key, bundle_key = coalesce(excluded.bundle_key, bundle_key),
                  bundle_slot = coalesce(excluded.bundle_slot, bundle_slot), -- What may be there still may after a retry.
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
@@ -359,9 +363,9 @@ fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
     tx.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, late, total_attempts, unanswered_since)
-             SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done, accepted_at, from_place, 1,
-                 total_attempts, iif(outcome_unknown = 1 AND (error_kind = 'closed' OR (error_kind NOT IN ('unknown', 'unlinked')
+                 accepted_at, from_place, sender_id, late, total_attempts, unanswered_since)
+             SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done, accepted_at, from_place,
+                 sender_id, 1, total_attempts, iif(outcome_unknown = 1 AND (error_kind = 'closed' OR (error_kind NOT IN ('unknown', 'unlinked')
                      AND (steps_done > 0 OR target IS NOT NULL))), accepted_at, NULL)
              FROM parked_delivery WHERE id = ?1",
         )?

@@ -4,7 +4,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, bundles, counters,
+    AccountId, Copy, DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, bundles, counters,
     database::{Tx, TxError},
     links,
     outbox::{self, advance_plan},
@@ -23,6 +23,8 @@ pub struct Reaction {
     pub shown: Option<Copy>,
     /// Whether a summary line shows it, with or without others.
     pub in_summary: bool,
+    /// The personal account that reacts for this person; `None`: the relay does, for all.
+    pub owner: Option<AccountId>,
 }
 
 impl std::fmt::Debug for Reaction {
@@ -42,6 +44,8 @@ pub struct ReactionChange {
     pub reactor: String,
     /// The payload for [`Reaction::payload`].
     pub payload: Vec<u8>,
+    /// The personal account that reacts for this person, if one does. Not used by a removal.
+    pub owner: Option<AccountId>,
 }
 
 impl std::fmt::Debug for ReactionChange {
@@ -124,8 +128,8 @@ impl Store {
             let mut found = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, payload, removed, shown_hash, thread, sent_at, in_summary, shown_payload FROM reaction
-                     WHERE target_id = ?1 AND to_place = ?2 ORDER BY id",
+                    "SELECT id, payload, removed, shown_hash, thread, sent_at, in_summary, shown_payload, owner_id
+                     FROM reaction WHERE target_id = ?1 AND to_place = ?2 ORDER BY id",
                 )?
                 .query_map(params![target, to], |row| {
                     let shown: Option<RemoteId> = row.get(3)?;
@@ -139,6 +143,7 @@ impl Store {
                             thread,
                             sent_at: sent_at.unwrap_or_default(), file: None }),
                         in_summary: row.get(6)?,
+                        owner: row.get(8)?,
                     };
                     Ok((row.get(0)?, reaction, sealed))
                 })?
@@ -357,18 +362,19 @@ fn add_reaction(tx: &Tx<'_>, entry: EntryId, change: &ReactionChange) -> Result<
         Some((row, _, true)) => {
             tx.sql
                 .prepare_cached(
-                    "UPDATE reaction SET removed = 0, entry_id = ?2, changed_by = ?2 WHERE id = ?1",
+                    "UPDATE reaction SET removed = 0, entry_id = ?2, changed_by = ?2,
+                         owner_id = iif(shown_hash IS NULL, ?3, owner_id) WHERE id = ?1",
                 )?
-                .execute(params![row, entry])?;
+                .execute(params![row, entry, change.owner])?;
             Ok(true)
         }
         None => {
             tx.sql
                 .prepare_cached(
-                    "INSERT INTO reaction (target_id, to_place, reactor_hash, entry_id, changed_by, payload)
-                     VALUES (?1, ?2, ?3, ?4, ?4, x'')",
+                    "INSERT INTO reaction (target_id, to_place, reactor_hash, entry_id, changed_by, payload, owner_id)
+                     VALUES (?1, ?2, ?3, ?4, ?4, x'', ?5)",
                 )?
-                .execute(params![change.target, change.to, reactor, entry])?;
+                .execute(params![change.target, change.to, reactor, entry, change.owner])?;
             let row = tx.sql.last_insert_rowid();
             let payload = tx.seal.seal(cell(row), &change.payload)?;
             tx.sql

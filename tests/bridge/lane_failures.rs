@@ -152,6 +152,7 @@ impl Bench {
             clock: self.clock,
             rules: Arc::new(ControlConfig {
                 limits: std::collections::HashMap::new(),
+                proving_silos: std::collections::HashMap::new(),
                 admins: Vec::new(),
                 delay: Duration::ZERO,
                 operator: "nobody".to_owned(),

@@ -730,6 +730,7 @@ impl Bench {
             },
             outlet: outlet.clone(),
             source: outlet,
+            sender: footbridge_core::lane::LaneSender::default(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store.clone(),
             signals: self.signals.clone(),

@@ -408,6 +408,7 @@ impl TestBridge {
         let lane = Lane {
             id: self.lane(Side::Silo),
             outlet: self.silo.clone(),
+            sender: footbridge_core::lane::LaneSender::default(),
             source: self.silo.clone(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store().clone(),

@@ -159,6 +159,7 @@ impl SiloScenario {
                     let lane = Lane {
                         id,
                         outlet: outlet.clone(),
+                        sender: footbridge_core::lane::LaneSender::default(),
                         source: outlet,
                         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
                         store: scene.store.clone(),

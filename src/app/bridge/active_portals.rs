@@ -91,10 +91,17 @@ impl App {
                     .iter()
                     .map(|silo| (silo.name().to_owned(), silo.kind().limits()))
                     .collect(),
+                proving_silos: self
+                    .config
+                    .silos
+                    .iter()
+                    .map(|silo| (silo.name().to_owned(), silo.kind().proves_authors))
+                    .collect(),
             }),
             backend: Arc::new(ControlBackend {
                 matrix: self.matrix.clone(),
                 silos: self.silos.clone(),
+                accounts: self.accounts.to_matrix().clone(),
             }),
             shown: Arc::new(AlreadyDone::default()),
             answers: self.answers.clone(),

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use footbridge_core::persons::UserIdentities;
+use footbridge_core::{personal_accounts::PersonalAccounts, persons::UserIdentities};
 use footbridge_matrix::{Matrix, MatrixError};
 use footbridge_silo::{Silo, SiloError};
-use footbridge_store::{Place, Portal, Tombstone};
+use footbridge_store::{AccountId, Place, Portal, Tombstone};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ const BRIDGE_STATE: &str = "uk.half-shot.bridge";
 pub(super) struct ControlBackend {
     pub matrix: Arc<Matrix>,
     pub silos: BTreeMap<String, Arc<dyn Silo>>,
+    /// The personal accounts that send into rooms.
+    pub accounts: PersonalAccounts,
 }
 
 impl ControlBackend {
@@ -97,6 +99,15 @@ impl Backend for ControlBackend {
             state_default: rights.state_default,
             encrypted: rights.encrypted,
         })
+    }
+
+    async fn is_private(&self, room: &Place, user: &str) -> Result<bool, BackendError> {
+        let private = self.matrix.device().is_private_with(room, user);
+        ask(private, "I am not in that room.").await
+    }
+
+    fn speaks(&self, account: AccountId) -> bool {
+        self.accounts.is_running(account)
     }
 
     async fn is_room_caught_up(&self, room: &Place) -> bool {

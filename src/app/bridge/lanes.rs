@@ -152,6 +152,7 @@ impl App {
                     id,
                     outlet,
                     source,
+                    sender: self.accounts.sender(toward, &portal.spec.silo),
                     spool: self.spool.clone(),
                     store,
                     signals,

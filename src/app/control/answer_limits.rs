@@ -45,15 +45,19 @@ impl AnswerClass {
             ParsedCommand::Why
             | ParsedCommand::Status
             | ParsedCommand::Help
+            | ParsedCommand::Devices
             | ParsedCommand::Incomplete(_)
             | ParsedCommand::Unknown(_) => Self::Info,
             ParsedCommand::Retry => Self::Retry,
-            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) => Self::OwnChoice,
+            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) | ParsedCommand::SiloLogout(_) => {
+                Self::OwnChoice
+            }
             ParsedCommand::Verify(_)
             | ParsedCommand::Add(..)
             | ParsedCommand::Remove(..)
             | ParsedCommand::Consent(..)
             | ParsedCommand::Pause(_)
+            | ParsedCommand::SiloLogin(_)
             | ParsedCommand::Resume(_)
             | ParsedCommand::Trust(..) => Self::Command,
         }

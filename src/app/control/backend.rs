@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use footbridge_core::persons::UserIdentities;
-use footbridge_store::{self as store, Place, Portal, Tombstone};
+use footbridge_store::{self as store, AccountId, Place, Portal, Tombstone};
 
 use super::permissions::MemberRights;
 
@@ -66,6 +66,16 @@ pub trait Backend: Send + Sync {
 
     /// The membership and power level of a user in a room, asked of the homeserver now.
     async fn member_rights(&self, room: &Place, user: &str) -> Result<MemberRights, BackendError>;
+
+    /// Whether nobody but the bridge and this user is in a room, or invited.
+    async fn is_private(&self, _room: &Place, _user: &str) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
+    /// Whether the bridge speaks through this personal account now.
+    fn speaks(&self, _account: AccountId) -> bool {
+        false
+    }
 
     /// Whether the bridge has received everything that others have sent in a room up to now, as far as that is
     /// known.

@@ -71,10 +71,11 @@ impl Control {
     pub(super) async fn run_once(&self) -> Result<bool, store::Error> {
         self.ask_for_consent().await?;
         let requests_open = self.check_portal_requests().await?;
+        let codes_open = self.check_person_codes().await?;
         let moved = self.follow_upgrades().await?;
         self.notify_newcomers(self.clock.now()).await?;
         self.show_portals().await?;
-        Ok(requests_open || moved)
+        Ok(requests_open || codes_open || moved)
     }
 
     /// Sends a notice to a place, once, ahead of its pending messages.

@@ -10,6 +10,10 @@ use super::{backend::Audience, permissions::PermissionError};
 /// The version of the text that people agree to. It is increased whenever `disclosure` says something else.
 pub const TEXT_VERSION: u32 = 2;
 
+/// What it means to link an account on a silo.
+pub const LINKED_ACCOUNT: &str = "As soon as I have a device on your Matrix account, too, what that account writes there appears in the \
+     rooms as written by you. `!bridge silo logout <silo>` ends that at any time.";
+
 /// The silo and the channel of a portal.
 #[must_use]
 pub fn destination(spec: &PortalSpec) -> String {

@@ -26,6 +26,12 @@ pub enum ParsedCommand {
     Resume(RoomRef),
     /// Trust the identity of a user that has this key; without a key, list the known identities.
     Trust(String, Option<String>),
+    /// Link an account on this silo to the asker.
+    SiloLogin(String),
+    /// Unlink the asker's accounts on this silo.
+    SiloLogout(String),
+    /// Show what the bridge holds for the asker.
+    Devices,
     /// Do not relay the sender's messages.
     OptOut(OptOutScope),
     /// Relay them again.
@@ -73,15 +79,16 @@ pub enum OptOutScope {
 }
 
 /// The words that begin a command.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "why", "retry", "status", "help", "portal", "consent", "pause", "resume", "optout", "bridge",
-    "unbridge", "link", "unlink", "trust", "verify",
+    "unbridge", "link", "unlink", "trust", "verify", "silo", "devices",
 ];
 
 const ADD: &str = "portal add <silo> <channel>";
 const REMOVE: &str = "portal remove";
 const CONSENT: &str = "consent <silo> <channel>";
 const VERIFY: &str = "verify`, `!bridge verify yes` or `!bridge verify no";
+const SILO: &str = "silo login <silo>` or `!bridge silo logout <silo>";
 const TRUST: &str = "trust @user:server <key>";
 const OPT_OUT: &str = "optout`, `!bridge optout everywhere` or `!bridge optout off";
 
@@ -131,6 +138,13 @@ pub fn parse(words: &str) -> ParsedCommand {
             None => ParsedCommand::Incomplete(TRUST),
         },
         ("trust", _) => ParsedCommand::Incomplete(TRUST),
+        ("silo", [verb, silo]) => match verb.to_lowercase().as_str() {
+            "login" => ParsedCommand::SiloLogin((*silo).to_owned()),
+            "logout" => ParsedCommand::SiloLogout((*silo).to_owned()),
+            _ => ParsedCommand::Incomplete(SILO),
+        },
+        ("silo", _) => ParsedCommand::Incomplete(SILO),
+        ("devices", []) => ParsedCommand::Devices,
         ("optout", rest) => choice(rest),
         (word, _) if COMMANDS.contains(&word) => ParsedCommand::Unknown(None),
         (word, []) => ParsedCommand::Unknown(nearest(word, &COMMANDS)),

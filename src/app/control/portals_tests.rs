@@ -119,6 +119,7 @@ impl Fixture {
             operator: "Example Org".into(),
             disclose_joins: false,
             limits: std::collections::HashMap::new(),
+            proving_silos: std::collections::HashMap::new(),
         };
         let control = Control {
             store,

@@ -12,7 +12,8 @@ use footbridge_store::{
 pub fn help() -> String {
     "Reply to a message with `!bridge why` to see its status, or with `!bridge retry` to send it again if it failed \
      (a reaction with 🔁 does the same). `!bridge status` shows the state of the links here. Begin a message with \
-     `!nobridge` to keep it here; `!bridge optout` keeps all of yours here.\n\
+     `!nobridge` to keep it here; `!bridge optout` keeps all of yours here. In a direct message, `!bridge silo login <silo>` links \
+     your account there to you, and `!bridge devices` shows what I hold for you.\n\
      For admins: `!bridge portal add <silo> <channel>`, `portal remove`, `consent <silo> <channel>`, `pause`, `resume`, \
      `trust @user:server <key>`. In a direct message, add ` in #room:server`."
         .to_owned()

@@ -169,6 +169,7 @@ impl Lane {
                 Action::Post { thread, .. }
                     if open
                         && may_coalesce(next, &said)
+                        && (next.id == head.id || !self.has_own_sender(next, &said))
                         && members.first().is_none_or(|first| {
                             thread_of(&first.outgoing.message) == Some(thread)
                         }) =>
@@ -320,6 +321,10 @@ impl Lane {
         match (failed.step.map(|present| present.step), error) {
             (_, SendError::RateLimited { after }) => {
                 permit.record_rate_limit(after);
+                let limited = SendError::RateLimited { after };
+                if let Some(attempt) = self.yield_to_relay(delivery, &limited).await? {
+                    return Ok(attempt);
+                }
                 if !self.is_idempotent() {
                     self.store.mark_not_attempted(delivery.id).await?;
                     self.signals.notify_step_settled();
@@ -426,6 +431,7 @@ mod tests {
             tried_at: None,
             is_retry: false,
             urgent: false,
+            sender: None,
         }
     }
 

@@ -1,24 +1,20 @@
 //! Performs the steps of a plan, one after the other. The lane reconciles a step if its outcome is unknown, waits for a permit,
 //! records the step before the attempt, and settles it before the next step.
 
-use footbridge_store::{Cascade, Delivery, Error, Millis};
+use footbridge_store::{Delivery, Error, Millis};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Attempt, Lane, coalesce,
-    failure::FailedAttempt,
-    fallback::{fallback_for, fetch_error, with_file_unsent},
-    reconcile::{
-        PresentStep, ReconcileFor, Reconciled, UnknownStep, WRONG_ID, is_unknown, step_key,
-    },
+    reconcile::{PresentStep, ReconcileFor, Reconciled, UnknownStep, is_unknown},
     redacted_edits::is_restoration,
+    sender::Performer,
+    step_attempt::StepBegun,
 };
 use crate::{
     budget::Permit,
-    capabilities::Idempotency,
-    crash_points,
     message::{Action, Message},
-    outlet::{Done, FetchedFile, Plan, SendError, Step},
+    outlet::{Done, Plan, SendError, Step},
 };
 
 /// The result of the check for a step whose outcome is unknown.
@@ -29,14 +25,6 @@ enum OutcomeCheck {
     Repeat,
     /// This attempt is over.
     Ends(Attempt),
-}
-
-/// A request for a step.
-struct StepRequest {
-    key: String,
-    began: Millis,
-    /// How many steps the plan has.
-    count: usize,
 }
 
 impl Lane {
@@ -53,13 +41,26 @@ impl Lane {
         let mut outcome = delivery.outcome_unknown_since.or(delivery.unanswered_since);
         let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
         let count = steps.len();
+        let mut sender = delivery.sender;
         for (index, step) in steps.iter().enumerate().skip(done) {
+            let performer = self.performer(&delivery.to, step).await?;
+            let lane = match &performer {
+                Performer::Owner(lane) => lane,
+                Performer::Same | Performer::Gone => self,
+            };
+            let step = match (&performer, step) {
+                // Nobody would see a change that another account makes.
+                (
+                    Performer::Gone,
+                    Step::Edit { fallback, .. } | Step::EditPart { fallback, .. },
+                ) => fallback.as_deref().unwrap_or(step),
+                _ => step,
+            };
             let present = PresentStep {
                 index,
                 step,
                 is_last: index + 1 == count,
             };
-            let parts = coalesce::carried(step);
             if self.is_done_otherwise(delivery, steps, index).await? {
                 self.pass_step(delivery, present.is_last).await?;
                 outcome = None;
@@ -67,65 +68,38 @@ impl Lane {
             }
             let was_unknown = outcome.is_some();
             if let Some(since) = outcome.take() {
-                let checked = self.check_outcome(delivery, message, present, since, stop);
+                let checked = lane.check_outcome(delivery, message, present, since, stop);
                 match checked.await? {
                     OutcomeCheck::Adopted => continue,
                     OutcomeCheck::Repeat => {}
                     OutcomeCheck::Ends(attempt) => return Ok(attempt),
                 }
             }
-            let permit = match permit.take() {
-                None => self.acquire_permit(message, stop).await,
+            if sender != lane.sender.account {
+                sender = lane.sender.account;
+                self.store.set_sender(delivery.id, sender).await?;
+            }
+            // The permit is that of the account which was to send the delivery.
+            let taken = permit
+                .take()
+                .filter(|_| matches!(performer, Performer::Same));
+            let permit = match taken {
+                None => lane.acquire_permit(message, stop).await,
                 taken => taken,
             };
             let Some(permit) = permit else {
                 return Ok(Attempt::Stopped);
             };
-            let (key, began) = (step_key(delivery, index, step), self.clock.now());
-            let fetched = self.fetch(delivery, step).await;
-            if self.is_redacted_meanwhile(delivery, message).await? {
-                if was_unknown {
-                    // The other side would recognise its transaction key: now the lane must know whether the step happened.
-                    return Ok(Attempt::Settled);
-                }
-                // The redaction of the edit deletes or replaces what was created so far; the lane sends no more of it.
-                let ended = self.end_redacted(delivery, message, index);
-                if let Some(ended) = ended.await? {
-                    return Ok(ended);
-                }
-            }
-            // The delivery may have been put on hold or split since it was read: while the lane waited for its permit, reconciled
-            // the step, or fetched the file.
-            if !self.begin_attempt(delivery, parts).await? {
-                let outcome_unknown = index == done && delivery.outcome_unknown_since.is_some();
-                self.forget_unsent(delivery, message).await?;
-                return self.release_unsent(delivery, permit, outcome_unknown).await;
-            }
-            let request = StepRequest { key, began, count };
-            let attempted = self.attempt(delivery, step, request, fetched, &mut unsaved);
-            let Some(result) = attempted.await? else {
-                return self.release_unsent(delivery, permit, false).await;
+            let begun = StepBegun {
+                present,
+                count,
+                is_first: index == done,
+                was_unknown,
+                stop,
             };
-            match result {
-                Ok(done) => {
-                    permit.record_success(parts);
-                    if self.is_another_message(delivery, message, &done).await? {
-                        return self.fail_unknowable(delivery, WRONG_ID, message).await;
-                    }
-                    self.settle(delivery, message, step, &done, present.is_last)
-                        .await?;
-                }
-                Err(error) => {
-                    self.record_answer(delivery, parts, &error, began).await?;
-                    let failed = FailedAttempt {
-                        message,
-                        step: Some(present),
-                        began,
-                        stop,
-                    };
-                    let handled = self.handle_step_error(delivery, error, permit, &failed);
-                    return handled.await;
-                }
+            let performed = lane.perform_step(delivery, message, begun, permit, &mut unsaved);
+            if let Some(attempt) = performed.await? {
+                return Ok(attempt);
             }
         }
         Ok(Attempt::Settled)
@@ -141,46 +115,6 @@ impl Lane {
             self.refresh_notices().await?;
         }
         Ok(())
-    }
-
-    /// Performs a step, or its fallback where the other side does not take it. `None` where the delivery was put on hold before the
-    /// fallback.
-    async fn attempt(
-        &self,
-        delivery: &Delivery,
-        step: &Step,
-        request: StepRequest,
-        fetched: Result<Option<FetchedFile>, SendError>,
-        unsaved: &mut Option<Vec<u8>>,
-    ) -> Result<Option<Result<Done, SendError>>, Error> {
-        let StepRequest { key, began, count } = request;
-        let mut result = match fetched {
-            Ok(file) => {
-                let recorded = self.record_before_attempt(delivery, step, count, unsaved);
-                recorded.await?;
-                crash_points::point("perform.before");
-                let result = self.perform(delivery, &key, step, file).await;
-                crash_points::point("perform.after");
-                result
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &result
-            && let Some(instead) = fallback_for(step, error)
-        {
-            let parts = coalesce::carried(step);
-            if !self.begin_fallback(delivery, parts, error, began).await? {
-                return Ok(None);
-            }
-            let recorded = self.record_before_attempt(delivery, instead, count, unsaved);
-            recorded.await?;
-            let performed = self.outlet.perform(&delivery.to, &key, instead).await;
-            result = performed.map(|done| with_file_unsent(step, done));
-        }
-        if let Ok(Done::NeedsCascade(cascade)) = result {
-            result = self.delete_cascade(delivery, step, cascade).await?;
-        }
-        Ok(Some(result))
     }
 
     /// Whether the id that the other side returned for a new message is that of another message.
@@ -203,7 +137,11 @@ impl Lane {
     }
 
     /// Forgets a reaction that was not sent: the lane plans it again.
-    async fn forget_unsent(&self, delivery: &Delivery, message: &Message) -> Result<(), Error> {
+    pub(super) async fn forget_unsent(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<(), Error> {
         if matches!(message.action, Action::React { .. }) {
             let (reaction, to) = (delivery.entry, &delivery.to);
             self.store.forget_unsent_reaction(reaction, to).await?;
@@ -309,7 +247,7 @@ impl Lane {
     }
 
     /// A step may not go now, and did not.
-    async fn release_unsent(
+    pub(super) async fn release_unsent(
         &self,
         delivery: &Delivery,
         permit: Permit,
@@ -344,87 +282,6 @@ impl Lane {
             }
             _ => self.store.may_send(delivery.id, parts, now).await,
         }
-    }
-
-    /// Prepares what a step needs: uploads its author's avatar, and fetches its file into the spool.
-    async fn fetch(
-        &self,
-        delivery: &Delivery,
-        step: &Step,
-    ) -> Result<Option<FetchedFile>, SendError> {
-        self.upload_author_avatar(delivery, step).await;
-        let Step::SendFile { file, .. } = step else {
-            return Ok(None);
-        };
-        let spooled = self.source.fetch(file, &self.spool).await;
-        let spooled = spooled.map_err(fetch_error)?;
-        let thumbnail = self.thumbnail(delivery, file).await;
-        Ok(Some(FetchedFile { spooled, thumbnail }))
-    }
-
-    async fn perform(
-        &self,
-        delivery: &Delivery,
-        key: &str,
-        step: &Step,
-        file: Option<FetchedFile>,
-    ) -> Result<Done, SendError> {
-        let outlet = &self.outlet;
-        match &file {
-            Some(file) => outlet.send_file(&delivery.to, key, step, file).await,
-            None => outlet.perform(&delivery.to, key, step).await,
-        }
-    }
-
-    /// Deletes a message together with the messages that are deleted with it. The lane records their ids before it deletes: if
-    /// the response is lost, the bridge still does not take their end for a deletion by somebody else.
-    async fn delete_cascade(
-        &self,
-        delivery: &Delivery,
-        step: &Step,
-        cascade: Cascade,
-    ) -> Result<Result<Done, SendError>, Error> {
-        let noted = self.store.note_cascade(delivery.id, &delivery.to, cascade);
-        noted.await?;
-        crash_points::point("perform.before");
-        let removed = self.outlet.delete_cascade(&delivery.to, step).await;
-        crash_points::point("perform.after");
-        if let Err(
-            SendError::Refused { .. }
-            | SendError::Rejected { .. }
-            | SendError::Closed { .. }
-            | SendError::TooLate,
-        ) = &removed
-        {
-            // The message was not deleted.
-            self.store.forget_cascade(delivery.id).await?;
-        }
-        Ok(removed)
-    }
-
-    /// Saves, before a step, what a restart must know about it.
-    async fn record_before_attempt(
-        &self,
-        delivery: &Delivery,
-        step: &Step,
-        steps: usize,
-        unsaved: &mut Option<Vec<u8>>,
-    ) -> Result<(), Error> {
-        let repeatable = matches!(
-            self.outlet.capabilities().idempotency_of(step),
-            Idempotency::ByKey | Idempotency::Harmless
-        );
-        if !repeatable {
-            self.store
-                .mark_outcome_unknown(delivery.id, unsaved.take().as_deref(), self.clock.now())
-                .await?;
-        } else if steps > 1
-            && let Some(plan) = unsaved.take()
-        {
-            self.store.save_plan(delivery.id, &plan).await?;
-        }
-        crash_points::point("plan.saved");
-        Ok(())
     }
 }
 

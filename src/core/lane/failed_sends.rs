@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A step by which a new message is looked for.
-fn a_post() -> Step {
+pub(super) fn a_post() -> Step {
     Step::Post {
         content: no_content(),
         thread: None,
@@ -24,7 +24,7 @@ fn a_post() -> Step {
 }
 
 /// A step by which an edit of this copy is looked for, or a message that was sent instead.
-fn an_edit(copy: &RemoteId) -> Step {
+pub(super) fn an_edit(copy: &RemoteId) -> Step {
     Step::Edit {
         target: copy.clone(),
         content: no_content(),
@@ -96,14 +96,11 @@ impl Lane {
             let unknown = FailedSend {
                 outcome_unknown: failed.outcome_unknown,
                 bundle: failed.bundle,
+                sender: failed.sender,
             };
             for sought in sends(&failed.key, failed.steps_done, unknown) {
-                let done = self.outlet.find_by_key_always(
-                    &failed.to,
-                    &sought.key,
-                    &step,
-                    failed.accepted_at,
-                );
+                let (to, since) = (&failed.to, failed.accepted_at);
+                let done = self.find_sent(failed.sender, to, &sought.key, &step, since);
                 let done = match done.await {
                     Ok(done) => done,
                     // Nobody can tell any more.
@@ -150,12 +147,10 @@ impl Lane {
         };
         // The retry itself may have been attempted since.
         failed.outcome_unknown |= delivery.unanswered_since.is_some();
-        let (mut is_certain, step) = (true, a_post());
+        let (mut is_certain, step, sender) = (true, a_post(), failed.sender);
         for sought in sends(&delivery.key, 0, failed) {
             let (to, since) = (&delivery.to, delivery.accepted_at);
-            let found = self
-                .outlet
-                .find_by_key_always(to, &sought.key, &step, since);
+            let found = self.find_sent(sender, to, &sought.key, &step, since);
             match found.await {
                 Ok(Some(Done::Created(copy))) => {
                     if self.adopt(delivery, &copy, sought.slot).await? {

@@ -91,6 +91,11 @@ impl Lane {
         failed: &FailedAttempt<'_>,
     ) -> Result<Attempt, Error> {
         let kind = error.kind();
+        if !matches!(error, SendError::RateLimited { .. })
+            && let Some(attempt) = self.yield_to_relay(delivery, &error).await?
+        {
+            return Ok(attempt);
+        }
         match error {
             SendError::Refused { reason } => {
                 self.fail(delivery, kind, reason, Some(failed.message))
@@ -233,6 +238,13 @@ impl Lane {
         error: SendError,
     ) -> Result<Attempt, Error> {
         let kind = error.kind();
+        if matches!(
+            error,
+            SendError::SignedOut { .. } | SendError::Closed { .. }
+        ) && let Some(attempt) = self.yield_to_relay(delivery, &error).await?
+        {
+            return Ok(attempt);
+        }
         let after = match error {
             SendError::SignedOut { reason } => {
                 self.wait_while_closed(delivery, &reason, kind, false)

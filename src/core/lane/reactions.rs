@@ -27,7 +27,10 @@ impl Lane {
                 let Some(entry) = known.entry.filter(|_| !known.copies.is_empty()) else {
                     return skip(SkipRule::UnknownTarget);
                 };
-                let change = reaction_change(entry, &delivery.to, message, key);
+                let change = ReactionChange {
+                    owner: self.sender.account,
+                    ..reaction_change(entry, &delivery.to, message, key)
+                };
                 if !self.store.add_reaction(delivery.entry, change).await? {
                     return skip(SkipRule::ReactionDuplicate);
                 }
@@ -66,8 +69,11 @@ impl Lane {
             return skip(SkipRule::UnknownTarget);
         }
         let stored = self.store.reactions(entry, &delivery.to).await?;
-        let mut reacted: Vec<ReactionState> =
-            stored.into_iter().filter_map(ReactionState::of).collect();
+        // Each account shows the reactions that are its own to show.
+        let stored = stored
+            .into_iter()
+            .filter(|reaction| reaction.owner == self.sender.account);
+        let mut reacted: Vec<ReactionState> = stored.filter_map(ReactionState::of).collect();
         self.mark_opted_out(&delivery.from, &mut reacted).await?;
         let outgoing = Outgoing {
             key: delivery.key.clone(),
@@ -135,6 +141,11 @@ impl Lane {
     }
 }
 
+/// Who reacts with what, as the store knows it.
+pub(super) fn reactor_of(message: &Message, key: &str) -> String {
+    format!("{}\n{key}", message.sender.id)
+}
+
 fn reaction_change(target: EntryId, to: &Place, message: &Message, key: &str) -> ReactionChange {
     let payload = StoredReaction {
         key: key.to_owned(),
@@ -144,7 +155,8 @@ fn reaction_change(target: EntryId, to: &Place, message: &Message, key: &str) ->
     ReactionChange {
         target,
         to: to.clone(),
-        reactor: format!("{}\n{key}", message.sender.id),
+        reactor: reactor_of(message, key),
         payload: serde_json::to_vec(&payload).unwrap_or_default(),
+        owner: None,
     }
 }

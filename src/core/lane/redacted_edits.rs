@@ -294,7 +294,7 @@ impl Lane {
     /// The outlet for Matrix.
     fn matrix(&self) -> &dyn Outlet {
         match self.id.toward {
-            footbridge_store::Side::Matrix => self.outlet.as_ref(),
+            footbridge_store::Side::Matrix => self.relay_outlet(),
             footbridge_store::Side::Silo => self.source.as_ref(),
         }
     }

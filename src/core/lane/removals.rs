@@ -7,6 +7,7 @@ use crate::{
     file::File,
     message::{Action, Message, ReplyTarget},
     outlet::{Outgoing, Plan, SendError, Step},
+    text::{Block, Inline},
 };
 
 impl Lane {
@@ -126,6 +127,20 @@ pub(super) fn as_new(mut outgoing: Outgoing, first: Option<&Copy>) -> Outgoing {
     };
     outgoing.copies = first.cloned().into_iter().collect();
     outgoing
+}
+
+/// An edit of a message that only an account could change which is gone: its new text, as a reply to the old one.
+pub(super) fn edited_anew(outgoing: Outgoing, first: Option<&Copy>) -> Outgoing {
+    let mut anew = as_new(outgoing, first);
+    if let Action::Post { body, reply_to, .. } = &mut anew.message.action {
+        let mark = Inline::Text(" (edited)".to_owned());
+        match body.0.last_mut() {
+            Some(Block::Paragraph(line)) => line.push(mark),
+            _ => body.0.push(Block::Paragraph(vec![mark])),
+        }
+        *reply_to = first.map(|copy| copy.remote.clone());
+    }
+    anew
 }
 
 /// Adds to the plan of a restored text the deletion of what contains the redacted text. What the plan changes is deleted only if

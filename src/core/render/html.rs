@@ -20,6 +20,9 @@ pub struct Html;
 
 impl Renderer for Html {
     fn whole(&self, speech: &Speech<'_>) -> Content {
+        if speech.is_by_own_account() {
+            return own(speech, speech.body);
+        }
         match (speech.author(), speech.kind) {
             (Some(sender), SpeechKind::Said(style)) => {
                 named(speech.body, sender, style, speech.late)
@@ -30,19 +33,50 @@ impl Renderer for Html {
     }
 
     fn render(&self, speech: &Speech<'_>, limit: TextLimit) -> Vec<Content> {
-        let (Some(sender), SpeechKind::Said(style)) = (speech.author(), speech.kind) else {
-            return vec![self.whole(speech)];
-        };
-        let name = names::display_name(&sender.name, &sender.id);
-        let frame = FRAME_BYTES + 12 * name.len();
         let size = |block: &Block| {
             let alone = Body(vec![block.clone()]);
             json_length(&alone.to_plain()) + json_length(&html_from_body(&alone)) + 16
         };
-        split_body(speech.body, limit.max.saturating_sub(frame), &size)
+        let split = |frame| split_body(speech.body, limit.max.saturating_sub(frame), &size);
+        match (speech.author(), speech.kind) {
+            (Some(sender), SpeechKind::Said(style)) => {
+                let name = names::display_name(&sender.name, &sender.id);
+                let parts = split(FRAME_BYTES + 12 * name.len());
+                let parts = parts.iter();
+                parts
+                    .map(|part| named(part, sender, style, speech.late))
+                    .collect()
+            }
+            (None, SpeechKind::Said(_)) if speech.is_by_own_account() => {
+                let parts = split(FRAME_BYTES);
+                parts.iter().map(|part| own(speech, part)).collect()
+            }
+            _ => vec![self.whole(speech)],
+        }
+    }
+}
+
+/// A text, or a part of it, that is posted by the account of its sender.
+fn own(speech: &Speech<'_>, body: &Body) -> Content {
+    let mark = speech.late_mark();
+    let style = match speech.kind {
+        SpeechKind::Said(style) => style,
+        SpeechKind::Summary => Style::Emote,
+        SpeechKind::Notice => Style::Notice,
+    };
+    let is_bare = match &*body.0 {
+        [] => true,
+        [Block::Paragraph(line)] => line
             .iter()
-            .map(|part| named(part, sender, style, speech.late))
-            .collect()
+            .all(|inline| matches!(inline, Inline::Text(_) | Inline::Break)),
+        _ => false,
+    };
+    Content {
+        mentions: body.pinged(),
+        author: None,
+        text: format!("{mark}{}", body.to_plain()),
+        html: (!is_bare).then(|| format!("{mark}{}", inline_html(body))),
+        style,
     }
 }
 

@@ -94,7 +94,9 @@ impl<'a> Written<'a> {
                 let name = names::display_name(&author.name, &author.id);
                 Cow::Owned(prefix(&name, shown_as, rules))
             }
-            Some(_) if shown_as == Style::Emote => Cow::Borrowed(ACTION_PREFIX),
+            _ if shown_as == Style::Emote && (author.is_some() || speech.is_by_own_account()) => {
+                Cow::Borrowed(ACTION_PREFIX)
+            }
             _ => Cow::Borrowed(""),
         };
         let text = markdown_from_body(speech.body, rules);

@@ -55,6 +55,7 @@ pub static KIND: SiloKind = SiloKind {
     channel_name: ChannelName::Line,
     can: &CAPABILITIES,
     needs_token: false,
+    proves_authors: false,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[

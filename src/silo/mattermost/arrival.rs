@@ -224,7 +224,11 @@ fn edit_event_id(post: &Post) -> String {
 /// own. For anybody else an overridden name is a mere claim, because everybody may set one: it follows the account's
 /// name, and does not change who the sender is.
 fn sender(post: &Post, who: PostAuthor<'_>) -> Sender {
-    let account = account(post, who);
+    let mut account = account(post, who);
+    if post.props.speaks_for_another() && !who.is_bot {
+        // Nothing proves that the account's owner wrote it.
+        account.id.push_str("/integration");
+    }
     match post.props.claimed_name() {
         None => account,
         Some(shown) if who.is_bot => Sender {
@@ -593,7 +597,7 @@ mod tests {
         let sender = shown(false);
         assert_eq!(
             (sender.id.as_str(), sender.name.as_str()),
-            ("u", "Mallory (as GitHub)")
+            ("u/integration", "Mallory (as GitHub)")
         );
         assert_eq!(sender.avatar, None);
     }

@@ -64,6 +64,7 @@ pub static KIND: SiloKind = SiloKind {
     channel_name: ChannelName::Path,
     can: &CAPABILITIES,
     needs_token: true,
+    proves_authors: true,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[

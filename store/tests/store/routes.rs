@@ -855,6 +855,7 @@ async fn a_reaction_that_is_postponed_or_ends_unlinked_is_in_no_line() {
             to: second.room.clone(),
             reactor: "ann".to_owned(),
             payload: b"+1".to_vec(),
+            owner: None,
         };
         assert!(
             fixture

@@ -425,6 +425,7 @@ async fn what_others_choose_is_bounded_and_no_word_of_it_is_readable_in_any_tabl
         to: room.clone(),
         reactor: WORD.to_owned(),
         payload: WORD.as_bytes().to_vec(),
+        owner: None,
     };
     fixture
         .store

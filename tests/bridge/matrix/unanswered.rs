@@ -80,6 +80,7 @@ impl Toward {
         let lane = Lane {
             id: self.lane,
             outlet: bridge.outlet(),
+            sender: footbridge_core::lane::LaneSender::default(),
             source: bridge.outlet(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: bridge.store.clone(),

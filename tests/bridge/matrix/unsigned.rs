@@ -29,6 +29,7 @@ async fn send_owed(bridge: &TestBridge, lane: LaneId) {
     let lane_back = Lane {
         id: back(lane),
         outlet: bridge.outlet(),
+        sender: footbridge_core::lane::LaneSender::default(),
         source: bridge.outlet(),
         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
         store: bridge.store.clone(),

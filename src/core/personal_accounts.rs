@@ -1,0 +1,179 @@
+//! The accounts of persons that may send to one side, beside its relay account: each speaks for the person whose account it is,
+//! and for nobody else.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use footbridge_store::{AccountId, Place};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{budget::Budget, lane::OutletHealth, outlet::Outlet};
+
+/// For how long a place that refused an account counts as closed to it.
+const CLOSED_FOR: Duration = Duration::from_mins(10);
+
+/// An account of a person that can send now.
+#[derive(Clone)]
+pub struct PersonalAccount {
+    /// The account.
+    pub account: AccountId,
+    /// The way out of this account.
+    pub outlet: Arc<dyn Outlet>,
+    /// Its own rate limit.
+    pub budget: Budget,
+    /// What the lanes know of it.
+    pub health: OutletHealth,
+}
+
+/// An author on the other side: the network, and the immutable id there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Author {
+    /// The network: Matrix, or the name of a silo.
+    pub network: String,
+    /// The immutable id.
+    pub user: String,
+}
+
+/// Why the relay account speaks for a person who has an account of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StandIn {
+    /// The account is rate limited.
+    Limited,
+    /// The account may not write in the place.
+    Closed,
+}
+
+/// The personal accounts of one side. Cheap to clone; an empty one has none.
+#[derive(Clone, Default)]
+pub struct PersonalAccounts(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    running: HashMap<AccountId, PersonalAccount>,
+    authors: HashMap<Author, AccountId>,
+    closed: HashMap<(AccountId, Place), Instant>,
+    /// For whom the relay speaks now, and whether that was reported.
+    stand_ins: HashMap<(AccountId, StandIn), bool>,
+}
+
+impl std::fmt::Debug for PersonalAccounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PersonalAccounts").finish_non_exhaustive()
+    }
+}
+
+impl PersonalAccounts {
+    /// This account can send from now on.
+    pub fn add(&self, account: PersonalAccount) {
+        self.state().running.insert(account.account, account);
+    }
+
+    /// This account can no longer send. Returns whether it could.
+    pub fn remove(&self, account: AccountId) -> bool {
+        let mut state = self.state();
+        state.closed.retain(|(closed, _), _| *closed != account);
+        state.stand_ins.retain(|(away, _), _| *away != account);
+        state.running.remove(&account).is_some()
+    }
+
+    /// Which accounts speak for which authors.
+    pub fn set_authors(&self, authors: HashMap<Author, AccountId>) {
+        self.state().authors = authors;
+    }
+
+    /// The personal accounts that can send now.
+    #[must_use]
+    pub fn running(&self) -> Vec<PersonalAccount> {
+        self.state().running.values().cloned().collect()
+    }
+
+    /// Whether this account can send now.
+    #[must_use]
+    pub fn is_running(&self, account: AccountId) -> bool {
+        self.state().running.contains_key(&account)
+    }
+
+    /// Waits until the relay begins to speak for somebody.
+    pub async fn stand_in_begun(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// For whom the relay has begun to speak since the last call, and why.
+    #[must_use]
+    pub fn new_stand_ins(&self) -> BTreeSet<(AccountId, StandIn)> {
+        let mut state = self.state();
+        let unreported = state.stand_ins.iter_mut().filter(|(_, told)| !**told);
+        unreported
+            .map(|(who, told)| {
+                *told = true;
+                *who
+            })
+            .collect()
+    }
+
+    /// The account, if it can write in this place.
+    pub(crate) fn get(&self, account: AccountId, to: &Place) -> Option<PersonalAccount> {
+        let mut state = self.state();
+        let key = (account, to.clone());
+        if let Some(until) = state.closed.get(&key) {
+            if Instant::now() < *until {
+                return None;
+            }
+            state.closed.remove(&key);
+        }
+        state.running.get(&account).cloned()
+    }
+
+    /// The account that speaks for an author in this place, if it can write there and is not rate limited.
+    pub(crate) fn speaker_for(&self, author: &Author, to: &Place) -> Option<PersonalAccount> {
+        let account = *self.state().authors.get(author)?;
+        let speaker = self.get(account, to)?;
+        if speaker.budget.pace().is_some() {
+            self.stand_in(account, StandIn::Limited);
+            return None;
+        }
+        self.state()
+            .stand_ins
+            .retain(|(away, _), _| *away != account);
+        Some(speaker)
+    }
+
+    /// Whether an account speaks for this author, now or as soon as it can.
+    pub(crate) fn has_speaker(&self, author: &Author) -> bool {
+        let state = self.state();
+        let account = state.authors.get(author);
+        account.is_some_and(|account| state.running.contains_key(account))
+    }
+
+    /// Whether no account speaks for anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().running.is_empty()
+    }
+
+    /// The place refused the account.
+    pub(crate) fn note_closed(&self, account: AccountId, place: &Place) {
+        let until = Instant::now() + CLOSED_FOR;
+        let key = (account, place.clone());
+        self.state().closed.insert(key, until);
+        self.stand_in(account, StandIn::Closed);
+    }
+
+    /// The relay speaks for the owner of this account.
+    pub(crate) fn stand_in(&self, account: AccountId, why: StandIn) {
+        self.state().stand_ins.entry((account, why)).or_default();
+        self.0.changed.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,246 @@
+//! A device on the account of a person: it sends what the person writes in a silo, as the person, and reads nothing. It is used
+//! only while the person's cross-signing identity has signed it: otherwise others would have no reason to trust what it sends.
+
+use std::{sync::Arc, time::Duration};
+
+use footbridge_core::{backoff::Backoff, outlet::Outlet};
+use footbridge_store::{AccountId, Millis, Place, Store, StoreKey};
+use matrix_sdk::ruma::{OwnedRoomId, RoomId};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Boxed, MatrixConfig, MatrixError,
+    account_client::AccountClient,
+    client::{self, ClientOptions},
+    cross_signing,
+    crypto_store::BufferedCryptoStore,
+    databases,
+    device::DeviceParts,
+    identities,
+    key_claims::KeyClaims,
+    lease::Lease,
+    network::MatrixNetwork,
+    request_error::RequestError,
+    saved_account,
+    send::MatrixOutlet,
+    session::SessionKeeper,
+    sync_state::SyncState,
+};
+
+/// How long the homeserver may hold a sync open.
+const LONG_POLL: Duration = Duration::from_secs(30);
+
+/// A running device of a person.
+pub struct PersonalDevice {
+    account: AccountClient,
+    keys: Arc<BufferedCryptoStore>,
+    claims: Arc<KeyClaims>,
+    lease: Arc<Lease>,
+    session: SessionKeeper,
+    sync: Arc<SyncState>,
+    outlet: Arc<MatrixOutlet>,
+    store: Store,
+}
+
+impl PersonalDevice {
+    /// Restores the saved session of a personal account. Never logs in. Needs no network.
+    ///
+    /// # Errors
+    /// [`MatrixError::NoAccount`] where the account is not logged in, and [`MatrixError::DatabaseMissing`] where its keys are gone.
+    pub fn open<'a>(
+        network: &'a Arc<MatrixNetwork>,
+        key: &'a StoreKey,
+        config: &'a MatrixConfig,
+        account: AccountId,
+    ) -> Boxed<'a, Result<Self, MatrixError>> {
+        Box::pin(async move {
+            let (store, clock) = (&network.store, network.clock);
+            let saved = store.account(account).await?;
+            let saved = saved.ok_or(MatrixError::NoAccount)?;
+            let directory = saved_account::directory(store, account);
+            databases::require_databases(&directory)?;
+            let (client, keys) = client::build_with_keys(ClientOptions {
+                homeserver: &saved_account::homeserver_of_person(&saved.info, config)?,
+                directory: &directory,
+                key: &key.derive(saved_account::KEY_PURPOSE),
+                trust: network.policy.trust,
+                http: network.http.clone(),
+                pins: network.pins.clone(),
+            })
+            .await?;
+            saved_account::restore(&client, &saved.session).await?;
+            identities::recheck(&keys).await?;
+            let session = SessionKeeper::of(&client, store, &saved, clock)?;
+            let claims = KeyClaims::of(&client, &keys);
+            let account = AccountClient::of(account, client)?;
+            let parts = DeviceParts::of(network, &account, &keys, &claims, key, saved.since);
+            Ok(Self {
+                outlet: Arc::new(MatrixOutlet::of_person(&parts)),
+                lease: parts.lease,
+                sync: parts.sync,
+                store: store.clone(),
+                account,
+                keys,
+                claims,
+                session,
+            })
+        })
+    }
+
+    /// The Matrix user.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.account.user().as_str()
+    }
+
+    /// The way out, which speaks as the person.
+    #[must_use]
+    pub fn outlet(&self) -> Arc<dyn Outlet> {
+        self.outlet.clone()
+    }
+
+    /// When the last sync response arrived, if any.
+    #[must_use]
+    pub fn last_sync(&self) -> Option<Millis> {
+        self.sync.last_sync()
+    }
+
+    /// Keeps the device in step with its account until stopped: its own keys, and the members and devices of these rooms. No
+    /// message is read. `signed` is called whenever it becomes known whether the person's identity has signed the device.
+    ///
+    /// # Errors
+    /// Only where the device cannot continue by itself: [`MatrixError::SignedOut`] where the session is over.
+    pub fn run<'a>(
+        &'a self,
+        rooms: watch::Receiver<Vec<Place>>,
+        signed: &'a (dyn Fn(bool) + Send + Sync),
+        stop: CancellationToken,
+    ) -> Boxed<'a, Result<(), MatrixError>> {
+        Box::pin(async move {
+            if !self.lease.acquire(&stop).await? {
+                return Ok(());
+            }
+            let ended = tokio::select! {
+                ended = Box::pin(self.follow(rooms, signed, &stop)) => ended,
+                lost = Box::pin(self.lease.maintain()) => Err(lost),
+                over = Box::pin(self.session.maintain()) => Err(over),
+                () = Box::pin(self.claims.follow(&[])) => Ok(()),
+                () = stop.cancelled() => Ok(()),
+            };
+            if !matches!(ended, Err(MatrixError::SignedOut(_))) {
+                self.lease.release().await;
+            }
+            ended
+        })
+    }
+
+    async fn follow(
+        &self,
+        mut rooms: watch::Receiver<Vec<Place>>,
+        signed: &(dyn Fn(bool) + Send + Sync),
+        stop: &CancellationToken,
+    ) -> Result<(), MatrixError> {
+        let mut backoff = Backoff::default();
+        let (mut was_signed, mut wait) = (None, Duration::ZERO);
+        while !stop.is_cancelled() {
+            let listed = room_ids(&rooms.borrow_and_update());
+            let known = self.store.cursor(&self.rooms_cursor()).await?;
+            let all = listed_as_text(&listed);
+            let is_new = known.as_deref() != Some(&all);
+            let wanted = client::StateSync {
+                rooms: listed,
+                // A room that was not in the filter before is not in an answer that only says what has changed.
+                whole: is_new,
+                timeout: if is_new { Duration::ZERO } else { wait },
+            };
+            let sync = client::sync_state(self.account.client(), wanted);
+            let answer = tokio::select! {
+                answer = sync => answer,
+                () = stop.cancelled() => return Ok(()),
+                Ok(()) = rooms.changed(), if !is_new => continue,
+            };
+            self.keys.sync_ended(answer.as_ref().ok());
+            match answer {
+                Ok(_) => {
+                    self.sync.arrived();
+                    self.sync.answered();
+                    self.session.keep().await?;
+                    backoff.worked();
+                    wait = LONG_POLL;
+                }
+                Err(error) => {
+                    self.sync.failed();
+                    self.wait_after(&error, &mut backoff, stop).await?;
+                    continue;
+                }
+            }
+            if is_new {
+                self.store.save_cursor(&self.rooms_cursor(), &all).await?;
+            }
+            let is_signed = cross_signing::require_signed_device(self.account.client()).await;
+            let is_signed = is_signed.is_ok();
+            if was_signed != Some(is_signed) {
+                was_signed = Some(is_signed);
+                info!(
+                    account.id = self.account.id().0,
+                    is_signed, "A person's device follows its account"
+                );
+                signed(is_signed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_after(
+        &self,
+        error: &matrix_sdk::Error,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<(), MatrixError> {
+        let wait = match RequestError::from(error) {
+            error @ RequestError::SignedOut(_) => return Err(error.into_matrix_error("sync")),
+            RequestError::RateLimited(Some(wait)) => wait.max(backoff.failed()),
+            _ => backoff.failed(),
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        warn!(
+            account.id = self.account.id().0,
+            wait_ms,
+            error = %error,
+            "A person's homeserver does not answer; trying again"
+        );
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// The name of the cursor that says which rooms the SDK has the whole state of.
+    fn rooms_cursor(&self) -> String {
+        format!("rooms/{}", self.account.id())
+    }
+}
+
+impl std::fmt::Debug for PersonalDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PersonalDevice").finish_non_exhaustive()
+    }
+}
+
+fn room_ids(places: &[Place]) -> Vec<OwnedRoomId> {
+    let ids = places.iter();
+    let mut ids: Vec<OwnedRoomId> = ids
+        .filter_map(|place| RoomId::parse(place.address()).ok())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn listed_as_text(rooms: &[OwnedRoomId]) -> String {
+    let rooms: Vec<&str> = rooms.iter().map(|room| room.as_str()).collect();
+    rooms.join(" ")
+}
