@@ -291,6 +291,7 @@ impl App {
             () = stop.cancelled() => return Ok(()),
             first = self.initial_portals() => first?,
         };
+        self.load_speakers().await?;
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{AccountId, Place};
+use footbridge_store::{AccountId, Millis, Place};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{budget::Budget, lane::OutletHealth, outlet::Outlet};
@@ -37,6 +37,15 @@ pub struct Author {
     pub user: String,
 }
 
+/// The account that speaks for an author.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The account.
+    pub account: AccountId,
+    /// Since when this is so. What was accepted earlier may have been attempted by the relay without a record of that.
+    pub since: Millis,
+}
+
 /// Why the relay account speaks for a person who has an account of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StandIn {
@@ -59,7 +68,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     running: HashMap<AccountId, PersonalAccount>,
-    authors: HashMap<Author, AccountId>,
+    authors: HashMap<Author, Speaker>,
     closed: HashMap<(AccountId, Place), Instant>,
     /// For whom the relay speaks now, and whether that was reported.
     stand_ins: HashMap<(AccountId, StandIn), bool>,
@@ -86,7 +95,7 @@ impl PersonalAccounts {
     }
 
     /// Which accounts speak for which authors.
-    pub fn set_authors(&self, authors: HashMap<Author, AccountId>) {
+    pub fn set_authors(&self, authors: HashMap<Author, Speaker>) {
         self.state().authors = authors;
     }
 
@@ -133,9 +142,13 @@ impl PersonalAccounts {
         state.running.get(&account).cloned()
     }
 
-    /// The account that speaks for an author in this place, if it can write there and is not rate limited.
-    pub(crate) fn speaker_for(&self, author: &Author, to: &Place) -> Option<PersonalAccount> {
-        let account = *self.state().authors.get(author)?;
+    /// The account that speaks for this author, whether or not it can send now.
+    pub(crate) fn of_author(&self, author: &Author) -> Option<Speaker> {
+        self.state().authors.get(author).copied()
+    }
+
+    /// This account, if it can write a new message in this place now: it is not rate limited.
+    pub(crate) fn speaker(&self, account: AccountId, to: &Place) -> Option<PersonalAccount> {
         let speaker = self.get(account, to)?;
         if speaker.budget.pace().is_some() {
             self.stand_in(account, StandIn::Limited);
@@ -150,13 +163,8 @@ impl PersonalAccounts {
     /// Whether an account speaks for this author, now or as soon as it can.
     pub(crate) fn has_speaker(&self, author: &Author) -> bool {
         let state = self.state();
-        let account = state.authors.get(author);
-        account.is_some_and(|account| state.running.contains_key(account))
-    }
-
-    /// Whether no account speaks for anybody.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.state().running.is_empty()
+        let speaker = state.authors.get(author);
+        speaker.is_some_and(|speaker| state.running.contains_key(&speaker.account))
     }
 
     /// The place refused the account.

@@ -195,6 +195,7 @@ CREATE TABLE outbox (
     bundle_leader_id      INTEGER,          -- delivery whose message carries this one too; null: itself
     bundle_slot           INTEGER,          -- position in a bundled message; null: not bundled
     sender_id             INTEGER REFERENCES account (id), -- personal account that attempts the present step; null: the relay
+    relay_chosen          INTEGER NOT NULL DEFAULT 0 CHECK (relay_chosen IN (0, 1)), -- although a personal account could have been
     UNIQUE (entry_id, to_place)
 ) STRICT;
 

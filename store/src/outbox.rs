@@ -63,6 +63,8 @@ pub struct Delivery {
     pub urgent: bool,
     /// The personal account that attempts its present step, once one is to; `None`: the relay account.
     pub sender: Option<AccountId>,
+    /// Whether the relay was chosen although a personal account is concerned.
+    pub relay_chosen: bool,
 }
 
 impl std::fmt::Debug for Delivery {

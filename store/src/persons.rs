@@ -15,6 +15,8 @@ pub struct PersonAccount {
     pub silo_name: String,
     /// The Matrix user.
     pub user_id: String,
+    /// When it was proved.
+    pub proved_at: Millis,
 }
 
 /// A code that a Matrix user must post on a silo.
@@ -47,7 +49,7 @@ impl Store {
     pub async fn person_accounts(&self) -> Result<Vec<PersonAccount>, Error> {
         self.read("read the persons", |tx| {
             let mut query = tx.sql.prepare(
-                "SELECT silo, silo_user, silo_name, user_id FROM person ORDER BY silo, silo_user",
+                "SELECT silo, silo_user, silo_name, user_id, proved_at FROM person ORDER BY silo, silo_user",
             )?;
             let rows = query.query_map([], |row| {
                 Ok(PersonAccount {
@@ -55,6 +57,7 @@ impl Store {
                     silo_user: row.get(1)?,
                     silo_name: row.get(2)?,
                     user_id: row.get(3)?,
+                    proved_at: row.get(4)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)

@@ -38,7 +38,8 @@ macro_rules! select_queue {
             "SELECT o.id, o.entry_id, o.transaction_key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
                     o.outcome_unknown_since, o.accepted_at, o.late, o.retry_at, j.key_wait_until, o.unanswered_since,
                     o.total_attempts, o.rejections, o.blame_ms, o.last_attempt_at,
-                    EXISTS (SELECT 1 FROM parked_delivery p WHERE p.id = o.id), o.from_place, o.urgent, o.sender_id
+                    EXISTS (SELECT 1 FROM parked_delivery p WHERE p.id = o.id), o.from_place, o.urgent, o.sender_id,
+                    o.relay_chosen
              FROM outbox o JOIN journal j ON j.id = o.entry_id
              WHERE o.portal_id = ?1 AND o.toward = ?2 AND ",
             $condition
@@ -382,6 +383,7 @@ fn queued_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<QueuedRow> {
             is_retry: row.get(19)?,
             urgent: row.get(21)?,
             sender: row.get(22)?,
+            relay_chosen: row.get(23)?,
         },
         from: row.get(20)?,
         sealed: row.get(5)?,

@@ -4,7 +4,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    AccountId, AccountRole, DeliveryId, EntryId, Error, Place, RemoteId, Store,
+    AccountId, AccountRole, DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store,
     database::{Tx, TxError},
     links, outbox, removal,
 };
@@ -22,6 +22,8 @@ pub struct OwnAccount {
     pub device_id: String,
     /// Whether it is logged in.
     pub is_active: bool,
+    /// When its device logged in.
+    pub since: Millis,
 }
 
 impl Store {
@@ -29,7 +31,7 @@ impl Store {
     pub async fn own_accounts(&self) -> Result<Vec<OwnAccount>, Error> {
         self.read("read the accounts", |tx| {
             let mut query = tx.sql.prepare(
-                "SELECT id, role, user_id, device_id, state = 'active' FROM account ORDER BY id",
+                "SELECT id, role, user_id, device_id, state = 'active', logged_in_at FROM account ORDER BY id",
             )?;
             let rows = query.query_map([], own_from_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -54,6 +56,19 @@ impl Store {
         .await
     }
 
+    /// The relay attempts this delivery, although a personal account is concerned. Saved before the first attempt.
+    pub async fn choose_relay(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("set the sender of a delivery", move |tx| {
+            let rows = tx
+                .sql
+                .prepare_cached("UPDATE outbox SET relay_chosen = 1 WHERE id = ?1")?
+                .execute([delivery])?;
+            outbox::log_if_settled(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+
     /// The account that was to send this delivery cannot, and certainly has not sent its present step: the relay sends it. It is
     /// planned again where no step is done, because the plan does not name the author.
     pub async fn release_sender(&self, delivery: DeliveryId) -> Result<(), Error> {
@@ -61,7 +76,7 @@ impl Store {
             let rows = tx
                 .sql
                 .prepare_cached(
-                    "UPDATE outbox SET sender_id = NULL, plan = iif(steps_done = 0, NULL, plan),
+                    "UPDATE outbox SET sender_id = NULL, relay_chosen = 1, plan = iif(steps_done = 0, NULL, plan),
                          outcome_unknown_since = NULL, unanswered_since = NULL, retry_at = 0
                      WHERE id = ?1",
                 )?
@@ -187,6 +202,7 @@ fn own_from_row(row: &Row<'_>) -> rusqlite::Result<OwnAccount> {
         user_id: row.get(2)?,
         device_id: row.get(3)?,
         is_active: row.get(4)?,
+        since: row.get(5)?,
     })
 }
 

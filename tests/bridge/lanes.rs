@@ -7,6 +7,7 @@ mod loops;
 mod passing;
 mod redacted_edits;
 mod redacted_texts;
+mod senders;
 mod unsent;
 mod waking;
 
@@ -30,19 +31,20 @@ use footbridge_core::{
     clock::Clock,
     file::File,
     inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
-    lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
+    lane::{Lane, LaneEnd, LaneSender, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{
         Content, Done, FetchedFile, Outcome, Outgoing, Outlet, Part, Plan, SendError,
         SimilarMessages, Step, TextBeforeEdit,
     },
+    personal_accounts::PersonalAccounts,
     render::Html,
     spool::{Spool, Spooled},
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Copy, LaneId, Millis, Place, Portal, PortalId, PortalSpec, QueueHead, RemoteId, Side,
-    SkipRule, Store, StoreKey,
+    Accepted, AccountId, Copy, LaneId, Millis, Place, Portal, PortalId, PortalSpec, QueueHead,
+    RemoteId, Side, SkipRule, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -97,6 +99,10 @@ pub struct FakeOutlet {
     pub files: Mutex<Vec<File>>,
     /// The error of reading them again.
     unread: Mutex<Option<fn() -> SendError>>,
+    /// With this begin the ids of its messages.
+    pub ids: Mutex<&'static str>,
+    /// The outlets of other accounts on the same side, whose messages it can find.
+    pub others: Mutex<HashMap<AccountId, Arc<FakeOutlet>>>,
 }
 
 impl FakeOutlet {
@@ -120,6 +126,8 @@ impl FakeOutlet {
             read_again: Mutex::default(),
             files: Mutex::default(),
             unread: Mutex::default(),
+            ids: Mutex::new("wall"),
+            others: Mutex::default(),
         })
     }
 
@@ -171,6 +179,10 @@ impl FakeOutlet {
             .collect()
     }
 
+    fn id_of(&self, number: usize) -> RemoteId {
+        RemoteId(format!("{}-{number}", self.ids.lock().unwrap()))
+    }
+
     fn work(&self, step: &Step) -> Done {
         if let Step::Post { content, .. }
         | Step::SendFile { content, .. }
@@ -183,7 +195,7 @@ impl FakeOutlet {
                 target, content, ..
             } if self.events.load(Ordering::Relaxed) => {
                 let mut posts = self.posts.lock().unwrap();
-                let remote = RemoteId(format!("wall-{}", posts.len()));
+                let remote = self.id_of(posts.len());
                 posts.push((remote.clone(), content.text.clone()));
                 Done::EditedBy {
                     target: target.clone(),
@@ -197,7 +209,7 @@ impl FakeOutlet {
             }
             Step::Post { content, .. } | Step::SendFile { content, .. } => {
                 let mut posts = self.posts.lock().unwrap();
-                let remote = RemoteId(format!("wall-{}", posts.len()));
+                let remote = self.id_of(posts.len());
                 posts.push((remote.clone(), content.text.clone()));
                 Done::Created(Copy {
                     remote,
@@ -229,7 +241,7 @@ impl FakeOutlet {
             Step::Bundle { parts, .. } => {
                 let texts: Vec<String> = parts.iter().map(|part| part.body.clone()).collect();
                 let mut posts = self.posts.lock().unwrap();
-                let remote = RemoteId(format!("wall-{}", posts.len()));
+                let remote = self.id_of(posts.len());
                 posts.push((remote.clone(), texts.join(" + ")));
                 self.shared.lock().unwrap().insert(remote.clone(), texts);
                 Done::Created(Copy {
@@ -584,6 +596,21 @@ impl Outlet for FakeOutlet {
         })
     }
 
+    async fn find_sent_by(
+        &self,
+        account: AccountId,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        if let Some(error) = self.blind.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let other = self.others.lock().unwrap()[&account].clone();
+        other.find_by_key_always(to, key, step, since).await
+    }
+
     async fn find_by_key_always(
         &self,
         _to: &Place,
@@ -622,6 +649,8 @@ pub struct Bench {
     pub budget: Budget,
     /// Whether the portal relays notices.
     pub notices: bool,
+    /// The personal accounts that may send into the channel.
+    pub accounts: PersonalAccounts,
 }
 
 impl Bench {
@@ -654,6 +683,7 @@ impl Bench {
             coalesce: true,
             budget: Budget::default(),
             notices: true,
+            accounts: PersonalAccounts::default(),
         }
     }
 
@@ -730,7 +760,7 @@ impl Bench {
             },
             outlet: outlet.clone(),
             source: outlet,
-            sender: footbridge_core::lane::LaneSender::default(),
+            sender: LaneSender::relay_and(self.accounts.clone()),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store.clone(),
             signals: self.signals.clone(),

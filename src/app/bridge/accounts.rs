@@ -11,7 +11,7 @@ use footbridge_core::{
     backoff::Backoff,
     budget::Budget,
     lane::{LaneSender, OutletHealth},
-    personal_accounts::{Author, PersonalAccount, PersonalAccounts},
+    personal_accounts::{Author, PersonalAccount, PersonalAccounts, Speaker},
 };
 use footbridge_matrix::{MatrixError, PersonalDevice, account};
 use footbridge_store::{AccountId, AccountRole, OwnAccount, Place, Side};
@@ -29,6 +29,9 @@ use super::App;
 const START_INTERVAL: Duration = Duration::from_millis(100);
 /// The accounts are compared with the store this often even without a signal.
 const SLOW_POLL: Duration = Duration::from_secs(60);
+
+/// The lanes know within this time of what the store says of accounts and persons.
+const NOTICED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Which personal accounts send to which side.
 pub(super) struct Accounts {
@@ -137,10 +140,8 @@ impl App {
     ) -> anyhow::Result<()> {
         let accounts = self.store.own_accounts().await?;
         self.matrix.network().reload_accounts().await?;
-        let personal: Vec<&OwnAccount> = accounts
-            .iter()
-            .filter(|account| account.role == AccountRole::Personal && account.is_active)
-            .collect();
+        let personal = personal(&accounts);
+        self.read_speakers(&personal).await?;
         running.retain(|id, token| {
             let is_active = personal.iter().any(|account| account.id == *id);
             if !is_active {
@@ -159,16 +160,27 @@ impl App {
             tasks.spawn(async move { (id, app.run(id, token).await) }.instrument(span));
             sleep(START_INTERVAL).await;
         }
+        Ok(())
+    }
+
+    /// Reads who speaks for whom. Called before the first lane starts, too.
+    pub(super) async fn load_speakers(&self) -> anyhow::Result<()> {
+        let accounts = self.store.own_accounts().await?;
+        self.read_speakers(&personal(&accounts)).await
+    }
+
+    async fn read_speakers(&self, personal: &[&OwnAccount]) -> anyhow::Result<()> {
         let known = self.store.person_accounts().await?;
         let speakers = known.iter().filter_map(|person| {
-            let account = personal
-                .iter()
-                .find(|account| account.user_id == person.user_id)?;
+            let mut personal = personal.iter();
+            let account = personal.find(|account| account.user_id == person.user_id)?;
             let author = Author {
                 network: person.silo.clone(),
                 user: person.silo_user.clone(),
             };
-            Some((author, account.id))
+            let since = account.since.max(person.proved_at).plus(NOTICED_WITHIN);
+            let account = account.id;
+            Some((author, Speaker { account, since }))
         });
         self.accounts.to_matrix.set_authors(speakers.collect());
         Ok(())
@@ -185,6 +197,13 @@ impl App {
             signals: self.signals.clone(),
         }
     }
+}
+
+fn personal(accounts: &[OwnAccount]) -> Vec<&OwnAccount> {
+    let accounts = accounts.iter();
+    accounts
+        .filter(|account| account.role == AccountRole::Personal && account.is_active)
+        .collect()
 }
 
 /// Runs one personal account.

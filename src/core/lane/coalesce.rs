@@ -432,6 +432,7 @@ mod tests {
             is_retry: false,
             urgent: false,
             sender: None,
+            relay_chosen: false,
         }
     }
 

@@ -98,26 +98,36 @@ impl Lane {
                 None => Sender::Gone(account),
             });
         }
-        // What was tried without a sender was tried by the relay.
-        if accounts.is_empty() || !was_never_tried(delivery) {
+        if delivery.relay_chosen || !may_be_untried(delivery) {
             return Ok(Sender::Relay);
         }
         let Ok(message) = Message::from_bytes(&delivery.payload) else {
             return Ok(Sender::Relay);
         };
-        let speaker = match &message.action {
+        // Whose message or copy it is, and the account if it can send now.
+        let (concerned, speaker) = match &message.action {
             Action::Post { .. } | Action::Unsupported { .. } | Action::React { .. } => {
-                accounts.speaker_for(&author_of(delivery, &message), &delivery.to)
+                let speaker = accounts.of_author(&author_of(delivery, &message));
+                // Earlier ones that may have been tried were tried by the relay, which left no record.
+                let speaker = speaker.filter(|speaker| {
+                    was_never_tried(delivery) || delivery.accepted_at > speaker.since
+                });
+                let speaker = speaker.map(|speaker| speaker.account);
+                let running = speaker.and_then(|account| accounts.speaker(account, &delivery.to));
+                (speaker.is_some(), running)
             }
             Action::Edit { target, .. }
             | Action::Delete { target }
             | Action::Unreact { target, .. } => {
                 let known = self.store.copies(&delivery.from, target, &delivery.to);
                 let owner = self.owner(delivery, &message, &known.await?).await?;
-                owner.and_then(personal)
+                (owner.is_some(), owner.and_then(personal))
             }
-            Action::System { .. } | Action::Bridge { .. } | Action::Marker { .. } => None,
+            Action::System { .. } | Action::Bridge { .. } | Action::Marker { .. } => (false, None),
         };
+        if concerned && speaker.is_none() {
+            self.store.choose_relay(delivery.id).await?;
+        }
         Ok(speaker.map_or(Sender::Relay, Sender::Personal))
     }
 
@@ -350,6 +360,17 @@ impl Lane {
             }
         }
     }
+}
+
+/// Whether it may be that nobody has tried a delivery: a lane that starts counts its head as tried.
+fn may_be_untried(delivery: &Delivery) -> bool {
+    delivery.plan.is_none()
+        && delivery.steps_done == 0
+        && delivery.attempts == 0
+        && delivery.outcome_unknown_since.is_none()
+        && delivery
+            .unanswered_since
+            .is_none_or(|since| since == delivery.accepted_at)
 }
 
 fn author_of(delivery: &Delivery, message: &Message) -> Author {
