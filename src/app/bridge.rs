@@ -122,6 +122,8 @@ struct App {
     /// The key of the store, and of the SDK's stores.
     key: Arc<StoreKey>,
     accounts: Accounts,
+    /// The one HTTP client.
+    http: reqwest::Client,
     filters: RelayFilters,
     /// Where files are kept while they are transferred.
     spool: Spool,
@@ -195,6 +197,7 @@ impl App {
                 budgets,
                 key: Arc::new(key),
                 accounts,
+                http,
                 filters: RelayFilters::default(),
                 spool,
                 shutdown,

@@ -81,7 +81,7 @@ async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     (with.progress)("Looking for the homeserver");
     let fresh = client::build_without_stores(&with.config.homeserver, with.http.clone()).await?;
     (with.progress)("Logging in");
-    let (session, life) = log_in_with_password(&fresh, with, None).await?;
+    let (session, life) = log_in_with_password(&fresh, &with.into(), None).await?;
     let info = AccountInfo {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),

@@ -187,6 +187,17 @@ pub(super) struct StateSync {
     pub timeout: Duration,
 }
 
+impl StateSync {
+    /// No room, only what is sent to the device.
+    pub(super) fn none() -> Self {
+        Self {
+            rooms: Vec::new(),
+            whole: false,
+            timeout: Duration::ZERO,
+        }
+    }
+}
+
 /// One long poll that brings no messages: what the device needs to encrypt in these rooms, and what is sent to the device itself.
 ///
 /// # Errors

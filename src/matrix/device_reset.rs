@@ -48,7 +48,7 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         (with.progress)("Logging in on a new device");
         let homeserver = saved_account::homeserver(&account.info, &with.config)?;
         let fresh = client::build_without_stores(&homeserver, with.http.clone()).await?;
-        let (session, life) = log_in_with_password(&fresh, &with, None).await?;
+        let (session, life) = log_in_with_password(&fresh, &(&with).into(), None).await?;
         (with.progress)("Looking up what the old device has sent");
         let sends = match former_sends(&fresh, &account, &with).await {
             Ok(sends) => sends,

@@ -24,6 +24,7 @@ mod trust_policy;
 mod decrypt;
 mod saved_account;
 mod password_login;
+pub mod personal_login;
 mod old_device;
 mod delivery_mark;
 mod key_rotation;

@@ -3,7 +3,9 @@
 use footbridge_core::{clock::Clock, secret::Secret};
 use footbridge_store::{AccountInfo, Store, StoreKey};
 use matrix_sdk::{
-    Client, authentication::matrix::MatrixSession, ruma::api::client::session::get_login_types,
+    Client,
+    authentication::matrix::MatrixSession,
+    ruma::{UserId, api::client::session::get_login_types},
 };
 
 use super::{MatrixConfig, MatrixError, request_error::RequestError, session::TokenLifetime};
@@ -37,19 +39,39 @@ pub struct LoggedIn {
     pub recovery_key: Option<Secret>,
 }
 
+/// Who logs in by password.
+pub(super) struct Credentials<'a> {
+    pub user: &'a UserId,
+    pub password: &'a Secret,
+    /// The name of a new device.
+    pub device_name: &'a str,
+    pub clock: Clock,
+}
+
+impl<'a> From<&'a Login<'_>> for Credentials<'a> {
+    fn from(with: &'a Login<'_>) -> Self {
+        Self {
+            user: &with.config.user,
+            password: &with.password,
+            device_name: &with.config.device_name,
+            clock: with.clock,
+        }
+    }
+}
+
 /// Logs in by password: on a new device, or on the device with this id.
 pub(super) async fn log_in_with_password(
     client: &Client,
-    with: &Login<'_>,
+    with: &Credentials<'_>,
     device: Option<&str>,
 ) -> Result<(MatrixSession, TokenLifetime), MatrixError> {
     let login = client
         .matrix_auth()
-        .login_username(&with.config.user, with.password.expose())
+        .login_username(with.user, with.password.expose())
         .request_refresh_token();
     let login = match device {
         Some(device) => login.device_id(device),
-        None => login.initial_device_display_name(&with.config.device_name),
+        None => login.initial_device_display_name(with.device_name),
     };
     offers_password(client).await?;
     let answer = login

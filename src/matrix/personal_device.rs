@@ -179,8 +179,7 @@ impl PersonalDevice {
             if is_new {
                 self.store.save_cursor(&self.rooms_cursor(), &all).await?;
             }
-            let is_signed = cross_signing::require_signed_device(self.account.client()).await;
-            let is_signed = is_signed.is_ok();
+            let is_signed = self.is_signed().await?;
             if was_signed != Some(is_signed) {
                 was_signed = Some(is_signed);
                 info!(
@@ -191,6 +190,58 @@ impl PersonalDevice {
             }
         }
         Ok(())
+    }
+
+    /// Whether the person's identity has signed the device. The identity that is known first is the one that counts, as for every
+    /// other user: with another one the device does not speak.
+    async fn is_signed(&self) -> Result<bool, MatrixError> {
+        let client = self.account.client();
+        if cross_signing::require_signed_device(client).await.is_err() {
+            return Ok(false);
+        }
+        let encryption = client.encryption();
+        let identity = match encryption.get_user_identity(self.account.user()).await {
+            Ok(Some(identity)) => identity,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                return Err(MatrixError::CryptoStore(format!(
+                    "the person's identity could not be read: {error}"
+                )));
+            }
+        };
+        let key = identity.master_key().get_first_key();
+        let Some(key) = key.map(|key| key.to_base64()) else {
+            return Ok(false);
+        };
+        let id = self.account.id();
+        let saved = self
+            .store
+            .account(id)
+            .await?
+            .ok_or(MatrixError::NoAccount)?;
+        let fingerprint = saved.info.ed25519.unwrap_or_default();
+        match saved.info.master_key {
+            Some(known) if known == key => {}
+            Some(_) => {
+                warn!(
+                    account.id = id.0,
+                    "The person's identity is another one than at the login; the device does not speak. A new login accepts it"
+                );
+                return Ok(false);
+            }
+            None => {
+                self.store
+                    .save_fingerprints(id, &fingerprint, Some(&key))
+                    .await?;
+            }
+        }
+        if !identity.is_verified()
+            && let Err(error) = identity.verify().await
+        {
+            warn!(account.id = id.0, error = %error, "The device could not sign the person's identity; trying again");
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     async fn wait_after(

@@ -99,7 +99,7 @@ pub(super) fn read(account: &Account) -> Result<MatrixSession, MatrixError> {
         .map_err(|_| MatrixError::CryptoStore("the saved session could not be read".into()))
 }
 
-async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionState {
+pub(super) async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionState {
     let Ok(address) = server.join("/_matrix/client/v3/account/whoami") else {
         return SessionState::Unknown;
     };
@@ -248,7 +248,8 @@ pub(super) async fn log_in_again(
     account: &Account,
 ) -> Result<(), MatrixError> {
     (with.progress)("The session has expired: logging in again, on the same device");
-    let (session, life) = log_in_with_password(client, with, Some(&account.info.device_id)).await?;
+    let (session, life) =
+        log_in_with_password(client, &with.into(), Some(&account.info.device_id)).await?;
     if session.meta.device_id.as_str() != account.info.device_id {
         return Err(MatrixError::CryptoStore(
             "the homeserver created another device than the requested one".into(),

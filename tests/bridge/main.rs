@@ -68,6 +68,8 @@ mod matrix;
 #[cfg(test)]
 mod whole_bridge;
 #[cfg(test)]
+mod persons;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod lifetime;

@@ -13,7 +13,9 @@ use footbridge_core::{
     lane::{LaneSender, OutletHealth},
     personal_accounts::{Author, PersonalAccount, PersonalAccounts, Speaker},
 };
-use footbridge_matrix::{MatrixError, PersonalDevice, account};
+use footbridge_matrix::{
+    MatrixError, PersonalDevice, account, personal_login, session::SessionState,
+};
 use footbridge_store::{AccountId, AccountRole, OwnAccount, Place, Side};
 use tokio::{
     sync::watch,
@@ -195,6 +197,7 @@ impl App {
             accounts: self.accounts.to_matrix.clone(),
             rooms: self.accounts.rooms.subscribe(),
             signals: self.signals.clone(),
+            http: self.http.clone(),
         }
     }
 }
@@ -215,6 +218,7 @@ struct PersonalRunner {
     accounts: PersonalAccounts,
     rooms: watch::Receiver<Vec<Place>>,
     signals: footbridge_core::inbox::Signals,
+    http: reqwest::Client,
 }
 
 impl PersonalRunner {
@@ -229,13 +233,16 @@ impl PersonalRunner {
                 Ok(()) => return Ok(()),
                 Err(MatrixError::Store(error)) => return Err(error.into()),
                 Err(MatrixError::SignedOut(reason)) => {
-                    warn!(
-                        reason,
-                        "A person's account is signed out; the relay speaks for them"
-                    );
-                    account::forget_person(&self.store, account).await?;
-                    self.signals.notify_accounts_changed();
-                    return Ok(());
+                    if self.is_gone(account).await? {
+                        warn!(
+                            reason,
+                            "A person has removed the bridge's device; the relay speaks for them"
+                        );
+                        account::forget_person(&self.store, account).await?;
+                        self.signals.notify_accounts_changed();
+                        return Ok(());
+                    }
+                    format!("{reason}; `footbridge login --person` continues on the same device")
                 }
                 Err(error) => format!("{error:#}"),
             };
@@ -251,6 +258,12 @@ impl PersonalRunner {
             }
         }
         Ok(())
+    }
+
+    /// Whether the homeserver says that the device was removed, and not only that its session has expired.
+    async fn is_gone(&self, account: AccountId) -> anyhow::Result<bool> {
+        let state = personal_login::state(&self.store, &self.http, account).await?;
+        Ok(state == SessionState::Gone)
     }
 
     async fn attempt(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ruma::OwnedUserId;
 
 /// Links end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
 #[derive(Debug, Parser)]
@@ -50,7 +51,7 @@ pub enum Command {
     /// Checks everything, changes nothing and reports all errors.
     Check(Check),
     /// Logs in with a password, once. A second call finishes an interrupted login.
-    Login,
+    Login(LoginArgs),
     /// Runs the bridge until it is stopped.
     Run,
     /// Shows what was accepted, delivered, skipped, failed and is pending, per portal and direction.
@@ -64,7 +65,26 @@ pub enum Command {
     #[command(subcommand)]
     Device(Device),
     /// Logs the device out and deletes its keys. The queue, the links and the configuration stay.
-    Logout,
+    Logout(LogoutArgs),
+}
+
+/// `login`.
+#[derive(Debug, clap::Args)]
+pub struct LoginArgs {
+    /// Logs in a person instead of the bridge: what they write in a silo appears in the rooms as written by them.
+    #[arg(long, value_name = "USER")]
+    pub person: Option<OwnedUserId>,
+    /// A file with the person's password. Asked for when absent.
+    #[arg(long, value_name = "FILE", requires = "person")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// `logout`.
+#[derive(Debug, clap::Args)]
+pub struct LogoutArgs {
+    /// Logs out the device of a person instead of the bridge's.
+    #[arg(long, value_name = "USER")]
+    pub person: Option<OwnedUserId>,
 }
 
 /// `init`: an option can answer every question beforehand.

@@ -14,6 +14,7 @@ mod running_bridge;
 mod logging;
 mod login;
 mod logout;
+mod person;
 mod portal;
 mod preflight;
 mod progress;
@@ -96,13 +97,22 @@ fn command(args: Args) -> Boxed<'static, CommandResult> {
             Command::Init(options) => init::run(&path, options).await,
             Command::Import { file } => import::run(&path, &file),
             Command::Check(what) => check::run(&Config::load(&path)?, what.reach()).await,
-            Command::Login => login::run(&Config::load(&path)?).await,
+            Command::Login(args) => match &args.person {
+                Some(user) => {
+                    let file = args.password_file.as_deref();
+                    person::log_in(&Config::load(&path)?, user, file).await
+                }
+                None => login::run(&Config::load(&path)?).await,
+            },
             Command::Run => run::run(Config::load(&path)?).await,
             Command::Status(how) => status::run(&Config::load(&path)?, how.form()).await,
             Command::Portal(what) => portal::run(&Config::load(&path)?, what).await,
             Command::Silos => Ok(silos::run()),
             Command::Device(what) => device::run(&Config::load(&path)?, what).await,
-            Command::Logout => logout::run(&Config::load(&path)?).await,
+            Command::Logout(args) => match &args.person {
+                Some(user) => person::log_out(&Config::load(&path)?, user).await,
+                None => logout::run(&Config::load(&path)?).await,
+            },
         }
     })
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use footbridge_core::{crash_points, inbox::PERSON_CODE, message::Command};
+use footbridge_core::{inbox::PERSON_CODE, message::Command};
 use footbridge_store::{self as store, AccountRole, Millis, PersonCode, Place};
 use tracing::info;
 
@@ -58,7 +58,6 @@ impl Control {
                 proved: None,
             })
             .await?;
-        crash_points::point("person.code-saved");
         Ok(Reply::Say(format!(
             "Post this on {silo} within 10 minutes, from your own account there, as a message in a channel that I relay. I do not \
              relay the code. Keep it to yourself until then: whoever posts it first speaks as you.\n{code}\n{}",

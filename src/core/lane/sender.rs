@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     message::{Action, Message},
-    outlet::{Done, Outlet, Plan, SendError, Step},
+    outlet::{Done, Outcome, Outlet, Plan, SendError, Step},
     personal_accounts::{Author, PersonalAccount, PersonalAccounts, StandIn},
 };
 
@@ -240,14 +240,15 @@ impl Lane {
                 accounts.remove(account);
             }
             SendError::Closed { .. } => accounts.note_closed(account, &delivery.to),
-            SendError::RateLimited { .. } => {
-                let message = Message::from_bytes(&delivery.payload);
-                let is_new =
-                    message.is_ok_and(|message| matches!(message.action, Action::Post { .. }));
-                if !is_new || delivery.steps_done > 0 || may_have_begun(delivery) {
-                    return Ok(None);
-                }
+            SendError::RateLimited { .. } if is_untouched_post(delivery) => {
                 accounts.stand_in(account, StandIn::Limited);
+            }
+            // It fails again and again, and others wait behind it.
+            SendError::Retry {
+                outcome: Outcome::NotDone,
+                ..
+            } if delivery.attempts > 0 && is_untouched_post(delivery) => {
+                accounts.note_closed(account, &delivery.to);
             }
             _ => return Ok(None),
         }
@@ -360,6 +361,14 @@ impl Lane {
             }
         }
     }
+}
+
+/// Whether this is a new message of which certainly nothing was sent.
+fn is_untouched_post(delivery: &Delivery) -> bool {
+    let message = Message::from_bytes(&delivery.payload);
+    message.is_ok_and(|message| matches!(message.action, Action::Post { .. }))
+        && delivery.steps_done == 0
+        && !may_have_begun(delivery)
 }
 
 /// Whether it may be that nobody has tried a delivery: a lane that starts counts its head as tried.

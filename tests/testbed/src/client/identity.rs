@@ -58,6 +58,45 @@ impl TestClient {
         Ok(found.is_some_and(|device| device.is_cross_signed_by_owner()))
     }
 
+    /// Signs another device of the account, as a person does who verifies a session by its text.
+    #[must_use]
+    pub fn sign_own_device<'a>(&'a self, device: &'a str) -> Boxed<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let own = self.client.user_id().context("nobody is logged in")?;
+            let encryption = self.client.encryption();
+            encryption.request_user_identity(own).await?;
+            let found = encryption.get_device(own, device.into()).await?;
+            Ok(found.context("no such device")?.verify().await?)
+        })
+    }
+
+    /// Removes another device of the account, as a person does in the list of sessions.
+    #[must_use]
+    pub fn remove_device<'a>(
+        &'a self,
+        device: &'a str,
+        password: &'a str,
+    ) -> Boxed<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let devices = [device.into()];
+            let Err(error) = self.client.delete_devices(&devices, None).await else {
+                return Ok(());
+            };
+            let answer = error
+                .as_uiaa_response()
+                .context("the removal was refused")?;
+            let mut auth = uiaa::Password::new(
+                uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(self.user_id())),
+                password.to_owned(),
+            );
+            auth.session.clone_from(&answer.session);
+            self.client
+                .delete_devices(&devices, Some(uiaa::AuthData::Password(auth)))
+                .await?;
+            Ok(())
+        })
+    }
+
     /// Replaces the account's cross-signing identity by a new one, as a user does who lost all keys, or an attacker who
     /// took over the account.
     #[must_use]
