@@ -20,7 +20,7 @@ mod room_upgrades;
 mod replies;
 
 pub use answer_limits::AnswerLimits;
-pub use backend::{Audience, Backend, BackendError, CodeProof, FoundChannel, Successor};
+pub use backend::{Audience, Backend, BackendError, CodeProof, FoundChannel, LoggedOut, Successor};
 pub use housekeeping::AlreadyDone;
 pub use notices::{TEXT_VERSION, greeting, messages, unlinked_notice};
 pub use permissions::MemberRights;
@@ -236,6 +236,10 @@ impl Control {
                 return self.silo_logout(question, command, silo).await;
             }
             ParsedCommand::Devices => return self.devices(question, command).await,
+            ParsedCommand::Login => {
+                notices::how_to_log_in(&command.sender.id, &self.rules.operator)
+            }
+            ParsedCommand::Logout => return self.log_out(question, command).await,
             ParsedCommand::OptOut(reach) => {
                 return self.opt_out(question, command, *reach, now).await;
             }

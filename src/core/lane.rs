@@ -21,18 +21,15 @@ mod step_attempt;
 mod fallback;
 mod redacted_edits;
 mod removals;
+pub mod personal_accounts;
 mod sender;
 mod settle;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use footbridge_store::{
-    Copies, Copy, Delivery, Error, LaneId, Place, PortalId, QueueHead, QueueOrder, Side, SkipRule,
-    Store, TextCarrier, Undelivered,
+    Copies, Copy, Delivery, Error, LaneId, Place, QueueHead, QueueOrder, Side, SkipRule, Store,
+    TextCarrier, Undelivered,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +41,7 @@ use failed_sends::BeforeRetry;
 pub use failure::RetryLimits;
 pub use outlet_health::OutletHealth;
 use redacted_edits::CurrentText;
-pub use relay_filter::EncryptedPolicy;
+pub use relay_filter::{EncryptedPolicy, RelayFilter, RelayFilters};
 use removals::{edited_anew, removals, with_removals};
 pub use sender::LaneSender;
 
@@ -54,7 +51,7 @@ use crate::{
     clock::Clock,
     inbox::Signals,
     media_links::MediaLinks,
-    message::{Action, Message, Style},
+    message::{Action, Message},
     outlet::{Outgoing, Outlet, Plan, SendError},
     peer_bridges::PeerBridges,
     persons::People,
@@ -99,62 +96,6 @@ pub struct Lane {
     pub links: Option<MediaLinks>,
     /// Which rooms are bridged to which channels.
     pub peer_bridges: PeerBridges,
-}
-
-/// What is relayed only where the configuration says so.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RelayFilter {
-    /// Messages that a network creates by itself (see [`Action::System`]).
-    pub system_messages: bool,
-    /// Notices, which bots send in the room (see [`Style::Notice`]).
-    pub notices: bool,
-    /// Reactions to messages.
-    pub reactions: EncryptedPolicy,
-    /// Links to files that the target side does not accept.
-    pub file_links: EncryptedPolicy,
-}
-
-/// The filter of each portal; a portal without an entry has the default filter. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct RelayFilters(Arc<Mutex<HashMap<PortalId, RelayFilter>>>);
-
-impl RelayFilters {
-    /// The filters for a single portal.
-    #[must_use]
-    pub fn only(portal: PortalId, filters: RelayFilter) -> Self {
-        let all = Self::default();
-        all.set(portal, filters);
-        all
-    }
-
-    /// Sets the filter of a portal.
-    pub fn set(&self, portal: PortalId, filters: RelayFilter) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(portal, filters);
-    }
-
-    fn of(&self, portal: PortalId) -> RelayFilter {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&portal).copied().unwrap_or_default()
-    }
-}
-
-impl RelayFilter {
-    /// The rule by which this message is not relayed.
-    fn skip_rule(self, message: &Message, toward: Side) -> Option<SkipRule> {
-        match &message.action {
-            Action::System { .. } if !self.system_messages => Some(SkipRule::SystemMessage),
-            Action::Post { style, .. } | Action::Edit { style, .. }
-                if *style == Style::Notice
-                    && toward == Side::Silo
-                    && !self.notices
-                    && !message.sender.is_bridge() =>
-            {
-                Some(SkipRule::Notice)
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Why a lane no longer runs.
@@ -451,44 +392,5 @@ impl Lane {
             self.refresh_notices().await?;
         }
         Ok(Attempt::Settled)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use footbridge_store::Millis;
-
-    use super::*;
-    use crate::{message::Sender, text::Body};
-
-    #[test]
-    fn c18_notices_of_bots_leave_the_room_only_where_the_portal_relays_them() {
-        let mut message = Message::notice("", Millis(0));
-        message.action = Action::Post {
-            body: Body::plain("build 7 is green"),
-            style: Style::Notice,
-            reply_to: None,
-            thread: None,
-        };
-        let machine = Sender {
-            id: "@ci:x".to_owned(),
-            name: "CI".to_owned(),
-            avatar: None,
-        };
-        let wanted = RelayFilter {
-            notices: true,
-            ..RelayFilter::default()
-        };
-        assert_eq!(RelayFilter::default().skip_rule(&message, Side::Silo), None);
-        message.sender = machine;
-        assert_eq!(
-            RelayFilter::default().skip_rule(&message, Side::Silo),
-            Some(SkipRule::Notice)
-        );
-        assert_eq!(
-            RelayFilter::default().skip_rule(&message, Side::Matrix),
-            None
-        );
-        assert_eq!(wanted.skip_rule(&message, Side::Silo), None);
     }
 }

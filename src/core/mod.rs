@@ -5,7 +5,6 @@ pub mod message;
 pub mod text;
 pub mod names;
 pub mod persons;
-pub mod personal_accounts;
 pub mod file;
 pub mod spool;
 pub mod image;

@@ -49,6 +49,7 @@ impl PersonalDevice {
     ///
     /// # Errors
     /// [`MatrixError::NoAccount`] where the account is not logged in, and [`MatrixError::DatabaseMissing`] where its keys are gone.
+    #[must_use]
     pub fn open<'a>(
         network: &'a Arc<MatrixNetwork>,
         key: &'a StoreKey,
@@ -112,6 +113,7 @@ impl PersonalDevice {
     ///
     /// # Errors
     /// Only where the device cannot continue by itself: [`MatrixError::SignedOut`] where the session is over.
+    #[must_use]
     pub fn run<'a>(
         &'a self,
         rooms: watch::Receiver<Vec<Place>>,

@@ -568,6 +568,7 @@ CREATE TABLE person (
     silo_name TEXT    NOT NULL, -- its name when it was proved
     user_id   TEXT    NOT NULL, -- the Matrix user
     proved_at INTEGER NOT NULL,
+    told_in   TEXT    NOT NULL, -- place in which the user is told what becomes of it
     PRIMARY KEY (silo, silo_user)
 ) STRICT, WITHOUT ROWID;
 

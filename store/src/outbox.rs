@@ -5,8 +5,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::{
-    AccountId, Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, SkipRule, Store,
-    bundles,
+    ChosenSender, Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, SkipRule,
+    Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
     links, parked,
@@ -61,10 +61,8 @@ pub struct Delivery {
     pub is_retry: bool,
     /// Whether it precedes the backlog: a notice of the bridge.
     pub urgent: bool,
-    /// The personal account that attempts its present step, once one is to; `None`: the relay account.
-    pub sender: Option<AccountId>,
-    /// Whether the relay was chosen although a personal account is concerned.
-    pub relay_chosen: bool,
+    /// Which account attempts its present step.
+    pub sender: ChosenSender,
 }
 
 impl std::fmt::Debug for Delivery {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    AccountId, DeliveryId, EntryId, Error, FailureNotice, LaneId, MessageRef, Millis, Place,
-    RemoteId, Store,
+    AccountId, DeliveryId, EntryId, Error, FailureNotice, LaneId, MessageRef, Millis, ParkedState,
+    Place, RemoteId, Store,
     bundles::BundlePart,
     columns,
     counters::{self, DeliveryEnd, PendingDelivery},
@@ -61,30 +61,6 @@ impl std::fmt::Debug for ParkedDelivery {
             .field("id", &self.id)
             .field("state", &self.state)
             .finish_non_exhaustive()
-    }
-}
-
-/// The state of a delivery that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParkedState {
-    /// Failed.
-    Failed,
-    /// It is being retried.
-    Retrying,
-    /// A retry delivered it.
-    Delivered,
-    /// A retry ended by a rule.
-    Skipped,
-}
-
-impl ParkedState {
-    pub(crate) fn from_str(word: &str) -> Self {
-        match word {
-            "retrying" => Self::Retrying,
-            "delivered" => Self::Delivered,
-            "skipped" => Self::Skipped,
-            _ => Self::Failed,
-        }
     }
 }
 

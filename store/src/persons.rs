@@ -17,6 +17,8 @@ pub struct PersonAccount {
     pub user_id: String,
     /// When it was proved.
     pub proved_at: Millis,
+    /// The place in which the user is told what becomes of it.
+    pub told_in: Place,
 }
 
 /// A code that a Matrix user must post on a silo.
@@ -49,7 +51,8 @@ impl Store {
     pub async fn person_accounts(&self) -> Result<Vec<PersonAccount>, Error> {
         self.read("read the persons", |tx| {
             let mut query = tx.sql.prepare(
-                "SELECT silo, silo_user, silo_name, user_id, proved_at FROM person ORDER BY silo, silo_user",
+                "SELECT silo, silo_user, silo_name, user_id, proved_at, told_in FROM person
+                 ORDER BY silo, silo_user",
             )?;
             let rows = query.query_map([], |row| {
                 Ok(PersonAccount {
@@ -58,6 +61,7 @@ impl Store {
                     silo_name: row.get(2)?,
                     user_id: row.get(3)?,
                     proved_at: row.get(4)?,
+                    told_in: row.get(5)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -129,20 +133,21 @@ impl Store {
         let (silo, silo_user) = (silo.to_owned(), silo_user.to_owned());
         let (silo_name, code) = (silo_name.to_owned(), code.to_owned());
         self.transaction("save a proved account", move |tx| {
-            let user: Option<String> = tx
+            let user: Option<(String, Place)> = tx
                 .sql
                 .query_row(
                     "UPDATE person_code SET proved = ?4
-                     WHERE code = ?1 AND silo = ?2 AND expires_at > ?3 AND proved IS NULL RETURNING user_id",
+                     WHERE code = ?1 AND silo = ?2 AND expires_at > ?3 AND proved IS NULL
+                     RETURNING user_id, asked_in",
                     params![code, silo, now, silo_name],
-                    |row| row.get(0),
+                    |row| Ok((row.get(0)?, row.get(1)?)),
                 )
                 .optional()?;
-            if let Some(user) = &user {
+            if let Some((user, told_in)) = &user {
                 tx.sql.execute(
-                    "INSERT OR REPLACE INTO person (silo, silo_user, silo_name, user_id, proved_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![silo, silo_user, silo_name, user, now],
+                    "INSERT OR REPLACE INTO person (silo, silo_user, silo_name, user_id, proved_at, told_in)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![silo, silo_user, silo_name, user, now, told_in],
                 )?;
             }
             Ok(user.is_some())

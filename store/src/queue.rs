@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, QueueHead, Store, counters,
+    ChosenSender, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, QueueHead, Store,
+    counters,
     database::{Tx, TxError},
     journal, rewritten,
     routes::{Routes, RoutingTable},
@@ -382,8 +383,11 @@ fn queued_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<QueuedRow> {
             tried_at: row.get(18)?,
             is_retry: row.get(19)?,
             urgent: row.get(21)?,
-            sender: row.get(22)?,
-            relay_chosen: row.get(23)?,
+            sender: match (row.get(22)?, row.get(23)?) {
+                (Some(account), _) => ChosenSender::Personal(account),
+                (None, true) => ChosenSender::Relay,
+                (None, false) => ChosenSender::Open,
+            },
         },
         from: row.get(20)?,
         sealed: row.get(5)?,

@@ -26,6 +26,29 @@ pub struct OwnAccount {
     pub since: Millis,
 }
 
+/// Which account attempts a delivery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChosenSender {
+    /// No personal account is concerned, or none was chosen yet: what was tried, the relay has tried.
+    #[default]
+    Open,
+    /// The relay, although a personal account is concerned.
+    Relay,
+    /// This personal account.
+    Personal(AccountId),
+}
+
+impl ChosenSender {
+    /// The personal account, if one was chosen.
+    #[must_use]
+    pub fn account(self) -> Option<AccountId> {
+        match self {
+            Self::Personal(account) => Some(account),
+            Self::Open | Self::Relay => None,
+        }
+    }
+}
+
 impl Store {
     /// All accounts that are or were logged in.
     pub async fn own_accounts(&self) -> Result<Vec<OwnAccount>, Error> {

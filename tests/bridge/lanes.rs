@@ -31,13 +31,15 @@ use footbridge_core::{
     clock::Clock,
     file::File,
     inbox::{Arrival, ArrivalContent, Batch, Inbox, Signals},
-    lane::{Lane, LaneEnd, LaneSender, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
+    lane::{
+        Lane, LaneEnd, LaneSender, OutletHealth, RelayFilter, RelayFilters, RetryLimits,
+        personal_accounts::PersonalAccounts,
+    },
     message::{Action, Message, Sender, Style},
     outlet::{
         Content, Done, FetchedFile, Outcome, Outgoing, Outlet, Part, Plan, SendError,
         SimilarMessages, Step, TextBeforeEdit,
     },
-    personal_accounts::PersonalAccounts,
     render::Html,
     spool::{Spool, Spooled},
     text::Body,

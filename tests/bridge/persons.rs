@@ -295,8 +295,28 @@ async fn p10_an_unsigned_device_does_not_speak_and_a_removed_one_is_noticed() {
     let devices = linked.scene.bridge.data_directory().join("devices");
     let keys = || std::fs::read_dir(&devices).unwrap().count();
     until(PATIENCE, || keys() == 1).await.unwrap();
+    linked.hear("was removed from your account").await;
     linked.ask("!bridge devices").await;
     linked.hear("no device on your account").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_person_takes_the_device_back_in_the_chat() {
+    let linked = Linked::open(true).await;
+    linked.ask("!bridge devices").await;
+    linked.hear("signed by you; I speak through it").await;
+    linked.say_as(&linked.scene.mary.id, "as myself");
+    assert_eq!(linked.wait_in_room("as myself").await.0, linked.ann());
+    linked.ask("!bridge logout").await;
+    linked.hear("no longer accepts its token").await;
+    linked.say_as(&linked.scene.mary.id, "through the relay");
+    let (by, _) = linked.wait_in_room("through the relay").await;
+    assert_eq!(by, linked.scene.bridge_user);
+    linked.ask("!bridge silo logout gitter").await;
+    linked
+        .hear("Mary on gitter is no longer linked to you")
+        .await;
+    assert!(linked.scene.bridge.is_ready().await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

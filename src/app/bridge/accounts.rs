@@ -10,8 +10,10 @@ use std::{
 use footbridge_core::{
     backoff::Backoff,
     budget::Budget,
-    lane::{LaneSender, OutletHealth},
-    personal_accounts::{Author, PersonalAccount, PersonalAccounts, Speaker},
+    lane::{
+        LaneSender, OutletHealth,
+        personal_accounts::{Author, PersonalAccount, PersonalAccounts, Speaker, StandIn},
+    },
 };
 use footbridge_matrix::{
     MatrixError, PersonalDevice, account, personal_login, session::SessionState,
@@ -30,7 +32,7 @@ use super::App;
 /// The pause between the starts of two accounts: a homeserver may limit how fast sessions are resumed from one address.
 const START_INTERVAL: Duration = Duration::from_millis(100);
 /// The accounts are compared with the store this often even without a signal.
-const SLOW_POLL: Duration = Duration::from_secs(60);
+const SLOW_POLL: Duration = Duration::from_mins(1);
 
 /// The lanes know within this time of what the store says of accounts and persons.
 const NOTICED_WITHIN: Duration = Duration::from_mins(1);
@@ -239,10 +241,11 @@ impl PersonalRunner {
                             "A person has removed the bridge's device; the relay speaks for them"
                         );
                         account::forget_person(&self.store, account).await?;
+                        self.accounts.stand_in(account, StandIn::Removed);
                         self.signals.notify_accounts_changed();
                         return Ok(());
                     }
-                    format!("{reason}; `footbridge login --person` continues on the same device")
+                    format!("{reason}; another login of the person continues on the same device")
                 }
                 Err(error) => format!("{error:#}"),
             };
@@ -262,8 +265,12 @@ impl PersonalRunner {
 
     /// Whether the homeserver says that the device was removed, and not only that its session has expired.
     async fn is_gone(&self, account: AccountId) -> anyhow::Result<bool> {
-        let state = personal_login::state(&self.store, &self.http, account).await?;
-        Ok(state == SessionState::Gone)
+        match personal_login::state(&self.store, &self.http, account).await {
+            Ok(state) => Ok(state == SessionState::Gone),
+            // It was logged out meanwhile, which has removed everything.
+            Err(MatrixError::NoAccount) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn attempt(
@@ -283,7 +290,8 @@ impl PersonalRunner {
                     health: health.clone(),
                 });
                 info!("A person's account speaks for its person");
-            } else if self.accounts.remove(account) {
+            } else if self.accounts.is_running(account) {
+                self.accounts.remove(account);
                 warn!("A person's device is no longer signed; the relay speaks for them");
             }
         };

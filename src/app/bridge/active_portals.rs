@@ -102,6 +102,8 @@ impl App {
                 matrix: self.matrix.clone(),
                 silos: self.silos.clone(),
                 accounts: self.accounts.to_matrix().clone(),
+                store: self.store.clone(),
+                http: self.http.clone(),
             }),
             shown: Arc::new(AlreadyDone::default()),
             answers: self.answers.clone(),

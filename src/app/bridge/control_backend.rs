@@ -1,17 +1,24 @@
 //! The backend of the chat commands: passes their requests to Matrix and to the silos.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use footbridge_core::{personal_accounts::PersonalAccounts, persons::UserIdentities};
-use footbridge_matrix::{Matrix, MatrixError};
+use footbridge_core::{
+    lane::personal_accounts::{PersonalAccounts, StandIn},
+    persons::UserIdentities,
+};
+use footbridge_matrix::{Matrix, MatrixError, personal_login};
 use footbridge_silo::{Silo, SiloError};
-use footbridge_store::{AccountId, Place, Portal, Tombstone};
+use footbridge_store::{AccountId, Place, Portal, Store, Tombstone};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::control::{
-    Audience, Backend, BackendError, CodeProof, FoundChannel, MemberRights, Successor,
+    Audience, Backend, BackendError, CodeProof, FoundChannel, LoggedOut, MemberRights, Successor,
 };
 
 /// How long one request may take: a person waits for the answer.
@@ -25,6 +32,8 @@ pub(super) struct ControlBackend {
     pub silos: BTreeMap<String, Arc<dyn Silo>>,
     /// The personal accounts that send into rooms.
     pub accounts: PersonalAccounts,
+    pub store: Store,
+    pub http: reqwest::Client,
 }
 
 impl ControlBackend {
@@ -108,6 +117,20 @@ impl Backend for ControlBackend {
 
     fn speaks(&self, account: AccountId) -> bool {
         self.accounts.is_running(account)
+    }
+
+    fn new_stand_ins(&self) -> BTreeSet<(AccountId, StandIn)> {
+        self.accounts.new_stand_ins()
+    }
+
+    async fn log_out(&self, account: AccountId) -> Result<LoggedOut, BackendError> {
+        let ended = personal_login::log_out(&self.store, &self.http, account);
+        let ended = ask(ended, "That account is not logged in.").await?;
+        Ok(match ended {
+            personal_login::LoggedOut::Revoked => LoggedOut::Revoked,
+            personal_login::LoggedOut::WasGone => LoggedOut::WasGone,
+            personal_login::LoggedOut::Expired => LoggedOut::Expired,
+        })
     }
 
     async fn is_room_caught_up(&self, room: &Place) -> bool {

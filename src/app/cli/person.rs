@@ -1,4 +1,4 @@
-//! `footbridge login --person` and `logout --person`: gives the bridge a device on a person's own account, and takes it back.
+//! Gives the bridge a device on a person's own account, and takes it back.
 
 use std::path::Path;
 

@@ -46,12 +46,14 @@ impl AnswerClass {
             | ParsedCommand::Status
             | ParsedCommand::Help
             | ParsedCommand::Devices
+            | ParsedCommand::Login
             | ParsedCommand::Incomplete(_)
             | ParsedCommand::Unknown(_) => Self::Info,
             ParsedCommand::Retry => Self::Retry,
-            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) | ParsedCommand::SiloLogout(_) => {
-                Self::OwnChoice
-            }
+            ParsedCommand::OptOut(_)
+            | ParsedCommand::OptIn(_)
+            | ParsedCommand::SiloLogout(_)
+            | ParsedCommand::Logout => Self::OwnChoice,
             ParsedCommand::Verify(_)
             | ParsedCommand::Add(..)
             | ParsedCommand::Remove(..)

@@ -1,7 +1,9 @@
 //! The interface of chat commands to Matrix and the silos. `bridge` implements it.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use footbridge_core::persons::UserIdentities;
+use footbridge_core::{lane::personal_accounts::StandIn, persons::UserIdentities};
 use footbridge_store::{self as store, AccountId, Place, Portal, Tombstone};
 
 use super::permissions::MemberRights;
@@ -47,6 +49,17 @@ pub struct CodeProof {
     pub in_control: Option<bool>,
 }
 
+/// What became of a device that was logged out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedOut {
+    /// The homeserver no longer accepts its token.
+    Revoked,
+    /// It had been removed before.
+    WasGone,
+    /// Its session had expired, so that it could not log itself out.
+    Expired,
+}
+
 /// The room that replaces another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Successor {
@@ -75,6 +88,16 @@ pub trait Backend: Send + Sync {
     /// Whether the bridge speaks through this personal account now.
     fn speaks(&self, _account: AccountId) -> bool {
         false
+    }
+
+    /// For whose personal accounts the bridge has begun to speak itself since the last call, and why.
+    fn new_stand_ins(&self) -> BTreeSet<(AccountId, StandIn)> {
+        BTreeSet::new()
+    }
+
+    /// Logs the device on this personal account out, and says what became of it.
+    async fn log_out(&self, _account: AccountId) -> Result<LoggedOut, BackendError> {
+        Ok(LoggedOut::WasGone)
     }
 
     /// Whether the bridge has received everything that others have sent in a room up to now, as far as that is

@@ -72,6 +72,7 @@ impl Control {
         self.ask_for_consent().await?;
         let requests_open = self.check_portal_requests().await?;
         let codes_open = self.check_person_codes().await?;
+        self.tell_stand_ins().await?;
         let moved = self.follow_upgrades().await?;
         self.notify_newcomers(self.clock.now()).await?;
         self.show_portals().await?;

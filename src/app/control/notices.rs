@@ -2,13 +2,38 @@
 
 use std::time::Duration;
 
-use footbridge_core::{clock, message::Message};
+use footbridge_core::{clock, lane::personal_accounts::StandIn, message::Message};
 use footbridge_store::{Millis, Place, Portal, PortalHold, PortalSpec};
 
 use super::{backend::Audience, permissions::PermissionError};
 
 /// The version of the text that people agree to. It is increased whenever `disclosure` says something else.
 pub const TEXT_VERSION: u32 = 2;
+
+/// Tells a person that the bridge speaks for them itself.
+#[must_use]
+pub fn stand_in(why: StandIn, device: &str) -> String {
+    match why {
+        StandIn::Limited => "Your homeserver lets your account send no more for the moment, so I speak for you myself until it does."
+            .to_owned(),
+        StandIn::Closed => {
+            "Your account could not write in one of the rooms, so I speak for you there myself and try again later.".to_owned()
+        }
+        StandIn::Removed => format!(
+            "Device {device} was removed from your account. Its keys are deleted here, and I speak for you myself again."
+        ),
+    }
+}
+
+/// How a person gives the bridge a device on their account.
+#[must_use]
+pub fn how_to_log_in(user: &str, operator: &str) -> String {
+    format!(
+        "A password does not belong into a chat, so I cannot log you in from here. {operator} can: `footbridge login --person \
+         {user}`, where you type your password yourself. Then you sign the device in your client, and I speak through it. \
+         `!bridge logout` takes it back at any time."
+    )
+}
 
 /// What it means to link an account on a silo.
 pub const LINKED_ACCOUNT: &str = "As soon as I have a device on your Matrix account, too, what that account writes there appears in the \

@@ -32,6 +32,10 @@ pub enum ParsedCommand {
     SiloLogout(String),
     /// Show what the bridge holds for the asker.
     Devices,
+    /// Give the bridge a device on the asker's account.
+    Login,
+    /// Take it back.
+    Logout,
     /// Do not relay the sender's messages.
     OptOut(OptOutScope),
     /// Relay them again.
@@ -79,9 +83,9 @@ pub enum OptOutScope {
 }
 
 /// The words that begin a command.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "why", "retry", "status", "help", "portal", "consent", "pause", "resume", "optout", "bridge",
-    "unbridge", "link", "unlink", "trust", "verify", "silo", "devices",
+    "unbridge", "link", "unlink", "trust", "verify", "silo", "devices", "login", "logout",
 ];
 
 const ADD: &str = "portal add <silo> <channel>";
@@ -145,6 +149,8 @@ pub fn parse(words: &str) -> ParsedCommand {
         },
         ("silo", _) => ParsedCommand::Incomplete(SILO),
         ("devices", []) => ParsedCommand::Devices,
+        ("login", []) => ParsedCommand::Login,
+        ("logout", []) => ParsedCommand::Logout,
         ("optout", rest) => choice(rest),
         (word, _) if COMMANDS.contains(&word) => ParsedCommand::Unknown(None),
         (word, []) => ParsedCommand::Unknown(nearest(word, &COMMANDS)),

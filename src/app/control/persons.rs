@@ -9,7 +9,9 @@ use footbridge_core::{inbox::PERSON_CODE, message::Command};
 use footbridge_store::{self as store, AccountRole, Millis, PersonCode, Place};
 use tracing::info;
 
-use super::{Control, Reply, notices, permissions::PermissionError, portals::failure_reply};
+use super::{
+    Control, LoggedOut, Reply, notices, permissions::PermissionError, portals::failure_reply,
+};
 
 /// How long a code is valid.
 const CODE_TTL: Duration = Duration::from_mins(10);
@@ -87,6 +89,66 @@ impl Control {
         }))
     }
 
+    /// Executes `logout`: whoever asks gets their own device back, wherever they ask.
+    pub(super) async fn log_out(
+        &self,
+        question: &store::Command,
+        command: &Command,
+    ) -> Result<Reply, store::Error> {
+        if question.place.network() != Place::MATRIX {
+            return Ok(Reply::Refuse(NOT_PRIVATE.to_owned()));
+        }
+        let user = &command.sender.id;
+        let accounts = self.store.own_accounts().await?;
+        let account = accounts.iter().find(|account| {
+            account.role == AccountRole::Personal && account.is_active && account.user_id == *user
+        });
+        let Some(account) = account else {
+            return Ok(Reply::Say("I have no device on your account.".to_owned()));
+        };
+        let ended = self.backend.log_out(account.id).await;
+        self.signals.notify_accounts_changed();
+        let device = &account.device_id;
+        Ok(Reply::Say(match failure_reply(ended)? {
+            Ok(LoggedOut::Revoked) => format!(
+                "Device {device} is logged out: your homeserver no longer accepts its token. Its keys are deleted here, and I speak for \
+                 you myself again."
+            ),
+            Ok(LoggedOut::WasGone) => {
+                format!("Device {device} had been removed already. Its keys are deleted here.")
+            }
+            Ok(LoggedOut::Expired) => format!(
+                "The session of device {device} has expired, so it cannot log itself out: remove it in your client. Its keys are deleted \
+                 here."
+            ),
+            Err(text) => text,
+        }))
+    }
+
+    /// Tells people for whom the bridge has begun to speak itself, once each time.
+    pub(super) async fn tell_stand_ins(&self) -> Result<(), store::Error> {
+        let begun = self.backend.new_stand_ins();
+        if begun.is_empty() {
+            return Ok(());
+        }
+        let accounts = self.store.own_accounts().await?;
+        let linked = self.store.person_accounts().await?;
+        for (id, why) in begun {
+            let Some(account) = accounts.iter().find(|account| account.id == id) else {
+                continue;
+            };
+            let mut linked = linked.iter();
+            let Some(person) = linked.find(|person| person.user_id == account.user_id) else {
+                continue;
+            };
+            let now = self.clock.now();
+            let notice_id = format!("stand-in-{id}-{why:?}-{}", now.0);
+            let text = notices::stand_in(why, &account.device_id);
+            self.say(&person.told_in, &notice_id, &text).await?;
+        }
+        Ok(())
+    }
+
     /// Executes `devices`.
     pub(super) async fn devices(
         &self,
@@ -102,9 +164,10 @@ impl Control {
         for account in accounts.iter().filter(|account| {
             account.role == AccountRole::Personal && account.is_active && account.user_id == *user
         }) {
-            let state = match self.backend.speaks(account.id) {
-                true => "signed by you; I speak through it",
-                false => "not signed by you yet, or not connected; I speak for you myself",
+            let state = if self.backend.speaks(account.id) {
+                "signed by you; I speak through it"
+            } else {
+                "not signed by you yet, or not connected; I speak for you myself"
             };
             lines.push(format!(
                 "Device {} on your account: {state}.",

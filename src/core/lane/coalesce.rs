@@ -431,8 +431,7 @@ mod tests {
             tried_at: None,
             is_retry: false,
             urgent: false,
-            sender: None,
-            relay_chosen: false,
+            sender: footbridge_store::ChosenSender::Open,
         }
     }
 

@@ -41,7 +41,7 @@ impl Lane {
         let mut outcome = delivery.outcome_unknown_since.or(delivery.unanswered_since);
         let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
         let count = steps.len();
-        let mut sender = delivery.sender;
+        let mut sender = delivery.sender.account();
         for (index, step) in steps.iter().enumerate().skip(done) {
             let performer = self.performer(&delivery.to, step).await?;
             let lane = match &performer {

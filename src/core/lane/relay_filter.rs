@@ -1,8 +1,15 @@
-//! The policy that a portal whose room is encrypted sets for content that is not encrypted there.
+//! What a portal relays only where the configuration says so, and the policy that a portal whose room is encrypted sets for content
+//! that is not encrypted there.
 
-use footbridge_store::{Delivery, Error, Flag};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use super::{Lane, RelayFilter};
+use footbridge_store::{Delivery, Error, Flag, PortalId, Side, SkipRule};
+
+use super::Lane;
+use crate::message::{Action, Message, Style};
 
 /// In which rooms something is relayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,9 +84,68 @@ impl Lane {
     }
 }
 
+/// What is relayed only where the configuration says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RelayFilter {
+    /// Messages that a network creates by itself (see [`Action::System`]).
+    pub system_messages: bool,
+    /// Notices, which bots send in the room (see [`Style::Notice`]).
+    pub notices: bool,
+    /// Reactions to messages.
+    pub reactions: EncryptedPolicy,
+    /// Links to files that the target side does not accept.
+    pub file_links: EncryptedPolicy,
+}
+
+/// The filter of each portal; a portal without an entry has the default filter. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RelayFilters(Arc<Mutex<HashMap<PortalId, RelayFilter>>>);
+
+impl RelayFilters {
+    /// The filters for a single portal.
+    #[must_use]
+    pub fn only(portal: PortalId, filters: RelayFilter) -> Self {
+        let all = Self::default();
+        all.set(portal, filters);
+        all
+    }
+
+    /// Sets the filter of a portal.
+    pub fn set(&self, portal: PortalId, filters: RelayFilter) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(portal, filters);
+    }
+
+    pub(super) fn of(&self, portal: PortalId) -> RelayFilter {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&portal).copied().unwrap_or_default()
+    }
+}
+
+impl RelayFilter {
+    /// The rule by which this message is not relayed.
+    pub(super) fn skip_rule(self, message: &Message, toward: Side) -> Option<SkipRule> {
+        match &message.action {
+            Action::System { .. } if !self.system_messages => Some(SkipRule::SystemMessage),
+            Action::Post { style, .. } | Action::Edit { style, .. }
+                if *style == Style::Notice
+                    && toward == Side::Silo
+                    && !self.notices
+                    && !message.sender.is_bridge() =>
+            {
+                Some(SkipRule::Notice)
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use footbridge_store::Millis;
+
     use super::*;
+    use crate::{message::Sender, text::Body};
 
     #[test]
     fn of_several_portals_the_strictest_choice_counts() {
@@ -97,5 +163,36 @@ mod tests {
                 "{one:?} {two:?}"
             );
         }
+    }
+
+    #[test]
+    fn c18_notices_of_bots_leave_the_room_only_where_the_portal_relays_them() {
+        let mut message = Message::notice("", Millis(0));
+        message.action = Action::Post {
+            body: Body::plain("build 7 is green"),
+            style: Style::Notice,
+            reply_to: None,
+            thread: None,
+        };
+        let machine = Sender {
+            id: "@ci:x".to_owned(),
+            name: "CI".to_owned(),
+            avatar: None,
+        };
+        let wanted = RelayFilter {
+            notices: true,
+            ..RelayFilter::default()
+        };
+        assert_eq!(RelayFilter::default().skip_rule(&message, Side::Silo), None);
+        message.sender = machine;
+        assert_eq!(
+            RelayFilter::default().skip_rule(&message, Side::Silo),
+            Some(SkipRule::Notice)
+        );
+        assert_eq!(
+            RelayFilter::default().skip_rule(&message, Side::Matrix),
+            None
+        );
+        assert_eq!(wanted.skip_rule(&message, Side::Silo), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use footbridge_store::{AccountId, Copies, Delivery, Error, Place};
+use footbridge_store::{AccountId, ChosenSender, Copies, Delivery, Error, Place};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -13,13 +13,13 @@ use super::{
     Attempt, Lane,
     coalesce::was_never_tried,
     failed_sends::{a_post, an_edit},
+    personal_accounts::{Author, PersonalAccount, PersonalAccounts, StandIn},
     reactions::reactor_of,
     reconcile::{may_have_begun, step_key},
 };
 use crate::{
     message::{Action, Message},
     outlet::{Done, Outcome, Outlet, Plan, SendError, Step},
-    personal_accounts::{Author, PersonalAccount, PersonalAccounts, StandIn},
 };
 
 /// With which account a lane sends.
@@ -74,9 +74,9 @@ impl Lane {
             Sender::Relay => self.deliver(delivery, stop).await,
             Sender::Personal(speaker) => {
                 let account = speaker.account;
-                if delivery.sender != Some(account) {
+                if delivery.sender.account() != Some(account) {
                     self.store.set_sender(delivery.id, Some(account)).await?;
-                    delivery.sender = Some(account);
+                    delivery.sender = ChosenSender::Personal(account);
                 }
                 let attempt = self.speaking_as(speaker).deliver(delivery, stop).await?;
                 // The account is gone; the lane is not.
@@ -92,13 +92,13 @@ impl Lane {
     async fn sender_of(&self, delivery: &Delivery) -> Result<Sender, Error> {
         let accounts = &self.sender.accounts;
         let personal = |account| accounts.get(account, &delivery.to);
-        if let Some(account) = delivery.sender {
+        if let Some(account) = delivery.sender.account() {
             return Ok(match personal(account) {
                 Some(speaker) => Sender::Personal(speaker),
                 None => Sender::Gone(account),
             });
         }
-        if delivery.relay_chosen || !may_be_untried(delivery) {
+        if delivery.sender == ChosenSender::Relay || !may_be_untried(delivery) {
             return Ok(Sender::Relay);
         }
         let Ok(message) = Message::from_bytes(&delivery.payload) else {
@@ -221,7 +221,7 @@ impl Lane {
     /// Whether a message behind the head is to be sent by another account than the relay.
     pub(super) fn has_own_sender(&self, delivery: &Delivery, message: &Message) -> bool {
         let author = author_of(delivery, message);
-        delivery.sender.is_some() || self.sender.accounts.has_speaker(&author)
+        delivery.sender.account().is_some() || self.sender.accounts.has_speaker(&author)
     }
 
     /// A personal account could not send: the relay does, at once where the account certainly has not sent, and otherwise as soon

@@ -6,10 +6,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use footbridge_core::{
     budget::Budget,
     inbox::ArrivalContent,
-    lane::OutletHealth,
+    lane::{
+        OutletHealth,
+        personal_accounts::{Author, PersonalAccount, Speaker, StandIn},
+    },
     message::{Action, Sender},
     outlet::{Outcome, SendError},
-    personal_accounts::{Author, PersonalAccount, Speaker, StandIn},
 };
 use footbridge_store::{
     AccountId, AccountInfo, AccountRole, Millis, Place, RemoteId, SecretBytes, Side,
@@ -224,17 +226,19 @@ async fn d21_what_an_account_may_have_sent_before_it_was_gone_is_looked_for_by_t
         let directory = tempfile::tempdir().unwrap();
         let two = Two::open(directory.path()).await;
         let lost = not_now(Outcome::Unknown);
-        two.ann.script().push_back(match arrived {
-            true => Next::WorkThenFail(lost),
-            false => Next::Fail(lost),
+        two.ann.script().push_back(if arrived {
+            Next::WorkThenFail(lost)
+        } else {
+            Next::Fail(lost)
         });
         two.ann.script().push_back(Next::Fail(signed_out()));
         two.arrive(ANN, "$1", post("one")).await;
         two.arrive(BOB, "$2", post("two")).await;
         two.run().await;
-        let sent: [&[&str]; 2] = match arrived {
-            true => [&["one"], &["two"]],
-            false => [&[], &["one", "two"]],
+        let sent: [&[&str]; 2] = if arrived {
+            [&["one"], &["two"]]
+        } else {
+            [&[], &["one", "two"]]
         };
         assert_eq!([two.ann.texts(), two.relay.texts()], sent, "{arrived}");
         // The account that has sent it owns it.

@@ -8,9 +8,10 @@ use std::{
 };
 
 use footbridge_store::{AccountId, Millis, Place};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
-use crate::{budget::Budget, lane::OutletHealth, outlet::Outlet};
+use super::OutletHealth;
+use crate::{budget::Budget, outlet::Outlet};
 
 /// For how long a place that refused an account counts as closed to it.
 const CLOSED_FOR: Duration = Duration::from_mins(10);
@@ -51,19 +52,15 @@ pub struct Speaker {
 pub enum StandIn {
     /// The account is rate limited.
     Limited,
-    /// The account may not write in the place.
+    /// The account may not write in the place, or its homeserver does not take what it sends.
     Closed,
+    /// The person has removed the device.
+    Removed,
 }
 
 /// The personal accounts of one side. Cheap to clone; an empty one has none.
 #[derive(Clone, Default)]
-pub struct PersonalAccounts(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Notify,
-}
+pub struct PersonalAccounts(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -86,12 +83,15 @@ impl PersonalAccounts {
         self.state().running.insert(account.account, account);
     }
 
-    /// This account can no longer send. Returns whether it could.
-    pub fn remove(&self, account: AccountId) -> bool {
+    /// This account can no longer send.
+    pub fn remove(&self, account: AccountId) {
         let mut state = self.state();
         state.closed.retain(|(closed, _), _| *closed != account);
-        state.stand_ins.retain(|(away, _), _| *away != account);
-        state.running.remove(&account).is_some()
+        // That it was removed is still to be told.
+        state
+            .stand_ins
+            .retain(|(away, why), _| *away != account || *why == StandIn::Removed);
+        state.running.remove(&account);
     }
 
     /// Which accounts speak for which authors.
@@ -109,11 +109,6 @@ impl PersonalAccounts {
     #[must_use]
     pub fn is_running(&self, account: AccountId) -> bool {
         self.state().running.contains_key(&account)
-    }
-
-    /// Waits until the relay begins to speak for somebody.
-    pub async fn stand_in_begun(&self) {
-        self.0.changed.notified().await;
     }
 
     /// For whom the relay has begun to speak since the last call, and why.
@@ -176,12 +171,11 @@ impl PersonalAccounts {
     }
 
     /// The relay speaks for the owner of this account.
-    pub(crate) fn stand_in(&self, account: AccountId, why: StandIn) {
+    pub fn stand_in(&self, account: AccountId, why: StandIn) {
         self.state().stand_ins.entry((account, why)).or_default();
-        self.0.changed.notify_waiters();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
