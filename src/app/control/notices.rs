@@ -29,9 +29,9 @@ pub fn stand_in(why: StandIn, device: &str) -> String {
 #[must_use]
 pub fn how_to_log_in(user: &str, operator: &str) -> String {
     format!(
-        "A password does not belong into a chat, so I cannot log you in from here. {operator} can: `footbridge login --person \
-         {user}`, where you type your password yourself. Then you sign the device in your client, and I speak through it. \
-         `!bridge logout` takes it back at any time."
+        "A password does not belong into a chat, so I cannot log {user} in from here. {operator} can, on the machine on which I run, \
+         where you type your password yourself. Then you sign the device in your client, and I speak through it. `!bridge logout` \
+         takes it back at any time."
     )
 }
 
