@@ -154,7 +154,7 @@ impl App {
             is_active
         });
         for account in &personal {
-            if running.contains_key(&account.id) {
+            if running.contains_key(&account.id) || stop.is_cancelled() {
                 continue;
             }
             let token = stop.child_token();

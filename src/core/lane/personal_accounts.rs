@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use super::OutletHealth;
 use crate::{budget::Budget, outlet::Outlet};
 
+/// How often a person is told that the relay speaks for them, at most, for each reason.
+const TOLD_EVERY: Duration = Duration::from_hours(1);
 /// For how long a place that refused an account counts as closed to it.
 const CLOSED_FOR: Duration = Duration::from_mins(10);
 
@@ -67,8 +69,18 @@ struct State {
     running: HashMap<AccountId, PersonalAccount>,
     authors: HashMap<Author, Speaker>,
     closed: HashMap<(AccountId, Place), Instant>,
-    /// For whom the relay speaks now, and whether that was reported.
-    stand_ins: HashMap<(AccountId, StandIn), bool>,
+    /// For whom the relay speaks, or did.
+    stand_ins: HashMap<(AccountId, StandIn), StandInState>,
+}
+
+/// What is known of one reason for which the relay speaks for somebody.
+#[derive(Default)]
+struct StandInState {
+    /// Whether it applies now.
+    is_open: bool,
+    /// Whether it began since it was last reported, and is to be reported.
+    is_new: bool,
+    reported_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for PersonalAccounts {
@@ -87,10 +99,6 @@ impl PersonalAccounts {
     pub fn remove(&self, account: AccountId) {
         let mut state = self.state();
         state.closed.retain(|(closed, _), _| *closed != account);
-        // That it was removed is still to be told.
-        state
-            .stand_ins
-            .retain(|(away, why), _| *away != account || *why == StandIn::Removed);
         state.running.remove(&account);
     }
 
@@ -111,17 +119,17 @@ impl PersonalAccounts {
         self.state().running.contains_key(&account)
     }
 
-    /// For whom the relay has begun to speak since the last call, and why.
+    /// For whom the relay has begun to speak since the last call, and why; each reason at most once an hour.
     #[must_use]
     pub fn new_stand_ins(&self) -> BTreeSet<(AccountId, StandIn)> {
         let mut state = self.state();
-        let unreported = state.stand_ins.iter_mut().filter(|(_, told)| !**told);
-        unreported
-            .map(|(who, told)| {
-                *told = true;
-                *who
-            })
-            .collect()
+        let new = state.stand_ins.iter_mut().filter(|(_, one)| one.is_new);
+        new.map(|(who, one)| {
+            one.is_new = false;
+            one.reported_at = Some(Instant::now());
+            *who
+        })
+        .collect()
     }
 
     /// The account, if it can write in this place.
@@ -149,9 +157,11 @@ impl PersonalAccounts {
             self.stand_in(account, StandIn::Limited);
             return None;
         }
-        self.state()
-            .stand_ins
-            .retain(|(away, _), _| *away != account);
+        for ((away, _), one) in &mut self.state().stand_ins {
+            if *away == account {
+                one.is_open = false;
+            }
+        }
         Some(speaker)
     }
 
@@ -172,7 +182,11 @@ impl PersonalAccounts {
 
     /// The relay speaks for the owner of this account.
     pub fn stand_in(&self, account: AccountId, why: StandIn) {
-        self.state().stand_ins.entry((account, why)).or_default();
+        let mut state = self.state();
+        let one = state.stand_ins.entry((account, why)).or_default();
+        let was_told = one.reported_at.is_some_and(|at| at.elapsed() < TOLD_EVERY);
+        one.is_new |= !one.is_open && !was_told;
+        one.is_open = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -224,11 +224,7 @@ fn edit_event_id(post: &Post) -> String {
 /// own. For anybody else an overridden name is a mere claim, because everybody may set one: it follows the account's
 /// name, and does not change who the sender is.
 fn sender(post: &Post, who: PostAuthor<'_>) -> Sender {
-    let mut account = account(post, who);
-    if post.props.speaks_for_another() && !who.is_bot {
-        // Nothing proves that the account's owner wrote it.
-        account.id.push_str("/integration");
-    }
+    let account = account(post, who);
     match post.props.claimed_name() {
         None => account,
         Some(shown) if who.is_bot => Sender {
@@ -597,7 +593,7 @@ mod tests {
         let sender = shown(false);
         assert_eq!(
             (sender.id.as_str(), sender.name.as_str()),
-            ("u/integration", "Mallory (as GitHub)")
+            ("u", "Mallory (as GitHub)")
         );
         assert_eq!(sender.avatar, None);
     }

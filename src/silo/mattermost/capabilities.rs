@@ -64,7 +64,8 @@ pub static KIND: SiloKind = SiloKind {
     channel_name: ChannelName::Path,
     can: &CAPABILITIES,
     needs_token: true,
-    proves_authors: true,
+    // A post of a webhook has the id of whoever created the webhook.
+    proves_authors: false,
     keys: config::KEYS,
     read: config::read,
     capabilities: &[
