@@ -172,7 +172,6 @@ impl App {
             .map(|name| (name.to_owned(), OutletHealth::default()))
             .collect();
         let budgets = Budgets::of(silos.keys());
-        let accounts = Accounts::of(silos.keys());
         let signals = Signals::default();
         let inbox = Inbox::new(store.clone(), signals.clone(), clock);
         let inbox = inbox.with_peer_bridges(matrix.network().peer_bridges().clone());
@@ -196,7 +195,7 @@ impl App {
                 silos,
                 budgets,
                 key: Arc::new(key),
-                accounts,
+                accounts: Accounts::default(),
                 http,
                 filters: RelayFilters::default(),
                 spool,

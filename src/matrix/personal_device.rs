@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use footbridge_core::{backoff::Backoff, outlet::Outlet};
-use footbridge_store::{AccountId, Millis, Place, Store, StoreKey};
+use footbridge_store::{AccountId, Place, Store, StoreKey};
 use matrix_sdk::ruma::{OwnedRoomId, RoomId};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -90,26 +90,15 @@ impl PersonalDevice {
         })
     }
 
-    /// The Matrix user.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        self.account.user().as_str()
-    }
-
     /// The way out, which speaks as the person.
     #[must_use]
     pub fn outlet(&self) -> Arc<dyn Outlet> {
         self.outlet.clone()
     }
 
-    /// When the last sync response arrived, if any.
-    #[must_use]
-    pub fn last_sync(&self) -> Option<Millis> {
-        self.sync.last_sync()
-    }
-
     /// Keeps the device in step with its account until stopped: its own keys, and the members and devices of these rooms. No
-    /// message is read. `signed` is called whenever it becomes known whether the person's identity has signed the device.
+    /// message is read. `signed` is called whenever it becomes known whether the person's identity has signed the device, and again
+    /// when the rooms have changed.
     ///
     /// # Errors
     /// Only where the device cannot continue by itself: [`MatrixError::SignedOut`] where the session is over.
@@ -158,10 +147,10 @@ impl PersonalDevice {
                 timeout: if is_new { Duration::ZERO } else { wait },
             };
             let sync = client::sync_state(self.account.client(), wanted);
+            // A sync that is dropped while the SDK processes it would hold sends back; new rooms wait for its end.
             let answer = tokio::select! {
                 answer = sync => answer,
                 () = stop.cancelled() => return Ok(()),
-                Ok(()) = rooms.changed(), if !is_new => continue,
             };
             self.keys.sync_ended(answer.as_ref().ok());
             match answer {
@@ -182,7 +171,7 @@ impl PersonalDevice {
                 self.store.save_cursor(&self.rooms_cursor(), &all).await?;
             }
             let is_signed = self.is_signed().await?;
-            if was_signed != Some(is_signed) {
+            if is_new || was_signed != Some(is_signed) {
                 was_signed = Some(is_signed);
                 info!(
                     account.id = self.account.id().0,
@@ -227,7 +216,7 @@ impl PersonalDevice {
             Some(_) => {
                 warn!(
                     account.id = id.0,
-                    "The person's identity is another one than at the login; the device does not speak. A new login accepts it"
+                    "The person's identity is another one than at the login; the device does not speak. A logout and a new login accept it"
                 );
                 return Ok(false);
             }

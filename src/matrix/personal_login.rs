@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use footbridge_core::{clock::Clock, secret::Secret};
 use footbridge_store::{AccountId, AccountInfo, AccountRole, Store, StoreKey};
-use matrix_sdk::{Client, ruma::OwnedUserId};
+use matrix_sdk::{
+    Client,
+    ruma::{OwnedUserId, UserId},
+};
 use tracing::info;
 use url::Url;
 
@@ -38,10 +41,12 @@ pub struct PersonLogin<'a> {
 }
 
 /// Logs a person in on a new device, or finishes a login that was interrupted. Returns the account with the device's fingerprint.
+/// A session that the homeserver accepts is used as it is: see [`find`].
 ///
 /// # Errors
 /// [`MatrixError::Refused`] where the user name or the password is wrong, or the homeserver has logged in somebody else: then the
-/// session is ended again, and nothing is kept.
+/// session is ended again, and nothing is kept. [`MatrixError::Unavailable`] where it does not say whether a saved session is
+/// still accepted.
 #[must_use]
 pub fn log_in(with: PersonLogin<'_>) -> Boxed<'_, Result<AccountInfo, MatrixError>> {
     Box::pin(async move {
@@ -64,7 +69,8 @@ pub fn log_in(with: PersonLogin<'_>) -> Boxed<'_, Result<AccountInfo, MatrixErro
                     log_in_again(&with, account.id).await?;
                     account.id
                 }
-                SessionState::Accepted | SessionState::Unknown => account.id,
+                SessionState::Accepted => account.id,
+                SessionState::Unknown => return Err(unconfirmed("the saved session")),
             },
             None => new_device(&with).await?,
         };
@@ -84,8 +90,36 @@ pub fn state<'a>(
 ) -> Boxed<'a, Result<SessionState, MatrixError>> {
     Box::pin(async move {
         let account = store.account(id).await?.ok_or(MatrixError::NoAccount)?;
-        let token = session::read(&account)?.tokens.access_token;
-        Ok(session::whoami(&server_of(&account.info)?, &token, http).await)
+        let (server, token) = (server_of(&account.info)?, session::read(&account)?);
+        match session::whoami(&server, &token.tokens.access_token, http).await {
+            SessionState::Expired => session::renew(store, &account, &server, http).await,
+            state => Ok(state),
+        }
+    })
+}
+
+/// The account of a person who is logged in completely, by a session that the homeserver accepts.
+///
+/// # Errors
+/// [`MatrixError::Store`] where the store cannot be read.
+#[must_use]
+pub fn find<'a>(
+    store: &'a Store,
+    http: &'a reqwest::Client,
+    user: &'a UserId,
+) -> Boxed<'a, Result<Option<AccountInfo>, MatrixError>> {
+    Box::pin(async move {
+        let known = store.own_accounts().await?;
+        let active = known
+            .iter()
+            .find(|account| account.user_id == user.as_str() && account.is_active);
+        let Some(active) = active.filter(|account| account.role == AccountRole::Personal) else {
+            return Ok(None);
+        };
+        let is_accepted = state(store, http, active.id).await? == SessionState::Accepted;
+        let account = store.account(active.id).await?;
+        let info = account.map(|account| account.info);
+        Ok(info.filter(|info| is_accepted && info.ed25519.is_some()))
     })
 }
 
@@ -102,8 +136,15 @@ async fn log_in_again(with: &PersonLogin<'_>, id: AccountId) -> Result<(), Matri
         device_name: &with.config.device_name,
         clock: with.clock,
     };
-    let device = Some(account.info.device_id.as_str());
-    let (session, life) = log_in_with_password(&fresh, &credentials, device).await?;
+    let device = account.info.device_id.as_str();
+    let (session, life) = log_in_with_password(&fresh, &credentials, Some(device)).await?;
+    if session.meta.user_id != with.user || session.meta.device_id.as_str() != device {
+        return Err(refuse(
+            &fresh,
+            "it has logged in another user or device than the saved one",
+        )
+        .await);
+    }
     with.store
         .save_session(id, &sealed(&session, life)?)
         .await?;
@@ -134,11 +175,11 @@ async fn new_device(with: &PersonLogin<'_>) -> Result<AccountId, MatrixError> {
     };
     let (session, life) = log_in_with_password(&fresh, &credentials, None).await?;
     if session.meta.user_id != with.user {
-        let _ended = fresh.matrix_auth().logout().await;
-        return Err(MatrixError::Refused(format!(
-            "it has logged in {} instead of {}; that session is ended again",
+        let what = format!(
+            "it has logged in {} instead of {}",
             session.meta.user_id, with.user
-        )));
+        );
+        return Err(refuse(&fresh, &what).await);
     }
     let info = AccountInfo {
         user_id: session.meta.user_id.to_string(),
@@ -151,13 +192,28 @@ async fn new_device(with: &PersonLogin<'_>) -> Result<AccountId, MatrixError> {
     let saved = with
         .store
         .save_account(AccountRole::Personal, &info, &sealed, with.clock.now());
-    let id = saved
-        .await?
-        .ok_or_else(|| MatrixError::Refused("this account is logged in already".into()))?;
+    let id = match saved.await {
+        Ok(Some(id)) => id,
+        Ok(None) => return Err(refuse(&fresh, "this account is logged in already").await),
+        Err(error) => {
+            // Nobody would know of the device.
+            let _refusal = refuse(&fresh, "it could not be saved").await;
+            return Err(error.into());
+        }
+    };
     // Those of a device that was logged out.
     remove_keys(&with.store, id)?;
     info!("A person has logged in");
     Ok(id)
+}
+
+/// Ends a session that is not kept, and says whether that worked.
+async fn refuse(fresh: &Client, what: &str) -> MatrixError {
+    let ended = match fresh.matrix_auth().logout().await {
+        Ok(_) => "that session is ended again",
+        Err(_) => "that session could not be ended: remove it with another client",
+    };
+    MatrixError::Refused(format!("{what}; {ended}"))
 }
 
 /// Opens the databases of the device, uploads its keys, and saves its fingerprint.
@@ -231,20 +287,11 @@ pub fn log_out<'a>(
     id: AccountId,
 ) -> Boxed<'a, Result<LoggedOut, MatrixError>> {
     Box::pin(async move {
-        let account = store.account(id).await?.ok_or(MatrixError::NoAccount)?;
-        let server = server_of(&account.info)?;
-        let session = session::read(&account)?;
-        let ended = match session::log_out(&server, session.clone(), http).await {
-            // Only a token that is refused now is a token that was revoked.
-            SessionState::Accepted => {
-                match session::whoami(&server, &session.tokens.access_token, http).await {
-                    SessionState::Gone | SessionState::Expired => LoggedOut::Revoked,
-                    SessionState::Accepted | SessionState::Unknown => return Err(no_answer()),
-                }
-            }
+        let ended = match state(store, http, id).await? {
+            SessionState::Accepted => revoke(store, http, id).await?,
             SessionState::Gone => LoggedOut::WasGone,
             SessionState::Expired => LoggedOut::Expired,
-            SessionState::Unknown => return Err(no_answer()),
+            SessionState::Unknown => return Err(unconfirmed("the logout")),
         };
         account::forget_person(store, id).await?;
         info!("A person's device is logged out");
@@ -252,8 +299,28 @@ pub fn log_out<'a>(
     })
 }
 
-fn no_answer() -> MatrixError {
+/// Logs the device out by its present token, and asks whether that is refused now: only then it was revoked.
+async fn revoke(
+    store: &Store,
+    http: &reqwest::Client,
+    id: AccountId,
+) -> Result<LoggedOut, MatrixError> {
+    let account = store.account(id).await?.ok_or(MatrixError::NoAccount)?;
+    let (server, session) = (server_of(&account.info)?, session::read(&account)?);
+    let token = session.tokens.access_token.clone();
+    match session::log_out(&server, session, http).await {
+        SessionState::Accepted => {}
+        SessionState::Gone => return Ok(LoggedOut::WasGone),
+        SessionState::Expired | SessionState::Unknown => return Err(unconfirmed("the logout")),
+    }
+    match session::whoami(&server, &token, http).await {
+        SessionState::Gone => Ok(LoggedOut::Revoked),
+        _ => Err(unconfirmed("the logout")),
+    }
+}
+
+fn unconfirmed(what: &str) -> MatrixError {
     MatrixError::Unavailable(anyhow::anyhow!(
-        "the homeserver does not confirm the logout; the device may still be logged in"
+        "the homeserver does not confirm {what}; the device may still be logged in"
     ))
 }

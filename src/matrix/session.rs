@@ -205,7 +205,7 @@ async fn request_refresh(
 }
 
 /// No other process uses the session meanwhile: the caller holds the store's lock.
-async fn renew(
+pub(super) async fn renew(
     store: &Store,
     account: &Account,
     server: &Url,

@@ -198,20 +198,6 @@ impl Store {
         })
         .await
     }
-
-    /// Whether a redaction is known: what it redacts is no copy that anybody still sees.
-    pub async fn is_deleted_copy(&self, place: &Place, copy: &RemoteId) -> Result<bool, Error> {
-        let (place, copy) = (place.clone(), copy.clone());
-        self.read("look for a deleted copy", move |tx| {
-            Ok(tx
-                .sql
-                .prepare_cached(
-                    "SELECT 1 FROM link WHERE place = ?1 AND remote_id = ?2 AND deleted = 1",
-                )?
-                .exists(params![place, copy])?)
-        })
-        .await
-    }
 }
 
 fn own_from_row(row: &Row<'_>) -> rusqlite::Result<OwnAccount> {

@@ -10,6 +10,39 @@ use footbridge_testbed::{
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A scenario in which Ann is an admin. The bridge has logged in and does not run.
+async fn scenario(encrypted: bool) -> (&'static Synapse, Scenario) {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut options =
+        Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
+    "users = [\"{ann}\"]".clone_into(&mut options.admin_options);
+    options.encrypted = encrypted;
+    let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
+    (synapse, scene)
+}
+
+/// Logs Ann in with this password. Returns the device, or what the program says where it fails.
+async fn log_in(scene: &Scenario, password: &str) -> Result<String, String> {
+    let path = scene.bridge.directory().join("ann.password");
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.create(true).truncate(true).write(true).mode(0o600);
+    std::io::Write::write_all(&mut file.open(&path).unwrap(), password.as_bytes()).unwrap();
+    let (user, path) = (scene.ann.user_id(), path.to_str().unwrap().to_owned());
+    let words = ["login", "--person", &user, "--password-file", &path];
+    let told = scene.bridge.run_words(&words).await;
+    let told = told.map_err(|error| format!("{error:#}"))?;
+    let device = told.split("on device ").nth(1).unwrap();
+    let device = device.split('.').next().unwrap().to_owned();
+    assert!(told.contains(&format!("/verify {device} ")), "{told}");
+    Ok(device)
+}
+
+/// How many accounts have keys on this machine.
+fn key_directories(scene: &Scenario) -> usize {
+    let devices = scene.bridge.data_directory().join("devices");
+    std::fs::read_dir(devices).unwrap().count()
+}
+
 /// A scenario in which Ann, who is Mary in the channel, has given the bridge a device that she has signed, and has linked her
 /// account on the silo. The bridge runs.
 struct Linked {
@@ -36,28 +69,8 @@ impl Linked {
 
     /// The same before Ann has signed the device.
     async fn logged_in(encrypted: bool) -> Self {
-        let synapse = Synapse::shared().await.unwrap();
-        let mut options =
-            Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
-        "users = [\"{ann}\"]".clone_into(&mut options.admin_options);
-        options.encrypted = encrypted;
-        let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
-        let password = scene.bridge.directory().join("ann.password");
-        let mut file = std::fs::OpenOptions::new();
-        let mut file = file
-            .create(true)
-            .write(true)
-            .mode(0o600)
-            .open(&password)
-            .unwrap();
-        std::io::Write::write_all(&mut file, PASSWORD.as_bytes()).unwrap();
-        let ann = scene.ann.user_id();
-        let password = password.to_str().unwrap();
-        let words = ["login", "--person", &ann, "--password-file", password];
-        let told = scene.bridge.run_words(&words).await.unwrap();
-        let device = told.split("on device ").nth(1).unwrap();
-        let device = device.split('.').next().unwrap().to_owned();
-        assert!(told.contains(&format!("/verify {device} ")), "{told}");
+        let (synapse, scene) = scenario(encrypted).await;
+        let device = log_in(&scene, PASSWORD).await.unwrap();
         scene.open().await.unwrap();
         let invited = [scene.bridge_user.clone()];
         let direct = scene
@@ -292,9 +305,9 @@ async fn p10_an_unsigned_device_does_not_speak_and_a_removed_one_is_noticed() {
     linked.say_as(&linked.scene.mary.id, "removed again");
     let (by, _) = linked.wait_in_room("removed again").await;
     assert_eq!(by, linked.scene.bridge_user);
-    let devices = linked.scene.bridge.data_directory().join("devices");
-    let keys = || std::fs::read_dir(&devices).unwrap().count();
-    until(PATIENCE, || keys() == 1).await.unwrap();
+    until(PATIENCE, || key_directories(&linked.scene) == 1)
+        .await
+        .unwrap();
     linked.hear("was removed from your account").await;
     linked.ask("!bridge devices").await;
     linked.hear("no device on your account").await;
@@ -334,8 +347,16 @@ async fn p10_a_logout_revokes_the_device_and_the_relay_speaks_again() {
         .await
         .unwrap();
     assert!(told.contains("no longer accepts its token"), "{told}");
-    let devices = linked.scene.bridge.data_directory().join("devices");
-    assert_eq!(std::fs::read_dir(devices).unwrap().count(), 1);
+    assert_eq!(key_directories(&linked.scene), 1);
+    // The homeserver no longer lists the device.
+    assert!(
+        linked
+            .scene
+            .ann
+            .sign_own_device(&linked.device)
+            .await
+            .is_err()
+    );
     linked.scene.bridge.start().await.unwrap();
     let (by, _) = linked.wait_in_room("meanwhile").await;
     assert_eq!(by, linked.scene.bridge_user);
@@ -381,4 +402,31 @@ async fn f01_a_person_and_others_speak_in_turn_while_the_bridge_is_killed() {
         assert!(by == wanted || *by == bridge, "{number} by {by}");
     }
     assert!(heard.iter().any(|(by, _)| *by == ann));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_login_of_a_person_is_made_once_and_changes_nothing_of_the_account() {
+    let (_, scene) = scenario(true).await;
+    let refused = log_in(&scene, "not the password").await.unwrap_err();
+    assert!(
+        refused.contains("does not accept this user name and password"),
+        "{refused}"
+    );
+    assert_eq!(key_directories(&scene), 1);
+    let ann = scene.ann.user_id();
+    let words = ["logout", "--person", &ann];
+    let nobody = format!("{:#}", scene.bridge.run_words(&words).await.unwrap_err());
+    assert!(nobody.contains("is not logged in"), "{nobody}");
+    let device = log_in(&scene, PASSWORD).await.unwrap();
+    // No second device, whatever the password.
+    assert_eq!(log_in(&scene, "not the password").await.unwrap(), device);
+    assert_eq!(key_directories(&scene), 2);
+    // Ann's client still has the account's identity, and signs with it.
+    let own = scene.ann.device_id();
+    assert!(!scene.ann.knows_signed(&ann, &device).await.unwrap());
+    scene.ann.sign_own_device(&device).await.unwrap();
+    assert!(scene.ann.knows_signed(&ann, &own).await.unwrap());
+    // The relay's own device is logged out by another command.
+    let words = ["logout", "--person", &scene.bridge_user];
+    assert!(scene.bridge.run_words(&words).await.is_err());
 }

@@ -1,11 +1,7 @@
 //! The personal accounts: each runs under a supervisor of its own, so that the failure of one touches no other. It sends for its
 //! person from the moment on at which the person's identity has signed its device.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use footbridge_core::{
     backoff::Backoff,
@@ -37,35 +33,25 @@ const SLOW_POLL: Duration = Duration::from_mins(1);
 /// The lanes know within this time of what the store says of accounts and persons.
 const NOTICED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Which personal accounts send to which side.
+/// The personal accounts that send into rooms.
+#[derive(Default)]
 pub(super) struct Accounts {
     to_matrix: PersonalAccounts,
-    to_silos: BTreeMap<String, PersonalAccounts>,
     /// The rooms of the portals that run.
     rooms: watch::Sender<Vec<Place>>,
 }
 
-/// The accounts that run, each with the token that stops it.
-type Running = HashMap<AccountId, CancellationToken>;
+/// The accounts that run, each with its task and the token that stops it.
+type Running = HashMap<AccountId, (tokio::task::Id, CancellationToken)>;
 
 impl Accounts {
-    pub(super) fn of<'a>(silos: impl Iterator<Item = &'a String>) -> Self {
-        Self {
-            to_matrix: PersonalAccounts::default(),
-            to_silos: silos
-                .map(|name| (name.clone(), PersonalAccounts::default()))
-                .collect(),
-            rooms: watch::Sender::default(),
-        }
-    }
-
     /// Which accounts may send in a lane.
-    pub(super) fn sender(&self, toward: Side, silo: &str) -> LaneSender {
-        let accounts = match toward {
-            Side::Matrix => self.to_matrix.clone(),
-            Side::Silo => self.to_silos.get(silo).cloned().unwrap_or_default(),
-        };
-        LaneSender::relay_and(accounts)
+    pub(super) fn sender(&self, toward: Side) -> LaneSender {
+        match toward {
+            Side::Matrix => LaneSender::relay_and(self.to_matrix.clone()),
+            // No silo knows accounts of persons yet.
+            Side::Silo => LaneSender::default(),
+        }
     }
 
     /// The personal accounts that send into rooms.
@@ -123,8 +109,8 @@ impl App {
             Err(error) => {
                 // Only this account is affected; the next comparison with the store starts it again.
                 error!(error = %error, "The task of a person's account panicked. Please report this bug");
-                running.retain(|account, stop| {
-                    let runs = !stop.is_cancelled();
+                running.retain(|account, (task, _)| {
+                    let runs = *task != error.id();
                     if !runs {
                         self.accounts.to_matrix.remove(*account);
                     }
@@ -146,7 +132,7 @@ impl App {
         self.matrix.network().reload_accounts().await?;
         let personal = personal(&accounts);
         self.read_speakers(&personal).await?;
-        running.retain(|id, token| {
+        running.retain(|id, (_, token)| {
             let is_active = personal.iter().any(|account| account.id == *id);
             if !is_active {
                 token.cancel();
@@ -158,10 +144,10 @@ impl App {
                 continue;
             }
             let token = stop.child_token();
-            running.insert(account.id, token.clone());
-            let (app, id) = (self.personal_runner(), account.id);
+            let (app, id, ends) = (self.personal_runner(), account.id, token.clone());
             let span = info_span!("account", account.id = id.0);
-            tasks.spawn(async move { (id, app.run(id, token).await) }.instrument(span));
+            let task = tasks.spawn(async move { (id, app.run(id, ends).await) }.instrument(span));
+            running.insert(id, (task.id(), token));
             sleep(START_INTERVAL).await;
         }
         Ok(())
@@ -263,13 +249,14 @@ impl PersonalRunner {
         Ok(())
     }
 
-    /// Whether the homeserver says that the device was removed, and not only that its session has expired.
+    /// Whether the homeserver says that the device was removed, and not only that its session has expired. An error is one of the
+    /// store.
     async fn is_gone(&self, account: AccountId) -> anyhow::Result<bool> {
         match personal_login::state(&self.store, &self.http, account).await {
             Ok(state) => Ok(state == SessionState::Gone),
-            // It was logged out meanwhile, which has removed everything.
-            Err(MatrixError::NoAccount) => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error @ MatrixError::Store(_)) => Err(error.into()),
+            // It was logged out meanwhile, which has removed everything; or it is broken, which is no reason to stop the others.
+            Err(_) => Ok(false),
         }
     }
 

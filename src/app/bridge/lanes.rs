@@ -152,7 +152,7 @@ impl App {
                     id,
                     outlet,
                     source,
-                    sender: self.accounts.sender(toward, &portal.spec.silo),
+                    sender: self.accounts.sender(toward),
                     spool: self.spool.clone(),
                     store,
                     signals,

@@ -3,28 +3,33 @@
 use std::path::Path;
 
 use footbridge_core::{clock::Clock, http_client};
-use footbridge_matrix::{
-    MatrixError,
-    personal_login::{self, LoggedOut, PersonLogin},
-};
-use footbridge_store::{AccountRole, Store, StoreKey};
+use footbridge_matrix::personal_login::{self, LoggedOut, PersonLogin};
+use footbridge_store::{AccountInfo, AccountRole, Store, StoreKey};
 use ruma::OwnedUserId;
 
 use super::{CommandResult, console, diagnostics, login, preflight, progress::Progress};
-use crate::config::{Config, Exit, Report, secret_file};
+use crate::config::{Config, Diagnostic, Exit, Report, secret_file};
 
 /// Logs a person in, and says how they sign the device.
 pub async fn log_in(config: &Config, user: &OwnedUserId, file: Option<&Path>) -> CommandResult {
     preflight::before_opening(config)?;
     let key = StoreKey::read(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
+    let http = http_client::client()
+        .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
+    if let Some(info) = personal_login::find(&store, &http, user).await? {
+        console::say(&format!(
+            "Already logged in as {user} on device {}.\n{}",
+            info.device_id,
+            how_to_sign(user, &info)
+        ));
+        return Ok(Exit::Fine);
+    }
     let password = match file {
         Some(path) => secret_file::read("--password-file", path),
         None => login::ask(&format!("Password of {user}"), "`--password-file`", true),
     };
     let password = password.map_err(Report::of)?;
-    let http = http_client::client()
-        .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let progress = Progress::start();
     let done = personal_login::log_in(PersonLogin {
         store: store.clone(),
@@ -40,17 +45,23 @@ pub async fn log_in(config: &Config, user: &OwnedUserId, file: Option<&Path>) ->
     drop(progress);
     let info = done?;
     store.checkpoint().await?;
-    let fingerprint = info.ed25519.as_deref().unwrap_or_default();
     console::say(&format!(
-        "Logged in as {user} on device {device}.\n\
-         Now {user} must sign this device with the account's own identity; until then the bridge speaks for them itself. In \
-         Element: type\n\n    /verify {device} {fingerprint}\n\nin any room, or choose the device in the list of sessions and verify \
-         it by its text.\n\
+        "Logged in as {user} on device {}.\n{}\n\
          What the bridge holds there: the room keys that {user} sends and receives from now on, sealed on this machine. It reads \
          no messages with them. To take the device back: footbridge logout --person {user}, or remove it in Element.",
-        device = info.device_id
+        info.device_id,
+        how_to_sign(user, &info)
     ));
     Ok(Exit::Fine)
+}
+
+fn how_to_sign(user: &OwnedUserId, info: &AccountInfo) -> String {
+    let (device, fingerprint) = (&info.device_id, info.ed25519.as_deref().unwrap_or_default());
+    format!(
+        "{user} must sign this device with the account's own identity; until then the bridge speaks for them itself. In Element: \
+         type\n\n    /verify {device} {fingerprint}\n\nin any room, or choose the device in the list of sessions and verify it by its \
+         text."
+    )
 }
 
 /// Logs the device of a person out.
@@ -64,7 +75,13 @@ pub async fn log_out(config: &Config, user: &OwnedUserId) -> CommandResult {
             && account.is_active
             && account.user_id == user.as_str()
     });
-    let account = account.ok_or(MatrixError::NoAccount)?;
+    let account = account.ok_or_else(|| {
+        Report::of(
+            Diagnostic::new("B20", format!("{user} is not logged in"))
+                .exit(Exit::Permission)
+                .help("nothing is left to do for this person"),
+        )
+    })?;
     let http = http_client::client()
         .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let ended = personal_login::log_out(&store, &http, account.id).await?;

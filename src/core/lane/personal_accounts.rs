@@ -90,9 +90,13 @@ impl std::fmt::Debug for PersonalAccounts {
 }
 
 impl PersonalAccounts {
-    /// This account can send from now on.
+    /// This account can send from now on, also where a place refused it before.
     pub fn add(&self, account: PersonalAccount) {
-        self.state().running.insert(account.account, account);
+        let mut state = self.state();
+        state
+            .closed
+            .retain(|(closed, _), _| *closed != account.account);
+        state.running.insert(account.account, account);
     }
 
     /// This account can no longer send.
@@ -105,12 +109,6 @@ impl PersonalAccounts {
     /// Which accounts speak for which authors.
     pub fn set_authors(&self, authors: HashMap<Author, Speaker>) {
         self.state().authors = authors;
-    }
-
-    /// The personal accounts that can send now.
-    #[must_use]
-    pub fn running(&self) -> Vec<PersonalAccount> {
-        self.state().running.values().cloned().collect()
     }
 
     /// Whether this account can send now.

@@ -318,3 +318,22 @@ async fn a_limited_relay_bundles_no_message_that_another_account_is_to_send() {
     assert_eq!(two.relay.texts(), ["m0", "m1 + m2", "m4"]);
     assert_eq!(two.ann.texts(), ["m3"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p10_the_relay_speaks_for_an_account_that_fails_again_and_again_until_it_has_synced_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let two = Two::open(directory.path()).await;
+    let fails = || Next::Fail(not_now(Outcome::NotDone));
+    two.ann.script().extend([Next::Work, fails(), fails()]);
+    for number in 0..3 {
+        let event = format!("${number}");
+        two.arrive(ANN, &event, post(&format!("m{number}"))).await;
+    }
+    two.run().await;
+    assert_eq!(two.ann.texts(), ["m0"]);
+    assert_eq!(two.relay.texts(), ["m1", "m2"]);
+    two.log_in();
+    two.arrive(ANN, "$3", post("m3")).await;
+    two.run().await;
+    assert_eq!(two.ann.texts(), ["m0", "m3"]);
+}
